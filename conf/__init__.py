@@ -1,0 +1,1 @@
+"""The option files of `qc train`, shipped inside the package as ``qc_experiments.conf``."""

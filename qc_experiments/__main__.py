@@ -1,0 +1,58 @@
+"""The ``qc`` command; each subcommand imports only what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "train": "fine-tune a model on text-to-SQL and measure it (Hydra overrides; qc train --help)",
+    "plan": "say what `qc train` with the same overrides would do: rows, tokens, steps, folder",
+    "predict": "let a saved adapter answer one question or a CSV of questions",
+    "data": "check a CSV, show a row as the model sees it, or print a database's schema",
+}
+
+
+def usage() -> str:
+    """The overview that ``qc`` alone prints."""
+    lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        ["usage: qc COMMAND ...", "", "commands:", *lines, "", "qc COMMAND --help says more"]
+    )
+
+
+def main() -> None:
+    """Hand on to the subcommand; exits with 2 where the user has to mend something."""
+    name, rest = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if name in ("", "-h", "--help"):
+        print(usage())
+        return
+    if name == "train":
+        from qc_experiments import command_line
+
+        command_line.main(rest, "qc train")
+    elif name == "plan":
+        from qc_experiments import plan
+
+        plan.main(rest)
+    elif name == "predict":
+        from qc_experiments import predict
+
+        predict.main(rest)
+    elif name == "data":
+        from qc_experiments.data import command
+
+        command.main(rest)
+    elif name == "--version":
+        from qc_experiments import __version__
+
+        print(f"qc_experiments {__version__}")
+    else:
+        from qc_experiments.composition import nearest
+
+        hint = nearest(name, COMMANDS)
+        print(f"error: no command {name}{hint}; qc alone lists them", file=sys.stderr)
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""`python train.py` and `qc train`: Hydra composes the config, `qc_experiments.train.run` does the work.
+
+Everything that a user can mend ends in one line on the terminal and exit code 2; nothing heavy is
+imported here, so that a wrong key is answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from qc_experiments.composition import check_overrides, explain, register_schema, to_run_config
+from qc_experiments.config import RunConfig
+from qc_experiments.errors import UserError
+
+log = logging.getLogger("qc_experiments")
+
+
+class _Console(logging.Handler):
+    """Prints messages to the terminal as it is now; warnings and errors say what they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+        else:
+            print(text, flush=True)
+
+
+def _set_up_logging() -> None:
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    # What libraries remark on each other's deprecations is nothing that a user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not any(isinstance(handler, _Console) for handler in log.handlers):
+        log.addHandler(_Console())
+
+
+@hydra.main(version_base="1.3", config_path="pkg://qc_experiments.conf", config_name="config")
+def _job(composed: DictConfig) -> float | None:
+    """One Hydra job: returns the objective, by which an optimising sweeper chooses."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode is not RunMode.MULTIRUN:
+        try:
+            return _objective(to_run_config(composed))
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                raise
+            # SystemExit passes Hydra by, which would announce any other exception in its own words.
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None
+    number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
+    log.info("\nJob %s: %s", number, overrides)
+    try:
+        return _objective(to_run_config(composed))
+    except Exception as error:  # one failing job must not end the others
+        line = explain(error)
+        if line is None:
+            traceback.print_exc()
+            line = f"{type(error).__name__}: {error}"
+        log.error("job %s failed: %s", number, line)
+        _failed_jobs.append(f"job {number} ({overrides}): {line}")
+        return float("nan")
+
+
+_failed_jobs: list[str] = []
+
+
+def _objective(config: RunConfig) -> float | None:
+    from qc_experiments.train import run
+
+    value = run(config)[config.objective.value]
+    return None if value is None else float(value)
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> None:
+    """Train as the command line asks; exits with 2 where the user has to mend something.
+
+    Args:
+        arguments: Hydra overrides and flags; None takes those of the process.
+        program: how the command is called, for the help page.
+
+    Raises:
+        SystemExit: with code 2 for a user's mistake, 1 if a job of a multirun failed.
+    """
+    started = time.perf_counter()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printing
+    _set_up_logging()
+    register_schema()
+    _failed_jobs.clear()
+    kept_arguments = sys.argv
+    sys.argv = [program, *given]
+    try:
+        check_overrides(*_overrides_and_config_dir(given))
+        _job()
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: the same command starts this run again", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        sys.argv = kept_arguments
+    if _failed_jobs:
+        seconds = time.perf_counter() - started
+        print(f"error: {len(_failed_jobs)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
+        for line in _failed_jobs:
+            print(f"  {line}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn")
+CONFIG_DIR_FLAGS = ("--config-dir", "-cd")
+
+
+def _overrides_and_config_dir(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Tell Hydra's overrides from its flags and their values."""
+    overrides: list[str] = []
+    config_dir: str | None = None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in VALUE_FLAGS:
+            next(rest, None)
+        elif argument in CONFIG_DIR_FLAGS:
+            config_dir = next(rest, None)
+        elif argument.startswith("--config-dir="):
+            config_dir = argument.partition("=")[2]
+        elif not argument.startswith("-"):
+            overrides.append(argument)
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    return overrides, config_dir

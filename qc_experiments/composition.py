@@ -1,0 +1,207 @@
+"""The door between Hydra and the rest: compose, check every key, hand on frozen dataclasses.
+
+Hydra's own messages run over several lines and advise ``+key``, which then accepts a typo. So each
+override is checked here against the schema and the option files first, with the nearest match, and
+whatever Hydra or OmegaConf still refuses (say, in a user's own YAML) is put into one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qc_experiments.config import RunConfig
+from qc_experiments.errors import UserError
+
+GROUPS = (
+    "model",
+    "data",
+    "collator",
+    "lora",
+    "quant",
+    "trainer",
+    "evaluation",
+    "tracking",
+    "paths",
+    "experiment",
+    "sweep",
+)
+ALIASES = {
+    "quantization": "quant",
+    "dataset": "data",
+    "training": "trainer",
+    "peft": "lora",
+    "eval": "evaluation",
+    "wandb": "tracking",
+    "preset": "experiment",
+}
+
+
+def register_schema() -> None:
+    """Make the schema and the ``mul`` resolver known to Hydra; may be called again."""
+    from hydra.core.config_store import ConfigStore
+
+    node = OmegaConf.structured(RunConfig)
+    _unlock(node)
+    ConfigStore.instance().store(name="schema", node=node)
+    OmegaConf.register_new_resolver("mul", _multiply, replace=True)
+
+
+def _unlock(node: Any) -> None:
+    # OmegaConf marks frozen dataclasses read-only, but Hydra still has to merge YAML into them.
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            _unlock(child)
+
+
+def _multiply(left: float, right: float) -> float:
+    return left * right
+
+
+def known_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, bool]:
+    """All keys of the schema in dotted form, each with whether it is a section."""
+    keys: dict[str, bool] = {}
+    for field in fields(schema):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        section = is_dataclass(default)
+        keys[prefix + field.name] = section
+        if section:
+            keys.update(known_keys(type(default), f"{prefix}{field.name}."))
+    return keys
+
+
+def option_names(group: str, config_dir: str | None) -> list[str]:
+    """Names of the option files of a group, ours and those of the user's ``--config-dir``."""
+    from importlib.resources import files
+
+    roots = [Path(str(files("qc_experiments.conf")))]
+    if config_dir is not None:
+        roots.append(Path(config_dir))
+    return sorted({p.name.removesuffix(".yaml") for r in roots for p in (r / group).glob("*.yaml")})
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """A phrase that offers the most similar of some names, or nothing where none is similar."""
+    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> None:
+    """Refuse command-line overrides that name an unknown key, group or option.
+
+    Args:
+        overrides: as given to Hydra, such as ``lora=r16``, ``+lora.r=4``, ``~lora.r``.
+        config_dir: a user's own folder of option files, or None.
+
+    Raises:
+        UserError: naming the override, what is allowed and the nearest match.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    keys = known_keys()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise UserError(
+                f"{text}: cannot be read as key=value ({str(error).splitlines()[0]}); quote values "
+                "with commas or spaces, such as 'data.train=\"my file.csv\"'"
+            ) from None
+        key = (override.key_or_group or "").lstrip("/")
+        if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
+            continue
+        if key in ALIASES:
+            raise UserError(f"{text}: the group is called {ALIASES[key]}, as in {ALIASES[key]}=...")
+        if key in GROUPS:
+            value = override.value()
+            names = value if isinstance(value, list) else [value]
+            if override.is_sweep_override():
+                names = [v for v in override.sweep_iterator()]
+            if "." not in key and not override.is_delete():
+                _check_options(key, [str(n) for n in names if n is not None], config_dir)
+            continue
+        if key not in keys:
+            raise UserError(f"{text}: {unknown_key(key)}")
+        if keys[key] and not override.is_delete() and not isinstance(override.value(), dict):
+            raise UserError(f"{text}: {key} is a section; set one of its keys: {_children(key)}")
+
+
+def _check_options(group: str, names: Sequence[str], config_dir: str | None) -> None:
+    options = option_names(group, config_dir)
+    for name in names:
+        if name not in options and f"{name}.yaml" not in options:
+            raise UserError(
+                f"{group}={name}: no such option{nearest(name, options)}; "
+                f"{group} can be {', '.join(options) or 'nothing yet'}"
+            )
+
+
+def _children(key: str) -> str:
+    prefix = f"{key}."
+    names = [k[len(prefix) :] for k in known_keys() if k.startswith(prefix)]
+    return ", ".join(n for n in names if "." not in n)
+
+
+def unknown_key(key: str) -> str:
+    """Say that a dotted key does not exist, what does, and what is nearest."""
+    keys = known_keys()
+    parent = key.rpartition(".")[0]
+    siblings = [k for k in keys if k.rpartition(".")[0] == parent]
+    if parent in GROUPS and parent in keys:
+        return f"unknown key {key}{nearest(key, siblings)}; {parent} has {_children(parent)}"
+    candidates = [k for k, section in keys.items() if not section] + list(GROUPS)
+    hint = nearest(key, candidates) or nearest(key.rpartition(".")[2], candidates)
+    return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
+
+
+def to_run_config(composed: DictConfig) -> RunConfig:
+    """Turn Hydra's composed config into checked, frozen dataclasses.
+
+    Args:
+        composed: what Hydra hands to the task function.
+
+    Raises:
+        UserError: for a value out of range, a contradiction, or a key left at ``???``.
+    """
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        raise UserError(f"{missing[0]} is not set: give {missing[0]}=... on the command line")
+    config = OmegaConf.to_object(composed)
+    if not isinstance(config, RunConfig):  # composed without the schema: a bug of ours
+        raise TypeError(f"the composed config is a {type(config).__name__}, not a RunConfig")
+    return config
+
+
+def explain(error: Exception) -> str | None:
+    """Put what Hydra or OmegaConf refused into one line; None for any other exception."""
+    from hydra.errors import HydraException, MissingConfigException
+
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = " ".join(" ".join(str(e) for e in chain).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        return f"no option file {error.missing_cfg_file}: {text}"
+    unknown = re.search(r"Key '([^']+)' (?:not in|is not in)", text)
+    full = re.search(r"full_key: (\S+)", text)
+    if unknown and full:
+        return unknown_key(full.group(1))
+    if full and isinstance(chain[-1], OmegaConfBaseException):
+        reason = str(chain[-1]).splitlines()[0]
+        return f"{full.group(1)}: {reason}"
+    return text

@@ -1,0 +1,121 @@
+"""`qc data`: check a CSV, show a row as the model sees it, print a database's schema.
+
+qc data check my.csv
+qc data show my.csv --row 2
+qc data context shop.sqlite
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qc_experiments.config import ColumnsConfig, OnInvalid
+from qc_experiments.data.files import resolve_path
+from qc_experiments.data.table import Row, Table, name_rows, read_table
+from qc_experiments.data.template import read_template
+from qc_experiments.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run one of the three; exits with 2 where the user has to mend something."""
+    options = _parser().parse_args(arguments)
+    try:
+        {"check": _check, "show": _show, "context": _context}[options.action](options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qc data", description="Look at data before training.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="read a CSV as training would and say what was found")
+    show = actions.add_parser("show", help="print a row's prompt and completion")
+    for action in (check, show):
+        action.add_argument("csv", type=Path)
+        for column in ("question", "query", "context", "db_id"):
+            action.add_argument(f"--{column}", default=column, metavar="COLUMN", help="its name")
+    check.add_argument("--databases", type=Path, help="folder with <db_id>/<db_id>.sqlite")
+    show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
+    show.add_argument("--template", help="template file (default: the shipped one)")
+    context = actions.add_parser(
+        "context", help="print a SQLite database's CREATE TABLE statements"
+    )
+    context.add_argument("db", help="SQLite file")
+    return parser
+
+
+def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
+    columns = ColumnsConfig(options.question, options.query, options.context, options.db_id)
+    return read_table(options.csv, columns, on_invalid)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Print what training would decide about the rows, and the queries that do not run."""
+    table = _table(options, OnInvalid.drop)
+    rows = table.rows
+    schemas = len({row.context for row in rows})
+    databases = len({row.db_id for row in rows if row.db_id is not None})
+    print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {databases} db_ids")
+    for decision in table.decisions:
+        print(f"  {decision.line(table.path)}")
+    failing: dict[str, list[int]] = {}
+    if options.databases is not None:
+        from qc_experiments.execution.databases import check_databases
+
+        named = ((row.number, row.db_id) for row in rows)
+        check_databases(options.databases, named, table.path)
+    for row in rows:
+        problem = _problem(row, options.databases)
+        if problem is not None:
+            failing.setdefault(problem, []).append(row.number)
+    where = (
+        "its database"
+        if options.databases is not None
+        else "an empty database made from its context"
+    )
+    for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
+        print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
+    if not failing:
+        print(f"  every query runs on {where}")
+
+
+def _problem(row: Row, databases: Path | None) -> str | None:
+    from qc_experiments.execution.databases import database_file
+    from qc_experiments.execution.sqlite import empty_database, open_readonly, run_query
+
+    if databases is not None and row.db_id is not None:
+        connection = open_readonly(database_file(databases, row.db_id))
+    else:
+        made = empty_database(row.context)
+        if made is None:
+            return "the context is not a schema that SQLite runs"
+        connection = made
+    try:
+        found = run_query(connection, row.query, timeout=5.0)
+    finally:
+        connection.close()
+    return None if found.error is None else f"{found.error_class}: {found.error}"
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Print one row's prompt and completion, as text."""
+    from qc_experiments.config import DataConfig
+
+    table = _table(options, OnInvalid.drop)
+    chosen = [row for row in table.rows if row.number == options.row]
+    if not chosen:
+        raise UserError(f"{table.path}: there is no usable row {options.row}")
+    template = read_template(resolve_path(options.template or DataConfig().template, "--template"))
+    row = chosen[0]
+    print(template.prompt(row.context, row.question), end="")
+    print(f"⟨the model writes:⟩{template.completion(row.query)}⟨end⟩")
+
+
+def _context(options: argparse.Namespace) -> None:
+    from qc_experiments.data.schema import read_schema
+
+    print(read_schema(options.db, "db"))

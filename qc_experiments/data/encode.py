@@ -1,0 +1,170 @@
+"""Turn rows into tokens: prompt and completion apart, one end token, labels where they belong.
+
+Prompt and completion are tokenized apart, so that the prompt's tokens are the same in training and
+in inference; the completion ends with the one token at which generation stops, and that token
+carries a label, so that the model learns to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qc_experiments.config import LossOn, OnInvalid, Wrap
+from qc_experiments.data.table import Decision, Row, name_rows
+from qc_experiments.data.template import Template
+from qc_experiments.errors import UserError
+
+IGNORED = -100
+"""Label of a token that is not trained on, as in torch's cross entropy."""
+
+_SENTINEL = "SELECT 42"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row in tokens.
+
+    Attributes:
+        row: where it came from.
+        prompt_ids: what the model is given.
+        completion_ids: what it shall write, the end token included.
+    """
+
+    row: Row
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Tokens of the whole row."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Tokens of the whole row."""
+        return [*self.prompt_ids, *self.completion_ids]
+
+    def labels(self, loss_on: LossOn) -> list[int]:
+        """Labels, as long as `input_ids`: the token itself, or `IGNORED`."""
+        if loss_on is LossOn.full:
+            return self.input_ids
+        return [IGNORED] * len(self.prompt_ids) + list(self.completion_ids)
+
+
+class Encoder:
+    """Tokenizes prompts and completions for one tokenizer, template and wrap.
+
+    Args:
+        tokenizer: of transformers, with an end token.
+        template: the prompt template.
+        wrap: plain text, or the tokenizer's chat template around it.
+
+    Raises:
+        UserError: if the tokenizer has no end token, or no chat template where one is asked for.
+    """
+
+    def __init__(self, tokenizer: Any, template: Template, wrap: Wrap) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.wrap = wrap
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                "the model's tokenizer has no end token (eos_token): choose another model"
+            )
+        self.end_ids = [int(tokenizer.eos_token_id)]
+        if wrap is Wrap.chat:
+            if not tokenizer.chat_template:
+                raise UserError(
+                    "data.wrap=chat: the model's tokenizer has no chat template; use data.wrap=plain"
+                )
+            self.end_ids = self._end_of_turn()
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens at which generation stops: the trained end, and the tokenizer's end token."""
+        return sorted({self.end_ids[-1], int(self.tokenizer.eos_token_id)})
+
+    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Tokens of prompts, from pairs (context, question)."""
+        texts = [self.template.prompt(context, question) for context, question in pairs]
+        if not texts:
+            return []
+        if self.wrap is Wrap.chat:
+            return self._ids([self._chat(text) for text in texts])
+        encoded: list[list[int]] = self.tokenizer(texts).input_ids
+        eos = self.tokenizer.eos_token_id
+        # Some tokenizers close every text with the end token; a prompt has not ended.
+        return [ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids for ids in encoded]
+
+    def completions(self, queries: Sequence[str]) -> list[list[int]]:
+        """Tokens of completions, the end token included."""
+        if not queries:
+            return []
+        texts = [self.template.completion(query) for query in queries]
+        if self.wrap is Wrap.chat:
+            texts = [text.lstrip() for text in texts]
+        return [[*ids, *self.end_ids] for ids in self._ids(texts)]
+
+    def examples(self, rows: Sequence[Row]) -> list[Example]:
+        """Rows in tokens, in their order."""
+        prompts = self.prompts([(row.context, row.question) for row in rows])
+        completions = self.completions([row.query for row in rows])
+        return [
+            Example(row, tuple(prompt), tuple(completion))
+            for row, prompt, completion in zip(rows, prompts, completions, strict=True)
+        ]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
+        return ids
+
+    def _chat(self, prompt: str, answer: str | None = None) -> str:
+        turns = [{"role": "user", "content": prompt}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": answer})
+        text: str = self.tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=answer is None,
+            enable_thinking=False,  # Qwen3 and its like: answer at once; others ignore it
+        )
+        return text
+
+    def _end_of_turn(self) -> list[int]:
+        """What the chat template writes after an answer, up to its first special token."""
+        after = self._chat("question", _SENTINEL).rpartition(_SENTINEL)[2]
+        ids = self._ids([after])[0]
+        special = set(self.tokenizer.all_special_ids)
+        for place, token in enumerate(ids):
+            if token in special:
+                return ids[: place + 1]
+        return [int(self.tokenizer.eos_token_id)]
+
+
+def fitting(
+    examples: Sequence[Example], longest: int, limit_key: str, too_long: OnInvalid, source: str
+) -> tuple[list[Example], list[Decision]]:
+    """Keep the examples that fit; never cut one, since the query stands last.
+
+    Args:
+        examples: rows in tokens.
+        longest: most tokens of an example.
+        limit_key: the config key behind ``longest``, for messages.
+        too_long: leave longer ones out (counted), or raise.
+        source: the CSV, for messages.
+
+    Raises:
+        UserError: if ``too_long`` is ``error`` and one does not fit, or if none fits.
+    """
+    kept = [example for example in examples if len(example) <= longest]
+    dropped = [example for example in examples if len(example) > longest]
+    if not dropped:
+        return kept, []
+    rows = [example.row.number for example in dropped]
+    most = max(len(example) for example in dropped)
+    what = f"longer than {limit_key}={longest} tokens (the longest has {most})"
+    if too_long is OnInvalid.error or not kept:
+        all_rows = "" if kept else "no row is left: "
+        raise UserError(f"{source}: {all_rows}{name_rows(rows)} {what}: raise {limit_key}")
+    return kept, [Decision(f"{what}; left out", tuple(rows), True)]

@@ -1,0 +1,122 @@
+"""From the data section of a config to the rows of a run: read, checked, split, sampled, hashed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.config import DataConfig, EvaluationConfig, RunConfig
+from qc_experiments.data.files import PACKAGE_PREFIX, hash_bytes, resolve_path
+from qc_experiments.data.split import sample_rows, split_rows
+from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
+from qc_experiments.data.template import Template, read_template
+from qc_experiments.errors import UserError
+from qc_experiments.execution.databases import check_databases, database_file
+from qc_experiments.execution.equivalence import JUDGE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The rows of a run.
+
+    Attributes:
+        train: rows that are trained on.
+        validation: held-out rows that are measured.
+        template: the prompt template.
+        databases: folder with ``<db_id>/<db_id>.sqlite``, or None.
+        decisions: lines that say which rows were left out or need a look.
+        train_source: the CSV of the training rows, for messages.
+        validation_source: the CSV of the held-out rows, for messages.
+        train_hash: over the training rows, in their order.
+        evaluation_hash: over the held-out rows, their databases, the judge and the decoding; runs
+            with another one were measured on something else.
+    """
+
+    train: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    template: Template
+    databases: Path | None
+    decisions: tuple[str, ...]
+    train_source: str
+    validation_source: str
+    train_hash: str
+    evaluation_hash: str
+
+
+def load_data(config: RunConfig) -> RunData:
+    """Read and check everything that the data section names.
+
+    Raises:
+        UserError: with file, row and column, for anything missing or wrong.
+    """
+    data, evaluation = config.data, config.evaluation
+    _refuse_mixture(data)
+    template = read_template(resolve_path(data.template, "data.template"))
+    databases = None
+    if data.databases is not None:
+        databases = resolve_path(data.databases, "data.databases")
+        if not databases.is_dir():
+            raise UserError(f"data.databases={data.databases}: must be a folder of databases")
+    table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
+    lines = [decision.line(table.path) for decision in table.decisions]
+    held_out = table
+    if data.validation is not None:
+        path = resolve_path(data.validation, "data.validation")
+        held_out = read_table(path, data.columns, data.on_invalid)
+        lines += [decision.line(held_out.path) for decision in held_out.decisions]
+        train, validation = list(table.rows), list(held_out.rows)
+    else:
+        train, validation = split_rows(
+            table.rows, data.validation_fraction, data.split_by, data.split_seed
+        )
+    lines += [d.line(held_out.path) for d in _leaks(train, validation)]
+    train = sample_rows(train, data.limit, data.split_seed)
+    validation = sample_rows(validation, evaluation.limit, evaluation.seed)
+    if databases is not None:
+        named = ((row.number, row.db_id) for row in validation)
+        check_databases(databases, named, held_out.path)
+    return RunData(
+        train=tuple(train),
+        validation=tuple(validation),
+        template=template,
+        databases=databases,
+        decisions=tuple(lines),
+        train_source=str(table.path),
+        validation_source=str(held_out.path),
+        train_hash=hash_rows(train),
+        evaluation_hash=_evaluation_hash(validation, databases, evaluation),
+    )
+
+
+def _refuse_mixture(data: DataConfig) -> None:
+    """Refuse a user's rows measured on the demo's: a forgotten ``data=csv``, not a wish."""
+    demo = f"{PACKAGE_PREFIX}qc_experiments.demo/"
+    if data.train.startswith(demo):
+        return
+    for key in ("validation", "databases"):
+        if (getattr(data, key) or "").startswith(demo):
+            raise UserError(
+                f"data.train={data.train} would be measured on the demo's data.{key}: start from "
+                f"data=csv, as in data=csv data.train={data.train}, or give data.{key}=..."
+            )
+
+
+def _leaks(train: Sequence[Row], validation: Sequence[Row]) -> list[Decision]:
+    seen = {(row.context, row.question.casefold()) for row in train}
+    rows = [r.number for r in validation if (r.context, r.question.casefold()) in seen]
+    what = "held out but asked in training as well; the figures are too good by them"
+    return [Decision(what, tuple(rows), False)] if rows else []
+
+
+def _evaluation_hash(
+    rows: Sequence[Row], databases: Path | None, evaluation: EvaluationConfig
+) -> str:
+    parts = [hash_rows(rows), JUDGE, str(evaluation.max_new_tokens), str(evaluation.timeout)]
+    if databases is not None:
+        for db_id in sorted({row.db_id for row in rows if row.db_id is not None}):
+            parts.append(hash_bytes(database_file(databases, db_id).read_bytes()))
+    return hash_bytes(*(part.encode() for part in parts))

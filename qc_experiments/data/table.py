@@ -1,0 +1,234 @@
+"""Read a CSV of questions and queries, and refuse or count whatever cannot be learned from.
+
+Rows keep the number under which a spreadsheet shows them (the header is row 1), so that every
+message can be followed to its row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.config import ColumnsConfig, OnInvalid
+from qc_experiments.data.files import hash_bytes
+from qc_experiments.errors import UserError
+
+SHOWN_ROWS = 10
+"""How many row numbers a message names before it says how many more there are."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question with its gold query.
+
+    Attributes:
+        number: the row of the CSV as a spreadsheet counts (the header is 1).
+        question: what is asked, in words.
+        query: the SQL that answers it.
+        context: what the model is told of the database, usually its CREATE TABLE statements.
+        db_id: the database it is about, or None where the CSV does not say.
+    """
+
+    number: int
+    question: str
+    query: str
+    context: str
+    db_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something that was decided about rows, to be logged and recorded.
+
+    Attributes:
+        what: a phrase such as ``exact duplicates left out``.
+        rows: numbers of the rows concerned.
+        dropped: whether those rows are left out.
+    """
+
+    what: str
+    rows: tuple[int, ...]
+    dropped: bool
+
+    def line(self, path: Path | str) -> str:
+        """One line for the log: how many rows, of which file, what, and which."""
+        noun = "row" if len(self.rows) == 1 else "rows"
+        return f"{path}: {len(self.rows)} {noun} {self.what} ({name_rows(self.rows)})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The usable rows of one CSV and what was decided about the others."""
+
+    path: Path
+    rows: tuple[Row, ...]
+    decisions: tuple[Decision, ...]
+
+
+def hash_rows(rows: Sequence[Row]) -> str:
+    """SHA-256 over the cells of some rows, in their order."""
+    cells = (c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id))
+    return hash_bytes(*(cell.encode() for cell in cells))
+
+
+def name_rows(numbers: Sequence[int]) -> str:
+    """``row 3`` or ``rows 3, 7, 9 and 4 more``."""
+    shown = ", ".join(str(n) for n in numbers[:SHOWN_ROWS])
+    more = len(numbers) - SHOWN_ROWS
+    rest = f" and {more} more" if more > 0 else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {shown}{rest}"
+
+
+def read_table(path: Path, columns: ColumnsConfig, on_invalid: OnInvalid) -> Table:
+    """Read and check a CSV.
+
+    Exact duplicates are left out (counted); one question with two different queries is kept and
+    named, since both may be right; a row with an empty cell is an error or left out.
+
+    Args:
+        path: the CSV, UTF-8, with a header.
+        columns: what its columns are called; the ``db_id`` column may be absent.
+        on_invalid: what to do with a row that has an empty cell.
+
+    Raises:
+        UserError: naming file, row and column, for anything that cannot be read or used.
+    """
+    header, cells = read_cells(path)
+    places = _column_places(path, header, columns)
+    kept: list[Row] = []
+    empty: dict[str, list[int]] = {}
+    for number, row_cells in cells:
+        values = {name: row_cells[place].strip() for name, place in places.items()}
+        row = Row(
+            number,
+            values["question"],
+            values["query"],
+            values["context"],
+            values.get("db_id") or None,
+        )
+        column = next((c for c in ("question", "query", "context") if not getattr(row, c)), None)
+        if column is None:
+            kept.append(row)
+        else:
+            empty.setdefault(getattr(columns, column), []).append(row.number)
+    if empty and on_invalid is OnInvalid.error:
+        column, numbers = next(iter(empty.items()))
+        raise UserError(
+            f"{path}: empty {column} in {name_rows(numbers)}: fill the cells, or leave such rows "
+            "out with data.on_invalid=drop"
+        )
+    decisions = [
+        Decision(f"with an empty {column} left out", tuple(numbers), True)
+        for column, numbers in empty.items()
+    ]
+    kept, found = _without_duplicates(kept)
+    decisions += found
+    if not kept:
+        raise UserError(f"{path}: no usable row is left below the header")
+    return Table(path, tuple(kept), tuple(decisions))
+
+
+def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a CSV strictly: UTF-8, balanced quotes, as many cells in each row as in the header.
+
+    Args:
+        path: the file; blank lines are passed over.
+
+    Returns:
+        The header's cells without blanks around them, and each row's number (the header is row 1)
+        with its cells as they are.
+
+    Raises:
+        UserError: naming file and row, for anything that cannot be read; also when there are no
+            rows.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a CSV file")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    text = _decode(path, raw)
+    csv.field_size_limit(2**31 - 1)  # schemas can be longer than the module's 131,072 characters
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    number = 1
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        if not any(header):
+            raise UserError(f"{path}: is empty: a header and at least one row are needed")
+        for cells in reader:
+            number += 1
+            if not cells:
+                continue  # a blank line, usually the last
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{path}: row {number} has {len(cells)} cells, the header {len(header)}: cells "
+                    "with commas, quotes or line breaks must stand in double quotes"
+                )
+            rows.append((number, cells))
+    except csv.Error as error:
+        what = "unbalanced quotes" if "unexpected end" in str(error) else str(error)
+        raise UserError(
+            f"{path}: row {number + 1} cannot be read ({what}): a quote inside a quoted cell is "
+            "written twice"
+        ) from None
+    if not rows:
+        raise UserError(f"{path}: has a header but no rows")
+    return header, rows
+
+
+def _decode(path: Path, raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}: line {line} is not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as "
+            "UTF-8 CSV"
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{path}: line {line} holds a NUL character: save the file as UTF-8 CSV")
+    return text
+
+
+def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dict[str, int]:
+    places = {}
+    for name in ("question", "query", "context", "db_id"):
+        column = getattr(columns, name)
+        if header.count(column) > 1:
+            raise UserError(f"{path}: the header names the column {column} twice")
+        if column in header:
+            places[name] = header.index(column)
+        elif name != "db_id":
+            raise UserError(
+                f"{path}: no column {column}; the header has {', '.join(header)}: rename it or map "
+                f"it with data.columns.{name}=..."
+            )
+    return places
+
+
+def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]:
+    kept: list[Row] = []
+    duplicates: list[int] = []
+    conflicts: list[int] = []
+    queries: dict[tuple[str | None, str, str], list[Row]] = {}
+    for row in rows:
+        same_question = queries.setdefault((row.db_id, row.context, row.question), [])
+        if any(row.query == other.query for other in same_question):
+            duplicates.append(row.number)
+            continue
+        conflicts += [row.number] if same_question else []
+        same_question.append(row)
+        kept.append(row)
+    decisions = []
+    if duplicates:
+        decisions.append(Decision("repeat an earlier row; left out", tuple(duplicates), True))
+    if conflicts:
+        what = "ask an earlier question with another query; both are kept, check which is right"
+        decisions.append(Decision(what, tuple(conflicts), False))
+    return kept, decisions

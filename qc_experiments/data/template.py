@@ -1,0 +1,110 @@
+"""The prompt template: a text file with ``{context}``, ``{question}`` and, last, ``{query}``.
+
+Literal braces are written ``{{`` and ``}}``. What stands before ``{query}`` is the prompt, in
+training and in inference alike; what stands after it closes the completion.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.data.files import hash_bytes
+from qc_experiments.errors import UserError
+
+FIELDS = ("context", "question", "query")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A checked prompt template.
+
+    Attributes:
+        text: the file's text as it is.
+        source: where it came from, for messages.
+    """
+
+    text: str
+    source: str
+
+    def __post_init__(self) -> None:
+        """Check that each field occurs as it must."""
+        found = [name for name, _ in self._pieces() if name is not None]
+        for name in found:
+            if name not in FIELDS:
+                raise UserError(
+                    f"{self.source}: unknown field {{{name}}}; a template has {{context}}, "
+                    "{question} and {query}; write literal braces as {{ and }}"
+                )
+        for name in FIELDS:
+            if found.count(name) != 1:
+                problem = "is missing" if name not in found else "occurs more than once"
+                raise UserError(f"{self.source}: the field {{{name}}} {problem}")
+        if found[-1] != "query":
+            raise UserError(
+                f"{self.source}: {{query}} must be the last field: the model writes what follows "
+                "the prompt"
+            )
+
+    def _pieces(self) -> list[tuple[str | None, str]]:
+        """Pairs (field, literal text after it); the first has no field."""
+        pieces: list[tuple[str | None, str]] = [(None, "")]
+        try:
+            for literal, name, spec, conversion in string.Formatter().parse(self.text):
+                field, text = pieces[-1]
+                pieces[-1] = (field, text + literal)
+                if name is not None:
+                    if spec or conversion:
+                        raise UserError(f"{self.source}: {{{name}...}}: a field is a name alone")
+                    pieces.append((name, ""))
+        except ValueError as error:
+            raise UserError(
+                f"{self.source}: {error}; write literal braces as {{{{ and }}}}"
+            ) from None
+        return pieces
+
+    def prompt(self, context: str, question: str) -> str:
+        """The text that the model is given: everything before ``{query}``.
+
+        Blanks just before ``{query}`` belong to the completion (see `completion`): a prompt that
+        ends in a blank would be tokenized unlike the text in which the model learned to go on.
+        """
+        return self._head(context, question).rstrip(" \t")
+
+    def completion(self, query: str) -> str:
+        """The text that the model is to write: blanks before ``{query}``, the query, what follows."""
+        head = self._head("", "")
+        blanks = head[len(head.rstrip(" \t")) :]
+        return blanks + query + self._pieces()[-1][1].rstrip()
+
+    def after_query(self) -> str:
+        """The literal text behind ``{query}`` without blanks at its end; often empty."""
+        return self._pieces()[-1][1].rstrip()
+
+    def context_first(self) -> bool:
+        """Whether the context precedes the question, so that rows of a schema share a prefix."""
+        names = [name for name, _ in self._pieces()]
+        return names.index("context") < names.index("question")
+
+    def _head(self, context: str, question: str) -> str:
+        values = {None: "", "context": context, "question": question}
+        return "".join(values[name] + text for name, text in self._pieces()[:-1])
+
+    def content_hash(self) -> str:
+        """SHA-256 of the text."""
+        return hash_bytes(self.text.encode())
+
+
+def read_template(path: Path) -> Template:
+    """Read and check a template file.
+
+    Raises:
+        UserError: if it cannot be read, lacks a field, or has its braces unbalanced.
+    """
+    try:
+        return Template(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text: save the template as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

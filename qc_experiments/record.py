@@ -1,0 +1,349 @@
+"""What a run leaves behind: its folder, its hash, and files that are whole or not there.
+
+A run's folder is ``<paths.output>/<values>-<hash8>``. The hash is of everything that determines the
+figures: the config without paths and tracking, with the contents of the data files and the model's
+fingerprint in place of their paths. So the same run finds its own folder again, wherever it is
+started and however the data is called.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config import QuantMode, RunConfig, determining, plain
+from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.load import RunData
+from qc_experiments.errors import UserError
+
+PACKAGES = (
+    "qc_experiments",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "wandb",
+    "hydra-core",
+    "omegaconf",
+    "sqlglot",
+)
+
+RESULT_KEYS = (
+    "status",
+    "objective",
+    "eval_loss",
+    "base_eval_loss",
+    "execution_accuracy",
+    "execution_accuracy_low",
+    "execution_accuracy_high",
+    "execution_correct",
+    "execution_count",
+    "base_execution_accuracy",
+    "exact_match",
+    "base_exact_match",
+    "valid_sql",
+    "base_valid_sql",
+    "parameters_trainable",
+    "parameters_total",
+    "label_tokens",
+    "examples",
+    "steps",
+    "seed",
+    "config_hash",
+    "data_hash",
+    "template_hash",
+    "evaluation_hash",
+    "code_commit",
+    "seconds_total",
+    "seconds_training",
+    "seconds_evaluation",
+    "examples_per_second",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "error",
+)
+"""Keys of ``result.json``; one that was not measured is null."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one run from another.
+
+    Attributes:
+        name: ``<values>-<hash8>``.
+        config_hash: SHA-256 of everything that determines the figures.
+        run_id: id of the W&B run.
+    """
+
+    name: str
+    config_hash: str
+
+    @property
+    def run_id(self) -> str:
+        """The same run, started again, goes on under the same id."""
+        return self.config_hash[:16]
+
+
+def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: str) -> Identity:
+    """Name and hash of a run.
+
+    Args:
+        config: the whole config.
+        data: its rows, by their hashes.
+        model_label: short name of the base model.
+        fingerprint: text that changes when the base model does.
+    """
+    what: dict[str, Any] = determining(config)
+    for key in ("name", "train", "validation", "template", "databases"):
+        what["data"].pop(key)
+    what["model"]["name_or_path"] = fingerprint
+    what["model"]["adapter"] = _adapter_hash(config)
+    what["content"] = {
+        "train": data.train_hash,
+        "template": data.template.content_hash(),
+        "evaluation": data.evaluation_hash,
+    }
+    config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
+    return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
+
+
+def _adapter_hash(config: RunConfig) -> str | None:
+    if config.model.adapter is None:
+        return None
+    folder = Path(config.model.adapter).expanduser()
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    found = [folder / name for name in names if (folder / name).is_file()]
+    return hash_bytes(*(path.read_bytes() for path in found))
+
+
+def _values(config: RunConfig, model_label: str) -> str:
+    trainer, lora = config.trainer, config.lora
+    parts = [model_label.lower(), config.data.name, config.collator.name.value]
+    if lora.enabled:
+        kind = ("dora" if lora.use_dora else "") + ("rs" if lora.use_rslora else "")
+        parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]
+        if lora.target_modules != "all-linear":
+            target = lora.target_modules
+            parts.append(target if isinstance(target, str) else "+".join(target))
+    else:
+        parts.append("full")
+    if config.quant.mode is not QuantMode.none:
+        parts.append(config.quant.mode.value)
+    batch = f"b{trainer.micro_batch_size()}x{trainer.gradient_accumulation_steps}"
+    parts += [f"lr{trainer.learning_rate:g}", batch, f"s{config.seed}"]
+    text = "_".join(parts)
+    return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)[:150]
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: ``<paths.output>/<name>``.
+        identity: the run that it belongs to.
+    """
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self.path = path
+        self.identity = identity
+
+    def __truediv__(self, name: str) -> Path:
+        """A file of the folder."""
+        return self.path / name
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of this very run if it has finished, else None.
+
+        Raises:
+            UserError: if the folder belongs to something else.
+        """
+        self._check_owner()
+        try:
+            result: dict[str, Any] = json.loads((self / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return result if result.get("status") == "finished" else None
+
+    def _check_owner(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(
+                f"{self.path}: is a file where the run's folder should be: move it away"
+            )
+        if not any(self.path.iterdir()):
+            return
+        try:
+            written = json.loads((self / "environment.json").read_text(encoding="utf-8"))
+            owner = written["config_hash"]
+        except (OSError, ValueError, KeyError, TypeError):
+            owner = None
+        if owner != self.identity.config_hash:
+            raise UserError(
+                f"{self.path}: holds something else than this run: move it away or choose another "
+                "paths.output"
+            )
+
+    def claim(self, config: RunConfig, data: RunData) -> None:
+        """Make the folder and write down what the run is, before it computes anything.
+
+        Raises:
+            UserError: if the folder cannot be written or belongs to something else.
+        """
+        self._check_owner()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json("environment.json", environment(self.identity, data))
+            self.write_text("config.yaml", _yaml(plain(config)))
+            (self / "result.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"paths.output={config.paths.output}: {self.path} cannot be written "
+                f"({error.strerror}): choose another paths.output"
+            ) from None
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, whole or not at all."""
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all: beside its place, then renamed."""
+        write_whole(self / name, text)
+
+    def write_csv(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Write a CSV, whole or not at all; None becomes an empty cell."""
+        self.write_text(name, csv_text(columns, rows))
+
+    def result(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the figures to a whole ``result.json`` and write it.
+
+        Args:
+            figures: values of some of `RESULT_KEYS`.
+        """
+        unknown = set(figures) - set(RESULT_KEYS)
+        if unknown:
+            raise ValueError(f"not keys of result.json: {sorted(unknown)}")
+        result = {key: figures.get(key) for key in RESULT_KEYS}
+        self.write_json("result.json", result)
+        return result
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all: beside its place, then renamed.
+
+    Raises:
+        OSError: if it cannot be written; then nothing is left behind.
+    """
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV as text; None becomes an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _yaml(value: object) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload,no-any-return]
+
+
+def environment(identity: Identity, data: RunData) -> dict[str, Any]:
+    """Versions, commit, hardware and data hashes, as ``environment.json`` holds them."""
+    return {
+        "name": identity.name,
+        "config_hash": identity.config_hash,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "code_commit": code_commit(),
+        "hardware": _hardware(),
+        "data": {
+            "train": data.train_source,
+            "train_hash": data.train_hash,
+            "validation": data.validation_source,
+            "evaluation_hash": data.evaluation_hash,
+            "template": data.template.source,
+            "template_hash": data.template.content_hash(),
+            "decisions": list(data.decisions),
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def code_commit() -> str | None:
+    """Commit of the code that runs, with ``+changes`` where files differ; None outside git."""
+    here = str(Path(__file__).parent)
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", ".", "../conf")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: str, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process held: the GPU's where there is one, else resident memory."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

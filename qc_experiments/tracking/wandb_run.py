@@ -1,0 +1,79 @@
+"""A Weights & Biases run: online where there is a login, else offline in the run's own folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config import TrackingConfig, WandbMode
+from qc_experiments.tracking.tracker import Figure
+
+log = logging.getLogger(__name__)
+
+
+def wandb_mode(asked: WandbMode) -> str:
+    """``online`` or ``offline``: as asked, else by ``WANDB_MODE``, else by whether there is a login."""
+    import wandb
+
+    if asked is not WandbMode.auto:
+        return asked.value
+    if os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
+        return os.environ["WANDB_MODE"]
+    return "online" if wandb.api.api_key else "offline"
+
+
+class WandbTracker:
+    """One W&B run, with explicit steps.
+
+    Args:
+        tracking: project, entity, group, tags and mode.
+        folder: the run's folder; W&B writes below it and nowhere else.
+        run_id: stays the same when the same run is started again.
+        name: shown on the dashboard.
+        config: the nested config, so that the dashboard shows ``lora.r`` and its like.
+    """
+
+    def __init__(
+        self, tracking: TrackingConfig, folder: Path, run_id: str, name: str, config: dict[str, Any]
+    ) -> None:
+        import wandb
+
+        # Artifact bytes would otherwise be staged below the home folder.
+        os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=tracking.project,
+            entity=tracking.entity,
+            group=tracking.group,
+            job_type=tracking.job_type,
+            tags=list(tracking.tags),
+            notes=tracking.notes,
+            id=run_id,
+            name=name,
+            config=config,
+            dir=str(folder),
+            mode=wandb_mode(tracking.mode),
+            resume="allow" if wandb_mode(tracking.mode) == "online" else None,
+            settings=wandb.Settings(silent=True, console="off", save_code=False),
+        )
+
+    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
+        """Log the figures at their optimizer step."""
+        self._run.log({k: v for k, v in figures.items() if v is not None}, step=step)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
+        """Log a W&B Table."""
+        # One type a column, or W&B refuses the table: text, with nothing where there is nothing.
+        data = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        self._run.log({name: self._wandb.Table(columns=list(columns), data=data)})
+
+    def summary(self, figures: Mapping[str, Figure]) -> None:
+        """Set the summary, by which the dashboard compares runs."""
+        self._run.summary.update(dict(figures))
+
+    def close(self, exit_code: int) -> None:
+        """Finish the run, so that the next one in this process starts its own."""
+        self._run.finish(exit_code=exit_code)

@@ -1,0 +1,199 @@
+"""The story of one run, from a CSV and a template to an evaluated adapter; read `run` first."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qc_experiments.config import RunConfig, TrackerName, plain
+from qc_experiments.data.load import RunData, load_data
+from qc_experiments.errors import UserError
+from qc_experiments.models.base import model_source
+from qc_experiments.record import RunFolder, identify
+
+if TYPE_CHECKING:
+    from qc_experiments.evaluation.measure import Measured
+    from qc_experiments.plan import Plan
+    from qc_experiments.tracking.tracker import Tracker
+    from qc_experiments.training.fit import Fitted
+
+log = logging.getLogger(__name__)
+file_only = logging.getLogger("qc_experiments_file")
+"""Reaches the run's ``train.log`` but not the terminal, which Python tells of tracebacks itself."""
+file_only.propagate = False
+
+
+def run(config: RunConfig) -> dict[str, Any]:
+    """Train and measure one model, or say what an earlier start of this run found.
+
+    Nothing heavy is imported before the data has been checked, and nothing is written before
+    everything that the user can mend has been checked.
+
+    Args:
+        config: the whole, checked config.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        UserError: for anything the user can mend.
+    """
+    data = load_data(config)
+    cache = Path(config.paths.cache).expanduser()
+    source = model_source(config.model, cache, unpack=False)
+    identity = identify(config, data, source.label, source.fingerprint)
+    folder = RunFolder(Path(config.paths.output).expanduser() / identity.name, identity)
+    finished = folder.finished()
+    if finished is not None:
+        log.info("This run has finished before; its result:\n")
+        log.info("%s", (folder / "summary.txt").read_text(encoding="utf-8"))
+        return finished
+
+    from qc_experiments.plan import make_plan
+
+    plan = make_plan(config, data, model_source(config.model, cache))
+    for line in (*data.decisions, *plan.decisions):
+        log.warning("%s", line)
+    for line in (f"Run     {folder.path}", *plan.lines(config)):
+        log.info("%s", line)
+    folder.claim(config, data)
+    with _logged(folder):
+        try:
+            return _execute(config, data, plan, folder)
+        except BaseException as error:
+            _record_failure(folder, error)
+            raise
+
+
+def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    """Load the base model, train it, measure it before and after, write everything down."""
+    import transformers
+
+    from qc_experiments.evaluation.measure import Examination
+    from qc_experiments.models.base import load_base_model
+    from qc_experiments.training.checkpoints import resume_point
+    from qc_experiments.training.fit import fit
+
+    started = time.perf_counter()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.set_seed(config.seed)
+    resume_from = resume_point(folder / "checkpoints", folder / "metrics.jsonl")
+    examination = Examination(
+        plan.encoder, plan.validation, data.databases, config.evaluation, plan.window
+    )
+    tracker = _trackers(config, folder)
+    exit_code = 1
+    try:
+        model = load_base_model(plan.source, config.model, config.quant)
+        fitted = fit(model, config, plan, examination, tracker, folder, resume_from)
+        trained = examination.measure(fitted.model, "Trained model")
+        result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
+        exit_code = 0
+    finally:
+        tracker.close(exit_code)
+    return result
+
+
+def _write_down(
+    config: RunConfig,
+    data: RunData,
+    plan: Plan,
+    folder: RunFolder,
+    tracker: Tracker,
+    fitted: Fitted,
+    trained: Measured,
+    started: float,
+) -> dict[str, Any]:
+    """Predictions, summary table and, last of all, ``result.json``, which says that all is there."""
+    from qc_experiments.record import code_commit, peak_memory_bytes
+    from qc_experiments.report import PREDICTION_COLUMNS, prediction_rows, summary
+
+    rows = prediction_rows(trained.judged)
+    folder.write_csv("predictions.csv", PREDICTION_COLUMNS, rows)
+    tracker.table("predictions", PREDICTION_COLUMNS, rows)
+    figures: dict[str, Any] = {"status": "finished", **trained.figures()}
+    base_seconds = 0.0
+    if fitted.base is not None:
+        rows = prediction_rows(fitted.base.judged)
+        folder.write_csv("base_predictions.csv", PREDICTION_COLUMNS, rows)
+        base_seconds = fitted.base.seconds
+        base = fitted.base.figures()
+        for key in ("eval_loss", "execution_accuracy", "exact_match", "valid_sql"):
+            figures[f"base_{key}"] = base[key]
+    figures |= {
+        "objective": figures[config.objective.value],
+        "parameters_trainable": fitted.parameters_trainable,
+        "parameters_total": fitted.parameters_total,
+        "label_tokens": plan.label_tokens,
+        "examples": len(plan.train),
+        "steps": fitted.steps,
+        "seed": config.seed,
+        "config_hash": folder.identity.config_hash,
+        "data_hash": data.train_hash,
+        "template_hash": data.template.content_hash(),
+        "evaluation_hash": data.evaluation_hash,
+        "code_commit": code_commit(),
+        "seconds_total": time.perf_counter() - started,
+        "seconds_training": fitted.seconds,
+        "seconds_evaluation": trained.seconds + base_seconds,
+        "examples_per_second": fitted.examples_per_second,
+        "tokens_per_second": fitted.tokens_per_second,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    name = "adapter" if config.lora.enabled else "fine-tuned"
+    text = summary(trained, fitted.base, name, str(folder.path))
+    folder.write_text("summary.txt", text)
+    result = folder.result(figures)
+    tracker.summary(result)
+    log.info("\n%s", text)
+    return result
+
+
+def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
+    from qc_experiments.tracking.tracker import JsonlTracker, NullTracker, Trackers
+
+    remote: Tracker = NullTracker()
+    if config.tracking.name is TrackerName.wandb:
+        from qc_experiments.tracking.wandb_run import WandbTracker
+
+        identity = folder.identity
+        settings = plain(config)
+        remote = WandbTracker(
+            config.tracking, folder.path, identity.run_id, identity.name, settings
+        )
+    return Trackers(JsonlTracker(folder / "metrics.jsonl"), remote)
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    """Say in ``result.json`` that the run failed, and in ``train.log`` where."""
+    if not isinstance(error, UserError):
+        file_only.error("%s", traceback.format_exc())
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    config_hash = folder.identity.config_hash
+    try:
+        folder.result({"status": status, "config_hash": config_hash, "error": reason})
+    except OSError:  # a full disk, say; the error that is on its way tells what happened
+        log.error("%s could not be written", folder / "result.json")
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    """Write everything that is logged to the run's ``train.log`` as well."""
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = (logging.getLogger("qc_experiments"), file_only)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

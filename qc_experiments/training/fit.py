@@ -1,0 +1,195 @@
+"""Train one model: adapter, estimate, base figures, the Trainer, and the saved adapter."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.collators.standard import build_collator, features
+from qc_experiments.config import RunConfig
+from qc_experiments.errors import UserError
+from qc_experiments.evaluation.measure import Examination, Measured
+from qc_experiments.models.base import torch_dtype
+from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter, shifts_base
+from qc_experiments.plan import Plan
+from qc_experiments.record import RunFolder
+from qc_experiments.saved import SavedPrompting
+from qc_experiments.tracking.tracker import Tracker
+from qc_experiments.training.arguments import training_arguments
+from qc_experiments.training.callbacks import ReportCallback, duration
+from qc_experiments.training.estimate import estimated_training_seconds
+from qc_experiments.training.trainer import TextToSqlTrainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and what its training took.
+
+    Attributes:
+        model: the trained model.
+        base: the base model's figures, or None where they were not asked for.
+        steps: optimizer steps taken.
+        seconds: time of the training, in-training evaluations included.
+        examples_per_second: rows trained on a second; None where nothing was trained.
+        tokens_per_second: tokens of those rows a second, padding left out.
+        parameters_trainable: number of weights that were trained.
+        parameters_total: number of all weights, the adapter's included.
+    """
+
+    model: Any
+    base: Measured | None
+    steps: int
+    seconds: float
+    examples_per_second: float | None
+    tokens_per_second: float | None
+    parameters_trainable: int
+    parameters_total: int
+
+
+def fit(
+    model: Any,
+    config: RunConfig,
+    plan: Plan,
+    examination: Examination,
+    tracker: Tracker,
+    folder: RunFolder,
+    resume_from: Path | None,
+) -> Fitted:
+    """Train a base model as the config says and save what was learned in the run's folder.
+
+    Args:
+        model: the base model; it is changed.
+        config: the whole config.
+        plan: rows in tokens.
+        examination: measures the base model, and the model during training.
+        tracker: where figures go.
+        folder: the run's folder.
+        resume_from: a checkpoint of this run, or None.
+    """
+    base: Measured | None = None
+    wanted = config.evaluation.base
+    start = (lambda: _measure_base(examination, model)) if wanted else (lambda: None)
+    if not config.lora.enabled or shifts_base(config.lora):
+        base = start()  # afterwards, the base model is no longer there
+    initial: Path | None = None
+    if config.lora.enabled:
+        model = _with_adapter(model, config)
+        if shifts_base(config.lora):
+            initial = folder / "checkpoints" / "initial_adapter"
+            model.save_pretrained(str(initial))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = model.num_parameters()
+    log.info(
+        "Trains  %s of %s weights (%.2f %%)",
+        f"{trainable:,}",
+        f"{total:,}",
+        100 * trainable / total,
+    )
+    tokens = plan.tokens * plan.epochs
+    if plan.steps:
+        pad_id = plan.tokenizer.pad_token_id
+        estimate = estimated_training_seconds(model, plan.train, tokens, pad_id)
+        log.info("Time    the training will take about %s", duration(estimate))
+    if wanted and base is None:
+        with model.disable_adapter():
+            base = _measure_base(examination, model)
+    if not plan.steps:
+        log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
+        return Fitted(model, base, 0, 0.0, None, None, trainable, total)
+
+    trainer = _trainer(model, config, plan, examination, tracker, folder)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    seconds = time.perf_counter() - started
+    steps = int(trainer.state.global_step)
+    log.info("Trained in %s", duration(seconds))
+    _save(model, config, plan, folder, initial)
+    share = steps / plan.steps
+    rows = len(plan.train) * plan.epochs * share
+    return Fitted(
+        model=model,
+        base=base,
+        steps=steps,
+        seconds=seconds,
+        examples_per_second=rows / seconds,
+        tokens_per_second=tokens * share / seconds,
+        parameters_trainable=trainable,
+        parameters_total=total,
+    )
+
+
+def _measure_base(examination: Examination, model: Any) -> Measured:
+    log.info("Measuring the base model ...")
+    measured = examination.measure(model, "Base model")
+    log.info(
+        "Measured in %s (the trained model will take about as long)", duration(measured.seconds)
+    )
+    return measured
+
+
+def _with_adapter(model: Any, config: RunConfig) -> Any:
+    checkpointing = config.trainer.gradient_checkpointing
+    if config.model.adapter is None:
+        return add_adapter(model, config.lora, config.quant, gradient_checkpointing=checkpointing)
+    folder = Path(config.model.adapter).expanduser()
+    return continue_adapter(
+        model, folder, config.lora, config.quant, gradient_checkpointing=checkpointing
+    )
+
+
+def _trainer(
+    model: Any,
+    config: RunConfig,
+    plan: Plan,
+    examination: Examination,
+    tracker: Tracker,
+    folder: RunFolder,
+) -> TextToSqlTrainer:
+    from datasets import Dataset
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    tokenizer = plan.tokenizer
+    rows = features(plan.train, config.data.loss_on, config.collator, tokenizer.pad_token_id)
+    metric = config.trainer.metric_for_best_model
+    trainer = TextToSqlTrainer(
+        model=model,
+        args=training_arguments(config, folder / "checkpoints", torch_dtype(config.model.dtype)),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=plan.validation,
+        data_collator=build_collator(config.collator, tokenizer),
+        measure=lambda model: examination.during_training(model, generates=metric.needs_generation),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ReportCallback(tracker))
+    patience = config.trainer.early_stopping_patience
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+    return trainer
+
+
+def _save(
+    model: Any, config: RunConfig, plan: Plan, folder: RunFolder, initial: Path | None
+) -> None:
+    """Save the adapter (or the whole model) with all that inference needs, whole or not at all."""
+    place = folder / ("adapter" if config.lora.enabled else "model")
+    draft = folder / f".{place.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        if config.lora.enabled:
+            save_adapter(model, draft, initial)
+        else:
+            model.save_pretrained(str(draft))
+        plan.tokenizer.save_pretrained(str(draft))
+        SavedPrompting.of(config, plan.encoder).save(draft)
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(draft, place)
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error.strerror or error})") from error
