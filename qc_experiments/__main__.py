@@ -31,9 +31,9 @@ def main() -> None:
 
         command_line.main(rest, "qc train")
     elif name == "plan":
-        from qc_experiments import plan
+        from qc_experiments import command_line
 
-        plan.main(rest)
+        command_line.plan(rest)
     elif name == "predict":
         from qc_experiments import predict
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from qc_experiments.composition import check_overrides, explain, register_schema, to_run_config
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError
+from qc_experiments.processes import is_main_process
 
 log = logging.getLogger("qc_experiments")
 
@@ -29,6 +30,8 @@ class _Console(logging.Handler):
     """Prints messages to the terminal as it is now; warnings and errors say what they are."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not is_main_process():
+            return
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
@@ -125,6 +128,38 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         for line in _failed_jobs:
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def plan(arguments: Sequence[str]) -> None:
+    """`qc plan`: say what `qc train` with the same overrides would do, and do none of it.
+
+    Args:
+        arguments: Hydra overrides, and ``--config-dir DIR``.
+
+    Raises:
+        SystemExit: with code 2 for a user's mistake.
+    """
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(f"usage: qc plan [--config-dir DIR] [KEY=VALUE ...]\n\n{plan.__doc__}")
+        return
+    _set_up_logging()
+    register_schema()
+    try:
+        overrides, config_dir = _overrides_and_config_dir(arguments)
+        check_overrides(overrides, config_dir)
+        if config_dir is not None:
+            overrides.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+        with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
+            config = to_run_config(hydra.compose("config", overrides))
+        from qc_experiments.train import announce
+
+        announce(config)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn")

@@ -127,7 +127,7 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> 
             value = override.value()
             names = value if isinstance(value, list) else [value]
             if override.is_sweep_override():
-                names = [v for v in override.sweep_iterator()]
+                names = list(override.sweep_iterator())
             if "." not in key and not override.is_delete():
                 _check_options(key, [str(n) for n in names if n is not None], config_dir)
             continue

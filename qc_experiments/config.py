@@ -8,12 +8,12 @@ sections in `RunConfig.__post_init__`. Each raises `UserError` with a line that 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from qc_experiments.errors import UserError
+from qc_experiments.processes import world_size
 
 NOT_DETERMINING = {"determines_result": False}
 """Field metadata of what does not change a run's figures; such keys stay out of its hash."""
@@ -389,8 +389,7 @@ class TrainerConfig:
             )
         same = self.eval_strategy is self.save_strategy
         if same and self.eval_strategy is Strategy.steps:
-            assert self.eval_steps and self.save_steps
-            same = self.save_steps % self.eval_steps == 0
+            same = (self.save_steps or 0) % (self.eval_steps or 1) == 0
         if not same:
             raise UserError(
                 "trainer.load_best_model_at_end=true needs a checkpoint wherever it evaluates: set "
@@ -546,11 +545,6 @@ class RunConfig:
                 )
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: must be at least 0")
-
-
-def world_size() -> int:
-    """Number of training processes, as torchrun and accelerate announce it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def plain(value: object) -> Any:

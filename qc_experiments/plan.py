@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from qc_experiments.config import LossOn, OnInvalid, RunConfig, world_size
+from qc_experiments.config import LossOn, OnInvalid, QuantMode, RunConfig
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
+from qc_experiments.processes import world_size
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Plan:
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         share = self.label_tokens / self.tokens
         lora = config.lora
+        quant = config.quant.mode
+        stored = "not quantized" if quant is QuantMode.none else f"in {quant.value}"
         method = "all weights"
         if lora.enabled:
             method = f"LoRA r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
         return [
-            f"Model   {self.source.label}; trains {method}; base weights {config.quant.mode.value}".replace(
-                "base weights none", "base weights not quantized"
-            ),
+            f"Model   {self.source.label}; trains {method}; base weights {stored}",
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",

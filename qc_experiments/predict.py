@@ -9,7 +9,6 @@ Everything needed stands beside the adapter: template, wrap, tokenizer, and whic
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from qc_experiments.config import QuantMode, RunConfig, determining, plain
 from qc_experiments.data.files import hash_bytes
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
+from qc_experiments.processes import is_main_process
 
 PACKAGES = (
     "qc_experiments",
@@ -204,6 +205,8 @@ class RunFolder:
         Raises:
             UserError: if the folder cannot be written or belongs to something else.
         """
+        if not is_main_process():
+            return
         self._check_owner()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -221,8 +224,12 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all: beside its place, then renamed."""
-        write_whole(self / name, text)
+        """Write a text file, whole or not at all: beside its place, then renamed.
+
+        Like all that the folder writes, by the main process only.
+        """
+        if is_main_process():
+            write_whole(self / name, text)
 
     def write_csv(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
@@ -273,7 +280,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _yaml(value: object) -> str:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload,no-any-return]
+    return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload]
 
 
 def environment(identity: Identity, data: RunData) -> dict[str, Any]:
@@ -281,7 +288,7 @@ def environment(identity: Identity, data: RunData) -> dict[str, Any]:
     return {
         "name": identity.name,
         "config_hash": identity.config_hash,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),

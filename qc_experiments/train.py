@@ -14,6 +14,7 @@ from qc_experiments.config import RunConfig, TrackerName, plain
 from qc_experiments.data.load import RunData, load_data
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
+from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder, identify
 
 if TYPE_CHECKING:
@@ -44,23 +45,13 @@ def run(config: RunConfig) -> dict[str, Any]:
         UserError: for anything the user can mend.
     """
     data = load_data(config)
-    cache = Path(config.paths.cache).expanduser()
-    source = model_source(config.model, cache, unpack=False)
-    identity = identify(config, data, source.label, source.fingerprint)
-    folder = RunFolder(Path(config.paths.output).expanduser() / identity.name, identity)
+    folder = run_folder(config, data)
     finished = folder.finished()
     if finished is not None:
         log.info("This run has finished before; its result:\n")
         log.info("%s", (folder / "summary.txt").read_text(encoding="utf-8"))
         return finished
-
-    from qc_experiments.plan import make_plan
-
-    plan = make_plan(config, data, model_source(config.model, cache))
-    for line in (*data.decisions, *plan.decisions):
-        log.warning("%s", line)
-    for line in (f"Run     {folder.path}", *plan.lines(config)):
-        log.info("%s", line)
+    plan = _announced_plan(config, data, folder)
     folder.claim(config, data)
     with _logged(folder):
         try:
@@ -68,6 +59,39 @@ def run(config: RunConfig) -> dict[str, Any]:
         except BaseException as error:
             _record_failure(folder, error)
             raise
+
+
+def run_folder(config: RunConfig, data: RunData) -> RunFolder:
+    """The folder of a run: where it is or will be; nothing is made."""
+    source = model_source(config.model, Path(config.paths.cache).expanduser(), unpack=False)
+    identity = identify(config, data, source.label, source.fingerprint)
+    return RunFolder(Path(config.paths.output).expanduser() / identity.name, identity)
+
+
+def announce(config: RunConfig) -> None:
+    """Say what `run` would do, without doing it.
+
+    Raises:
+        UserError: for everything that `run` would refuse before it computes.
+    """
+    data = load_data(config)
+    folder = run_folder(config, data)
+    _announced_plan(config, data, folder)
+    if folder.finished() is not None:
+        log.info("This run has finished; its result is in %s", folder.path)
+
+
+def _announced_plan(config: RunConfig, data: RunData, folder: RunFolder) -> Plan:
+    from qc_experiments.plan import make_plan
+
+    plan = make_plan(
+        config, data, model_source(config.model, Path(config.paths.cache).expanduser())
+    )
+    for line in (*data.decisions, *plan.decisions):
+        log.warning("%s", line)
+    for line in (f"Run     {folder.path}", *plan.lines(config)):
+        log.info("%s", line)
+    return plan
 
 
 def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) -> dict[str, Any]:
@@ -159,6 +183,8 @@ def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
     from qc_experiments.tracking.tracker import JsonlTracker, NullTracker, Trackers
 
     remote: Tracker = NullTracker()
+    if not is_main_process():
+        return remote
     if config.tracking.name is TrackerName.wandb:
         from qc_experiments.tracking.wandb_run import WandbTracker
 
@@ -186,6 +212,9 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
 @contextmanager
 def _logged(folder: RunFolder) -> Iterator[None]:
     """Write everything that is logged to the run's ``train.log`` as well."""
+    if not is_main_process():
+        yield
+        return
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = (logging.getLogger("qc_experiments"), file_only)

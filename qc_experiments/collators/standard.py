@@ -46,10 +46,10 @@ def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
     """
     multiple = config.pad_to_multiple_of
     if config.name is CollatorName.default:
-        return DefaultDataCollator(return_tensors="pt")  # type: ignore[no-any-return]
+        return DefaultDataCollator(return_tensors="pt")
     if config.name is CollatorName.language_modeling:
         return WholeTextCollator(tokenizer, mlm=False, pad_to_multiple_of=multiple)
-    return DataCollatorForSeq2Seq(  # type: ignore[no-any-return]
+    return DataCollatorForSeq2Seq(
         tokenizer, padding="longest", label_pad_token_id=IGNORED, pad_to_multiple_of=multiple
     )
 

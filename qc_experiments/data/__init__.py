@@ -1,0 +1,1 @@
+"""From a CSV and a template to rows in tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from qc_experiments.errors import UserError
@@ -24,9 +24,12 @@ def resolve_path(text: str, key: str) -> Path:
     if text.startswith(PACKAGE_PREFIX):
         package, _, name = text.removeprefix(PACKAGE_PREFIX).partition("/")
         try:
-            path = Path(str(files(package))) / name
+            spec = find_spec(package)
         except ModuleNotFoundError:
-            raise UserError(f"{key}={text}: there is no Python package {package}") from None
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"{key}={text}: there is no Python package {package}")
+        path = Path(next(iter(spec.submodule_search_locations))) / name
     else:
         path = Path(text).expanduser()
     if not path.exists():

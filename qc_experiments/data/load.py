@@ -10,7 +10,7 @@ from pathlib import Path
 from qc_experiments.config import DataConfig, EvaluationConfig, RunConfig
 from qc_experiments.data.files import PACKAGE_PREFIX, hash_bytes, resolve_path
 from qc_experiments.data.split import sample_rows, split_rows
-from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
+from qc_experiments.data.table import Decision, Row, hash_rows, read_table
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.errors import UserError
 from qc_experiments.execution.databases import check_databases, database_file

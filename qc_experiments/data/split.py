@@ -29,9 +29,9 @@ def split_rows(
     Raises:
         UserError: if either side would be empty.
     """
-    groups: dict[object, list[Row]] = {}
+    groups: dict[str | int, list[Row]] = {}
     for row in rows:
-        key = row.number if by is SplitBy.row else (row.db_id or row.context)
+        key: str | int = row.number if by is SplitBy.row else (row.db_id or row.context)
         groups.setdefault(key, []).append(row)
     keys = list(groups)
     random.Random(seed).shuffle(keys)

@@ -1,0 +1,1 @@
+"""How good a model is: loss, predicted SQL, and rates made of them."""

@@ -1,0 +1,1 @@
+"""Run SQL on real databases, reading only, and compare results."""

@@ -1,0 +1,1 @@
+"""Base models, their quantization, and LoRA adapters."""

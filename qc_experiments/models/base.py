@@ -67,7 +67,7 @@ def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> Mo
     Raises:
         UserError: if a local folder or file lacks what a model needs.
     """
-    name, revision, trust = config.name_or_path, config.revision, config.trust_remote_code
+    name, trust = config.name_or_path, config.trust_remote_code
     if name == "embedded":
         folder = str(embedded.embedded_model(cache)) if unpack else "embedded"
         return ModelSource(folder, None, None, "smollm2-135m", embedded.FINGERPRINT, trust)

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from qc_experiments.config import TrackingConfig, WandbMode
 from qc_experiments.tracking.tracker import Figure
@@ -14,15 +14,21 @@ from qc_experiments.tracking.tracker import Figure
 log = logging.getLogger(__name__)
 
 
-def wandb_mode(asked: WandbMode) -> str:
-    """``online`` or ``offline``: as asked, else by ``WANDB_MODE``, else by whether there is a login."""
+Mode = Literal["online", "offline", "disabled"]
+
+
+def wandb_mode(asked: WandbMode) -> Mode:
+    """As asked; for ``auto`` by ``WANDB_MODE``, else online where there is a login."""
+    if asked is WandbMode.online:
+        return "online"
+    if asked is WandbMode.offline:
+        return "offline"
+    for mode in get_args(Mode):
+        if os.environ.get("WANDB_MODE") == mode:
+            return mode
     import wandb
 
-    if asked is not WandbMode.auto:
-        return asked.value
-    if os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
-        return os.environ["WANDB_MODE"]
-    return "online" if wandb.api.api_key else "offline"
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 class WandbTracker:
@@ -44,6 +50,7 @@ class WandbTracker:
         # Artifact bytes would otherwise be staged below the home folder.
         os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
         self._wandb = wandb
+        mode = wandb_mode(tracking.mode)
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
@@ -55,8 +62,8 @@ class WandbTracker:
             name=name,
             config=config,
             dir=str(folder),
-            mode=wandb_mode(tracking.mode),
-            resume="allow" if wandb_mode(tracking.mode) == "online" else None,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off", save_code=False),
         )
 

@@ -1,0 +1,1 @@
+"""Hugging Face's Trainer with our loss, its arguments, callbacks and checkpoints."""

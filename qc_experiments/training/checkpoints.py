@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from qc_experiments.processes import is_main_process
 from qc_experiments.record import write_whole
 
 
@@ -18,7 +19,7 @@ def resume_point(checkpoints: Path, metrics: Path) -> Path | None:
     """
     found = sorted(checkpoints.glob("checkpoint-*/trainer_state.json"), key=_step)
     step = _step(found[-1]) if found else -1
-    if metrics.exists():
+    if metrics.exists() and is_main_process():
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         write_whole(metrics, "".join(kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter, shifts_base
 from qc_experiments.plan import Plan
+from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder
 from qc_experiments.saved import SavedPrompting
 from qc_experiments.tracking.tracker import Tracker
@@ -84,7 +84,8 @@ def fit(
         model = _with_adapter(model, config)
         if shifts_base(config.lora):
             initial = folder / "checkpoints" / "initial_adapter"
-            model.save_pretrained(str(initial))
+            if is_main_process():
+                model.save_pretrained(str(initial))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = model.num_parameters()
     log.info(
@@ -179,6 +180,8 @@ def _save(
     model: Any, config: RunConfig, plan: Plan, folder: RunFolder, initial: Path | None
 ) -> None:
     """Save the adapter (or the whole model) with all that inference needs, whole or not at all."""
+    if not is_main_process():
+        return
     place = folder / ("adapter" if config.lora.enabled else "model")
     draft = folder / f".{place.name}"
     shutil.rmtree(draft, ignore_errors=True)

@@ -66,7 +66,7 @@ class TextToSqlTrainer(Trainer):
         """
         figures = self._measure(self.model)
         self.log(dict(figures))
-        self.control = self.callback_handler.on_evaluate(
+        self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures
         )
         return figures

@@ -1,0 +1,150 @@
+"""What the tests share: the real tokenizer, a tiny random Llama, and a way to run the command."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports a library that would ask a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ.pop("WORLD_SIZE", None)
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("QC_CACHE", "~/.cache/qc_experiments")).expanduser()
+
+TINY_TRAINING = (
+    "trainer.learning_rate=5e-3",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.gradient_accumulation_steps=1",
+    "trainer.eval_strategy=never",
+    "trainer.save_strategy=never",
+    "trainer.load_best_model_at_end=false",
+    "trainer.logging_steps=1",
+    "trainer.max_steps=3",
+    "data.limit=16",
+    "evaluation.limit=4",
+    "evaluation.max_new_tokens=8",
+    "lora.r=4",
+    "lora.dropout=0",
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The embedded model's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    from qc_experiments.models.embedded import embedded_model
+
+    return AutoTokenizer.from_pretrained(embedded_model(CACHE))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a Llama of two tiny layers, random weights, and the real tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run's folder and result."""
+
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.folder / "result.json").read_text())
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").open()]
+
+    def rows(self, name: str = "predictions.csv") -> list[dict[str, str]]:
+        with (self.folder / name).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def run_folders(output: Path) -> list[Path]:
+    return sorted(path.parent for path in output.glob("*/config.yaml"))
+
+
+@pytest.fixture
+def train(tiny_model: Path, tmp_path: Path):
+    """Train the tiny model in this process: ``train("lora.r=8") -> Run``."""
+    from qc_experiments.command_line import main
+
+    def start(*overrides: str, output: Path | None = None) -> Run:
+        output = output or tmp_path / "outputs"
+        before = set(run_folders(output))
+        main(
+            [
+                "model=hub",
+                f"model.name_or_path={tiny_model}",
+                "tracking=none",
+                f"paths.output={output}",
+                *TINY_TRAINING,
+                *overrides,
+            ]
+        )
+        new = set(run_folders(output)) - before or before
+        assert len(new) == 1, new
+        return Run(new.pop())
+
+    return start
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    """Run something that must end with exit code 2 and one line; returns the line."""
+
+    def start(action: Any, *arguments: Any) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            action(*arguments)
+        assert stopped.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return start
+
+
+def child(*arguments: str, cwd: Path | None = None, timeout: float = 600) -> Any:
+    """Run Python with arguments in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd or ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

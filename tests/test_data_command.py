@@ -1,0 +1,194 @@
+"""`qc data` as users start it: in a process of its own, with files of theirs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(str(files("qc_experiments.demo")))
+SCHEMA = "CREATE TABLE t (a INTEGER, größe TEXT);"
+
+
+@pytest.fixture
+def qc(tmp_path: Path):
+    """Run ``qc data`` in a folder of its own; code, output, and lines of the error stream."""
+
+    def start(*arguments: object, **environment: str) -> tuple[int, str, list[str]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "qc_experiments", "data", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+            capture_output=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode().splitlines()
+
+    return start
+
+
+@pytest.fixture
+def refusal(qc):
+    """The one line with which ``qc data`` refuses."""
+
+    def start(*arguments: object) -> str:
+        code, out, err = qc(*arguments)
+        assert code == 2
+        assert len(err) == 1, err
+        assert err[0].startswith("error: ")
+        assert "Traceback" not in out
+        return err[0]
+
+    return start
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "question,query,context,db_id\n"
+        f'How many?,SELECT count(*) FROM t,"{SCHEMA}",shop\n'
+        f'Which?,SELECT b FROM t,"{SCHEMA}",shop\n'
+        f'How many?,SELECT count(*) FROM t,"{SCHEMA}",shop\n'
+        f'How many?,SELECT 1 FROM t,"{SCHEMA}",shop\n'
+        f'When?,,"{SCHEMA}",shop\n'
+        "Where?,SELECT 1,in words,shop\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Path:
+    path = tmp_path / "databases" / "shop" / "shop.sqlite"
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SCHEMA.replace("a INTEGER", "a INTEGER, b TEXT"))
+    return tmp_path / "databases"
+
+
+def test_check_says_what_was_found_and_which_queries_fail(qc, rows):
+    code, out, err = qc("check", rows.name)
+    assert (code, err) == (0, [])
+    lines = out.splitlines()
+    assert lines[0] == "mine.csv: 4 usable rows, 2 contexts, 1 db_ids"
+    found = {
+        number: [
+            line for line in lines[1:] if line.endswith((f"(row {number})", f": row {number}"))
+        ]
+        for number in range(2, 8)
+    }
+    assert [len(found[number]) for number in range(2, 8)] == [0, 1, 1, 1, 1, 1]
+    for number, word in ((3, "no such column: b"), (4, "repeat"), (5, "another query")):
+        assert word in found[number][0]
+    assert "empty query" in found[6][0]
+    assert "not a schema" in found[7][0]
+
+
+def test_check_runs_the_queries_on_the_databases_where_there_are_some(qc, rows, databases):
+    before = (databases / "shop" / "shop.sqlite").read_bytes()
+    code, out, err = qc("check", rows.name, "--databases", "databases")
+    assert (code, err) == (0, [])
+    assert "every query runs on its database" in out
+    assert (databases / "shop" / "shop.sqlite").read_bytes() == before
+
+
+def test_check_finds_nothing_wrong_with_the_demo(qc):
+    for name in ("train.csv", "validation.csv"):
+        code, out, err = qc("check", DEMO / name, "--databases", DEMO / "databases")
+        assert (code, err) == (0, [])
+        assert len(out.splitlines()) == 2
+        assert "every query runs on its database" in out
+
+
+def test_check_takes_other_column_names(qc, tmp_path):
+    (tmp_path / "other.csv").write_text(f'Frage,SQL,context\nq,SELECT a FROM t,"{SCHEMA}"\n')
+    code, out, _ = qc("check", "other.csv", "--question", "Frage", "--query", "SQL")
+    assert code == 0
+    assert "1 usable rows" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("check", "none.csv"), ["none.csv", "No such file"]),
+        (("check", "."), ["is a folder, not a CSV"]),
+        (("check", "mine.csv", "--question", "Frage"), ["mine.csv", "no column Frage"]),
+        (("check", "mine.csv", "--databases", "none"), ["row 2", "db_id shop", "none"]),
+        (("show", "none.csv"), ["none.csv"]),
+        (("show", "mine.csv", "--row", "1"), ["mine.csv", "no usable row 1"]),
+        (("show", "mine.csv", "--row", "6"), ["mine.csv", "no usable row 6"]),
+        (("show", "mine.csv", "--template", "none.txt"), ["--template", "none.txt"]),
+        (("context", "none.sqlite"), ["none.sqlite", "no such file"]),
+        (("context", "mine.csv"), ["mine.csv", "not a SQLite database"]),
+        (("context", "postgresql://host/db"), ["postgresql://host/db", "only SQLite"]),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, arguments, parts):
+    line = refusal(*arguments)
+    for part in parts:
+        assert part in line
+
+
+def test_check_refuses_a_broken_csv_by_its_row(refusal, tmp_path):
+    (tmp_path / "broken.csv").write_text('question,query,context\n"q\nq",s,c\nq,"s,c\n')
+    assert "broken.csv: row 3" in refusal("check", "broken.csv")
+
+
+def test_show_prints_prompt_and_completion_of_a_row(qc, rows):
+    code, out, err = qc("show", rows.name, "--row", "3")
+    assert (code, err) == (0, [])
+    assert out == (
+        f"Schema:\n{SCHEMA}\nQuestion: Which?\nSQL:⟨the model writes:⟩ SELECT b FROM t⟨end⟩\n"
+    )
+
+
+def test_show_takes_the_first_row_and_a_template_of_the_users(qc, rows, tmp_path):
+    (tmp_path / "mine.txt").write_text("{question} {{{context}}}\n```\n{query}\n```\n")
+    code, out, _ = qc("show", rows.name, "--template", "mine.txt")
+    assert code == 0
+    assert out == (
+        f"How many? {{{SCHEMA}}}\n```\n⟨the model writes:⟩SELECT count(*) FROM t\n```⟨end⟩\n"
+    )
+
+
+def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
+    code, out, err = qc("show", rows.name, PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, [])
+    assert "SELECT count(*) FROM t" in out
+
+
+def test_context_prints_the_schema_that_a_prompt_takes(qc, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite")) as connection:
+        connection.executescript(f"{SCHEMA} CREATE TABLE u (x); CREATE INDEX i ON u (x);")
+    before = (tmp_path / "shop.sqlite").read_bytes()
+    assert qc("context", "shop.sqlite") == (0, f"{SCHEMA}\nCREATE TABLE u (x);\n", [])
+    assert (tmp_path / "shop.sqlite").read_bytes() == before
+
+
+def test_context_of_a_database_without_tables_is_refused(refusal, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "empty.sqlite")) as connection:
+        connection.execute("VACUUM")
+    assert "empty.sqlite: has no tables" in refusal("context", "empty.sqlite")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nope",), ("check",), ("show", "mine.csv", "--row", "x")]
+)
+def test_a_wrong_call_shows_the_usage(qc, arguments):
+    code, out, err = qc(*arguments)
+    assert (code, out) == (2, "")
+    assert err[0].startswith("usage: qc data")
+
+
+@pytest.mark.parametrize("action", ["check", "show", "context"])
+def test_each_action_has_a_help_page(qc, action):
+    code, out, err = qc(action, "--help")
+    assert (code, err) == (0, [])
+    assert out.startswith(f"usage: qc data {action}")

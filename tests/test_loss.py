@@ -1,0 +1,92 @@
+"""The loss: only where a label stands, and the same however rows are batched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from qc_experiments.collators.standard import build_collator, features
+from qc_experiments.config import CollatorConfig, CollatorName, LossOn, Wrap
+from qc_experiments.data.encode import IGNORED, Encoder
+from qc_experiments.data.table import Row
+from qc_experiments.data.template import Template
+from qc_experiments.evaluation.loss import pad_batch, summed_loss, validation_loss
+
+ROWS = [
+    Row(2, "How many books are there?", "SELECT count(*) FROM book", "CREATE TABLE book (id INT);"),
+    Row(3, "List all titles.", "SELECT title FROM book", "CREATE TABLE book (id INT, title TEXT);"),
+    Row(
+        4, "Who?", "SELECT name FROM member WHERE city = 'Ulm'", "CREATE TABLE member (name TEXT);"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    template = Template("{context}\n{question}\nSQL: {query}", "test")
+    return Encoder(tokenizer, template, Wrap.plain).examples(ROWS)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+
+
+def test_the_summed_loss_is_the_models_own(model, tokenizer, examples):
+    batch = pad_batch(examples, tokenizer.pad_token_id)
+    labels = int((batch["labels"][:, 1:] != IGNORED).sum())
+    ours = summed_loss(model, batch)
+    theirs = model(**batch).loss * labels
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_the_loss_works_for_models_that_cannot_choose_logits(model, tokenizer, examples):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, input_ids, attention_mask, use_cache):
+            return self.inner(
+                input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache
+            )
+
+    batch = pad_batch(examples, tokenizer.pad_token_id)
+    one, other = summed_loss(model, batch), summed_loss(Plain(), batch)
+    assert float(one) == pytest.approx(float(other), rel=1e-5)
+
+
+def test_the_validation_loss_does_not_depend_on_the_batch_size(model, tokenizer, examples):
+    found = [validation_loss(model, examples, tokenizer.pad_token_id, n) for n in (1, 2, 3)]
+    assert len({count for _, count in found}) == 1
+    assert found[0][1] == sum(len(example.completion_ids) for example in examples)
+    for total, _ in found[1:]:
+        assert total == pytest.approx(found[0][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", list(CollatorName))
+def test_every_collator_labels_the_end_token_and_never_padding(tokenizer, examples, name):
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id  # the hard case
+    loss_on = LossOn.full if name is CollatorName.language_modeling else LossOn.completion
+    config = CollatorConfig(name=name, pad_to_multiple_of=8)
+    rows = features(examples, loss_on, config, tokenizer.pad_token_id)
+    batch = build_collator(config, tokenizer)(rows)
+    assert batch["input_ids"].shape[1] % 8 == 0
+    for place, example in enumerate(examples):
+        labels, length = batch["labels"][place], len(example)
+        assert int(labels[length - 1]) == tokenizer.eos_token_id
+        assert labels[length:].eq(IGNORED).all()
+        assert batch["attention_mask"][place].sum() == length
+        prompt = labels[: len(example.prompt_ids)]
+        assert prompt.eq(IGNORED).all() == (loss_on is LossOn.completion)
+
+
+def test_default_pads_to_the_longest_kept_row_and_seq2seq_to_that_of_the_batch(tokenizer, examples):
+    longest = max(len(example) for example in examples)
+    short = min(examples, key=len)
+    for name, width in ((CollatorName.default, longest), (CollatorName.seq2seq, len(short))):
+        config = CollatorConfig(name=name)
+        rows = features(examples, LossOn.completion, config, tokenizer.pad_token_id)
+        chosen = [rows[examples.index(short)]]
+        assert build_collator(config, tokenizer)(chosen)["input_ids"].shape == (1, width)

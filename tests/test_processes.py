@@ -1,0 +1,39 @@
+"""Training on two processes: the same objective as on one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_TRAINING, Run, child, run_folders
+
+
+def test_two_processes_train_as_one_does(train, tiny_model, tmp_path):
+    alone = train(
+        "trainer.per_device_train_batch_size=4",
+        "trainer.gradient_accumulation_steps=2",
+        output=tmp_path / "alone",
+    )
+    output = tmp_path / "together"
+    script = Path(sys.executable).parent / "torchrun"
+    done = child(
+        str(script),
+        "--nproc_per_node=2",
+        "train.py",
+        "model=hub",
+        f"model.name_or_path={tiny_model}",
+        "tracking=none",
+        f"paths.output={output}",
+        *TINY_TRAINING,
+        "trainer.per_device_train_batch_size=4",
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(output)
+    together = Run(folder)
+    assert len(together.metrics) == 3
+    for one, other in zip(alone.metrics, together.metrics, strict=True):
+        assert one["step"] == other["step"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    assert together.result["eval_loss"] == pytest.approx(alone.result["eval_loss"], rel=1e-3)
+    assert done.stdout.count("held-out questions") == 1
