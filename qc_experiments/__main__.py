@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 COMMANDS = {
@@ -22,6 +23,8 @@ def usage() -> str:
 
 def main() -> None:
     """Hand on to the subcommand; exits with 2 where the user has to mend something."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # data may hold what the terminal cannot show
     name, rest = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     if name in ("", "-h", "--help"):
         print(usage())

@@ -13,12 +13,19 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from qc_experiments.composition import check_overrides, explain, register_schema, to_run_config
+from qc_experiments.composition import (
+    check_overrides,
+    explain,
+    nearest,
+    register_schema,
+    to_run_config,
+)
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.processes import is_main_process
@@ -44,7 +51,8 @@ def _set_up_logging() -> None:
     log.propagate = False
     # What libraries remark on each other's deprecations is nothing that a user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "sqlglot"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not any(isinstance(handler, _Console) for handler in log.handlers):
         log.addHandler(_Console())
 
@@ -107,9 +115,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     register_schema()
     _failed_jobs.clear()
     kept_arguments = sys.argv
-    sys.argv = [program, *given]
     try:
-        check_overrides(*_overrides_and_config_dir(given))
+        parsed = parse_arguments(given)
+        check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
+        # Flags first: Hydra's parser cannot read one that stands between overrides.
+        sys.argv = [program, *parsed.flags, *parsed.overrides]
         _job()
     except Exception as error:
         line = explain(error)
@@ -145,10 +155,11 @@ def plan(arguments: Sequence[str]) -> None:
     _set_up_logging()
     register_schema()
     try:
-        overrides, config_dir = _overrides_and_config_dir(arguments)
-        check_overrides(overrides, config_dir)
-        if config_dir is not None:
-            overrides.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+        parsed = parse_arguments(arguments)
+        check_overrides(parsed.overrides, parsed.config_dir)
+        overrides = list(parsed.overrides)
+        if parsed.config_dir is not None:
+            overrides.append(f"hydra.searchpath=[file://{Path(parsed.config_dir).absolute()}]")
         with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
             config = to_run_config(hydra.compose("config", overrides))
         from qc_experiments.train import announce
@@ -162,24 +173,67 @@ def plan(arguments: Sequence[str]) -> None:
         raise SystemExit(2) from None
 
 
-VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn")
-CONFIG_DIR_FLAGS = ("--config-dir", "-cd")
+SWITCHES = (
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
+    *("--multirun", "-m", "--shell-completion", "-sc"),
+)
+VALUE_FLAGS = (
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd"),
+)
+INFO_FLAGS = ("--info", "-i")
+INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
-def _overrides_and_config_dir(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Tell Hydra's overrides from its flags and their values."""
+@dataclass(frozen=True)
+class Arguments:
+    """A command line, taken apart.
+
+    Attributes:
+        flags: Hydra's flags with their values.
+        overrides: ``key=value`` and its like.
+        config_dir: the user's folder of option files, or None.
+        multirun: whether every combination of values is run.
+    """
+
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    multirun: bool
+
+
+def parse_arguments(arguments: Sequence[str]) -> Arguments:
+    """Tell Hydra's flags and their values from its overrides.
+
+    Raises:
+        UserError: for a flag that Hydra does not have, or a folder that is not there.
+    """
+    flags: list[str] = []
     overrides: list[str] = []
     config_dir: str | None = None
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in VALUE_FLAGS:
-            next(rest, None)
-        elif argument in CONFIG_DIR_FLAGS:
-            config_dir = next(rest, None)
-        elif argument.startswith("--config-dir="):
-            config_dir = argument.partition("=")[2]
-        elif not argument.startswith("-"):
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, has_value, value = argument.partition("=")
+        if not argument.startswith("-"):
             overrides.append(argument)
+            continue
+        flags.append(argument)
+        if name in VALUE_FLAGS:
+            if not has_value:
+                if not rest:
+                    raise UserError(f"{name}: needs a value")
+                value = rest.pop(0)
+                flags.append(value)
+            if name in ("--config-dir", "-cd"):
+                config_dir = value
+        elif argument in INFO_FLAGS:
+            if rest and rest[0] in INFO_TOPICS:
+                flags.append(rest.pop(0))
+        elif argument not in SWITCHES:
+            setting = f"; settings are given as {argument.lstrip('-')}" if has_value else ""
+            raise UserError(f"{argument}: no such flag{nearest(name, SWITCHES)}{setting}")
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
-    return overrides, config_dir
+    multirun = "-m" in flags or "--multirun" in flags
+    return Arguments(tuple(flags), tuple(overrides), config_dir, multirun)

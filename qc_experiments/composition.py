@@ -34,6 +34,10 @@ GROUPS = (
     "sweep",
 )
 ALIASES = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "rank": "r",
     "quantization": "quant",
     "dataset": "data",
     "training": "trainer",
@@ -95,12 +99,15 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     return f" (did you mean {match[0]}?)" if match else ""
 
 
-def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> None:
+def check_overrides(
+    overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool = False
+) -> None:
     """Refuse command-line overrides that name an unknown key, group or option.
 
     Args:
         overrides: as given to Hydra, such as ``lora=r16``, ``+lora.r=4``, ``~lora.r``.
         config_dir: a user's own folder of option files, or None.
+        multirun: whether every combination of values is run (``-m``).
 
     Raises:
         UserError: naming the override, what is allowed and the nearest match.
@@ -121,26 +128,30 @@ def check_overrides(overrides: Sequence[str], config_dir: str | None = None) -> 
         key = (override.key_or_group or "").lstrip("/")
         if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
             continue
-        if key in ALIASES:
+        if ALIASES.get(key) in GROUPS:
             raise UserError(f"{text}: the group is called {ALIASES[key]}, as in {ALIASES[key]}=...")
         if key in GROUPS:
-            value = override.value()
-            names = value if isinstance(value, list) else [value]
-            if override.is_sweep_override():
-                names = list(override.sweep_iterator())
-            if "." not in key and not override.is_delete():
-                _check_options(key, [str(n) for n in names if n is not None], config_dir)
+            if override.is_delete():
+                raise UserError(f"{text}: a group cannot be taken away; choose one of its options")
+            if override.is_add():
+                raise UserError(f"{text}: write {text.lstrip('+')}, without the +")
+            if key == "sweep" and not multirun:
+                raise UserError(f"{text}: a sweep needs -m, as in train.py -m {text}")
+            swept = override.is_sweep_override()
+            names = list(override.sweep_iterator()) if swept else [override.value()]
+            _check_options(key, names, config_dir)
             continue
         if key not in keys:
             raise UserError(f"{text}: {unknown_key(key)}")
-        if keys[key] and not override.is_delete() and not isinstance(override.value(), dict):
+        if keys[key]:
             raise UserError(f"{text}: {key} is a section; set one of its keys: {_children(key)}")
 
 
-def _check_options(group: str, names: Sequence[str], config_dir: str | None) -> None:
+def _check_options(group: str, names: Sequence[object], config_dir: str | None) -> None:
     options = option_names(group, config_dir)
-    for name in names:
-        if name not in options and f"{name}.yaml" not in options:
+    for value in names:
+        name = "null" if value is None else str(value)
+        if name.removesuffix(".yaml") not in options:
             raise UserError(
                 f"{group}={name}: no such option{nearest(name, options)}; "
                 f"{group} can be {', '.join(options) or 'nothing yet'}"
@@ -159,9 +170,14 @@ def unknown_key(key: str) -> str:
     parent = key.rpartition(".")[0]
     siblings = [k for k in keys if k.rpartition(".")[0] == parent]
     if parent in GROUPS and parent in keys:
-        return f"unknown key {key}{nearest(key, siblings)}; {parent} has {_children(parent)}"
-    candidates = [k for k, section in keys.items() if not section] + list(GROUPS)
-    hint = nearest(key, candidates) or nearest(key.rpartition(".")[2], candidates)
+        alias = f"{parent}.{ALIASES.get(key.rpartition('.')[2])}"
+        hint = f" (did you mean {alias}?)" if alias in keys else nearest(key, siblings)
+        return f"unknown key {key}{hint}; {parent} has {_children(parent)}"
+    leaves = [k for k, section in keys.items() if not section]
+    last = key.rpartition(".")[2]
+    last = ALIASES.get(last, last)
+    same = [k for k in leaves if k.rpartition(".")[2] == last]
+    hint = f" (did you mean {same[0]}?)" if same else nearest(key, [*leaves, *GROUPS])
     return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
 
 

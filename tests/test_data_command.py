@@ -108,7 +108,9 @@ def test_check_finds_nothing_wrong_with_the_demo(qc):
 
 
 def test_check_takes_other_column_names(qc, tmp_path):
-    (tmp_path / "other.csv").write_text(f'Frage,SQL,context\nq,SELECT a FROM t,"{SCHEMA}"\n')
+    (tmp_path / "other.csv").write_text(
+        f'Frage,SQL,context\nq,SELECT a FROM t,"{SCHEMA}"\n', encoding="utf-8"
+    )
     code, out, _ = qc("check", "other.csv", "--question", "Frage", "--query", "SQL")
     assert code == 0
     assert "1 usable rows" in out

@@ -128,7 +128,9 @@ def test_only_one_statement_runs(database, connection, sql):
 def test_an_endless_query_is_ended_and_the_next_one_runs(connection):
     found = run_query(connection, f"{ENDLESS} SELECT count(*) FROM n", 0.2)
     assert (found.rows, found.error_class) == (None, "timeout")
-    assert run_query(connection, "SELECT 1", 5).rows == [(1,)]
+    long = f"SELECT max(x) FROM ({ENDLESS} SELECT x FROM n LIMIT 50000)"
+    assert run_query(connection, long, 60).rows == [(50_000,)]
+    assert connection.execute(long).fetchone() == (50_000,)
 
 
 def test_an_endless_result_is_ended(connection):
@@ -200,7 +202,7 @@ def test_a_missing_database_is_an_error_and_is_not_made(tmp_path):
         ([(12345678901.3,)], [(12345678901.300002,)]),
         ([(12345678901.0,)], [(12345678901.000002,)]),
         ([(12345678901,)], [(12345678901.000002,)]),
-        ([(1e300,)], [(1.0000000000000002e300,)]),
+        ([(12345678901,)], [(12345678901.0,)]),
         ([(float("inf"),)], [(float("inf"),)]),
         ([(b"\xff",)], [(b"\xff",)]),
         ([], []),

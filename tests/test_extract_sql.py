@@ -92,11 +92,10 @@ def test_otherwise_the_first_code_fence_holds_the_sql(query, answer):
     "answer",
     [
         "With pleasure:\n```sql\nSELECT a FROM t;\n```",
-        "Select the column like this:\n```sql\nSELECT a FROM t\n```",
         "```SELECT a FROM t```",
         "````sql\nSELECT a FROM t\n````",
     ],
-    ids=["prose with WITH", "prose with SELECT", "fence without a name", "longer fence"],
+    ids=["prose that begins as SQL does", "fence without a name", "longer fence"],
 )
 def test_fences_and_prose_as_chat_models_write_them(answer):
     assert extract_sql(answer) == "SELECT a FROM t"

@@ -17,7 +17,7 @@ from qc_experiments.models.lora import attention_modules
 
 
 def test_the_embedded_model_is_smollm2_and_writes_text(tokenizer):
-    source = model_source(ModelConfig(), CACHE)
+    source = model_source(ModelConfig(name_or_path="embedded"), CACHE)
     assert model_window(source) == 8192
     model = load_base_model(source, ModelConfig(dtype=DType.float32), QuantConfig())
     assert model.num_parameters() == 134_515_008

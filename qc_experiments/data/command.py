@@ -35,10 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     check = actions.add_parser("check", help="read a CSV as training would and say what was found")
     show = actions.add_parser("show", help="print a row's prompt and completion")
     for action in (check, show):
-        action.add_argument("csv", type=Path)
+        action.add_argument("csv", help="the CSV file")
         for column in ("question", "query", "context", "db_id"):
             action.add_argument(f"--{column}", default=column, metavar="COLUMN", help="its name")
-    check.add_argument("--databases", type=Path, help="folder with <db_id>/<db_id>.sqlite")
+    check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
     context = actions.add_parser(
@@ -50,11 +50,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
     columns = ColumnsConfig(options.question, options.query, options.context, options.db_id)
-    return read_table(options.csv, columns, on_invalid)
+    return read_table(resolve_path(options.csv, "CSV"), columns, on_invalid)
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Print what training would decide about the rows, and the queries that do not run."""
+    """Print what training would decide about the rows, and the queries that do not run (exit 1)."""
     table = _table(options, OnInvalid.drop)
     rows = table.rows
     schemas = len({row.context for row in rows})
@@ -63,13 +63,14 @@ def _check(options: argparse.Namespace) -> None:
     for decision in table.decisions:
         print(f"  {decision.line(table.path)}")
     failing: dict[str, list[int]] = {}
+    folder: Path | None = None
     if options.databases is not None:
         from qc_experiments.execution.databases import check_databases
 
-        named = ((row.number, row.db_id) for row in rows)
-        check_databases(options.databases, named, table.path)
+        folder = resolve_path(options.databases, "--databases")
+        check_databases(folder, ((row.number, row.db_id) for row in rows), table.path)
     for row in rows:
-        problem = _problem(row, options.databases)
+        problem = _problem(row, folder)
         if problem is not None:
             failing.setdefault(problem, []).append(row.number)
     where = (
@@ -79,8 +80,9 @@ def _check(options: argparse.Namespace) -> None:
     )
     for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
         print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
-    if not failing:
-        print(f"  every query runs on {where}")
+    if failing:
+        raise SystemExit(1)
+    print(f"  every query runs on {where}")
 
 
 def _problem(row: Row, databases: Path | None) -> str | None:
@@ -112,7 +114,7 @@ def _show(options: argparse.Namespace) -> None:
     template = read_template(resolve_path(options.template or DataConfig().template, "--template"))
     row = chosen[0]
     print(template.prompt(row.context, row.question), end="")
-    print(f"⟨the model writes:⟩{template.completion(row.query)}⟨end⟩")
+    print(f"[the model writes:]{template.completion(row.query)}[end]")
 
 
 def _context(options: argparse.Namespace) -> None:

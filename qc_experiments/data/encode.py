@@ -104,7 +104,7 @@ class Encoder:
         texts = [self.template.completion(query) for query in queries]
         if self.wrap is Wrap.chat:
             texts = [text.lstrip() for text in texts]
-        return [[*ids, *self.end_ids] for ids in self._ids(texts)]
+        return [[*ids, *self.end_ids] for ids in self._ids(texts, split_special_tokens=True)]
 
     def examples(self, rows: Sequence[Row]) -> list[Example]:
         """Rows in tokens, in their order."""
@@ -115,8 +115,12 @@ class Encoder:
             for row, prompt, completion in zip(rows, prompts, completions, strict=True)
         ]
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
+    def _ids(self, texts: list[str], *, split_special_tokens: bool = False) -> list[list[int]]:
+        # Split, a query that spells out a special token stays text: only ends end a completion.
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=split_special_tokens
+        )
+        ids: list[list[int]] = encoded.input_ids
         return ids
 
     def _chat(self, prompt: str, answer: str | None = None) -> str:
@@ -135,7 +139,9 @@ class Encoder:
         """What the chat template writes after an answer, up to its first special token."""
         after = self._chat("question", _SENTINEL).rpartition(_SENTINEL)[2]
         ids = self._ids([after])[0]
-        special = set(self.tokenizer.all_special_ids)
+        added = self.tokenizer.added_tokens_decoder
+        # Gemma's <end_of_turn> is special but has no role that all_special_ids knows.
+        special = {*self.tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
         for place, token in enumerate(ids):
             if token in special:
                 return ids[: place + 1]

@@ -39,9 +39,11 @@ def split_rows(
     held_out: set[int] = set()
     for key in keys[:-1]:  # one group always remains for training
         size = len(groups[key])
-        if held_out and len(held_out) + size / 2 > wanted:
-            break
-        held_out.update(row.number for row in groups[key])
+        if len(held_out) + size / 2 <= wanted:  # closer to the wanted share with it than without
+            held_out.update(row.number for row in groups[key])
+    if not held_out and len(keys) > 1:
+        smallest = min(keys, key=lambda key: len(groups[key]))
+        held_out.update(row.number for row in groups[smallest])
     validation = [row for row in rows if row.number in held_out]
     train = [row for row in rows if row.number not in held_out]
     if not validation:

@@ -155,13 +155,14 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     csv.field_size_limit(2**31 - 1)  # schemas can be longer than the module's 131,072 characters
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[tuple[int, list[str]]] = []
-    number = 1
+    number = 0
+    header: list[str] = []
     try:
-        header = [cell.strip() for cell in next(reader, [])]
-        if not any(header):
-            raise UserError(f"{path}: is empty: a header and at least one row are needed")
         for cells in reader:
             number += 1
+            if not header:
+                header = [cell.strip() for cell in cells]
+                continue
             if not cells:
                 continue  # a blank line, usually the last
             if len(cells) != len(header):
@@ -176,6 +177,11 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             f"{path}: row {number + 1} cannot be read ({what}): a quote inside a quoted cell is "
             "written twice"
         ) from None
+    if not any(header):
+        raise UserError(f"{path}: is empty: a header and at least one row are needed")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise UserError(f"{path}: is separated by {name}: save it with commas")
     if not rows:
         raise UserError(f"{path}: has a header but no rows")
     return header, rows
@@ -227,8 +233,8 @@ def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]
         kept.append(row)
     decisions = []
     if duplicates:
-        decisions.append(Decision("repeat an earlier row; left out", tuple(duplicates), True))
+        decisions.append(Decision("repeating an earlier row, left out", tuple(duplicates), True))
     if conflicts:
-        what = "ask an earlier question with another query; both are kept, check which is right"
+        what = "asking an earlier question with another query; both are kept, check which is right"
         decisions.append(Decision(what, tuple(conflicts), False))
     return kept, decisions

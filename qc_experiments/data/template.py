@@ -70,13 +70,16 @@ class Template:
         Blanks just before ``{query}`` belong to the completion (see `completion`): a prompt that
         ends in a blank would be tokenized unlike the text in which the model learned to go on.
         """
-        return self._head(context, question).rstrip(" \t")
+        head = self._head(context, question)
+        return head[: len(head) - len(self._blanks_before_query())]
 
     def completion(self, query: str) -> str:
         """The text that the model is to write: blanks before ``{query}``, the query, what follows."""
-        head = self._head("", "")
-        blanks = head[len(head.rstrip(" \t")) :]
-        return blanks + query + self._pieces()[-1][1].rstrip()
+        return self._blanks_before_query() + query + self.after_query()
+
+    def _blanks_before_query(self) -> str:
+        literal = self._pieces()[-2][1]
+        return literal[len(literal.rstrip(" \t")) :]
 
     def after_query(self) -> str:
         """The literal text behind ``{query}`` without blanks at its end; often empty."""
@@ -103,7 +106,7 @@ def read_template(path: Path) -> Template:
         UserError: if it cannot be read, lacks a field, or has its braces unbalanced.
     """
     try:
-        return Template(path.read_text(encoding="utf-8"), str(path))
+        return Template(path.read_text(encoding="utf-8-sig"), str(path))
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text: save the template as UTF-8") from None
     except OSError as error:

@@ -11,9 +11,16 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 SQL_START = re.compile(
-    r"(SELECT|WITH|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|EXPLAIN|VALUES)\b", re.IGNORECASE
+    r"""(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|EXPLAIN|VALUES)\b
+      | WITH\s+(?:RECURSIVE\s+)?["`\[]?\w+["`\]]?\s*(?:\([^)]*\)\s*)?AS\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
-FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+FENCE = re.compile(
+    r"`{3,}(?:sql(?:ite)?\b[ \t]*\n?|[a-zA-Z0-9]*[ \t]*\n)?(.*?)(?:`{3,}|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+FENCE_MARK = re.compile(r"`{3,}")
+QUOTED = re.compile(r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)""")
 
 
 def generate_texts(
@@ -90,22 +97,29 @@ def extract_sql(text: str, after_query: str = "") -> str:
         text: what the model wrote.
         after_query: the template's literal text behind ``{query}``, at which the answer ends.
     """
-    sql = text.strip()
+    sql = _without_nul(text).strip()
     if not SQL_START.match(sql):
         fence = FENCE.search(sql)
         sql = fence.group(1).strip() if fence else sql
     closing = after_query.strip()
-    if closing and closing in sql:
-        sql = sql[: sql.index(closing)]
+    if closing:
+        # Blank out what is quoted, so that a closing text inside a string does not count.
+        bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)
+        if closing in bare:
+            sql = sql[: bare.index(closing)]
     return first_statement(sql).strip()
 
 
 def answer_complete(text: str) -> bool:
     """Whether whatever the model may still write cannot change what `extract_sql` returns."""
-    sql = text.lstrip()
+    sql = _without_nul(text).lstrip()
     if SQL_START.match(sql):
         return first_statement(sql) != sql
-    return sql.count("```") >= 2
+    return len(FENCE_MARK.findall(sql)) >= 2
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")  # no database takes it, and sqlite3 raises on it
 
 
 def first_statement(sql: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
 SHAPES = (
     "set operation",
@@ -58,8 +57,12 @@ def normalised(sql: str) -> str:
     if tree is None:
         return " ".join(sql.lower().rstrip("; \n").split())
     for identifier in tree.find_all(exp.Identifier):
-        identifier.set("quoted", False)
-    return normalize_identifiers(tree, dialect="sqlite").sql(dialect="sqlite", comments=False)
+        name = identifier.name
+        if not identifier.args.get("quoted"):
+            identifier.set("this", name.lower())
+        elif name == name.lower() and name.isidentifier():
+            identifier.set("quoted", False)  # with capitals, "Bonn" may be a string to SQLite
+    return tree.sql(dialect="sqlite", comments=False)
 
 
 def exact_match(gold: str, predicted: str) -> bool:

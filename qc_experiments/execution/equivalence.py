@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,9 +19,12 @@ SIGNIFICANT_DIGITS = 9
 
 def _comparable(value: Value) -> Value:
     """A value in the form in which it is compared: 2 equals 2.0, the last digits do not count."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-    return value
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    whole = round(value)
+    if abs(value - whole) <= abs(value) * 10.0**-SIGNIFICANT_DIGITS and abs(whole) < 2**53:
+        return whole
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def same_result(
@@ -42,6 +46,6 @@ def orders_rows(sql: str) -> bool:
     """Whether the outermost query of a statement orders its rows (parsed as SQLite's dialect)."""
     try:
         tree = sqlglot.parse_one(sql, dialect="sqlite")
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return False
     return isinstance(tree, exp.Query) and tree.args.get("order") is not None

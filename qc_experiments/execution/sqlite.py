@@ -21,6 +21,9 @@ ALLOWED_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     )
 )
+OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
+SCHEMA_SECONDS = 2.0
+SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 MAX_ROWS = 100_000
 """A result with more rows is an error of class ``too_many_rows``."""
@@ -61,6 +64,13 @@ def _authorize(
     return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
 
 
+def _authorize_schema(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
+    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK
+
+
 def open_readonly(path: Path) -> sqlite3.Connection:
     """Open a SQLite file for reading only.
 
@@ -82,12 +92,19 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
         The connection, or None where the text is no schema that SQLite runs.
     """
     connection = sqlite3.connect(":memory:")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
+    connection.set_authorizer(_authorize_schema)
+    deadline = time.perf_counter() + SCHEMA_SECONDS
+    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
     try:
         connection.executescript(schema)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.Error:
+    except (sqlite3.Error, ValueError):
         connection.close()
         return None
+    finally:
+        connection.set_progress_handler(None, 0)
     if tables:
         return connection
     connection.close()
@@ -137,6 +154,7 @@ def classify(message: str) -> str:
         ("no such column", "no_such_column"),
         ("ambiguous column", "ambiguous_column"),
         ("not authorized", "forbidden"),
+        ("authorization denied", "forbidden"),
         ("prohibited", "forbidden"),
         ("one statement at a time", "not_a_query"),
         ("syntax error", "syntax"),
