@@ -335,7 +335,12 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and what must agree within the section."""
-        _check(0 < self.learning_rate < 1, "trainer.learning_rate", self.learning_rate, "0 to 1")
+        _check(
+            0 < self.learning_rate < 1,
+            "trainer.learning_rate",
+            self.learning_rate,
+            "between 0 and 1",
+        )
         _check(
             self.num_train_epochs > 0, "trainer.num_train_epochs", self.num_train_epochs, "above 0"
         )

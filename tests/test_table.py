@@ -244,7 +244,7 @@ def test_exact_duplicates_are_left_out_and_named(read):
     table = read(HEADER + "q,s,c\nq2,s,c\nq,s,c\n q , s ,c\n")
     assert [row.number for row in table.rows] == [2, 3]
     [(what, rows, dropped)] = decided(table)
-    assert "repeat an earlier row" in what
+    assert "repeating an earlier row" in what
     assert (rows, dropped) == ((4, 5), True)
 
 

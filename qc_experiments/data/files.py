@@ -22,7 +22,7 @@ def resolve_path(text: str, key: str) -> Path:
         UserError: if nothing is there.
     """
     if not text.strip():
-        raise UserError(f"{key} is empty: give a path")
+        raise UserError(f"{key}=: is empty; give a path")
     if text.startswith(PACKAGE_PREFIX):
         package, _, name = text.removeprefix(PACKAGE_PREFIX).partition("/")
         try:

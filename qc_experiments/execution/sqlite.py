@@ -101,10 +101,8 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
         connection.executescript(schema)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except (sqlite3.Error, ValueError):
-        connection.close()
-        return None
-    finally:
-        connection.set_progress_handler(None, 0)
+        tables = 0
+    connection.set_progress_handler(None, 0)
     if tables:
         return connection
     connection.close()
