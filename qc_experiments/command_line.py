@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     register_schema()
     _failed_jobs.clear()
     kept_arguments = sys.argv
+    parsed: Arguments | None = None
     try:
         parsed = parse_arguments(given)
         check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
@@ -123,6 +124,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         _job()
     except Exception as error:
         line = explain(error)
+        if line is None and parsed is not None and parsed.multirun and isinstance(error, OSError):
+            # Jobs' own exceptions do not get here: this is Hydra's, about the sweep's folder.
+            line = f"paths.output: the sweep's folder cannot be written ({error})"
         if line is None:
             raise
         print(f"error: {line}", file=sys.stderr)

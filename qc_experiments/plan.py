@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import LossOn, OnInvalid, QuantMode, RunConfig
@@ -11,6 +12,7 @@ from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
+from qc_experiments.models.lora import check_adapter
 from qc_experiments.processes import world_size
 
 
@@ -83,9 +85,11 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         source: where the base model is.
 
     Raises:
-        UserError: for a tokenizer that cannot be loaded, rows that do not fit, or a
-            ``data.max_length`` beyond the model's window.
+        UserError: for a tokenizer that cannot be loaded, rows that do not fit, a
+            ``data.max_length`` beyond the model's window, or a ``model.adapter`` of another shape.
     """
+    if config.model.adapter is not None:
+        check_adapter(Path(config.model.adapter).expanduser(), config.lora)
     tokenizer = load_tokenizer(source, config.model.pad_token)
     window = model_window(source)
     longest = config.data.max_length

@@ -179,6 +179,13 @@ class RunFolder:
             return None
         return result if result.get("status") == "finished" else None
 
+    def summary(self) -> str:
+        """The closing table of a finished run, or where its figures are if the table is gone."""
+        try:
+            return (self / "summary.txt").read_text(encoding="utf-8")
+        except OSError:
+            return str(self / "result.json")
+
     def _check_owner(self) -> None:
         if not self.path.exists():
             return

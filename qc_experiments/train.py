@@ -49,7 +49,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     finished = folder.finished()
     if finished is not None:
         log.info("This run has finished before; its result:\n")
-        log.info("%s", (folder / "summary.txt").read_text(encoding="utf-8"))
+        log.info("%s", folder.summary())
         return finished
     plan = _announced_plan(config, data, folder)
     folder.claim(config, data)

@@ -381,6 +381,8 @@ def test_a_max_length_beyond_the_models_window_is_refused(train, refused):
 def test_an_output_folder_that_cannot_be_used_is_refused(train, refused, tmp_path):
     (tmp_path / "file").write_text("")
     assert "paths.output" in refused(lambda: train(output=tmp_path / "file" / "below"))
+    sweep = lambda: train("-m", "seed=1,2", output=tmp_path / "file" / "below")  # noqa: E731
+    assert "paths.output" in refused(sweep)
     run = train(output=tmp_path / "ours")
     for path in run.folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

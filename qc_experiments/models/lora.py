@@ -93,16 +93,15 @@ def continue_adapter(
     Args:
         model: the base model.
         folder: the saved adapter; rank, scaling and targets are its own.
-        config: what this run asks for; must agree with the adapter in rank and alpha.
+        config: what this run asks for; `check_adapter` has compared it with the adapter.
         quant: storage of the base weights.
         gradient_checkpointing: whether activations will be recomputed.
 
     Raises:
-        UserError: if the folder holds no LoRA adapter for this model, or one of another shape.
+        UserError: if the adapter is for another model.
     """
     import peft
 
-    check_adapter(folder, config)
     model = _prepare(model, quant, gradient_checkpointing)
     try:
         wrapped = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)

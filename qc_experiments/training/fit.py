@@ -75,10 +75,9 @@ def fit(
         resume_from: a checkpoint of this run, or None.
     """
     base: Measured | None = None
-    wanted = config.evaluation.base
-    start = (lambda: _measure_base(examination, model)) if wanted else (lambda: None)
-    if not config.lora.enabled or shifts_base(config.lora):
-        base = start()  # afterwards, the base model is no longer there
+    gone = not config.lora.enabled or shifts_base(config.lora)  # the base weights will change
+    if config.evaluation.base and gone:
+        base = _measure_base(examination, model)
     initial: Path | None = None
     if config.lora.enabled:
         model = _with_adapter(model, config)
@@ -99,7 +98,7 @@ def fit(
         pad_id = plan.tokenizer.pad_token_id
         estimate = estimated_training_seconds(model, plan.train, tokens, pad_id)
         log.info("Time    the training will take about %s", duration(estimate))
-    if wanted and base is None:
+    if config.evaluation.base and not gone:
         with model.disable_adapter():
             base = _measure_base(examination, model)
     if not plan.steps:
