@@ -68,12 +68,8 @@ def _job(composed: DictConfig) -> float | None:
         try:
             return _objective(to_run_config(composed))
         except Exception as error:
-            line = explain(error)
-            if line is None:
-                raise
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
-            print(f"error: {line}", file=sys.stderr)
-            raise SystemExit(2) from None
+            raise _refusal(error) from None
     number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
     log.info("\nJob %s: %s", number, overrides)
     try:
@@ -123,14 +119,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         sys.argv = [program, *parsed.flags, *parsed.overrides]
         _job()
     except Exception as error:
-        line = explain(error)
-        if line is None and parsed is not None and parsed.multirun and isinstance(error, OSError):
+        if parsed is not None and parsed.multirun and isinstance(error, OSError):
             # Jobs' own exceptions do not get here: this is Hydra's, about the sweep's folder.
-            line = f"paths.output: the sweep's folder cannot be written ({error})"
-        if line is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        raise SystemExit(2) from None
+            error = UserError(f"paths.output: the sweep's folder cannot be written ({error})")
+        raise _refusal(error) from None
     except KeyboardInterrupt:
         print("interrupted: the same command starts this run again", file=sys.stderr)
         raise SystemExit(130) from None
@@ -170,11 +162,16 @@ def plan(arguments: Sequence[str]) -> None:
 
         announce(config)
     except Exception as error:
-        line = explain(error)
-        if line is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise _refusal(error) from None
+
+
+def _refusal(error: Exception) -> SystemExit:
+    """Print what the user has to mend, for the caller to exit with code 2; our bugs are raised."""
+    line = explain(error)
+    if line is None:
+        raise error
+    print(f"error: {line}", file=sys.stderr)
+    return SystemExit(2)
 
 
 SWITCHES = (

@@ -31,6 +31,29 @@ def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
+def losses_by_plain_peft(run: Run, base_model: Path) -> tuple[float, float]:
+    """Validation loss with the saved adapter and without it, on a base model loaded anew."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from qc_experiments.config import Wrap
+    from qc_experiments.data.encode import Encoder
+    from qc_experiments.data.table import Row
+    from qc_experiments.data.template import read_template
+    from qc_experiments.evaluation.loss import validation_loss
+
+    base = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(run.folder / "adapter"))
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "adapter")
+    encoder = Encoder(tokenizer, read_template(run.folder / "adapter" / "template.txt"), Wrap.plain)
+    rows = [Row(1, r["question"], r["query"], r["context"]) for r in run.rows()]
+    examples = encoder.examples(rows)
+    total, count = validation_loss(model, examples, tokenizer.pad_token_id, 2)
+    with model.disable_adapter():
+        base_total, _ = validation_loss(model, examples, tokenizer.pad_token_id, 2)
+    return total / count, base_total / count
+
+
 def test_a_run_leaves_everything_behind(train):
     run = train()
     result = run.result
@@ -57,26 +80,10 @@ def test_a_run_leaves_everything_behind(train):
 
 
 def test_the_adapter_loads_with_plain_peft_and_is_what_was_measured(train, tiny_model):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from qc_experiments.config import Wrap
-    from qc_experiments.data.encode import Encoder
-    from qc_experiments.data.table import Row
-    from qc_experiments.data.template import read_template
-    from qc_experiments.evaluation.loss import validation_loss
-
     run = train("trainer.max_steps=6")
-    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, str(run.folder / "adapter"))
-    tokenizer = AutoTokenizer.from_pretrained(run.folder / "adapter")
-    encoder = Encoder(tokenizer, read_template(run.folder / "adapter" / "template.txt"), Wrap.plain)
-    rows = [Row(1, r["question"], r["query"], r["context"]) for r in run.rows()]
-    total, count = validation_loss(model, encoder.examples(rows), tokenizer.pad_token_id, 2)
-    assert total / count == pytest.approx(run.result["eval_loss"], rel=1e-5)
-    with model.disable_adapter():
-        total, count = validation_loss(model, encoder.examples(rows), tokenizer.pad_token_id, 2)
-    assert total / count == pytest.approx(run.result["base_eval_loss"], rel=1e-5)
+    loss, base_loss = losses_by_plain_peft(run, tiny_model)
+    assert loss == pytest.approx(run.result["eval_loss"], rel=1e-5)
+    assert base_loss == pytest.approx(run.result["base_eval_loss"], rel=1e-5)
     assert run.result["eval_loss"] < run.result["base_eval_loss"] - 0.01
 
 
@@ -190,23 +197,9 @@ def test_full_fine_tuning_saves_a_model_that_predicts(train, capsys):
 
 @pytest.mark.parametrize("init", ["pissa", "olora", "pissa_niter_16", "gaussian", "orthogonal"])
 def test_every_initialisation_saves_an_adapter_for_the_unchanged_base(train, tiny_model, init):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from qc_experiments.config import Wrap
-    from qc_experiments.data.encode import Encoder
-    from qc_experiments.data.table import Row
-    from qc_experiments.data.template import read_template
-    from qc_experiments.evaluation.loss import validation_loss
-
     run = train(f"lora.init={init}", "trainer.learning_rate=1e-3")
-    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, str(run.folder / "adapter"))
-    tokenizer = AutoTokenizer.from_pretrained(run.folder / "adapter")
-    encoder = Encoder(tokenizer, read_template(run.folder / "adapter" / "template.txt"), Wrap.plain)
-    rows = [Row(1, r["question"], r["query"], r["context"]) for r in run.rows()]
-    total, count = validation_loss(model, encoder.examples(rows), tokenizer.pad_token_id, 4)
-    assert total / count == pytest.approx(run.result["eval_loss"], rel=1e-4)
+    loss, _ = losses_by_plain_peft(run, tiny_model)
+    assert loss == pytest.approx(run.result["eval_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("option", ["lora=dora", "lora=rslora", "lora.target_modules=attention"])
