@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from qc_experiments.composition import (
 )
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.processes import is_main_process
+from qc_experiments.processes import is_main_process, quiet_libraries
 
 log = logging.getLogger("qc_experiments")
 
@@ -49,10 +48,7 @@ class _Console(logging.Handler):
 def _set_up_logging() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
-    # What libraries remark on each other's deprecations is nothing that a user can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("bitsandbytes", "sqlglot"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_libraries()
     if not any(isinstance(handler, _Console) for handler in log.handlers):
         log.addHandler(_Console())
 
@@ -152,6 +148,8 @@ def plan(arguments: Sequence[str]) -> None:
     register_schema()
     try:
         parsed = parse_arguments(arguments)
+        if parsed.multirun:
+            raise UserError("qc plan shows one run: leave out -m and give each key one value")
         check_overrides(parsed.overrides, parsed.config_dir)
         overrides = list(parsed.overrides)
         if parsed.config_dir is not None:

@@ -202,9 +202,12 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 def explain(error: Exception) -> str | None:
     """Put what Hydra or OmegaConf refused into one line; None for any other exception."""
     from hydra.errors import HydraException, MissingConfigException
+    from yaml import YAMLError
 
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, YAMLError):
+        return f"an option file is not YAML: {' '.join(str(error).split())}"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     chain: list[BaseException] = [error]

@@ -52,6 +52,10 @@ class Plan:
         per_epoch = math.ceil(len(self.train) / self.rows_per_step)
         return self.steps / per_epoch
 
+    def _warmup_steps(self, warmup: float) -> int:
+        # As the Trainer counts them: a value below 1 is a share of all steps.
+        return int(warmup) if warmup >= 1 else math.ceil(self.steps * warmup)
+
     def lines(self, config: RunConfig) -> list[str]:
         """What the user is told before the run computes anything."""
         trainer = config.trainer
@@ -72,7 +76,8 @@ class Plan:
             f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
             f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step",
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g}, {trainer.lr_scheduler_type}",
+            f"{trainer.learning_rate:g} after {self._warmup_steps(trainer.warmup_steps)} steps of "
+            f"warm-up from 0, then {trainer.lr_scheduler_type}",
         ]
 
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.errors import UserError
+from qc_experiments.processes import quiet_libraries
 
 
 def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    quiet_libraries()
     try:
         _predict(options)
     except UserError as error:
@@ -43,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CSV",
         help="a question column, and a context column unless --db is given",
     )
+    for column in ("question", "context"):
+        parser.add_argument(
+            f"--{column}-column",
+            default=column,
+            metavar="NAME",
+            help=f"what --input calls its {column}s",
+        )
     parser.add_argument("--output", metavar="CSV", help="where --input's rows and predictions go")
     parser.add_argument("--batch-size", type=int, default=16, help="questions at once (16)")
     parser.add_argument(
@@ -74,7 +83,7 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError("--input needs --output: the CSV to write")
     source, target = Path(options.input), Path(options.output)
     header, rows = _read_questions(source)
-    pairs = _pairs(source, header, rows, schema)
+    pairs = _pairs(source, header, rows, schema, options)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"--output {target}: is the input; choose another name")
     if not target.absolute().parent.is_dir():
@@ -100,17 +109,27 @@ def _read_questions(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _pairs(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], schema: str | None
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    schema: str | None,
+    options: argparse.Namespace,
 ) -> list[tuple[str, str]]:
     """Pairs (context, question) of a CSV; a database given by --db takes the context's place."""
-    for column in ("question",) if schema is not None else ("question", "context"):
+    wanted = {"question": options.question_column, "context": options.context_column}
+    if schema is not None:
+        del wanted["context"]
+    for name, column in wanted.items():
         if column not in header:
-            hint = "" if column == "question" else ", or give --db"
-            raise UserError(f"{path}: no column {column}; the header has {', '.join(header)}{hint}")
-    question = list(header).index("question")
+            hint = ", or give --db" if name == "context" else ""
+            raise UserError(
+                f"{path}: no column {column}; the header has {', '.join(header)}: name it with "
+                f"--{name}-column{hint}"
+            )
+    question = header.index(wanted["question"])
     pairs = []
     for number, row in enumerate(rows, start=2):
-        context = schema if schema is not None else row[list(header).index("context")].strip()
+        context = schema if schema is not None else row[header.index(wanted["context"])].strip()
         if not row[question].strip() or not context:
             raise UserError(f"{path}: row {number} has an empty question or context: fill it")
         pairs.append((context, row[question].strip()))

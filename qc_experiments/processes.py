@@ -6,12 +6,21 @@ main process writes files, tracks figures and talks to the terminal.
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 
 
 def world_size() -> int:
     """Number of training processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries remark on each other, on which no user can act."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("bitsandbytes", "sqlglot"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def is_main_process() -> bool:

@@ -48,12 +48,13 @@ def run(config: RunConfig) -> dict[str, Any]:
     folder = run_folder(config, data)
     finished = folder.finished()
     if finished is not None:
-        log.info("This run has finished before; its result:\n")
+        log.info("This run has finished before (delete its folder to run it anew); its result:\n")
         log.info("%s", folder.summary())
         return finished
-    plan = _announced_plan(config, data, folder)
+    plan = _plan(config, data)
     folder.claim(config, data)
     with _logged(folder):
+        _announce(plan, config, data, folder)
         try:
             return _execute(config, data, plan, folder)
         except BaseException as error:
@@ -76,22 +77,23 @@ def announce(config: RunConfig) -> None:
     """
     data = load_data(config)
     folder = run_folder(config, data)
-    _announced_plan(config, data, folder)
+    _announce(_plan(config, data), config, data, folder)
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
 
 
-def _announced_plan(config: RunConfig, data: RunData, folder: RunFolder) -> Plan:
+def _plan(config: RunConfig, data: RunData) -> Plan:
     from qc_experiments.plan import make_plan
 
-    plan = make_plan(
-        config, data, model_source(config.model, Path(config.paths.cache).expanduser())
-    )
+    cache = Path(config.paths.cache).expanduser()
+    return make_plan(config, data, model_source(config.model, cache))
+
+
+def _announce(plan: Plan, config: RunConfig, data: RunData, folder: RunFolder) -> None:
     for line in (*data.decisions, *plan.decisions):
         log.warning("%s", line)
     for line in (f"Run     {folder.path}", *plan.lines(config)):
         log.info("%s", line)
-    return plan
 
 
 def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
     """Say in ``result.json`` that the run failed, and in ``train.log`` where."""
     if not isinstance(error, UserError):
         file_only.error("%s", traceback.format_exc())
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     config_hash = folder.identity.config_hash
     try:

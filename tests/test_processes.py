@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from conftest import TINY_TRAINING, Run, child, run_folders
 
+# The order of the rows differs with the number of processes; so a step takes them all.
+EVERY_STEP_SEES_EVERY_ROW = ("data.limit=8",)
+
 
 def test_two_processes_train_as_one_does(train, tiny_model, tmp_path):
     alone = train(
-        "trainer.per_device_train_batch_size=4",
-        "trainer.gradient_accumulation_steps=2",
+        *EVERY_STEP_SEES_EVERY_ROW,
+        "trainer.per_device_train_batch_size=8",
         output=tmp_path / "alone",
     )
     output = tmp_path / "together"
@@ -26,6 +29,7 @@ def test_two_processes_train_as_one_does(train, tiny_model, tmp_path):
         "tracking=none",
         f"paths.output={output}",
         *TINY_TRAINING,
+        *EVERY_STEP_SEES_EVERY_ROW,
         "trainer.per_device_train_batch_size=4",
     )
     assert done.returncode == 0, done.stderr

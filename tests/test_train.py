@@ -182,6 +182,39 @@ def test_the_base_weights_really_are_stored_in_4_bits(tiny_model, tmp_path):
     assert {layer.weight.quant_state.quant_type for layer in layers} == {"nf4"}
 
 
+def test_4_bit_layers_give_the_same_gradients_after_an_evaluation_as_before(
+    tiny_model, tokenizer, tmp_path
+):
+    from qc_experiments.config import LoraConfig, ModelConfig, QuantConfig, QuantMode
+    from qc_experiments.evaluation.loss import summed_loss
+    from qc_experiments.models.base import load_base_model, model_source
+    from qc_experiments.models.lora import add_adapter
+
+    config = ModelConfig(name_or_path=str(tiny_model))
+    quant = QuantConfig(mode=QuantMode.int4)
+    torch.manual_seed(0)
+    model = load_base_model(model_source(config, tmp_path), config, quant)
+    model = add_adapter(model, LoraConfig(r=2), quant, gradient_checkpointing=False)
+    ids = tokenizer("SELECT name FROM book", return_tensors="pt").input_ids
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+    def gradients() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        summed_loss(model, batch).backward()
+        return [p.grad.clone() for n, p in model.named_parameters() if "lora_B" in n]
+
+    before = gradients()
+    model.eval()
+    with torch.no_grad():
+        model(ids)
+    after = gradients()
+    assert len(before) == 14
+    assert all(float(one.abs().max()) > 0 for one in before)
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
 def test_full_fine_tuning_saves_a_model_that_predicts(train, capsys):
     run = train("lora=none", "trainer.learning_rate=1e-3")
     assert run.result["parameters_trainable"] == run.result["parameters_total"]
@@ -438,6 +471,13 @@ def test_predictions_from_the_saved_adapter_alone(train, tmp_path, capsys, refus
     with output.open(newline="") as file:
         again = [row["prediction"] for row in csv.DictReader(file)]
     assert again == [row["prediction"] for row in run.rows()]
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(questions.read_text().replace("id,question", "id,frage"))
+    asked = ["--adapter", adapter, "--db", database, "--input", str(renamed)]
+    assert "--question-column" in refused(predict.main, [*asked, "--output", str(output)])
+    predict.main([*asked, "--output", str(output), "--question-column", "frage"])
+    with output.open(newline="") as file:
+        assert [row["frage"] for row in csv.DictReader(file)] == [row["question"] for row in rows]
     capsys.readouterr()
     for bad in (
         ["--adapter", str(tmp_path / "nothing"), "--db", database, "--question", "x"],

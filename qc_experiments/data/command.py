@@ -37,7 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     for action in (check, show):
         action.add_argument("csv", help="the CSV file")
         for column in ("question", "query", "context", "db_id"):
-            action.add_argument(f"--{column}", default=column, metavar="COLUMN", help="its name")
+            action.add_argument(
+                f"--{column}",
+                default=column,
+                metavar="COLUMN",
+                help=f"name of the {column} column ({column})",
+            )
     check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
@@ -80,9 +85,13 @@ def _check(options: argparse.Namespace) -> None:
     )
     for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
         print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
-    if failing:
+    if not failing:
+        print(f"  every query runs on {where}")
+    empty = any("empty" in decision.what for decision in table.decisions)
+    if empty:
+        print("  training refuses empty cells: fill them, or give data.on_invalid=drop")
+    if failing or empty:
         raise SystemExit(1)
-    print(f"  every query runs on {where}")
 
 
 def _problem(row: Row, databases: Path | None) -> str | None:

@@ -213,7 +213,7 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
         elif name != "db_id":
             raise UserError(
                 f"{path}: no column {column}; the header has {', '.join(header)}: rename it or map "
-                f"it with data.columns.{name}=..."
+                f"it with data.columns.{name}=... (in qc data: --{name} ...)"
             )
     return places
 

@@ -249,4 +249,9 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         raise _load_error("weights", source, error) from error
     if quant.mode is QuantMode.none:
         model = model.to(training_device())
+    for module in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first evaluation for a kernel
+        # that has no gradient; adapters trained afterwards would silently get none through it.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model.eval()
