@@ -189,7 +189,15 @@ def training_device() -> Any:
     """The device of this process: its GPU where there is one, else the CPU."""
     from accelerate import PartialState
 
-    return PartialState().device
+    # Unless told that it is on a CPU, accelerate lets each of several processes train alone there.
+    return PartialState(cpu=only_cpu()).device
+
+
+def only_cpu() -> bool:
+    """Whether this machine has no accelerator that torch can use."""
+    import torch
+
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def torch_dtype(dtype: DType) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from qc_experiments.config import RunConfig, Strategy
+from qc_experiments.models.base import only_cpu
 
 _STRATEGY = {Strategy.never: "no", Strategy.steps: "steps", Strategy.epoch: "epoch"}
 
@@ -65,6 +66,7 @@ def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> Trai
         seed=config.seed,
         data_seed=config.seed,
         report_to="none",
+        use_cpu=only_cpu(),
         disable_tqdm=True,
         **best,
     )
