@@ -76,8 +76,8 @@ class Plan:
             f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
             f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step",
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g} after {self._warmup_steps(trainer.warmup_steps)} steps of "
-            f"warm-up from 0, then {trainer.lr_scheduler_type}",
+            f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
+            f"{trainer.lr_scheduler_type}",
         ]
 
 

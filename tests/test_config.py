@@ -975,3 +975,19 @@ def test_plain_and_determining_hold_nothing_but_plain_values():
         assert value is None or isinstance(value, str | int | float | bool | list), value
         assert not is_dataclass(value)
     assert EvaluationConfig().timeout == determining(EvaluationConfig())["timeout"]
+
+
+def test_an_option_file_that_is_no_yaml_is_refused_in_one_line(refused, tmp_path):
+    from qc_experiments import command_line
+
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "broken.yaml").write_text("r: [1, 2\n", encoding="utf-8")
+    arguments = ["--config-dir", str(tmp_path), "lora=broken"]
+    for entry in (command_line.main, command_line.plan):
+        assert "broken.yaml" in refused(entry, arguments)
+
+
+def test_a_plan_of_a_sweep_is_refused(refused):
+    from qc_experiments import command_line
+
+    assert "leave out -m" in refused(command_line.plan, ["-m", "lora.r=4,8"])

@@ -94,8 +94,9 @@ def test_check_says_what_was_found_and_which_queries_fail(qc, rows):
 def test_check_runs_the_queries_on_the_databases_where_there_are_some(qc, rows, databases):
     before = (databases / "shop" / "shop.sqlite").read_bytes()
     code, out, err = qc("check", rows.name, "--databases", "databases")
-    assert (code, err) == (0, [])
+    assert (code, err) == (1, [])  # a row has an empty cell, which training refuses
     assert "every query runs on its database" in out
+    assert "training refuses empty cells" in out
     assert (databases / "shop" / "shop.sqlite").read_bytes() == before
 
 
