@@ -255,6 +255,13 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         model = AutoModelForCausalLM.from_pretrained(source.name_or_path, dtype=dtype, **arguments)
     except (OSError, ValueError, ImportError) as error:
         raise _load_error("weights", source, error) from error
+    if source.gguf_file is not None and quant.mode is QuantMode.none:
+        # The weights are unpacked, but transformers still calls the model quantized and refuses both
+        # to train and to save it.
+        model.is_quantized = False
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
     if quant.mode is QuantMode.none:
         model = model.to(training_device())
     for module in model.modules():
