@@ -85,11 +85,6 @@ class Template:
         """The literal text behind ``{query}`` without blanks at its end; often empty."""
         return self._pieces()[-1][1].rstrip()
 
-    def context_first(self) -> bool:
-        """Whether the context precedes the question, so that rows of a schema share a prefix."""
-        names = [name for name, _ in self._pieces()]
-        return names.index("context") < names.index("question")
-
     def _head(self, context: str, question: str) -> str:
         values = {None: "", "context": context, "question": question}
         return "".join(values[name] + text for name, text in self._pieces()[:-1])
