@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "train": "fine-tune a model on text-to-SQL and measure it (Hydra overrides; qc train --help)",
     "plan": "say what `qc train` with the same overrides would do: rows, tokens, steps, folder",
+    "evaluate": "judge predicted SQL, of any system, by running it on the databases",
     "predict": "let a saved adapter answer one question or a CSV of questions",
     "data": "check a CSV, show a row as the model sees it, or print a database's schema",
 }
@@ -37,14 +38,18 @@ def main() -> None:
         from qc_experiments import command_line
 
         command_line.plan(rest)
+    elif name == "evaluate":
+        from qc_experiments.evaluation import command
+
+        command.main(rest)
     elif name == "predict":
         from qc_experiments import predict
 
         predict.main(rest)
     elif name == "data":
-        from qc_experiments.data import command
+        from qc_experiments.data import command as data_command
 
-        command.main(rest)
+        data_command.main(rest)
     elif name == "--version":
         from qc_experiments import __version__
 

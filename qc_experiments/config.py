@@ -99,6 +99,14 @@ class Metric(Enum):
         return self is not Metric.eval_loss
 
 
+class Choose(Enum):
+    """Which of several candidates is the prediction."""
+
+    first = "first"
+    first_valid = "first_valid"
+    majority = "majority"
+
+
 class TrackerName(Enum):
     """Where a run's figures go besides its own folder."""
 
@@ -454,13 +462,52 @@ class EvaluationConfig:
     """Longest prediction in tokens."""
     timeout: float = 5.0
     """Seconds one SQL statement may run."""
+    temperature: float = 0.0
+    """0: the likeliest token each time (greedy, or beams); above: sampled at this temperature."""
+    top_p: float = 1.0
+    """Sampling takes the likeliest tokens that together have this probability."""
+    num_beams: int = 1
+    """Width of the beam search; 1: none."""
+    candidates: int = 1
+    """Answers a question, from which ``choose`` takes one; needs sampling or as many beams."""
+    choose: Choose = Choose.first
+    """Which candidate counts: the first (likeliest), the first that runs, or the first of those with
+    the most frequent result."""
+    repair: int = 0
+    """1: a prediction that fails is asked for once more, with the database's error; reported beside
+    the raw figure."""
+    fuzz: int = 0
+    """An answer must hold on this many perturbed copies of its database as well; a figure of its
+    own."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _check(self.limit is None or self.limit >= 1, "evaluation.limit", self.limit, "at least 1")
-        for key in ("during_training", "batch_size", "max_new_tokens"):
+        for key in ("during_training", "batch_size", "max_new_tokens", "num_beams", "candidates"):
             _check(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "at least 1")
         _check(self.timeout > 0, "evaluation.timeout", self.timeout, "above 0 seconds")
+        _check(self.temperature >= 0, "evaluation.temperature", self.temperature, "at least 0")
+        _check(0 < self.top_p <= 1, "evaluation.top_p", self.top_p, "above 0, at most 1")
+        _check(self.repair in (0, 1), "evaluation.repair", self.repair, "0 or 1")
+        _check(self.fuzz >= 0, "evaluation.fuzz", self.fuzz, "at least 0")
+        if self.temperature > 0 and self.num_beams > 1:
+            raise UserError(
+                f"evaluation.num_beams={self.num_beams} contradicts "
+                f"evaluation.temperature={self.temperature:g}: sample, or search with beams"
+            )
+        if self.top_p < 1 and self.temperature == 0:
+            raise UserError(
+                f"evaluation.top_p={self.top_p:g} is for sampling: set evaluation.temperature too"
+            )
+        if self.temperature == 0 and self.candidates > self.num_beams:
+            raise UserError(
+                f"evaluation.candidates={self.candidates} needs different answers: set "
+                "evaluation.temperature=0.7, say, or as many evaluation.num_beams"
+            )
+        if self.choose is not Choose.first and self.candidates == 1:
+            raise UserError(
+                f"evaluation.choose={self.choose.value} needs evaluation.candidates above 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -547,6 +594,17 @@ class RunConfig:
                 raise UserError(
                     f"{key}=execution_accuracy needs data.databases: a folder with "
                     "<db_id>/<db_id>.sqlite"
+                )
+        if self.data.databases is None:
+            if self.evaluation.fuzz:
+                raise UserError(
+                    f"evaluation.fuzz={self.evaluation.fuzz} needs data.databases: a folder with "
+                    "<db_id>/<db_id>.sqlite"
+                )
+            if self.evaluation.choose is Choose.majority:
+                raise UserError(
+                    "evaluation.choose=majority needs data.databases, on which candidates are run; "
+                    "without them use evaluation.choose=first_valid"
                 )
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: must be at least 0")

@@ -37,7 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run"
     )
-    parser.add_argument("--db", metavar="FILE", help="SQLite database whose schema is the context")
+    parser.add_argument(
+        "--db",
+        metavar="FILE_OR_URL",
+        help="database whose schema is the context: SQLite, DuckDB or postgresql://",
+    )
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     asked.add_argument(
@@ -141,7 +145,9 @@ def _answers(
 ) -> list[str]:
     from qc_experiments.config import PathsConfig
     from qc_experiments.data.encode import Encoder
-    from qc_experiments.evaluation.generate import extract_sql, generate_texts
+    from qc_experiments.evaluation.extraction import extract_sql
+    from qc_experiments.evaluation.generate import write_answers
+    from qc_experiments.evaluation.searching import Decoding
     from qc_experiments.progress import progress
 
     cache = options.cache or PathsConfig().cache
@@ -157,16 +163,17 @@ def _answers(
                 f"answer it exceeds the model's window of {window}; shorten the context"
             )
     with progress(f"Answering {len(prompts)} questions", len(prompts)) as advance:
-        texts = generate_texts(
+        texts = write_answers(
             model,
             prompts,
             tokenizer=tokenizer,
             stop_ids=encoder.stop_ids,
             max_new_tokens=saved.max_new_tokens,
             batch_size=options.batch_size,
-            on_batch=advance,
+            decoding=Decoding(),
+            on_answer=advance,
         )
-    return [extract_sql(text, saved.template.after_query()) for text in texts]
+    return [extract_sql(text, saved.template.after_query()) for (text,) in texts]
 
 
 def load_saved(folder: Path, cache: Path) -> tuple[Any, Any, Any]:

@@ -54,6 +54,10 @@ RESULT_KEYS = (
     "execution_correct",
     "execution_count",
     "base_execution_accuracy",
+    "repaired_execution_accuracy",
+    "fuzz_accuracy",
+    "ex_bird",
+    "ex_test_suite",
     "exact_match",
     "base_exact_match",
     "valid_sql",
@@ -218,7 +222,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("environment.json", environment(self.identity, data))
-            self.write_text("config.yaml", _yaml(plain(config)))
+            self.write("config.yaml", _yaml(plain(config)))
             (self / "result.json").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
@@ -228,21 +232,21 @@ class RunFolder:
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all."""
-        self.write_text(name, json.dumps(value, indent=2) + "\n")
+        self.write(name, json.dumps(value, indent=2) + "\n")
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all: beside its place, then renamed.
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file, whole or not at all: beside its place, then renamed.
 
         Like all that the folder writes, by the main process only.
         """
         if is_main_process():
-            write_whole(self / name, text)
+            write_whole(self / name, content)
 
     def write_csv(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     ) -> None:
         """Write a CSV, whole or not at all; None becomes an empty cell."""
-        self.write_text(name, csv_text(columns, rows))
+        self.write(name, csv_text(columns, rows))
 
     def result(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the figures to a whole ``result.json`` and write it.
@@ -258,16 +262,16 @@ class RunFolder:
         return result
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all: beside its place, then renamed.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all: beside its place, then renamed.
 
     Raises:
         OSError: if it cannot be written; then nothing is left behind.
     """
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         os.chmod(draft, 0o644)
         os.replace(draft, path)
     except BaseException:

@@ -9,45 +9,39 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.measure import Measured
-from qc_experiments.evaluation.metrics import Judged, Rate, rate
-from qc_experiments.evaluation.query_shape import SHAPES
+from qc_experiments.evaluation.metrics import (
+    HARDNESS,
+    RATES,
+    VERDICT_COLUMNS,
+    Judged,
+    verdict_cells,
+)
+from qc_experiments.evaluation.statistics import Rate, paired, rate
+
+Cell = str | int | float | None
 
 WIDTH = 100
-PREDICTION_COLUMNS = (
-    "row",
-    "db_id",
-    "question",
-    "query",
-    "context",
-    "prediction",
-    "correct",
-    "verdict",
-    "warning",
-    "error_class",
-    "seconds",
-)
-"""Columns of ``predictions.csv``; ``row`` is the row of the held-out CSV."""
+PREDICTION_COLUMNS = ("row", "db_id", "question", "query", "context", "prediction")
 
 
-def prediction_rows(judged: Sequence[Judged]) -> list[list[str | int | float | None]]:
-    """Rows of ``predictions.csv``: ``correct`` is 1, 0 or None where it was not measured."""
-    return [
-        [
-            one.row.number,
-            one.row.db_id,
-            one.row.question,
-            one.row.query,
-            one.row.context,
-            one.prediction,
-            None if one.correct is None else int(one.correct),
-            one.verdict,
-            None,
-            one.error_class,
-            None if one.seconds is None else round(one.seconds, 6),
-        ]
-        for one in judged
-    ]
+def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns and rows of ``predictions.csv``; ``row`` is the row of the held-out CSV."""
+    columns = [*PREDICTION_COLUMNS, *VERDICT_COLUMNS]
+    repaired = any(one.after_repair is not None for one in judged)
+    if repaired:
+        columns += ["repaired_prediction", "repaired_correct"]
+    rows: list[list[Cell]] = []
+    for one in judged:
+        row = one.row
+        cells: list[Cell] = [row.number, row.db_id, row.question, row.query, row.context]
+        cells += [one.prediction, *verdict_cells(one)]
+        if one.after_repair is not None:
+            query, verdict = one.after_repair
+            cells += [query, None if verdict.correct is None else int(verdict.correct)]
+        rows.append(cells)
+    return columns, rows
 
 
 def summary(trained: Measured, base: Measured | None, trained_name: str, files: str) -> str:
@@ -74,23 +68,34 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         table.add_row(
             "  95 % interval", *(_interval(rate([j.correct for j in m.judged])) for m in columns)
         )
-    table.add_row("exact match", *(_percent(rate([j.exact for j in m.judged])) for m in columns))
-    table.add_row("valid SQL", *(_percent(rate([j.valid for j in m.judged])) for m in columns))
+    for title, name in (
+        ("  after one repair", "repaired_execution_accuracy"),
+        ("  on all neighbour databases", "fuzz_accuracy"),
+        ("exact match", "exact_match"),
+        ("valid SQL", "valid_sql"),
+    ):
+        shares = [rate(map(RATES[name], m.judged)) for m in columns]
+        if shares[-1].count or name in ("exact_match", "valid_sql"):
+            table.add_row(title, *(_percent(share) for share in shares))
     table.add_section()
     what = "execution accuracy" if executed else "exact match"
-    table.add_row(f"{what} by query shape", *("" for _ in columns))
-    for shape in SHAPES:
-        rates = [_by_shape(m.judged, shape, executed) for m in columns]
-        if rates[-1].count:
-            table.add_row(f"  {shape}", *(_percent(r) for r in rates))
+    table.add_row(f"{what} by hardness of the gold query", *("" for _ in columns))
+    for level in HARDNESS:
+        shares = [_by_hardness(m.judged, level, executed) for m in columns]
+        if shares[-1].count:
+            table.add_row(f"  {level}", *(_percent(share) for share in shares))
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH, color_system=None).print(table)
-    return f"{buffer.getvalue().rstrip()}\n\nFiles: {files}\n"
+    lines = [buffer.getvalue().rstrip(), ""]
+    if base is not None and executed:
+        both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
+        lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
+    return "\n".join([*lines, f"Files: {files}", ""])
 
 
-def _by_shape(judged: Sequence[Judged], shape: str, executed: bool) -> Rate:
-    chosen = [one for one in judged if one.shape == shape]
-    return rate([one.correct if executed else one.exact for one in chosen])
+def _by_hardness(judged: Sequence[Judged], level: str, executed: bool) -> Rate:
+    chosen = [one for one in judged if one.hardness == level]
+    return rate(one.correct if executed else one.exact for one in chosen)
 
 
 def _percent(found: Rate) -> str:

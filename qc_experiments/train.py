@@ -101,6 +101,8 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
     import transformers
 
     from qc_experiments.evaluation.measure import Examination
+    from qc_experiments.execution.engine import Limits
+    from qc_experiments.execution.judge import Judge
     from qc_experiments.models.base import load_base_model
     from qc_experiments.training.checkpoints import resume_point
     from qc_experiments.training.fit import fit
@@ -110,9 +112,14 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(config.seed)
     resume_from = resume_point(folder / "checkpoints", folder / "metrics.jsonl")
-    examination = Examination(
-        plan.encoder, plan.validation, data.databases, config.evaluation, plan.window
+    judge = Judge(
+        data.databases,
+        Limits(seconds=config.evaluation.timeout),
+        cache=Path(config.paths.cache).expanduser(),
+        neighbours=config.evaluation.fuzz,
+        seed=config.evaluation.seed,
     )
+    examination = Examination(plan.encoder, plan.validation, judge, config.evaluation, plan.window)
     tracker = _trackers(config, folder)
     exit_code = 1
     try:
@@ -122,6 +129,7 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
         exit_code = 0
     finally:
+        judge.close()
         tracker.close(exit_code)
     return result
 
@@ -137,17 +145,22 @@ def _write_down(
     started: float,
 ) -> dict[str, Any]:
     """Predictions, summary table and, last of all, ``result.json``, which says that all is there."""
+    from qc_experiments.evaluation.metrics import report
+    from qc_experiments.evaluation.plot import accuracy_plot
     from qc_experiments.record import code_commit, peak_memory_bytes
-    from qc_experiments.report import PREDICTION_COLUMNS, prediction_rows, summary
+    from qc_experiments.report import prediction_table, summary
 
-    rows = prediction_rows(trained.judged)
-    folder.write_csv("predictions.csv", PREDICTION_COLUMNS, rows)
-    tracker.table("predictions", PREDICTION_COLUMNS, rows)
+    name = "adapter" if config.lora.enabled else "fine-tuned"
+    columns, rows = prediction_table(trained.judged)
+    folder.write_csv("predictions.csv", columns, rows)
+    found = {name: report(trained.judged, data.judged_on)}
+    folder.write_json("report.json", found[name])
+    tracker.table("predictions", columns, rows)
     figures: dict[str, Any] = {"status": "finished", **trained.figures()}
     base_seconds = 0.0
     if fitted.base is not None:
-        rows = prediction_rows(fitted.base.judged)
-        folder.write_csv("base_predictions.csv", PREDICTION_COLUMNS, rows)
+        folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
+        found = {"base model": report(fitted.base.judged, data.judged_on), **found}
         base_seconds = fitted.base.seconds
         base = fitted.base.figures()
         for key in ("eval_loss", "execution_accuracy", "exact_match", "valid_sql"):
@@ -172,9 +185,9 @@ def _write_down(
         "tokens_per_second": fitted.tokens_per_second,
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    name = "adapter" if config.lora.enabled else "fine-tuned"
+    folder.write("accuracy.png", accuracy_plot(found))
     text = summary(trained, fitted.base, name, str(folder.path))
-    folder.write_text("summary.txt", text)
+    folder.write("summary.txt", text)
     result = folder.result(figures)
     tracker.summary(result)
     log.info("\n%s", text)

@@ -796,6 +796,13 @@ DETERMINING = {
     "evaluation.base": False,
     "evaluation.batch_size": 4,
     "evaluation.max_new_tokens": 32,
+    "evaluation.temperature": 0.5,
+    "evaluation.top_p": None,
+    "evaluation.num_beams": 2,
+    "evaluation.candidates": None,
+    "evaluation.choose": None,
+    "evaluation.repair": 1,
+    "evaluation.fuzz": 2,
     "evaluation.timeout": 1.0,
     "seed": 1,
 }

@@ -130,7 +130,7 @@ def test_check_takes_other_column_names(qc, tmp_path):
         (("show", "mine.csv", "--template", "none.txt"), ["--template", "none.txt"]),
         (("context", "none.sqlite"), ["none.sqlite", "no such file"]),
         (("context", "mine.csv"), ["mine.csv", "not a SQLite database"]),
-        (("context", "postgresql://host/db"), ["postgresql://host/db", "only SQLite"]),
+        (("context", "mysql://host/db"), ["mysql", "postgresql:// URL"]),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, arguments, parts):

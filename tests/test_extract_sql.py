@@ -12,7 +12,7 @@ import pytest
 from qc_experiments.config import DataConfig
 from qc_experiments.data.files import resolve_path
 from qc_experiments.data.template import read_template
-from qc_experiments.evaluation.generate import answer_complete, extract_sql, first_statement
+from qc_experiments.evaluation.extraction import answer_complete, extract_sql, first_statement
 
 DEMO = Path(str(files("qc_experiments.demo")))
 SHIPPED = sorted(resolve_path(DataConfig().template, "data.template").parent.glob("*.txt"))

@@ -1,17 +1,21 @@
-"""Verdicts on predictions, the rates made of them, and what counts as the same query."""
+"""Verdicts on predictions, the figures made of them, and what counts as the same query."""
 
 from __future__ import annotations
 
-import math
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.metrics import Judged, Rate, figures, judge, rate
-from qc_experiments.evaluation.query_shape import SHAPES, exact_match, query_shape
+from qc_experiments.evaluation.exact_match import exact_match
+from qc_experiments.evaluation.metrics import Judged, assess, figures, report
+from qc_experiments.evaluation.statistics import Rate
+from qc_experiments.execution.databases import Databases
+from qc_experiments.execution.engine import Limits
+from qc_experiments.execution.judge import Judge, judged_on
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, price REAL);"
 FIGURES = {
@@ -22,6 +26,10 @@ FIGURES = {
     "execution_count",
     "exact_match",
     "valid_sql",
+    "ex_bird",
+    "ex_test_suite",
+    "fuzz_accuracy",
+    "repaired_execution_accuracy",
 }
 
 
@@ -40,8 +48,16 @@ def row(query: str, context: str = SCHEMA, number: int = 2) -> Row:
     return Row(number, "q", query, context, "shop")
 
 
+def judge(
+    rows: list[Row], predictions: list[str], databases: Path | None, timeout: float = 5.0
+) -> list[Judged]:
+    place = None if databases is None else Databases(str(databases))
+    with Judge(place, Limits(seconds=timeout), cache=None, processes=1) as made:
+        return assess(rows, predictions, made)
+
+
 def judge_one(gold: str, predicted: str, databases: Path | None, context: str = SCHEMA) -> Judged:
-    [judged] = judge([row(gold, context)], [predicted], databases, 5)
+    [judged] = judge([row(gold, context)], [predicted], databases)
     return judged
 
 
@@ -54,14 +70,15 @@ def judge_one(gold: str, predicted: str, databases: Path | None, context: str = 
         ("SELECT name FROM t WHERE price IS NULL", "SELECT name FROM t WHERE id = 3", "correct"),
         ("SELECT name FROM t WHERE id > 9", "SELECT price FROM t WHERE id < 0", "correct"),
         ("SELECT name FROM t ORDER BY id", "SELECT name FROM t ORDER BY name", "correct"),
-        ("SELECT name FROM t ORDER BY id", "SELECT name FROM t ORDER BY id DESC", "wrong_rows"),
-        ("SELECT name FROM t", "SELECT name FROM t LIMIT 2", "wrong_rows"),
-        ("SELECT name, price FROM t", "SELECT price, name FROM t", "wrong_rows"),
-        ("SELECT name FROM t", "SELECT name FROM t UNION ALL SELECT 'a'", "wrong_rows"),
-        ("SELECT name FROM t", "SELECT nam FROM t", "error"),
-        ("SELECT name FROM t", "I do not know.", "error"),
-        ("SELECT name FROM t", "", "error"),
-        ("SELECT name FROM t", "DROP TABLE t", "error"),
+        ("SELECT name FROM t ORDER BY id", "SELECT name FROM t ORDER BY id DESC", "wrong"),
+        ("SELECT name FROM t", "SELECT name FROM t LIMIT 2", "wrong"),
+        ("SELECT name FROM t", "SELECT name, id FROM t", "wrong"),
+        ("SELECT name, price FROM t", "SELECT price, name FROM t", "correct"),
+        ("SELECT name FROM t", "SELECT name FROM t UNION ALL SELECT 'a'", "wrong"),
+        ("SELECT name FROM t", "SELECT nam FROM t", "wrong"),
+        ("SELECT name FROM t", "I do not know.", "wrong"),
+        ("SELECT name FROM t", "", "wrong"),
+        ("SELECT name FROM t", "DROP TABLE t", "wrong"),
         ("SELECT nam FROM t", "SELECT name FROM t", "gold_error"),
         ("SELECT nam FROM t", "SELECT nam FROM t", "gold_error"),
     ],
@@ -69,15 +86,15 @@ def judge_one(gold: str, predicted: str, databases: Path | None, context: str = 
 def test_the_verdict_on_a_database(databases, gold, predicted, verdict):
     judged = judge_one(gold, predicted, databases)
     expected = {"correct": True, "gold_error": None}.get(verdict, False)
-    assert (judged.verdict, judged.correct) == (verdict, expected)
-    assert judged.seconds is not None
+    assert (judged.verdict.verdict, judged.correct) == (verdict, expected)
+    assert judged.verdict.seconds is not None
 
 
 @pytest.mark.parametrize(
     ("predicted", "valid", "error_class"),
     [
         ("SELECT name FROM t", True, None),
-        ("SELECT 1", True, None),
+        ("SELECT 1", True, "wrong_rows"),
         ("SELECT nam FROM t", False, "no_such_column"),
         ("SELECT name FROM u", False, "no_such_table"),
         ("DELETE FROM t", False, "forbidden"),
@@ -86,28 +103,28 @@ def test_the_verdict_on_a_database(databases, gold, predicted, verdict):
 )
 def test_validity_and_error_class_on_a_database(databases, predicted, valid, error_class):
     judged = judge_one("SELECT name FROM t", predicted, databases)
-    assert (judged.valid, judged.error_class) == (valid, error_class)
+    assert (judged.verdict.valid, judged.verdict.error_class) == (valid, error_class)
 
 
 def test_judging_leaves_the_database_as_it_is(databases):
     path = databases / "shop" / "shop.sqlite"
     before = path.read_bytes()
     destroying = ["DROP TABLE t", "DELETE FROM t", "SELECT 1; DROP TABLE t", "VACUUM"]
-    judged = judge([row("SELECT count(*) FROM t")] * 4, destroying, databases, 5)
-    assert [one.verdict for one in judged] == ["error"] * 4
+    judged = judge([row("SELECT count(*) FROM t")] * 4, destroying, databases)
+    assert [one.verdict.verdict for one in judged] == ["wrong"] * 4
     assert path.read_bytes() == before
 
 
 def test_a_prediction_that_never_ends_is_an_error_and_the_next_is_judged(databases):
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT count(*) FROM n"
     one, two = judge([row("SELECT 1")] * 2, [endless, "SELECT 1"], databases, 0.2)
-    assert (one.verdict, one.error_class, one.correct) == ("error", "timeout", False)
-    assert two.verdict == "correct"
+    assert (one.verdict.error_class, one.correct) == ("timeout", False)
+    assert two.correct is True
 
 
 def test_a_gold_query_that_nests_deeply_does_not_end_the_evaluation(databases):
     gold = "SELECT " + "(" * 60 + "1" + ")" * 60
-    assert judge_one(gold, "SELECT 1", databases).verdict == "correct"
+    assert judge_one(gold, "SELECT 1", databases).correct is True
 
 
 @pytest.mark.parametrize(
@@ -123,19 +140,19 @@ def test_a_gold_query_that_nests_deeply_does_not_end_the_evaluation(databases):
 )
 def test_without_databases_a_prediction_is_valid_if_its_schema_takes_it(predicted, context, valid):
     judged = judge_one("SELECT name FROM t", predicted, None, context)
-    assert judged.valid is valid
-    assert (judged.verdict, judged.correct, judged.seconds) == ("not_executed", None, None)
+    assert judged.verdict.valid is valid
+    assert (judged.verdict.verdict, judged.correct) == ("not_executed", None)
 
 
 def test_each_prediction_belongs_to_its_row(databases):
     rows = [row("SELECT 1", number=2), row("SELECT name FROM t", number=3)]
-    judged = judge(rows, ["SELECT 1", "select name\nfrom T;"], databases, 5)
-    assert [(one.row.number, one.exact, one.shape) for one in judged] == [
-        (2, True, "plain"),
-        (3, True, "plain"),
+    judged = judge(rows, ["SELECT 1", "select name\nfrom T;"], databases)
+    assert [(one.row.number, one.exact, one.correct) for one in judged] == [
+        (2, True, True),
+        (3, True, True),
     ]
     with pytest.raises(ValueError, match="argument 2"):
-        judge(rows, ["SELECT 1"], databases, 5)
+        judge(rows, ["SELECT 1"], databases)
 
 
 def test_the_figures_of_an_evaluation(databases):
@@ -147,7 +164,7 @@ def test_the_figures_of_an_evaluation(databases):
         "SELECT nam FROM t",
         "SELECT name FROM t",
     ]
-    found = figures(judge([row(query) for query in gold], predicted, databases, 5))
+    found = figures(judge([row(query) for query in gold], predicted, databases))
     assert set(found) == FIGURES
     assert (found["execution_correct"], found["execution_count"]) == (2, 4)  # not the broken gold
     assert found["execution_accuracy"] == 0.5
@@ -159,95 +176,21 @@ def test_the_figures_of_an_evaluation(databases):
 
 def test_what_was_not_measured_is_none_not_zero():
     rows = [row("SELECT name FROM t"), row("SELECT name FROM t", "no schema")]
-    found = figures(judge(rows, ["SELECT nam FROM t", "SELECT name FROM t"], None, 5))
+    found = figures(judge(rows, ["SELECT nam FROM t", "SELECT name FROM t"], None))
     assert {key for key, value in found.items() if value is None} == {
         "execution_accuracy",
         "execution_accuracy_low",
         "execution_accuracy_high",
         "execution_correct",
         "execution_count",
+        "ex_bird",
+        "ex_test_suite",
+        "fuzz_accuracy",
+        "repaired_execution_accuracy",
     }
     assert found["exact_match"] == 0.5
     assert found["valid_sql"] == 0.0  # of the one whose schema SQLite runs
     assert set(figures([]).values()) == {None}
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "low", "high"),
-    [
-        # Newcombe 1998, Statistics in Medicine 17, 857-872, table I, method 3.
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-        (20, 20, 0.8389, 1.0000),
-        (35, 64, 0.4257, 0.6627),
-    ],
-)
-def test_the_interval_is_wilsons(hits, count, low, high):
-    found = Rate(hits, count).interval()
-    assert found == pytest.approx((low, high), abs=6e-5)
-
-
-@pytest.mark.parametrize(("hits", "count"), [(35, 64), (1, 3), (999, 1000), (3, 10_000)])
-def test_an_end_of_the_interval_is_as_far_from_the_share_as_95_percent_allow(hits, count):
-    """Wilson's own definition: both ends p solve |hits / count - p| = z sqrt(p (1 - p) / count)."""
-    for end in Rate(hits, count).interval():
-        assert end is not None
-        away = abs(hits / count - end)
-        assert away == pytest.approx(1.959963985 * math.sqrt(end * (1 - end) / count), rel=1e-6)
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (0, 500), (500, 500), (7, 11)])
-def test_the_interval_holds_the_share_and_stays_between_0_and_1(hits, count):
-    low, high = Rate(hits, count).interval()
-    assert low is not None
-    assert high is not None
-    assert 0 <= low <= hits / count + 1e-12
-    assert hits / count - 1e-12 <= high <= 1
-
-
-def test_a_rate_counts_what_was_measured():
-    assert rate([True, None, False, True]) == Rate(2, 3)
-    assert rate([]).value is None
-    assert rate([None, None]).interval() == (None, None)
-
-
-EXAMPLES = {
-    "set operation": "SELECT a FROM t UNION SELECT a FROM u ORDER BY a",
-    "nested": "SELECT a FROM t WHERE b > (SELECT avg(b) FROM t)",
-    "group by": "SELECT a, count(*) FROM t JOIN u ON t.id = u.id GROUP BY a ORDER BY a LIMIT 1",
-    "join": "SELECT a FROM t JOIN u ON t.id = u.id WHERE b = 1 ORDER BY a",
-    "order or limit": "SELECT a FROM t WHERE b = 1 ORDER BY a",
-    "aggregate": "SELECT count(*) FROM t WHERE b = 1",
-    "filter": "SELECT a FROM t WHERE b = 1",
-    "plain": "SELECT DISTINCT a FROM t",
-    "other": "UPDATE t SET a = 1",
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_each_shape_by_an_example(shape):
-    assert query_shape(EXAMPLES[shape]) == shape
-
-
-@pytest.mark.parametrize(
-    ("query", "shape"),
-    [
-        ("SELECT a FROM t WHERE b IN (SELECT b FROM u UNION SELECT 1)", "set operation"),
-        ("SELECT a FROM t EXCEPT SELECT a FROM u", "set operation"),
-        ("WITH x AS (SELECT a FROM t) SELECT a FROM x", "nested"),
-        ("SELECT a FROM (SELECT a FROM t) JOIN u", "nested"),
-        ("SELECT a FROM t, u WHERE t.id = u.id", "join"),
-        ("SELECT a FROM t LIMIT 1", "order or limit"),
-        ("SELECT max(a) FROM t ORDER BY 1", "order or limit"),
-        ("SELECT 'UNION JOIN GROUP BY' FROM t", "plain"),
-        ("no SQL at all (", "other"),
-        ("", "other"),
-    ],
-)
-def test_a_query_counts_under_the_most_involved_shape(query, shape):
-    assert query_shape(query) == shape
 
 
 @pytest.mark.parametrize(
@@ -290,5 +233,102 @@ def test_anything_else_matters_to_exact_match(gold, predicted):
 def test_whatever_a_model_writes_is_judged(databases, text):
     for place in (databases, None):
         judged = judge_one("SELECT name FROM t", text, place)
-        assert (judged.valid, judged.exact) == (False, False)
+        assert (judged.verdict.valid, judged.exact) == (False, False)
         assert judged.correct is (False if place else None)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "error_class"),
+    [
+        ("SELECT name FROM t", "SELECT name FROM t LIMIT 2", "wrong_rows"),
+        ("SELECT name FROM t", "SELECT name, id FROM t", "wrong_columns"),
+        ("SELECT name, id FROM t", "SELECT name FROM t", "wrong_columns"),
+        ("SELECT name FROM t", "SELECT name FROM t WHERE id > 9", "empty_result"),
+        ("SELECT name FROM t ORDER BY id", "SELECT name FROM t ORDER BY id DESC", "wrong_order"),
+        ("SELECT name FROM t", "SELECT name FROM t AND", "syntax"),
+        ("SELECT name FROM t", "SELECT t.id FROM t, t AS u WHERE id = 1", "ambiguous_column"),
+        ("SELECT name FROM t", "SELECT absent(name) FROM t", "no_such_function"),
+        ("SELECT name FROM t", "-- nothing", "not_a_query"),
+    ],
+)
+def test_what_is_wrong_is_named(databases, gold, predicted, error_class):
+    assert judge_one(gold, predicted, databases).verdict.error_class == error_class
+
+
+def test_a_misspelt_column_in_double_quotes_is_warned_of_though_it_runs(databases):
+    found = judge_one("SELECT name FROM t", 'SELECT "nmae" FROM t', databases).verdict
+    assert (found.verdict, found.valid) == ("wrong", True)
+    assert found.warning == '"nmae" names no column and was taken as text'
+
+
+def test_an_ambiguous_gold_takes_any_legal_cut_and_says_so(databases):
+    gold = "SELECT name FROM t ORDER BY price > 0 LIMIT 2"
+    judged = judge_one(gold, "SELECT name FROM t WHERE id IN (2, 3) ORDER BY id DESC", databases)
+    assert (judged.correct, judged.verdict.ambiguous) == (True, True)
+    assert "cuts through a tie" in (judged.verdict.warning or "")
+
+
+def test_the_report_of_an_evaluation(databases):
+    golds = [
+        "SELECT name FROM t",
+        "SELECT count(*) FROM t",
+        "SELECT name FROM t LIMIT 1",
+        "SELECT x",
+    ]
+    predicted = ["SELECT name FROM t", "SELECT nam FROM t", "SELECT 'b'", "SELECT 1"]
+    rows = [row(query, number=n) for n, query in enumerate(golds, start=2)]
+    hashes = judged_on(rows, Databases(str(databases)), Limits())
+    found = report(judge(rows, predicted, databases), hashes)
+    assert found["count"] == 4
+    assert found["judged_on"] == hashes
+    accuracy = found["figures"]["execution_accuracy"]
+    assert (accuracy["hits"], accuracy["count"], accuracy["value"]) == (2, 3, 2 / 3)
+    assert 0 < accuracy["low"] < 2 / 3 < accuracy["high"] < 1
+    assert {name: one["count"] for name, one in found["by_hardness"].items()} == {"easy": 3}
+    assert found["by_database"]["shop"]["hits"] == 2
+    assert found["by_feature"]["limit"]["hits"] == 1
+    assert found["by_feature"]["aggregate"]["hits"] == 0
+    assert {name: one["hits"] for name, one in found["by_error_class"].items()} == {
+        "no_such_column": 1
+    }
+    [refused] = found["errors"]
+    assert (refused["row"], refused["error"]) == (3, "no such column: nam")
+    [failed] = found["gold_errors"]
+    assert (failed["row"], failed["error_class"]) == (5, "no_such_column")
+    assert [one["row"] for one in found["ambiguous_golds"]] == [4]
+    assert found["components"]["tables"]["count"] == 4
+
+
+def test_an_answer_that_only_coincides_fails_on_neighbour_databases(databases, tmp_path):
+    place = Databases(str(databases))
+    rows = [row("SELECT name FROM t WHERE price > 2")] * 2
+    predicted = ["SELECT name FROM t WHERE price > 2.0", "SELECT 'b'"]
+    with Judge(place, Limits(), cache=tmp_path / "cache", neighbours=8) as made:
+        judged = assess(rows, predicted, made)
+    assert [one.correct for one in judged] == [True, True]
+    assert [one.verdict.fuzz for one in judged] == [True, False]
+
+
+def test_the_hashes_say_what_changed(databases):
+    place, rows = Databases(str(databases)), [row("SELECT 1"), row("SELECT 2")]
+    before = judged_on(rows, place, Limits())
+    assert judged_on(rows, place, Limits()) == before
+
+    def changed(after: dict[str, str]) -> set[str]:
+        return {key for key in before if before[key] != after[key]}
+
+    other = Row(2, "another question", "SELECT 1", SCHEMA, "shop")
+    assert changed(judged_on([other, rows[1]], place, Limits())) == {"questions"}
+    assert changed(judged_on([rows[0], row("SELECT 3")], place, Limits())) == {"golds"}
+    assert changed(judged_on(rows, place, Limits(seconds=1))) == {"judge"}
+    with closing(sqlite3.connect(databases / "shop" / "shop.sqlite")) as connection, connection:
+        connection.execute("UPDATE t SET price = 9 WHERE id = 1")
+    assert changed(judged_on(rows, place, Limits())) == {"databases"}
+
+
+def test_a_model_that_repeats_a_join_for_ever_is_judged_in_time(databases):
+    """sqlglot takes twice as long for each further JOIN without ON; fifty would take for ever."""
+    started = time.perf_counter()
+    judged = judge_one("SELECT name FROM t", "SELECT name FROM t" + " JOIN t" * 50, databases)
+    assert time.perf_counter() - started < 30
+    assert (judged.correct, judged.exact) == (False, False)

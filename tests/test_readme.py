@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT, Run, child, run_folders
 
 from qc_experiments import __main__, command_line
+from qc_experiments.evaluation import command as evaluation_command
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", README, re.DOTALL))
@@ -49,7 +51,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readme_has_files_and_commands():
-    assert set(FILES) == {"my.csv", "my_template.txt", "my_conf/lora/mine.yaml"}
+    assert set(FILES) == {
+        "my.csv",
+        "my_template.txt",
+        "my_conf/lora/mine.yaml",
+        "gpt.csv",
+        "other.csv",
+    }
     assert len(BASH) >= 12
     assert {shlex.split(line)[0] for line in BASH} == {"python", "qc"}
 
@@ -74,6 +82,11 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
         )
         adapter = run_folders(workplace / "outputs")[0] / "adapter"
         words = [str(adapter) if word == "outputs/RUN/adapter" else word for word in words]
+    elif words[:2] == ["qc", "evaluate"]:
+        shutil.copy(workplace / "gpt.csv", workplace / "predictions.csv")
+        if "--against" in words:
+            before = ["gpt.csv", "--databases", "my_databases", "--output", "judged"]
+            evaluation_command.main(before)
     capsys.readouterr()
     if words[0] == "python":
         command_line.main(words[2:])
@@ -99,7 +112,7 @@ def test_the_quickstart_runs_as_a_process_with_the_embedded_model(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "the training will take about" in done.stdout
-    assert "execution accuracy by query shape" in done.stdout
+    assert "execution accuracy by hardness" in done.stdout
 
 
 @pytest.mark.slow

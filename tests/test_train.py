@@ -14,6 +14,8 @@ from conftest import ROOT, TINY_TRAINING, Run, run_folders
 
 from qc_experiments import predict
 from qc_experiments.command_line import main
+from qc_experiments.evaluation import command as evaluation_command
+from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.record import RESULT_KEYS
 from qc_experiments.report import PREDICTION_COLUMNS
 
@@ -69,7 +71,10 @@ def test_a_run_leaves_everything_behind(train):
     assert [line["step"] for line in run.metrics] == [1, 2, 3]
     assert all(math.isfinite(line["loss"]) for line in run.metrics)
     rows = run.rows()
-    assert tuple(rows[0]) == PREDICTION_COLUMNS
+    assert tuple(rows[0]) == (*PREDICTION_COLUMNS, *VERDICT_COLUMNS)
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["figures"]["execution_accuracy"]["count"] == 4
+    assert (run.folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert len(rows) == 4
     assert {row["correct"] for row in rows} <= {"0", "1"}
     environment = json.loads((run.folder / "environment.json").read_text())
@@ -85,6 +90,71 @@ def test_the_adapter_loads_with_plain_peft_and_is_what_was_measured(train, tiny_
     assert loss == pytest.approx(run.result["eval_loss"], rel=1e-5)
     assert base_loss == pytest.approx(run.result["base_eval_loss"], rel=1e-5)
     assert run.result["eval_loss"] < run.result["base_eval_loss"] - 0.01
+
+
+def test_the_adapter_and_not_the_base_answers_the_questions(train, tiny_model):
+    """What stands in predictions.csv is what plain transformers and PEFT write with the adapter."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from qc_experiments.data.template import read_template
+    from qc_experiments.evaluation.extraction import extract_sql
+
+    run = train("trainer.max_steps=30", "trainer.learning_rate=1e-2")
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "adapter")
+    model = PeftModel.from_pretrained(base, str(run.folder / "adapter")).eval()
+    template = read_template(run.folder / "adapter" / "template.txt")
+
+    def answers() -> list[str]:
+        written = []
+        for row in run.rows():
+            prompt = tokenizer(
+                template.prompt(row["context"], row["question"]), return_tensors="pt"
+            )
+            output = model.generate(**prompt, max_new_tokens=8, do_sample=False)
+            text = output[0, prompt.input_ids.shape[1] :]
+            written.append(extract_sql(tokenizer.decode(text, skip_special_tokens=True)))
+        return written
+
+    assert [row["prediction"] for row in run.rows()] == answers()
+    with model.disable_adapter():
+        assert [row["prediction"] for row in run.rows("base_predictions.csv")] == answers()
+    assert [row["prediction"] for row in run.rows()] != [
+        row["prediction"] for row in run.rows("base_predictions.csv")
+    ]
+
+
+def test_candidates_choice_repair_and_neighbours_in_a_run(train, tmp_path):
+    settings = (
+        "evaluation.candidates=3",
+        "evaluation.temperature=0.8",
+        "evaluation.choose=majority",
+        "evaluation.repair=1",
+        "evaluation.fuzz=2",
+    )
+    one = train(*settings, output=tmp_path / "one")
+    other = train(*settings, "evaluation.batch_size=2", output=tmp_path / "two")
+    assert one.result["repaired_execution_accuracy"] is not None
+    assert one.result["fuzz_accuracy"] is not None
+    assert one.result["base_execution_accuracy"] is not None
+    first, second = one.rows(), other.rows()
+    assert {"repaired_prediction", "repaired_correct"} <= set(first[0])
+    # What is sampled depends on the seed and the prompt, not on what is computed beside it.
+    assert [row["prediction"] for row in first] == [row["prediction"] for row in second]
+
+
+def test_a_run_and_an_evaluation_of_its_predictions_agree_and_compare(train, tmp_path):
+    run = train()
+    arguments = [str(run.folder / "predictions.csv"), "--databases", str(DEMO / "databases")]
+    output = tmp_path / "judged"
+    evaluation_command.main([*arguments, "--output", str(output), "--against", str(run.folder)])
+    report = json.loads((output / "report.json").read_text())
+    in_run = json.loads((run.folder / "report.json").read_text())
+    assert report["judged_on"] == in_run["judged_on"]
+    assert report["figures"] == in_run["figures"]
+    assert report["against"]["count"] == 4
+    assert report["against"]["difference"] == 0
 
 
 def test_a_finished_run_started_again_prints_its_result_and_computes_nothing(train, capsys):

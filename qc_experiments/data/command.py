@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from qc_experiments.config import ColumnsConfig, OnInvalid
 from qc_experiments.data.files import resolve_path
-from qc_experiments.data.table import Row, Table, name_rows, read_table
+from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.errors import UserError
 
@@ -46,10 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
-    context = actions.add_parser(
-        "context", help="print a SQLite database's CREATE TABLE statements"
-    )
-    context.add_argument("db", help="SQLite file")
+    context = actions.add_parser("context", help="print a database's CREATE TABLE statements")
+    context.add_argument("db", help="SQLite or DuckDB file, or postgresql:// URL")
     return parser
 
 
@@ -60,24 +57,28 @@ def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
 
 def _check(options: argparse.Namespace) -> None:
     """Print what training would decide about the rows, and the queries that do not run (exit 1)."""
+    from qc_experiments.data.load import find_databases
+    from qc_experiments.execution.engine import Limits
+    from qc_experiments.execution.judge import Judge
+
     table = _table(options, OnInvalid.drop)
     rows = table.rows
     schemas = len({row.context for row in rows})
-    databases = len({row.db_id for row in rows if row.db_id is not None})
-    print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {databases} db_ids")
+    db_ids = len({row.db_id for row in rows if row.db_id is not None})
+    print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {db_ids} db_ids")
     for decision in table.decisions:
         print(f"  {decision.line(table.path)}")
     failing: dict[str, list[int]] = {}
-    folder: Path | None = None
+    databases = None
     if options.databases is not None:
-        from qc_experiments.execution.databases import check_databases
-
-        folder = resolve_path(options.databases, "--databases")
-        check_databases(folder, ((row.number, row.db_id) for row in rows), table.path)
-    for row in rows:
-        problem = _problem(row, folder)
-        if problem is not None:
-            failing.setdefault(problem, []).append(row.number)
+        databases = find_databases(options.databases, "--databases")
+        databases.check_rows(((row.number, row.db_id) for row in rows), table.path)
+    with Judge(databases, Limits(), cache=None) as judge:
+        tried = judge.try_all([(row, row.query) for row in rows])
+    for row, found in zip(rows, tried, strict=True):
+        if found.error is not None:
+            kind = "" if found.error_class is None else f"{found.error_class}: "
+            failing.setdefault(f"{kind}{found.error}", []).append(row.number)
     where = (
         "its database"
         if options.databases is not None
@@ -92,24 +93,6 @@ def _check(options: argparse.Namespace) -> None:
         print("  training refuses empty cells: fill them, or give data.on_invalid=drop")
     if failing or empty:
         raise SystemExit(1)
-
-
-def _problem(row: Row, databases: Path | None) -> str | None:
-    from qc_experiments.execution.databases import database_file
-    from qc_experiments.execution.sqlite import empty_database, open_readonly, run_query
-
-    if databases is not None and row.db_id is not None:
-        connection = open_readonly(database_file(databases, row.db_id))
-    else:
-        made = empty_database(row.context)
-        if made is None:
-            return "the context is not a schema that SQLite runs"
-        connection = made
-    try:
-        found = run_query(connection, row.query, timeout=5.0)
-    finally:
-        connection.close()
-    return None if found.error is None else f"{found.error_class}: {found.error}"
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from qc_experiments.config import DataConfig, EvaluationConfig, RunConfig
+from qc_experiments.config import DataConfig, RunConfig
 from qc_experiments.data.files import PACKAGE_PREFIX, hash_bytes, resolve_path
 from qc_experiments.data.split import sample_rows, split_rows
 from qc_experiments.data.table import Decision, Row, hash_rows, read_table
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.errors import UserError
-from qc_experiments.execution.databases import check_databases, database_file
-from qc_experiments.execution.equivalence import JUDGE
+from qc_experiments.execution.databases import Databases
+from qc_experiments.execution.engine import Limits
+from qc_experiments.execution.judge import judged_on
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +27,29 @@ class RunData:
         train: rows that are trained on.
         validation: held-out rows that are measured.
         template: the prompt template.
-        databases: folder with ``<db_id>/<db_id>.sqlite``, or None.
+        databases: where SQL is run, or None.
         decisions: lines that say which rows were left out or need a look.
         train_source: the CSV of the training rows, for messages.
         validation_source: the CSV of the held-out rows, for messages.
         train_hash: over the training rows, in their order.
-        evaluation_hash: over the held-out rows, their databases, the judge and the decoding; runs
-            with another one were measured on something else.
+        judged_on: hashes of what verdicts depend on: held-out questions and golds, databases, judge;
+            runs with another one were measured on something else.
     """
 
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
     template: Template
-    databases: Path | None
+    databases: Databases | None
     decisions: tuple[str, ...]
     train_source: str
     validation_source: str
     train_hash: str
-    evaluation_hash: str
+    judged_on: dict[str, str]
+
+    @property
+    def evaluation_hash(self) -> str:
+        """One hash of all that verdicts depend on."""
+        return hash_bytes(*(f"{k}={v}".encode() for k, v in sorted(self.judged_on.items())))
 
 
 def load_data(config: RunConfig) -> RunData:
@@ -58,9 +63,7 @@ def load_data(config: RunConfig) -> RunData:
     template = read_template(resolve_path(data.template, "data.template"))
     databases = None
     if data.databases is not None:
-        databases = resolve_path(data.databases, "data.databases")
-        if not databases.is_dir():
-            raise UserError(f"data.databases={data.databases}: must be a folder of databases")
+        databases = find_databases(data.databases, "data.databases")
     table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
     lines = [decision.line(table.path) for decision in table.decisions]
     held_out = table
@@ -78,7 +81,7 @@ def load_data(config: RunConfig) -> RunData:
     validation = sample_rows(validation, evaluation.limit, evaluation.seed)
     if databases is not None:
         named = ((row.number, row.db_id) for row in validation)
-        check_databases(databases, named, held_out.path)
+        databases.check_rows(named, held_out.path)
     return RunData(
         train=tuple(train),
         validation=tuple(validation),
@@ -88,8 +91,26 @@ def load_data(config: RunConfig) -> RunData:
         train_source=str(table.path),
         validation_source=str(held_out.path),
         train_hash=hash_rows(train),
-        evaluation_hash=_evaluation_hash(validation, databases, evaluation),
+        judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
     )
+
+
+def find_databases(text: str, key: str) -> Databases:
+    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
+
+    Args:
+        text: the setting's value.
+        key: the setting or flag, for messages.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if "://" in text and not text.startswith(PACKAGE_PREFIX):
+        databases = Databases(text)
+    else:
+        databases = Databases(str(resolve_path(text, key)))
+    databases.check(key)
+    return databases
 
 
 def _refuse_mixture(data: DataConfig) -> None:
@@ -110,13 +131,3 @@ def _leaks(train: Sequence[Row], validation: Sequence[Row]) -> list[Decision]:
     rows = [r.number for r in validation if (r.context, r.question.casefold()) in seen]
     what = "held out but asked in training as well; the figures are too good by them"
     return [Decision(what, tuple(rows), False)] if rows else []
-
-
-def _evaluation_hash(
-    rows: Sequence[Row], databases: Path | None, evaluation: EvaluationConfig
-) -> str:
-    parts = [hash_rows(rows), JUDGE, str(evaluation.max_new_tokens), str(evaluation.timeout)]
-    if databases is not None:
-        for db_id in sorted({row.db_id for row in rows if row.db_id is not None}):
-            parts.append(hash_bytes(database_file(databases, db_id).read_bytes()))
-    return hash_bytes(*(part.encode() for part in parts))

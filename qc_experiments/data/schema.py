@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from qc_experiments.errors import UserError
+from qc_experiments.execution.databases import SUFFIXES, check_url
 from qc_experiments.execution.sqlite import open_readonly, schema_of
 
 
 def read_schema(text: str, key: str) -> str:
-    """The CREATE TABLE statements of a SQLite file, as a prompt's context.
+    """The CREATE TABLE statements of a database, as a prompt's context.
 
     Args:
-        text: path of the file.
+        text: path of a SQLite or DuckDB file, or a PostgreSQL URL.
         key: what the user calls it, for messages.
 
     Raises:
-        UserError: if there is no such file, it is no SQLite database, or it has no tables.
+        UserError: if there is no such database, it cannot be read, or it has no tables.
     """
-    path = Path(text).expanduser()
     if "://" in text:
-        raise UserError(f"{key} {text}: only SQLite files are supported so far")
-    if not path.is_file():
-        raise UserError(f"{key} {path}: no such file")
+        from qc_experiments.execution import postgresql
+
+        check_url(text, key)
+        name, schema = postgresql.safe_name(text), postgresql.schema(text)
+    else:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UserError(f"{key} {path}: no such file")
+        name, schema = str(path), _file_schema(path, key)
+    if not schema:
+        raise UserError(f"{key} {name}: has no tables")
+    return schema
+
+
+def _file_schema(path: Path, key: str) -> str:
+    if SUFFIXES.get(path.suffix) == "duckdb":
+        from qc_experiments.execution import duckdb
+
+        return duckdb.schema(str(path))
     try:
-        connection = open_readonly(path)
-        try:
-            schema = schema_of(connection)
-        finally:
-            connection.close()
+        with closing(open_readonly(path)) as connection:
+            return schema_of(connection)
     except sqlite3.Error as error:
         raise UserError(
             f"{key} {path}: is not a SQLite database that can be read ({error})"
         ) from None
-    if not schema:
-        raise UserError(f"{key} {path}: has no tables")
-    return schema

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import EvaluationConfig
 from qc_experiments.data.encode import Encoder, Example
-from qc_experiments.evaluation.generate import extract_sql, generate_texts
+from qc_experiments.evaluation.answering import Asker
 from qc_experiments.evaluation.loss import validation_loss
-from qc_experiments.evaluation.metrics import Judged, figures, judge
-from qc_experiments.progress import progress
+from qc_experiments.evaluation.metrics import Judged, assess, figures
+from qc_experiments.execution.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Examination:
     Args:
         encoder: makes the prompts, as in training.
         examples: held-out rows in tokens.
-        databases: folder with ``<db_id>/<db_id>.sqlite``, or None.
+        judge: runs the answers.
         config: limits and batch sizes.
         window: longest input of the model in tokens, or None.
     """
@@ -50,15 +49,15 @@ class Examination:
         self,
         encoder: Encoder,
         examples: Sequence[Example],
-        databases: Path | None,
+        judge: Judge,
         config: EvaluationConfig,
         window: int | None,
     ) -> None:
         self._encoder = encoder
         self._examples = list(examples)
-        self._databases = databases
+        self._judge = judge
         self._config = config
-        self._window = window
+        self._asker = Asker(encoder, config, window, judge)
 
     def measure(self, model: Any, what: str) -> Measured:
         """Loss and predictions on all held-out rows.
@@ -79,30 +78,22 @@ class Examination:
         return total / count
 
     def answers(self, model: Any, examples: Sequence[Example], what: str) -> list[Judged]:
-        """Let the model answer and judge the answers.
+        """Let the model answer, and judge the answers.
 
-        A prompt that leaves no room in the model's window is not asked; its answer is empty, and
-        so wrong.
+        Args:
+            model: a causal language model.
+            examples: what it is asked.
+            what: who answers, for the progress bar.
         """
-        config = self._config
-        room = config.max_new_tokens
-        fits = [self._window is None or len(e.prompt_ids) + room <= self._window for e in examples]
-        asked = [e.prompt_ids for e, fit in zip(examples, fits, strict=True) if fit]
-        with progress(f"{what}: answering {len(asked)} questions", len(asked)) as advance:
-            texts = iter(
-                generate_texts(
-                    model,
-                    asked,
-                    tokenizer=self._encoder.tokenizer,
-                    stop_ids=self._encoder.stop_ids,
-                    max_new_tokens=room,
-                    batch_size=config.batch_size,
-                    on_batch=advance,
-                )
-            )
-        after = self._encoder.template.after_query()
-        answers = [extract_sql(next(texts), after) if fit else "" for fit in fits]
-        return judge([e.row for e in examples], answers, self._databases, config.timeout)
+        rows = [example.row for example in examples]
+        predicted = self._asker.ask(model, rows, what)
+        repaired = [one.after_repair for one in predicted if one.after_repair is not None]
+        return assess(
+            rows,
+            [one.sql for one in predicted],
+            self._judge,
+            repaired=repaired if self._config.repair else None,
+        )
 
     def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
         """Figures by which the best checkpoint is chosen, named as the Trainer wants them.

@@ -1,25 +1,28 @@
-"""Verdicts on predictions, and the rates that are made of them, each with its count."""
+"""Predictions with their verdicts, and the rates that are made of them, in all and by kind."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.query_shape import exact_match, query_shape
-from qc_experiments.execution.databases import database_file
-from qc_experiments.execution.equivalence import orders_rows, same_result
-from qc_experiments.execution.sqlite import (
-    Execution,
-    empty_database,
-    open_readonly,
-    run_query,
-)
+from qc_experiments.evaluation.exact_match import exact_match
+from qc_experiments.evaluation.query_components import Components, components
+from qc_experiments.evaluation.query_structure import FEATURES, features, hardness
+from qc_experiments.evaluation.statistics import Rate, rate
+from qc_experiments.execution.judge import ALL_ERROR_CLASSES, Judge, Verdict
 
-Z_95 = 1.959963984540054
-"""Standard normal quantile of a two-sided 95 % interval."""
+HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
+"""Spider's levels, in their order; ``unknown`` where the gold could not be parsed."""
+
+COMPONENTS = ("tables", "columns", "conditions", "joins")
+"""Parts of a query that are compared by themselves."""
+
+
+VERDICT_COLUMNS = ("correct", "verdict", "warning", "error_class", "seconds")
+"""Columns of ``judged.csv`` and ``predictions.csv`` behind the prediction."""
 
 
 @dataclass(frozen=True)
@@ -29,134 +32,198 @@ class Judged:
     Attributes:
         row: the question and its gold query.
         prediction: the SQL that was predicted.
-        correct: whether it returns the gold's rows; None where that was not measured.
-        verdict: ``correct``, ``wrong_rows``, ``error``, ``gold_error``, or ``not_executed``.
-        error_class: why it failed, or None.
-        valid: whether the database accepts it; None where there is none to ask.
+        verdict: what came of running it.
         exact: whether it is the gold query but for spelling.
-        shape: the gold query's shape.
-        seconds: how long the prediction ran; None where it did not run.
+        hardness: one of `HARDNESS`, of the gold query.
+        features: SQL features of the gold query.
+        components: how far its parts are the gold's; None where the gold could not be parsed.
+        after_repair: the query after a repair of what failed, and its verdict; None where no repair
+            was asked for.
     """
 
     row: Row
     prediction: str
-    correct: bool | None
-    verdict: str
-    error_class: str | None
-    valid: bool | None
+    verdict: Verdict
     exact: bool
-    shape: str
-    seconds: float | None
+    hardness: str
+    features: tuple[str, ...]
+    components: Components | None
+    after_repair: tuple[str, Verdict] | None = None
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether it returns the right rows; None where that was not measured."""
+        return self.verdict.correct
 
 
-def judge(
-    rows: Sequence[Row], predictions: Sequence[str], databases: Path | None, timeout: float
+def assess(
+    rows: Sequence[Row],
+    predictions: Sequence[str],
+    judge: Judge,
+    on_done: Callable[[int], None] | None = None,
+    *,
+    repaired: Sequence[str] | None = None,
 ) -> list[Judged]:
-    """Judge predictions.
-
-    With databases, gold and prediction are run there, each on a fresh read-only connection. Without,
-    a prediction is only prepared on an empty database made from the row's context.
+    """Judge predictions and look at their parts.
 
     Args:
         rows: questions with gold queries.
         predictions: one SQL text a row.
-        databases: folder with ``<db_id>/<db_id>.sqlite``, or None.
-        timeout: seconds one statement may run.
+        judge: runs them.
+        on_done: called with 1 after each verdict, for progress.
+        repaired: the predictions after a repair of those that fail, or None.
     """
+    verdicts = judge.judge(rows, predictions, on_done)
+    after: list[tuple[str, Verdict] | None] = [None] * len(rows)
+    if repaired is not None:
+        after = list(zip(repaired, verdicts, strict=True))
+        changed = [i for i, query in enumerate(repaired) if query != predictions[i]]
+        again = judge.judge([rows[i] for i in changed], [repaired[i] for i in changed])
+        for i, verdict in zip(changed, again, strict=True):
+            after[i] = (repaired[i], verdict)
     return [
-        _judge_one(row, prediction, databases, timeout)
-        for row, prediction in zip(rows, predictions, strict=True)
+        Judged(
+            row,
+            prediction,
+            verdict,
+            exact_match(row.query, prediction),
+            hardness(row.query),
+            features(row.query),
+            components(row.query, prediction),
+            mended,
+        )
+        for row, prediction, verdict, mended in zip(rows, predictions, verdicts, after, strict=True)
     ]
 
 
-def _judge_one(row: Row, prediction: str, databases: Path | None, timeout: float) -> Judged:
-    exact = exact_match(row.query, prediction)
-    shape = query_shape(row.query)
-    if databases is None:
-        valid = _prepares(row.context, prediction, timeout)
-        return Judged(row, prediction, None, "not_executed", None, valid, exact, shape, None)
-    assert row.db_id is not None  # check_databases has seen to it
-    path = database_file(databases, row.db_id)
-    predicted = _run(path, prediction, timeout)
-    valid = predicted.error is None
-    gold = _run(path, row.query, timeout)
-    correct: bool | None
-    if gold.rows is None:
-        correct, verdict = None, "gold_error"
-    elif predicted.rows is None:
-        correct, verdict = False, "error"
-    else:
-        correct = same_result(gold.rows, predicted.rows, ordered=orders_rows(row.query))
-        verdict = "correct" if correct else "wrong_rows"
-    return Judged(
-        row,
-        prediction,
-        correct,
-        verdict,
-        predicted.error_class,
-        valid,
-        exact,
-        shape,
-        predicted.seconds,
-    )
+def verdict_cells(one: Judged) -> list[str | int | float | None]:
+    """The cells of `VERDICT_COLUMNS`: ``correct`` is 1, 0 or None where it was not measured."""
+    verdict = one.verdict
+    return [
+        None if verdict.correct is None else int(verdict.correct),
+        verdict.verdict,
+        verdict.warning,
+        verdict.error_class,
+        None if verdict.seconds is None else round(verdict.seconds, 6),
+    ]
 
 
-def _run(path: Path, sql: str, timeout: float) -> Execution:
-    connection = open_readonly(path)
-    try:
-        return run_query(connection, sql, timeout)
-    finally:
-        connection.close()
+RATES: dict[str, Callable[[Judged], bool | None]] = {
+    "execution_accuracy": lambda one: one.verdict.correct,
+    "repaired_execution_accuracy": lambda one: (
+        None if one.after_repair is None else one.after_repair[1].correct
+    ),
+    "ex_bird": lambda one: one.verdict.ex_bird,
+    "ex_test_suite": lambda one: one.verdict.ex_test_suite,
+    "fuzz_accuracy": lambda one: one.verdict.fuzz,
+    "exact_match": lambda one: one.exact,
+    "valid_sql": lambda one: one.verdict.valid,
+}
+"""What is counted of each prediction, by the name of its share."""
 
 
-def _prepares(context: str, sql: str, timeout: float) -> bool | None:
-    connection = empty_database(context)
-    if connection is None:
-        return None
-    try:
-        return run_query(connection, sql, timeout).error is None
-    finally:
-        connection.close()
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share with its count and its 95 % interval (Wilson 1927)."""
-
-    hits: int
-    count: int
-
-    @property
-    def value(self) -> float | None:
-        """Hits over count; None when nothing was counted."""
-        return self.hits / self.count if self.count else None
-
-    def interval(self) -> tuple[float, float] | tuple[None, None]:
-        """Lower and upper end of Wilson's score interval."""
-        if not self.count:
-            return None, None
-        n, p = self.count, self.hits / self.count
-        centre = (p + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-        half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n * n)) / (1 + Z_95**2 / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def rate(outcomes: Sequence[bool | None]) -> Rate:
-    """Share of True among the outcomes that were measured."""
-    measured = [outcome for outcome in outcomes if outcome is not None]
-    return Rate(sum(measured), len(measured))
+def rates(judged: Sequence[Judged]) -> dict[str, Rate]:
+    """The share of each of `RATES`, with its count."""
+    return {name: rate(map(of, judged)) for name, of in RATES.items()}
 
 
 def figures(judged: Sequence[Judged]) -> dict[str, float | int | None]:
     """The figures of ``result.json`` that predictions give (see README, What a run leaves behind)."""
-    execution = rate([one.correct for one in judged])
+    found = rates(judged)
+    execution = found["execution_accuracy"]
     low, high = execution.interval()
     return {
-        "execution_accuracy": execution.value,
+        **{name: share.value for name, share in found.items()},
         "execution_accuracy_low": low,
         "execution_accuracy_high": high,
         "execution_correct": execution.hits if execution.count else None,
         "execution_count": execution.count if execution.count else None,
-        "exact_match": rate([one.exact for one in judged]).value,
-        "valid_sql": rate([one.valid for one in judged]).value,
     }
+
+
+def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
+    """Everything that predictions tell, as ``report.json`` holds it.
+
+    Every share stands with its hits, its count and its 95 % interval.
+
+    Args:
+        judged: the predictions with their verdicts.
+        hashes: of what they were judged on (see `execution.judge.judged_on`).
+    """
+    classes = Counter(one.verdict.error_class for one in judged if one.verdict.verdict == "wrong")
+    executed = [one for one in judged if one.correct is not None]
+    return {
+        "count": len(judged),
+        "judged_on": hashes,
+        "figures": {name: share.plain() for name, share in rates(judged).items()},
+        "components": _component_scores(judged),
+        "by_hardness": by(judged, HARDNESS, lambda one: (one.hardness,)),
+        "by_database": by(
+            judged,
+            sorted({one.row.db_id for one in judged if one.row.db_id}),
+            lambda one: (one.row.db_id or "",),
+        ),
+        "by_feature": by(judged, tuple(FEATURES), lambda one: one.features),
+        "by_error_class": {
+            name: Rate(classes[name], len(executed)).plain()
+            for name in ALL_ERROR_CLASSES
+            if classes[name]
+        },
+        "errors": [
+            {
+                "row": one.row.number,
+                "error_class": one.verdict.error_class,
+                "error": one.verdict.error,
+            }
+            for one in judged
+            if one.verdict.verdict == "wrong" and one.verdict.error is not None
+        ],
+        "gold_errors": [
+            {
+                "row": one.row.number,
+                "db_id": one.row.db_id,
+                "query": one.row.query,
+                "error_class": one.verdict.error_class,
+                "error": one.verdict.error,
+            }
+            for one in judged
+            if one.verdict.verdict == "gold_error"
+        ],
+        "ambiguous_golds": [
+            {"row": one.row.number, "db_id": one.row.db_id, "query": one.row.query}
+            for one in judged
+            if one.verdict.ambiguous
+        ],
+        "warnings": sum(one.verdict.warning is not None for one in judged),
+    }
+
+
+def by(
+    judged: Sequence[Judged],
+    names: Iterable[str],
+    kinds: Callable[[Judged], Sequence[str]],
+) -> dict[str, Any]:
+    """Execution accuracy (exact match where nothing was run) of each kind that occurs.
+
+    Args:
+        judged: the predictions with their verdicts.
+        names: the kinds, in the order in which they are shown.
+        kinds: which kinds a prediction belongs to.
+    """
+    executed = any(one.correct is not None for one in judged)
+    grouped: dict[str, list[bool | None]] = {}
+    for one in judged:
+        for kind in kinds(one):
+            grouped.setdefault(kind, []).append(one.correct if executed else one.exact)
+    return {name: rate(grouped[name]).plain() for name in names if name in grouped}
+
+
+def _component_scores(judged: Sequence[Judged]) -> dict[str, Any]:
+    """For each component the share of questions in which it is the gold's, and its mean F1."""
+    found = [one.components for one in judged if one.components is not None]
+    scores = {}
+    for name in COMPONENTS:
+        parts = [getattr(one, name) for one in found]
+        mean = sum(part.f1 for part in parts) / len(parts) if parts else None
+        scores[name] = {**rate(part.equal for part in parts).plain(), "mean_f1": mean}
+    return scores

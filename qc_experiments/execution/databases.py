@@ -1,39 +1,154 @@
-"""Where the databases of a data set stand."""
+"""Where the databases of a data set stand: files in folders of their own, or a server."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from qc_experiments.errors import UserError
 
-
-def database_file(databases: Path, db_id: str) -> Path:
-    """Where the database of a ``db_id`` stands: ``<databases>/<db_id>/<db_id>.sqlite``."""
-    return databases / db_id / f"{db_id}.sqlite"
+PLACEHOLDER = "{db_id}"
+SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
 
 
-def check_databases(
-    databases: Path, named: Iterable[tuple[int, str | None]], source: Path | str
-) -> None:
-    """Make sure that every row names a database that is there.
+@dataclass(frozen=True)
+class Database:
+    """One database.
+
+    Attributes:
+        engine: ``sqlite``, ``duckdb`` or ``postgresql``: the module that runs SQL on it.
+        target: a file's path, or a URL.
+    """
+
+    engine: str
+    target: str
+
+    @property
+    def dialect(self) -> str:
+        """What sqlglot calls its SQL."""
+        return "postgres" if self.engine == "postgresql" else self.engine
+
+    def content_hash(self) -> str:
+        """SHA-256 of what it holds; it changes when any row does.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        if self.engine == "postgresql":
+            return _server_hash(self.target)
+        path = Path(self.target)
+        # A write-ahead log beside the file (SQLite's, DuckDB's) holds what was written last.
+        logs = (Path(f"{path}-wal"), Path(f"{path}.wal"))
+        try:
+            marks = [(p, p.stat()) for p in (path, *logs) if p.exists()]
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return _file_hash(tuple((str(p), mark.st_size, mark.st_mtime_ns) for p, mark in marks))
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(files: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, size, _ in files:
+        if not size:
+            continue
+        try:
+            with open(name, "rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+        except OSError as error:
+            raise UserError(f"{name}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _server_hash(target: str) -> str:
+    from qc_experiments.execution import postgresql
+
+    return postgresql.content_hash(target)
+
+
+def check_url(url: str, key: str) -> None:
+    """Make sure that a URL is of a kind of database that is known.
 
     Args:
-        databases: the folder.
-        named: row number and ``db_id`` of each row.
-        source: the CSV, for messages.
+        url: with ``://``.
+        key: the setting or flag that named it, for messages.
 
     Raises:
-        UserError: naming the first row without one.
+        UserError: if not.
     """
-    for number, db_id in named:
-        if db_id is None:
-            raise UserError(
-                f"{source}: row {number} has no db_id, which data.databases needs: add the "
-                "column (or map it with data.columns.db_id), or use data.databases=null"
-            )
-        if not database_file(databases, db_id).is_file():
-            raise UserError(
-                f"{source}: row {number} names db_id {db_id}, but there is no "
-                f"{database_file(databases, db_id)}"
-            )
+    if not url.startswith(("postgresql://", "postgresql+", "postgres://")):
+        kind = url.split("://")[0]
+        raise UserError(
+            f"{key}: {kind} is no kind of database that is known; give files or a postgresql:// URL"
+        )
+
+
+@dataclass(frozen=True)
+class Databases:
+    """The databases of a data set.
+
+    Attributes:
+        place: a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a PostgreSQL URL, in
+            which ``{db_id}`` stands for the database's name.
+    """
+
+    place: str
+
+    @property
+    def on_server(self) -> bool:
+        """Whether they are a server's."""
+        return "://" in self.place
+
+    def check(self, key: str) -> None:
+        """Make sure that there is such a folder, or that it is a URL that is understood.
+
+        Args:
+            key: the setting or flag that named it, for messages.
+
+        Raises:
+            UserError: if not.
+        """
+        if self.on_server:
+            check_url(self.place, key)
+        elif not Path(self.place).is_dir():
+            raise UserError(f"{key}={self.place}: must be a folder of databases")
+
+    def find(self, db_id: str) -> Database | None:
+        """The database of a ``db_id``; None if no file is there."""
+        if self.on_server:
+            return Database("postgresql", self.place.replace(PLACEHOLDER, db_id))
+        folder = Path(self.place) / db_id
+        for suffix, engine in SUFFIXES.items():
+            path = folder / f"{db_id}{suffix}"
+            if path.is_file():
+                return Database(engine, str(path.absolute()))
+        return None
+
+    def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
+        """Make sure that every row names a database that is there.
+
+        Args:
+            named: row number and ``db_id`` of each row.
+            source: the CSV, for messages.
+
+        Raises:
+            UserError: naming the first row without one.
+        """
+        for number, db_id in named:
+            if not db_id:
+                raise UserError(
+                    f"{source}: row {number} has no db_id, which judging by databases needs: add "
+                    "the column (or map it, data.columns.db_id), or judge without databases"
+                )
+            if not self.on_server and (db_id in (".", "..") or "/" in db_id or "\\" in db_id):
+                raise UserError(f"{source}: row {number} names db_id {db_id}, which is no name")
+            if self.find(db_id) is None:
+                expected = Path(self.place) / db_id / f"{db_id}.sqlite"
+                raise UserError(
+                    f"{source}: row {number} names db_id {db_id}, but there is no {expected}"
+                )

@@ -1,8 +1,8 @@
-"""Run a SQL query on a SQLite file, reading only.
+"""Run a statement on a SQLite file, reading only.
 
-The database is opened read-only, nothing can be attached, an authorizer lets reading through and
-nothing else, and a progress handler ends what runs too long. (One opcode that runs forever is not
-stopped by it; that takes a process of its own.)
+The file is opened read-only, nothing can be attached, an authorizer lets reading through and nothing
+else, and a progress handler ends what runs too long. One opcode that runs for ever is beyond all
+that: it takes the child process, which the parent kills (see `qc_experiments.execution.pool`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
+
+from qc_experiments.execution.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.execution.lexer import tokens
 
 ALLOWED_ACTIONS = frozenset(
     (
@@ -22,31 +25,72 @@ ALLOWED_ACTIONS = frozenset(
     )
 )
 OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
+DENIED_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"))
+"""Most are not there in Python's SQLite; a distribution may have built them in."""
+HEAP_BYTES = 512_000_000
 SCHEMA_SECONDS = 2.0
 SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
-MAX_ROWS = 100_000
-"""A result with more rows is an error of class ``too_many_rows``."""
+QUOTED_LOOKED_AT = 20
+"""At most this many double-quoted words of a statement are asked for whether they are columns."""
+WAL_VERSION = b"\x02\x02"
 
 
-@dataclass(frozen=True)
-class Execution:
-    """What came of a query.
+def run(target: str, sql: str, limits: Limits) -> Execution:
+    """Run one statement on a fresh read-only view of a database file.
 
-    Attributes:
-        rows: the result, or None if it failed.
-        columns: names of the result's columns.
-        error: the database's message, or None.
-        error_class: ``syntax``, ``no_such_table``, ``no_such_column``, ``forbidden``, ``timeout``,
-            ``too_many_rows``, ``not_a_query`` or ``other``; None if it succeeded.
-        seconds: how long it took.
+    Args:
+        target: path of the file.
+        sql: one statement.
+        limits: what it may use.
     """
+    started = time.perf_counter()
+    try:
+        connection = open_readonly(Path(target))
+    except sqlite3.Error as problem:
+        seconds = time.perf_counter() - started
+        return Execution(None, (), str(problem), "other", seconds)
+    with closing(connection):
+        return run_query(connection, sql, limits)
 
-    rows: list[tuple[object, ...]] | None
-    columns: tuple[str, ...]
-    error: str | None
-    error_class: str | None
-    seconds: float
+
+def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
+    """Run one statement on an empty database made of CREATE statements.
+
+    Args:
+        schema: CREATE TABLE statements.
+        sql: one statement.
+        limits: what it may use.
+
+    Returns:
+        What came of it, or None where the schema is no text that SQLite runs.
+    """
+    connection = empty_database(schema)
+    if connection is None:
+        return None
+    with closing(connection):
+        return run_query(connection, sql, limits)
+
+
+def open_readonly(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file for reading only, leaving no files beside it.
+
+    Raises:
+        sqlite3.Error: if it cannot be opened.
+    """
+    # Reading a database in WAL mode makes -wal and -shm files, unless it is said not to change.
+    frozen = "&immutable=1" if _is_wal(path) and not Path(f"{path}-wal").exists() else ""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{frozen}", uri=True)
+    connection.text_factory = _decode
+    return connection
+
+
+def _is_wal(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:20] == WAL_VERSION
+    except OSError:
+        return False  # connect says what is wrong
 
 
 def _decode(raw: bytes) -> str | bytes:
@@ -54,32 +98,6 @@ def _decode(raw: bytes) -> str | bytes:
         return raw.decode()
     except UnicodeDecodeError:
         return raw  # real databases hold text that is not UTF-8; it compares by its bytes
-
-
-def _authorize(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension":
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
-
-
-def _authorize_schema(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
-    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK
-
-
-def open_readonly(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file for reading only.
-
-    Raises:
-        sqlite3.Error: if it cannot be opened.
-    """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.text_factory = _decode
-    return connection
 
 
 def empty_database(schema: str) -> sqlite3.Connection | None:
@@ -109,20 +127,19 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
     return None
 
 
-def run_query(connection: sqlite3.Connection, sql: str, timeout: float) -> Execution:
-    """Run one query.
+def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execution:
+    """Run one statement.
 
     Args:
         connection: an open database; afterwards it allows reading only.
         sql: one statement.
-        timeout: seconds after which it is ended.
+        limits: what it may use.
     """
     started = time.perf_counter()
-    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    connection.set_authorizer(_authorize)
-    deadline = started + timeout
+    _confine(connection, limits)
+    deadline = started + limits.seconds
     connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
-    rows: list[tuple[object, ...]] | None = None
+    rows: list[tuple[Value, ...]] | None = None
     columns: tuple[str, ...] = ()
     error = error_class = None
     try:
@@ -131,30 +148,91 @@ def run_query(connection: sqlite3.Connection, sql: str, timeout: float) -> Execu
             error, error_class = "the statement returns no rows", "not_a_query"
         else:
             columns = tuple(column[0] for column in cursor.description)
-            rows = cursor.fetchmany(MAX_ROWS + 1)
-            if len(rows) > MAX_ROWS:
-                rows, error = None, f"more than {MAX_ROWS} rows"
-                error_class = "too_many_rows"
-    except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as problem:
-        rows, error = None, str(problem) or type(problem).__name__
+            rows = collect(cursor, limits)
+    except ResultTooLarge as problem:
+        error, error_class = str(problem), "result_too_large"
+    except MemoryError:
+        error, error_class = "out of memory", "memory"
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as problem:
+        error = str(problem) or type(problem).__name__
         error_class = classify(error)
-    finally:
-        connection.set_progress_handler(None, 0)
-    return Execution(rows, columns, error, error_class, time.perf_counter() - started)
+    connection.set_progress_handler(None, 0)
+    seconds = time.perf_counter() - started
+    if rows is None:
+        return Execution(None, (), error, error_class, seconds)
+    return Execution(rows, columns, None, None, seconds, _forgiven(connection, sql))
+
+
+def _confine(connection: sqlite3.Connection, limits: Limits) -> None:
+    connection.set_authorizer(None)
+    for pragma in (
+        "temp_store = MEMORY",  # large sorts must not spill into files
+        "query_only = ON",
+        "trusted_schema = OFF",  # a view of a hostile file may not call what a query may not
+        f"hard_heap_limit = {HEAP_BYTES}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes)
+    connection.set_authorizer(_authorize)
+
+
+def _authorize(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in DENIED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
+
+
+def _authorize_schema(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
+    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK
+
+
+def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
+    """Say which double-quoted words SQLite took for strings because no column is called so.
+
+    Such a word is a column's name by the standard; a misspelt one silently becomes a text. SQLite is
+    asked itself: between backticks the word can only be a name, and is refused if there is none.
+    """
+    if '"' not in sql:
+        return None
+    taken = []
+    quoted = [token for token in tokens(sql) if token.kind == "quoted" and token.text[0] == '"']
+    for token in quoted[:QUOTED_LOOKED_AT]:
+        name = token.text[1:-1].replace('""', '"').replace("`", "``")
+        try:
+            connection.execute(f"EXPLAIN {sql[: token.start]}`{name}`{sql[token.end :]}").close()
+        except (sqlite3.Error, sqlite3.Warning) as problem:
+            if "no such column" in str(problem) and token.text not in taken:
+                taken.append(token.text)
+    if not taken:
+        return None
+    verb = "names no column and was" if len(taken) == 1 else "name no columns and were"
+    return f"{', '.join(taken)} {verb} taken as text"
 
 
 def classify(message: str) -> str:
-    """Name the class of one of SQLite's error messages (see `Execution.error_class`)."""
+    """Name the class of one of SQLite's error messages (see `engine.ERROR_CLASSES`)."""
     text = message.lower()
     for needle, name in (
         ("interrupted", "timeout"),
         ("no such table", "no_such_table"),
         ("no such column", "no_such_column"),
         ("ambiguous column", "ambiguous_column"),
+        ("no such function", "no_such_function"),
+        ("wrong number of arguments", "no_such_function"),
+        ("datatype mismatch", "type"),
         ("not authorized", "forbidden"),
         ("authorization denied", "forbidden"),
         ("prohibited", "forbidden"),
+        ("too many attached databases", "forbidden"),
         ("one statement at a time", "not_a_query"),
+        ("string or blob too big", "result_too_large"),
+        ("out of memory", "memory"),
         ("syntax error", "syntax"),
         ("unrecognized token", "syntax"),
         ("incomplete input", "syntax"),

@@ -1,0 +1,133 @@
+"""Compare two judged prediction files on the same questions; refuse unlike ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.data.table import read_cells
+from qc_experiments.errors import UserError
+from qc_experiments.evaluation.statistics import Paired, Rate, paired
+
+JUDGED_FILES = ("judged.csv", "predictions.csv")
+"""Where verdicts stand: as `qc evaluate` writes them, and as a run does."""
+
+WHAT = {
+    "questions": "the questions",
+    "golds": "the gold queries",
+    "databases": "the databases' contents",
+    "judge": "the judge (its version or its limits)",
+}
+
+
+@dataclass(frozen=True)
+class JudgedFile:
+    """What an earlier evaluation found.
+
+    Attributes:
+        folder: where it stands.
+        outcomes: 1, 0 or None for each row, in the file's order.
+        judged_on: hashes of what its verdicts depend on.
+        report: the content of its ``report.json``.
+    """
+
+    folder: Path
+    outcomes: list[bool | None]
+    judged_on: dict[str, str]
+    report: dict[str, Any]
+
+
+def read_judged(folder: Path, key: str) -> JudgedFile:
+    """Read the verdicts and hashes that an evaluation or a run left in its folder.
+
+    Args:
+        folder: the folder.
+        key: what the user calls it, for messages.
+
+    Raises:
+        UserError: if it is no such folder.
+    """
+    source = next((folder / name for name in JUDGED_FILES if (folder / name).is_file()), None)
+    try:
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        judged_on = dict(report["judged_on"])
+    except (OSError, ValueError, KeyError, TypeError):
+        judged_on = {}
+    if source is None or not judged_on:
+        raise UserError(
+            f"{key} {folder}: holds no evaluation; name the --output of an earlier qc evaluate, or a "
+            f"run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
+        )
+    header, numbered = read_cells(source)
+    if "correct" not in header:
+        raise UserError(f"{source}: has no column correct; judge it anew with qc evaluate")
+    place = header.index("correct")
+    known: dict[str, bool | None] = {"1": True, "0": False, "": None}
+    outcomes = []
+    for number, cells in numbered:
+        if cells[place] not in known:
+            raise UserError(
+                f"{source}: row {number}: correct is {cells[place]!r}, not 1, 0 or empty"
+            )
+        outcomes.append(known[cells[place]])
+    return JudgedFile(folder, outcomes, judged_on, report)
+
+
+def distinct_names(first: str, second: str) -> tuple[str, str]:
+    """Names of two systems that can be told apart."""
+    return (f"{first} (before)", f"{second} (now)") if first == second else (first, second)
+
+
+def compare_judged(
+    first: JudgedFile, outcomes: list[bool | None], judged_on: dict[str, str], name: str
+) -> Paired:
+    """The 2x2 table of an earlier evaluation and this one.
+
+    Args:
+        first: the earlier one.
+        outcomes: this one's verdicts.
+        judged_on: this one's hashes.
+        name: what this one is called in messages.
+
+    Raises:
+        UserError: naming what differs, if they were not judged on the same.
+    """
+    differing = [
+        what for key, what in WHAT.items() if first.judged_on.get(key) != judged_on.get(key)
+    ]
+    if differing or len(first.outcomes) != len(outcomes):
+        raise UserError(
+            f"{first.folder} and {name} cannot be compared: "
+            f"{' and '.join(differing) or 'the number of rows'} differ; judge both on the same"
+        )
+    return paired(first.outcomes, outcomes)
+
+
+def comparison_lines(found: Paired, first: str, second: str) -> list[str]:
+    """The comparison in words.
+
+    Args:
+        found: the 2x2 table.
+        first: name of the first system.
+        second: name of the second.
+    """
+    difference, p = found.difference(), found.p_value()
+    low, high = found.interval()
+    if difference is None or p is None or low is None or high is None:
+        return ["Nothing was measured for both."]
+    accuracies = (
+        Rate(found.both + found.only_first, found.count),
+        Rate(found.both + found.only_second, found.count),
+    )
+    verdict = "more than chance" if p < 0.05 else "no more than chance may do"
+    width = max(len(first), len(second))
+    return [
+        f"{first:<{width}}  {100 * (accuracies[0].value or 0):.1f} %",
+        f"{second:<{width}}  {100 * (accuracies[1].value or 0):.1f} %",
+        f"{found.count} questions: both right {found.both}, only {first} {found.only_first}, only "
+        f"{second} {found.only_second}, neither {found.neither}",
+        f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f}; McNemar's exact p = {p:.3g}: {verdict}",
+    ]

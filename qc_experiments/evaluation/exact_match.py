@@ -1,0 +1,38 @@
+"""Whether two queries are the same but for spelling; by parsing, with sqlglot."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from qc_experiments.evaluation.query_structure import parsed
+
+
+def normalised(sql: str) -> str:
+    """A query in one spelling: keywords, identifiers, quotes and blanks as sqlglot writes them.
+
+    What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
+    repeated blanks.
+    """
+    shared = parsed(sql)
+    if shared is None:
+        return _squeezed(sql)
+    tree = shared.copy()
+    for identifier in tree.find_all(exp.Identifier):
+        name = identifier.name
+        if not identifier.args.get("quoted"):
+            identifier.set("this", name.lower())
+        elif name == name.lower() and name.isidentifier():
+            identifier.set("quoted", False)  # with capitals, "Bonn" may be a string to SQLite
+    try:
+        return tree.sql(dialect="sqlite", comments=False)
+    except RecursionError:
+        return _squeezed(sql)
+
+
+def _squeezed(sql: str) -> str:
+    return " ".join(sql.lower().rstrip("; \n").split())
+
+
+def exact_match(gold: str, predicted: str) -> bool:
+    """Whether two queries are the same but for spelling (case, blanks, quotes)."""
+    return normalised(gold) == normalised(predicted)

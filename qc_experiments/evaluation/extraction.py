@@ -1,0 +1,69 @@
+"""Take the SQL out of what a model wrote, and know when it is complete. docs/judging.md tells the rules."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+SQL_START = re.compile(
+    r"""(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|EXPLAIN|VALUES)\b
+      | WITH\s+(?:RECURSIVE\s+)?["`\[]?\w+["`\]]?\s*(?:\([^)]*\)\s*)?AS\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+FENCE = re.compile(
+    r"`{3,}(?:sql(?:ite)?\b[ \t]*\n?|[a-zA-Z0-9]*[ \t]*\n)?(.*?)(?:`{3,}|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+BEHIND_PROSE = re.compile(
+    rf"(?:^|:)[ \t]*(?=(?:{SQL_START.pattern}))", SQL_START.flags | re.MULTILINE
+)
+FENCE_MARK = re.compile(r"`{3,}")
+QUOTED = re.compile(r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)""")
+
+
+def extract_sql(text: str, after_query: str = "") -> str:
+    """The SQL of an answer, without what models write around it.
+
+    An answer that begins with SQL is read up to the end of its first statement. Otherwise the
+    content of the first code fence counts. Where there is none, the SQL starts at the first line, or
+    behind the first colon, at which a statement begins; where none does, the whole text counts.
+    Nothing inside the SQL is touched.
+
+    Args:
+        text: what the model wrote.
+        after_query: the template's literal text behind ``{query}``, at which the answer ends.
+    """
+    sql = _without_nul(text).strip()
+    if not SQL_START.match(sql):
+        fence = FENCE.search(sql)
+        behind = None if fence else BEHIND_PROSE.search(sql)
+        sql = fence.group(1).strip() if fence else sql[behind.end() :] if behind else sql
+    closing = after_query.strip()
+    if closing:
+        # Blank out what is quoted, so that a closing text inside a string does not count.
+        bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)
+        if closing in bare:
+            sql = sql[: bare.index(closing)]
+    return first_statement(sql).strip()
+
+
+def answer_complete(text: str) -> bool:
+    """Whether whatever the model may still write cannot change what `extract_sql` returns."""
+    sql = _without_nul(text).lstrip()
+    if SQL_START.match(sql):
+        return first_statement(sql) != sql
+    return len(FENCE_MARK.findall(sql)) >= 2
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")  # no database takes it, and sqlite3 raises on it
+
+
+def first_statement(sql: str) -> str:
+    """What stands before the first semicolon that ends a statement (not one inside a string)."""
+    place = sql.find(";")
+    while place != -1:
+        if sqlite3.complete_statement(sql[: place + 1]):
+            return sql[:place]
+        place = sql.find(";", place + 1)
+    return sql

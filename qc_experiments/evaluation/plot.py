@@ -1,0 +1,81 @@
+"""Draw accuracies with their 95 % intervals: in all, by hardness and by database."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+"""Paul Tol's bright scheme, which people who see colours differently can tell apart."""
+
+ROW_INCHES = 0.24
+MOST_DATABASES = 40
+
+
+def accuracy_plot(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """A PNG picture of execution accuracy (exact match where nothing was run).
+
+    Args:
+        reports: name of each system to its report (see `metrics.report`), on the same questions.
+    """
+    from matplotlib.figure import Figure
+
+    rows = _rows(next(iter(reports.values())))
+    figure = Figure(figsize=(7, 1.2 + ROW_INCHES * len(rows) * max(1, 0.6 * len(reports))))
+    axes = figure.subplots()
+    step = 0.7 / len(reports)
+    for number, (name, report) in enumerate(reports.items()):
+        offset = (number - (len(reports) - 1) / 2) * step
+        for place, (section, kind) in enumerate(rows):
+            share = _share(report, section, kind)
+            if share is None or share["value"] is None:
+                continue
+            low, high = share["value"] - share["low"], share["high"] - share["value"]
+            axes.errorbar(
+                100 * share["value"],
+                place + offset,
+                xerr=[[100 * max(0, low)], [100 * max(0, high)]],
+                fmt="o",
+                markersize=4,
+                color=COLOURS[number % len(COLOURS)],
+                capsize=2,
+                label=name if place == 0 else None,
+            )
+    axes.set_yticks(range(len(rows)), [kind or "all questions" for _, kind in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel(f"{_title(next(iter(reports.values())))} in %, with 95 % intervals")
+    axes.grid(axis="x", alpha=0.3)
+    for border in ("top", "right"):
+        axes.spines[border].set_visible(False)
+    if len(reports) > 1:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(reports), frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130, bbox_inches="tight")
+    return picture.getvalue()
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    executed = report["figures"]["execution_accuracy"]["count"]
+    return "execution accuracy" if executed else "exact match"
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("figures", "")]
+    rows += [("by_hardness", name) for name in report["by_hardness"]]
+    databases = list(report["by_database"])
+    if 1 < len(databases) <= MOST_DATABASES:
+        rows += [("by_database", name) for name in databases]
+    return rows
+
+
+def _share(report: Mapping[str, Any], section: str, kind: str) -> dict[str, Any] | None:
+    if section == "figures":
+        executed = report["figures"]["execution_accuracy"]["count"]
+        found: dict[str, Any] = report["figures"][
+            "execution_accuracy" if executed else "exact_match"
+        ]
+        return found
+    share: dict[str, Any] | None = report[section].get(kind)
+    return share

@@ -1,0 +1,299 @@
+"""Tell how hard a query is and which SQL features it uses; both from its text, parsed with sqlglot."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import sqlglot
+from sqlglot import exp
+
+Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
+
+FEATURES: dict[str, str] = {
+    "join": "more than one table in a FROM, whether joined or listed with commas",
+    "left join": "an outer join: LEFT, RIGHT or FULL",
+    "self join": "the same table twice in one FROM",
+    "where": "rows are filtered with WHERE",
+    "group by": "rows are grouped with GROUP BY",
+    "having": "groups are filtered with HAVING",
+    "order by": "rows are sorted with ORDER BY",
+    "limit": "only some rows are kept, with LIMIT",
+    "distinct": "repeated rows or values are dropped, as in SELECT DISTINCT or count(DISTINCT ...)",
+    "aggregate": "count, sum, avg, min, max or another aggregate over rows",
+    "subquery": "a query inside a query: in FROM, in a condition or as a value",
+    "exists": "a test whether a subquery returns rows",
+    "set operation": "UNION, INTERSECT or EXCEPT",
+    "like": "text is matched with LIKE or GLOB",
+    "between": "a range is tested with BETWEEN",
+    "in": "a value is looked up with IN, in a list or a subquery",
+    "not": "a condition is negated with NOT, as in NOT IN; IS NOT NULL is a null test instead",
+    "or": "conditions are combined with OR",
+    "null test": "IS NULL or IS NOT NULL",
+    "case": "a CASE expression or iif()",
+    "window function": "a function with OVER",
+    "common table expression": "a named query in WITH",
+    "arithmetic": "values are added, subtracted, multiplied, divided or taken modulo",
+}
+"""Every feature that `features` can report, in the order it reports them, and what each means."""
+
+_MARKS: tuple[tuple[str, type[exp.Expression] | tuple[type[exp.Expression], ...]], ...] = (
+    ("group by", exp.Group),
+    ("having", exp.Having),
+    ("limit", exp.Limit),
+    ("distinct", exp.Distinct),
+    ("exists", exp.Exists),
+    ("set operation", exp.SetOperation),
+    ("like", (exp.Like, exp.Glob)),
+    ("between", exp.Between),
+    ("in", exp.In),
+    ("or", exp.Or),
+    ("case", (exp.Case, exp.If)),
+    ("window function", exp.Window),
+    ("common table expression", exp.CTE),
+    ("arithmetic", (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)),
+)
+"""The features that one kind of node in the tree gives away wherever it stands."""
+
+_JOIN_WORDS = re.compile(r"\b(?:straight_)?(join|on|using)\b", re.IGNORECASE)
+_MAX_OPEN_JOINS = 10
+
+
+class Condition(NamedTuple):
+    """One comparison of a condition, and whether a NOT stands before it."""
+
+    test: exp.Expression
+    negated: bool
+
+
+@functools.lru_cache(maxsize=256)
+def parsed(sql: str) -> exp.Query | None:
+    """The tree of a query, shared between callers, who must not change it; None if there is none."""
+    if _open_joins(sql) > _MAX_OPEN_JOINS:
+        return None
+    try:
+        tree = sqlglot.parse_one(sql, dialect="sqlite")
+    except Exception:  # on odd texts sqlglot fails with more than its own errors
+        return None
+    while isinstance(tree, exp.Subquery) and isinstance(tree.this, exp.Query):
+        tree = tree.this  # a query in parentheses
+    return tree if isinstance(tree, (exp.Select, exp.SetOperation)) else None
+
+
+def _open_joins(sql: str) -> int:
+    """The number of JOINs after which the next JOIN, or the end, comes before any ON or USING.
+
+    Each of them doubles the time that sqlglot 30 takes to parse a text: with twenty, such as a
+    model writes when it starts to repeat itself, to more than ten seconds.
+    """
+    words = [*map(str.lower, _JOIN_WORDS.findall(sql)), "join"]
+    return sum(pair == ("join", "join") for pair in itertools.pairwise(words))
+
+
+def leftmost(query: exp.Expression) -> exp.Expression:
+    """The first SELECT of a set operation; any other query but for its parentheses."""
+    while isinstance(query, (exp.SetOperation, exp.Subquery)):
+        query = query.this
+    return query
+
+
+def bare(node: exp.Expression) -> exp.Expression:
+    """An expression without the parentheses around it."""
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
+def conditions(root: exp.Expression | None) -> tuple[list[Condition], int]:
+    """The comparisons that AND, OR and NOT combine, from left to right, and the number of ORs.
+
+    A NOT before a parenthesis negates every comparison in it. What stands inside a comparison,
+    such as the WHERE of a subquery, is left alone.
+    """
+    found: list[Condition] = []
+    alternatives = 0
+    waiting = [] if root is None else [(root, False)]
+    while waiting:
+        node, negated = waiting.pop()
+        if isinstance(node, (exp.And, exp.Or)):
+            alternatives += isinstance(node, exp.Or)
+            waiting += [(node.expression, negated), (node.this, negated)]
+        elif isinstance(node, exp.Paren):
+            waiting.append((node.this, negated))
+        elif isinstance(node, exp.Not):
+            waiting.append((node.this, not negated))
+        else:
+            found.append(Condition(node, negated))
+    return found, alternatives
+
+
+def sources(select: exp.Expression) -> tuple[list[exp.Expression], list[exp.Join]]:
+    """The tables and subqueries in a SELECT's FROM, in their order, and the joins between them."""
+    units: list[exp.Expression] = []
+    joins: list[exp.Join] = []
+    start = select.args.get("from_")
+    waiting = [] if start is None else [*reversed(_joins(select)), start.this]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, exp.Join):
+            joins.append(node)
+            waiting.append(node.this)
+            continue
+        waiting += reversed(_joins(node))
+        if _only_encloses(node):  # FROM (a JOIN b ON ...) JOIN c
+            waiting.append(node.this)
+        else:
+            units.append(node)
+    return units, joins
+
+
+def _joins(node: exp.Expression) -> list[exp.Join]:
+    return node.args.get("joins") or []
+
+
+def _only_encloses(node: exp.Expression) -> bool:
+    """Whether these are parentheses around tables, not a subquery."""
+    return isinstance(node, exp.Subquery) and isinstance(node.this, (exp.Table, exp.Subquery))
+
+
+def hardness(sql: str) -> Hardness:
+    """How hard a query is by the rules of Spider; ``unknown`` where it cannot be parsed.
+
+    The rules are those of `eval_hardness` in Spider's evaluation.py (Yu et al. 2018, "Spider: A
+    Large-Scale Human-Labeled Dataset for Complex and Cross-Domain Semantic Parsing and Text-to-SQL
+    Task"), quirks included: of a set operation only the first SELECT is looked at, and a query in
+    FROM counts as a table. What Spider's own parser cannot read, such as WITH, outer joins, CASE
+    and IS NOT NULL (here a condition with NOT), is counted by the same rules as far as they reach.
+
+    One slip of that parser is not copied: after a comparison with a column on its right-hand side
+    it skips a following OR, as in ``WHERE a < b OR c > d``.
+    """
+    tree = parsed(sql)
+    select = None if tree is None else leftmost(tree)
+    if not isinstance(select, exp.Select):
+        return "unknown"
+    units, joins = sources(select)
+    where, where_ors = conditions(_clause(select, "where"))
+    having, having_ors = conditions(_clause(select, "having"))
+    joined = [conditions(join.args.get("on")) for join in joins]
+    tests = [test for part in (where, having, *(on for on, _ in joined)) for test, _ in part]
+    nested = sum(map(_queries, tests)) + isinstance(tree, exp.SetOperation)
+    parts = (
+        sum(select.args.get(name) is not None for name in ("where", "group", "order", "limit"))
+        + max(0, len(units) - 1)
+        + where_ors
+        + having_ors
+        + sum(ors for _, ors in joined)
+        + sum(isinstance(test, (exp.Like, exp.Escape)) for test in tests)
+    )
+    others = _others(select, where, having)
+    if parts <= 1 and others == 0 and nested == 0:
+        return "easy"
+    if nested == 0 and ((others <= 2 and parts <= 1) or (others < 2 and parts <= 2)):
+        return "medium"
+    if nested == 0 and ((others > 2 and parts <= 2) or (others <= 2 and 2 < parts <= 3)):
+        return "hard"
+    if nested <= 1 and others == 0 and parts <= 1:
+        return "hard"
+    return "extra"
+
+
+def _clause(select: exp.Expression, name: str) -> exp.Expression | None:
+    clause = select.args.get(name)
+    return None if clause is None else clause.this
+
+
+def _others(select: exp.Select, where: list[Condition], having: list[Condition]) -> int:
+    """Spider's `count_others`: what makes a query harder besides its clauses and subqueries."""
+    group = select.args.get("group")
+    order = select.args.get("order")
+    groups = group.expressions if group else []
+    # Spider counts aggregates by testing whether the first field of a list's items is not zero. In
+    # a condition that field says NOT, so NOT counts too; in HAVING, the connectors do as well.
+    aggregates = (
+        sum(_is_aggregate(item.unalias()) for item in select.expressions)
+        + sum(_is_aggregate(item) for item in groups)
+        + sum(_combined_aggregates(item.this) for item in (order.expressions if order else ()))
+        + sum(negated for _, negated in where)
+        + sum(negated for _, negated in having)
+        + max(0, len(having) - 1)
+    )
+    return (aggregates > 1) + sum(len(part) > 1 for part in (select.expressions, where, groups))
+
+
+def _is_aggregate(node: exp.Expression) -> bool:
+    return isinstance(bare(node), (exp.Max, exp.Min, exp.Count, exp.Sum, exp.Avg))
+
+
+def _combined_aggregates(node: exp.Expression) -> int:
+    """The number of aggregates that arithmetic combines, as in ``sum(a) / count(*)``."""
+    count = 0
+    waiting = [bare(node)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
+            waiting += [bare(node.this), bare(node.expression)]
+        else:
+            count += _is_aggregate(node)
+    return count
+
+
+def _queries(node: exp.Expression) -> int:
+    """The number of queries in a comparison, not counting those inside other queries."""
+    count = 0
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, exp.Query):
+            count += 1
+        else:
+            waiting += node.iter_expressions()
+    return count
+
+
+def features(sql: str) -> tuple[str, ...]:
+    """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed."""
+    tree = parsed(sql)
+    if tree is None:
+        return ()
+    nodes = list(tree.walk())
+    kinds = {type(node) for node in nodes}
+    found = {name for name, marks in _MARKS if any(issubclass(kind, marks) for kind in kinds)}
+    for node in nodes:
+        if isinstance(node, exp.Select):
+            found.update(_select_features(node))
+        elif isinstance(node, exp.Join) and node.side:
+            found.add("left join")
+        elif isinstance(node, exp.AggFunc) and not isinstance(node.parent, exp.Window):
+            found.add("aggregate")
+        elif isinstance(node, exp.Order) and isinstance(node.parent, exp.Query):
+            found.add("order by")  # and not the ORDER BY of a window
+        elif _is_null_test(node):
+            found.add("null test")
+        elif isinstance(node, exp.Not) and not _is_null_test(bare(node.this)):
+            found.add("not")
+    return tuple(name for name in FEATURES if name in found)
+
+
+def _is_null_test(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Is) and isinstance(node.expression, exp.Null)
+
+
+def _select_features(select: exp.Select) -> Iterator[str]:
+    if select.args.get("where"):  # and not the WHERE of an aggregate's FILTER
+        yield "where"
+    units, _ = sources(select)
+    if len(units) > 1:
+        yield "join"
+        names = [unit.name.lower() for unit in units if isinstance(unit, exp.Table)]
+        if len(set(names)) < len(names):
+            yield "self join"
+    above = select.parent
+    while isinstance(above, (exp.SetOperation, exp.Subquery)):
+        above = above.parent
+    # With nothing above, this is the query itself or a part of its set operation.
+    if above is not None and not isinstance(above, exp.CTE):
+        yield "subquery"

@@ -1,0 +1,338 @@
+"""Texts that begin alike, branching off a prefix that is computed once, and growing side by side.
+
+A root is a prefix, with its keys and values. Branches sprout from it: the tokens that several texts
+have of their own are computed in one forward, as one sequence in which each sees the prefix and
+itself. From then on a branch is a row of a batch, to which the prefix was copied, which is cheap,
+and all branches grow by a token with each forward. A branch that ends frees its row at once.
+
+All this is public to Hugging Face's models: positions, a mask for each query and key, and a cache
+of one's own. A single sequence for all texts, each seeing its own slots of it, would do without the
+copies, but grew at half the speed on a CPU: each query's attention runs over the keys of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+FORWARD_TOKENS = 2048
+"""Most tokens of a forward that sprouts branches: they bound the mask and the activations."""
+FORWARD_TOKENS_WITH_LOGITS = 256
+"""The same for models that compute logits, [tokens, vocabulary], at every token."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A prefix that texts begin with.
+
+    Attributes:
+        number: tells roots apart.
+        length: its number of tokens.
+        cache: its keys and values.
+    """
+
+    number: int
+    length: int
+    cache: DynamicCache
+
+
+@dataclass(eq=False)
+class Branch:
+    """A text that grows.
+
+    Attributes:
+        root: number of the root that it sprouted from.
+        own: tokens of that root; its own stand behind them.
+        length: its tokens, those of the root included.
+        row: its place in the batch; it may move.
+    """
+
+    root: int
+    own: int
+    length: int
+    row: int
+
+
+class TokenTree:
+    """Texts in the cache of a model.
+
+    Args:
+        model: a causal language model that `prefixes.shares_prefixes`.
+        rows: most branches at a time.
+        room: most tokens by which a branch grows once it has sprouted.
+    """
+
+    def __init__(self, model: Any, rows: int, room: int) -> None:
+        weight = model.get_input_embeddings().weight
+        self._model = model
+        self._room = room
+        self._device = weight.device
+        self._dtype = weight.dtype
+        self._hidden = torch.finfo(weight.dtype).min
+        self._keeps_logits = _keeps_logits(model)
+        self._most_tokens = FORWARD_TOKENS if self._keeps_logits else FORWARD_TOKENS_WITH_LOGITS
+        self._cache = _RowCache(rows)
+        self._branches: list[Branch | None] = [None] * rows
+        self._held: list[int | None] = [None] * rows  # root whose copy is in a row, used or not
+        self._planted = 0
+
+    def plant(self, prefix: Sequence[int]) -> Root:
+        """Compute a prefix.
+
+        Args:
+            prefix: its tokens; may be none.
+        """
+        cache = DynamicCache()
+        for start in range(0, len(prefix), self._most_tokens):
+            chunk = prefix[start : start + self._most_tokens]
+            self._model(
+                input_ids=self._tensor([chunk]),
+                position_ids=self._tensor([range(start, start + len(chunk))]),
+                past_key_values=cache,
+                use_cache=True,
+                **({"logits_to_keep": 1} if self._keeps_logits else {}),
+            )
+        self._planted += 1
+        return Root(self._planted, len(prefix), cache)
+
+    def sprout(
+        self, root: Root, texts: Sequence[Sequence[int]]
+    ) -> tuple[list[Branch], torch.Tensor]:
+        """Let branches begin.
+
+        Args:
+            root: what they begin with.
+            texts: the tokens of each behind the prefix, one at least.
+
+        Returns:
+            The branches, and the logits behind them, [branches, vocabulary].
+        """
+        self._cache.reserve(root.length + max(map(len, texts)) + self._room)
+        branches = []
+        logits = []
+        for chunk in self._chunks(texts):
+            logits.append(self._forward(root, chunk))
+            end = root.length
+            for text in chunk:
+                branch = self._take_row(root.number, root.length, root.length + len(text))
+                if self._held[branch.row] != root.number:
+                    self._cache.write(branch.row, 0, root.cache, slice(0, root.length))
+                    self._held[branch.row] = root.number
+                own = slice(end, end + len(text))
+                self._cache.write(branch.row, root.length, root.cache, own)
+                end += len(text)
+                branches.append(branch)
+            root.cache.crop(root.length - end)
+        return branches, torch.cat(logits)
+
+    def fork(self, branch: Branch) -> Branch:
+        """A new branch with the same text."""
+        new = self._take_row(branch.root, branch.own, branch.length)
+        self._copy(branch, new.row)
+        return new
+
+    def cut(self, branch: Branch) -> None:
+        """Forget a branch."""
+        self._branches[branch.row] = None
+
+    def grow(self, branches: Sequence[Branch], tokens: Sequence[int]) -> torch.Tensor:
+        """Append a token to every branch.
+
+        Args:
+            branches: all there are, in any order.
+            tokens: one for each.
+
+        Returns:
+            The logits behind them, [branches, vocabulary].
+        """
+        self._close_ranks()
+        order = [branch.row for branch in branches]
+        ids, lengths = [0] * len(order), [0] * len(order)
+        for branch, token in zip(branches, tokens, strict=True):
+            ids[branch.row], lengths[branch.row] = token, branch.length
+            branch.length += 1
+        positions = self._tensor(lengths)[:, None]
+        shown = max(lengths) + 1
+        behind = torch.arange(shown, device=self._device) > positions
+        mask = torch.zeros_like(behind, dtype=self._dtype).masked_fill(behind, self._hidden)
+        self._cache.place(positions[:, 0], shown)
+        logits: torch.Tensor = self._model(
+            input_ids=self._tensor(ids)[:, None],
+            position_ids=positions,
+            attention_mask=mask[:, None, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        ).logits[:, -1]
+        return logits if order == list(range(len(order))) else logits[order]
+
+    def _chunks(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+        """Cut up texts into forwards; a text that is too long for one gets one of its own."""
+        chunk: list[Sequence[int]] = []
+        tokens = 0
+        for text in texts:
+            if chunk and tokens + len(text) > self._most_tokens:
+                yield chunk
+                chunk, tokens = [], 0
+            chunk.append(text)
+            tokens += len(text)
+        yield chunk
+
+    def _forward(self, root: Root, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Append texts to the root's cache, none seeing another; logits [texts, vocabulary]."""
+        start = root.length
+        count = sum(map(len, texts))
+        mask = torch.full((count, start + count), self._hidden, dtype=self._dtype)
+        mask[:, :start] = 0
+        ends: list[int] = []
+        end = 0
+        for text in texts:
+            own = slice(end, end + len(text))
+            mask[own, start + own.start : start + own.stop].triu_(1)
+            end = own.stop
+            ends.append(end - 1)
+        wanted = self._tensor(ends)
+        logits: torch.Tensor = self._model(
+            input_ids=self._tensor([[token for text in texts for token in text]]),
+            position_ids=self._tensor([[start + n for text in texts for n in range(len(text))]]),
+            attention_mask=mask[None, None].to(self._device),
+            past_key_values=root.cache,
+            use_cache=True,
+            **({"logits_to_keep": wanted} if self._keeps_logits else {}),
+        ).logits[0]
+        return logits if self._keeps_logits else logits[wanted]
+
+    def _tensor(self, numbers: Sequence[Any]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._device)
+
+    def _take_row(self, root: int, own: int, length: int) -> Branch:
+        branch = Branch(root, own, length, self._branches.index(None))
+        self._branches[branch.row] = branch
+        return branch
+
+    def _close_ranks(self) -> None:
+        """Move branches so that they are in the first rows."""
+        branches = [branch for branch in self._branches if branch is not None]
+        for branch in branches:
+            if branch.row >= len(branches):
+                row = self._branches.index(None)
+                self._copy(branch, row)
+                self._branches[branch.row] = None
+                self._branches[row] = branch
+                branch.row = row
+
+    def _copy(self, branch: Branch, row: int) -> None:
+        """Copy a branch's keys and values to a row; the prefix only if it is not there."""
+        start = branch.own if self._held[row] == branch.root else 0
+        self._cache.copy(branch.row, row, slice(start, branch.length))
+        self._held[row] = branch.root
+
+
+class _RowCache(DynamicCache):
+    """A cache with a row for each text, written in place, each row at its own length.
+
+    Args:
+        rows: texts to hold memory for.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.layer_class_to_replicate = lambda: _RowLayer(self)
+        self.rows = rows
+        self.slots = 0  # tokens a row to hold memory for
+        self.positions = torch.empty(0, dtype=torch.long)
+        self.shown = 0
+
+    def reserve(self, slots: int) -> None:
+        """Hold memory for rows of so many tokens from the next `write` on."""
+        self.slots = max(self.slots, slots)
+
+    def write(self, row: int, start: int, source: DynamicCache, tokens: slice) -> None:
+        """Copy tokens of a cache of one text into a row, from the place ``start`` on."""
+        for number, layer in enumerate(source.layers):
+            if number == len(self.layers):
+                self.layers.append(_RowLayer(self))
+            self.layers[number].write(
+                row, start, layer.keys[0, :, tokens], layer.values[0, :, tokens]
+            )
+
+    def copy(self, source: int, target: int, tokens: slice) -> None:
+        """Copy tokens of a row to another, at the same places."""
+        for layer in self.layers:
+            for states in (layer.keys, layer.values):
+                states[target, :, tokens] = states[source, :, tokens]
+
+    def place(self, positions: torch.Tensor, shown: int) -> None:
+        """Say where the next token of each of the first rows goes.
+
+        Args:
+            positions: its place in each row, [rows].
+            shown: how much of the rows the attention goes over.
+        """
+        self.positions, self.shown = positions, shown
+
+
+class _RowLayer(DynamicLayer):
+    """One layer's keys and values, [rows, heads, slots, head size].
+
+    Args:
+        cache: what it belongs to.
+    """
+
+    def __init__(self, cache: _RowCache) -> None:
+        super().__init__()
+        self._rows = cache
+
+    def write(self, row: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Put tokens, [heads, tokens, head size], into a row."""
+        end = start + keys.shape[1]
+        self.keys = self._enlarged(self.keys, keys)
+        self.values = self._enlarged(self.values, values)
+        self.is_initialized = True
+        self.keys[row, :, start:end] = keys
+        self.values[row, :, start:end] = values
+
+    def _enlarged(self, states: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
+        held = 0 if states is None else states.shape[2]
+        if states is not None and held >= self._rows.slots:
+            return states
+        # Zeros, since what is hidden is multiplied by 0, and garbage may be infinite.
+        size = (self._rows.rows, new.shape[0], self._rows.slots, new.shape[2])
+        larger = new.new_zeros(size)
+        if states is not None:
+            larger[:, :, :held] = states
+        return larger
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append a token to each of the first rows, as `_RowCache.place` says.
+
+        Args:
+            key_states: keys, [rows, heads, 1, head size].
+            value_states: values, likewise.
+            args: ignored, as the parent class does.
+            kwargs: ignored, as the parent class does.
+
+        Returns:
+            Views of these rows' keys and values, [rows, heads, shown, head size].
+        """
+        rows = torch.arange(len(key_states), device=key_states.device)
+        self.keys[rows, :, self._rows.positions] = key_states[:, :, 0]
+        self.values[rows, :, self._rows.positions] = value_states[:, :, 0]
+        shown = slice(0, self._rows.shown)
+        return self.keys[: len(rows), :, shown], self.values[: len(rows), :, shown]
+
+    def get_seq_length(self) -> int:
+        """Tokens that the attention goes over."""
+        return self._rows.shown
+
+
+def _keeps_logits(model: Any) -> bool:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT
+    return "logits_to_keep" in signature(inner.forward).parameters

@@ -1,0 +1,362 @@
+"""Verdicts: run a gold query and a prediction, compare their results, and name what is wrong."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.table import Row
+from qc_experiments.execution.databases import Database, Databases
+from qc_experiments.execution.engine import ERROR_CLASSES, Execution, Limits
+from qc_experiments.execution.equivalence import JUDGE, compare
+from qc_experiments.execution.gold import Gold, GoldCache
+from qc_experiments.execution.pool import SqlPool
+from qc_experiments.execution.published_rules import (
+    ex_bird,
+    ex_test_suite,
+    order_matters_in_test_suite,
+    without_distinct,
+)
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+WRONG_RESULTS = ("wrong_rows", "wrong_order", "wrong_columns", "empty_result")
+ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)
+"""Every reason for which a prediction is wrong."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a prediction is worth.
+
+    Attributes:
+        correct: whether it returns the right rows; None where that was not measured.
+        verdict: ``correct``, ``wrong``, ``gold_error`` or ``not_executed``.
+        error_class: one of `ALL_ERROR_CLASSES`; with ``gold_error`` the gold's; None if correct.
+        error: the database's message, or None.
+        warning: what is to be looked at though it may be right, or None.
+        valid: whether the database runs it; None where there is none to ask.
+        ambiguous: whether the gold's LIMIT cuts through a tie.
+        ex_bird: the verdict of BIRD's rule; None where the gold failed or nothing was run.
+        ex_test_suite: the verdict of Spider's test-suite rule on this one database.
+        fuzz: whether it is right on all neighbour databases as well; None if they were not asked.
+        seconds: how long the prediction ran; None where it did not run.
+    """
+
+    correct: bool | None
+    verdict: str
+    error_class: str | None = None
+    error: str | None = None
+    warning: str | None = None
+    valid: bool | None = None
+    ambiguous: bool = False
+    ex_bird: bool | None = None
+    ex_test_suite: bool | None = None
+    fuzz: bool | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of running a query, without its rows.
+
+    Attributes:
+        error: why it failed, or None.
+        error_class: one of `ERROR_CLASSES`, or None.
+        result: a hash of the result, the same for results that are the same but for order; None if
+            there is none.
+    """
+
+    error: str | None
+    error_class: str | None
+    result: str | None
+
+
+class Judge:
+    """Runs and compares; used as a context manager, which ends its processes.
+
+    Args:
+        databases: where they stand, or None: predictions are then only tried on empty tables.
+        limits: what one statement may use.
+        cache: folder for gold results and neighbour databases; None keeps nothing.
+        neighbours: how many perturbed copies of each database an answer must hold on as well.
+        seed: fixes those copies.
+        processes: child processes that run SQL; by default one for each core.
+    """
+
+    def __init__(
+        self,
+        databases: Databases | None,
+        limits: Limits,
+        *,
+        cache: Path | None,
+        neighbours: int = 0,
+        seed: int = 0,
+        processes: int | None = None,
+    ) -> None:
+        self._databases = databases
+        self._limits = limits
+        self._cache = cache
+        self._neighbours = neighbours
+        self._seed = seed
+        self._golds = GoldCache(None if cache is None else cache / "gold.sqlite")
+        self._pool = SqlPool(processes)
+        self._making_copies = threading.Lock()
+        self._made_copies: dict[str, list[Path] | None] = {}
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes; the judge may be used again and then starts new ones."""
+        self._pool.close()
+
+    def judge(
+        self,
+        rows: Sequence[Row],
+        predictions: Sequence[str],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Verdict]:
+        """Judge one prediction for each row.
+
+        Args:
+            rows: what was asked, with gold queries.
+            predictions: SQL texts, one a row.
+            on_done: called with 1 after each verdict, for progress.
+
+        Raises:
+            UserError: if a database cannot be reached or read.
+        """
+        pairs = list(zip(rows, predictions, strict=True))
+        return self._each(self._one, pairs, on_done)
+
+    def try_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Tried]:
+        """Run SQL on the databases of rows, without comparing anything.
+
+        Args:
+            pairs: row, whose database (or, without databases, context) is meant, and SQL.
+
+        Raises:
+            UserError: if a database cannot be reached.
+        """
+        return self._each(self._try, pairs, None)
+
+    def _try(self, row: Row, sql: str) -> Tried:
+        found = self._run_for(row, sql)
+        if found is None:
+            return Tried("the context is not a schema that SQLite runs", None, None)
+        result = None if found.rows is None else result_hash(found)
+        return Tried(found.error, found.error_class, result)
+
+    def _each(
+        self,
+        do: Callable[[Row, str], Found],
+        pairs: Sequence[tuple[Row, str]],
+        on_done: Callable[[int], None] | None,
+    ) -> list[Found]:
+        """Do something for each pair, as many at once as there are processes, results in order."""
+        with ThreadPoolExecutor(self._pool.size) as threads:
+            waiting = [threads.submit(do, row, sql) for row, sql in pairs]
+            try:
+                for done in as_completed(waiting):
+                    done.result()
+                    if on_done is not None:
+                        on_done(1)
+            except BaseException:
+                for one in waiting:
+                    one.cancel()
+                self._pool.abort()
+                raise
+            return [done.result() for done in waiting]
+
+    def _run_for(self, row: Row, sql: str) -> Execution | None:
+        if self._databases is None:
+            return self._pool.run("schema", row.context, sql, self._limits)
+        return self._run(self._database(row), sql)
+
+    def _database(self, row: Row) -> Database:
+        assert self._databases is not None
+        assert row.db_id is not None  # check_rows has seen to both
+        database = self._databases.find(row.db_id)
+        assert database is not None
+        return database
+
+    def _one(self, row: Row, prediction: str) -> Verdict:
+        if self._databases is None:
+            tried = self._run_for(row, prediction)
+            valid = None if tried is None else tried.error is None
+            error = None if tried is None else tried.error
+            return Verdict(None, "not_executed", error=error, valid=valid)
+        database = self._database(row)
+        gold = self._golds.get(self._pool, database, row.query, self._limits)
+        predicted = self._run(database, prediction)
+        return self._verdict(database, row, prediction, gold, predicted)
+
+    def _run(self, database: Database, sql: str) -> Execution:
+        execution = self._pool.run(database.engine, database.target, sql, self._limits)
+        assert execution is not None  # only schemas give none
+        return execution
+
+    def _verdict(
+        self,
+        database: Database,
+        row: Row,
+        prediction: str,
+        gold: Gold,
+        predicted: Execution,
+    ) -> Verdict:
+        valid = predicted.error is None
+        if gold.expected is None or gold.execution.rows is None:
+            run = gold.execution
+            return Verdict(
+                None,
+                "gold_error",
+                run.error_class,
+                run.error,
+                predicted.warning,
+                valid,
+                seconds=predicted.seconds,
+            )
+        warnings = [] if predicted.warning is None else [predicted.warning]
+        if gold.ambiguous:
+            warnings.append("the gold's LIMIT cuts through a tie: any legal cut counts as correct")
+        elif not gold.ties_known:
+            warnings.append("the gold's ties are unknown: its own order was asked for")
+        error_class = predicted.error_class
+        if predicted.rows is not None:
+            found = compare(gold.expected, predicted.rows, predicted.columns)
+            error_class = found.difference
+            if found.undecided:
+                warnings.append("too many ways to assign the columns: not shown to be right")
+        correct = error_class is None
+        bird = suite = False
+        if predicted.rows is not None:
+            bird = ex_bird(gold.execution.rows, predicted.rows)
+            suite = self._test_suite(database, row.query, prediction, gold, predicted)
+        return Verdict(
+            correct=correct,
+            verdict="correct" if correct else "wrong",
+            error_class=error_class,
+            error=predicted.error,
+            warning="; ".join(warnings) or None,
+            valid=valid,
+            ambiguous=gold.ambiguous,
+            ex_bird=bird,
+            ex_test_suite=suite,
+            fuzz=self._holds(database, row.query, prediction, correct),
+            seconds=predicted.seconds,
+        )
+
+    def _test_suite(
+        self, database: Database, query: str, prediction: str, gold: Gold, predicted: Execution
+    ) -> bool:
+        """Spider's rule, which takes DISTINCT out of both queries before it runs them."""
+        gold_rows, rows = gold.execution.rows, predicted.rows
+        plain_gold, plain = without_distinct(query), without_distinct(prediction)
+        if plain_gold != query:
+            found = self._golds.get(self._pool, database, plain_gold, self._limits)
+            gold_rows = found.execution.rows
+        if plain != prediction:
+            rows = self._run(database, plain).rows
+        if gold_rows is None or rows is None:
+            return False
+        return ex_test_suite(gold_rows, rows, order_matters=order_matters_in_test_suite(query))
+
+    def _holds(self, database: Database, query: str, prediction: str, correct: bool) -> bool | None:
+        """Whether a prediction is right on the database and on all its neighbours."""
+        if not self._neighbours or database.engine != "sqlite" or self._cache is None:
+            return None
+        if not correct:
+            return False
+        copies = self._copies(database.target, self._cache / "neighbours")
+        if copies is None:
+            return None
+        for copy in copies:
+            neighbour = Database("sqlite", str(copy))
+            gold = self._golds.get(self._pool, neighbour, query, self._limits)
+            if gold.expected is None:
+                continue  # nothing to hold on to there
+            predicted = self._run(neighbour, prediction)
+            if predicted.rows is None:
+                return False
+            if compare(gold.expected, predicted.rows, predicted.columns).difference is not None:
+                return False
+        return True
+
+    def _copies(self, target: str, folder: Path) -> list[Path] | None:
+        """The neighbours of a database, made once; None where none can be made."""
+        from qc_experiments.execution.neighbours import neighbour_databases
+
+        with self._making_copies:
+            if target not in self._made_copies:
+                try:
+                    made = neighbour_databases(Path(target), self._neighbours, self._seed, folder)
+                    self._made_copies[target] = made
+                except (sqlite3.DatabaseError, OSError) as problem:
+                    log.warning("%s: no neighbours can be made (%s)", target, problem)
+                    self._made_copies[target] = None
+            return self._made_copies[target]
+
+
+def result_hash(execution: Execution) -> str:
+    """A hash that is the same for results with the same rows in any order, 2 and 2.0 alike."""
+    rows = sorted(repr(tuple(map(_plain, row))) for row in execution.rows or ())
+    return hash_bytes(str(len(execution.columns)).encode(), *(row.encode() for row in rows))
+
+
+def _plain(cell: object) -> object:
+    return f"{cell:.6g}" if isinstance(cell, int | float) and abs(cell) < 2**53 else cell
+
+
+def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
+    """Hashes of everything a verdict depends on besides the prediction.
+
+    Only figures with the same hashes compare.
+
+    Args:
+        rows: what is asked, in order.
+        databases: where it is run, or None.
+        limits: what a statement may use.
+
+    Returns:
+        Hashes under ``questions``, ``golds``, ``databases`` and ``judge``.
+
+    Raises:
+        UserError: if a database cannot be read.
+    """
+    asked = list(rows)
+    contents = []
+    if databases is not None:
+        for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):
+            database = databases.find(db_id)
+            contents.append(db_id if database is None else f"{db_id} {database.content_hash()}")
+    else:
+        contents = [one.context for one in asked]
+    parts = {
+        "questions": [f"{one.db_id}\n{one.question}" for one in asked],
+        "golds": [one.query for one in asked],
+        "databases": contents,
+        "judge": [JUDGE, str(limits)],
+    }
+    return {
+        key: hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))
+        for key, texts in parts.items()
+    }

@@ -1,0 +1,252 @@
+"""How a gold query orders and cuts its rows, and a query that shows which rows tie.
+
+Rows that tie under ORDER BY may come in any order, and where LIMIT cuts through a tie several
+results are right. Which rows tie is asked of the database itself: the keys are added to the query's
+columns and ranked by DENSE_RANK, so that collations and NULLs count as the database counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qc_experiments.execution.lexer import Token, statement, tokens
+
+CLAUSES_AFTER_COLUMNS = ("from", "where", "group", "having", "window", "order", "limit")
+COMPOUNDS = ("union", "intersect", "except")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One term of ORDER BY.
+
+    Attributes:
+        expression: what is ordered by, its tokens.
+        suffix: COLLATE, ASC, DESC and NULLS FIRST or LAST, as written.
+    """
+
+    expression: tuple[Token, ...]
+    suffix: str
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """What stands outside all parentheses of a query behind its rows.
+
+    Attributes:
+        body: the query without its ORDER BY and LIMIT.
+        keys: terms of ORDER BY.
+        limited: whether it has a LIMIT.
+        offset: rows that it skips; None where that is no plain number.
+    """
+
+    body: str
+    keys: tuple[Key, ...]
+    limited: bool
+    offset: int | None
+
+
+def read_ordering(sql: str) -> Ordering:
+    """Find the outermost ORDER BY and LIMIT of a query; text that is no query has neither."""
+    sql = _without_outer_parentheses(statement(sql))
+    found = tokens(sql)
+    top = [token for token in found if token.depth == 0]
+    order = limit = None
+    for place, token in enumerate(top):
+        after = top[place + 1] if place + 1 < len(top) else None
+        if token.is_word("order") and after is not None and after.is_word("by") and order is None:
+            order = place
+        # `limit` may be a column's name where no number or expression follows it as a clause.
+        elif (
+            token.is_word("limit", "fetch", "offset") and limit is None and _ends_query(top, place)
+        ):
+            limit = place
+    end = len(sql) if limit is None else top[limit].start
+    keys: tuple[Key, ...] = ()
+    if order is not None:
+        first = top[order + 1].end
+        keys = _keys([t for t in found if first <= t.start < end])
+    body_end = end if order is None else min(end, top[order].start)
+    cut = [] if limit is None else top[limit:]
+    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut))
+
+
+def _without_outer_parentheses(sql: str) -> str:
+    found = tokens(sql)
+    while len(found) > 2 and found[0].text == "(" and found[-1].text == ")":
+        if any(token.depth == 0 for token in found[1:-1]):
+            break
+        sql = sql[found[0].end : found[-1].start]
+        found = tokens(sql)
+    return sql
+
+
+def _ends_query(top: Sequence[Token], place: int) -> bool:
+    """Whether a word that may start a LIMIT does: nothing behind it is a clause of a query."""
+    before = top[place - 1] if place else None
+    if before is None or before.text in (".", ",") or before.is_word("select", "by", "as"):
+        return False
+    rest = top[place + 1 :]
+    if not rest or rest[0].text in (".", ",", "=", "<", ">"):
+        return False
+    return not any(t.is_word(*CLAUSES_AFTER_COLUMNS[:-1], *COMPOUNDS) for t in rest)
+
+
+def _offset(cut: Sequence[Token]) -> int | None:
+    """Rows that a cut skips, from the outer tokens of LIMIT n [OFFSET m], LIMIT m, n, OFFSET m."""
+    for place, token in enumerate(cut):
+        if token.is_word("offset"):
+            behind = cut[place + 1 :]
+            plain = [t for t in behind if not t.is_word("rows", "row")]
+            plain = plain[: next((i for i, t in enumerate(plain) if t.is_word("fetch")), None)]
+            return int(plain[0].text) if _is_number(plain) else None
+        if token.text == ",":
+            return int(cut[1].text) if _is_number(cut[1:place]) else None
+    return 0
+
+
+def _is_number(found: Sequence[Token]) -> bool:
+    return len(found) == 1 and found[0].kind == "number" and found[0].text.isdigit()
+
+
+def _keys(found: Sequence[Token]) -> tuple[Key, ...]:
+    terms: list[list[Token]] = [[]]
+    for token in found:
+        if token.depth == 0 and token.text == ",":
+            terms.append([])
+        else:
+            terms[-1].append(token)
+    return tuple(_key(term) for term in terms if term)
+
+
+def _key(term: Sequence[Token]) -> Key:
+    end = len(term)
+    for place, token in enumerate(term):
+        behind = place > 0 and token.depth == 0
+        if behind and token.is_word("collate", "asc", "desc", "nulls"):
+            end = place
+            break
+    return Key(tuple(term[:end]), " ".join(token.text for token in term[end:]))
+
+
+def ranked_queries(ordering: Ordering, columns: Sequence[str]) -> list[str]:
+    """Queries that give all rows of the body, uncut, each with its rank under the keys.
+
+    The first that runs and of which the gold's rows are a legal cut tells the ties. Rows come as the
+    body's columns, then the rank from 1 on.
+
+    Args:
+        ordering: the query's ordering.
+        columns: names of the query's columns, as the database gave them.
+    """
+    if not ordering.keys:
+        return [f"WITH qc_body AS ({ordering.body}\n) SELECT *, 1 FROM qc_body"]
+    found = []
+    for substituted in (False, True):
+        query = _ranked(ordering, columns, substituted)
+        if query is not None and query not in found:
+            found.append(query)
+    return found
+
+
+def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> str | None:
+    body = tokens(ordering.body)
+    top = [token for token in body if token.depth == 0]
+    aliases = _aliases(ordering.body, body)
+    names = [name.lower() for name in columns]
+    added: list[str] = []
+    terms: list[str] = []
+    for key in ordering.keys:
+        place = _output_column(key.expression, names)
+        if place is None:
+            added.append(_expression(ordering, key, aliases if substituted else {}))
+            place = len(columns) + len(added) - 1
+        terms.append(f"c{place + 1} {key.suffix}".rstrip())
+    inner = ordering.body
+    if added:
+        if any(token.is_word(*COMPOUNDS) for token in top):
+            return None  # a compound is ordered by its columns only
+        place_of_columns_end = _columns_end(top, len(ordering.body))
+        if place_of_columns_end is None:
+            return None
+        inner = (
+            inner[:place_of_columns_end]
+            + "".join(f", {expression}" for expression in added)
+            + " "
+            + inner[place_of_columns_end:]
+        )
+    everything = ", ".join(f"c{i + 1}" for i in range(len(columns) + len(added)))
+    shown = ", ".join(f"c{i + 1}" for i in range(len(columns)))
+    rank = f"DENSE_RANK() OVER (ORDER BY {', '.join(terms)})"
+    return f"WITH qc_body({everything}) AS ({inner}\n) SELECT {shown}, {rank} FROM qc_body"
+
+
+def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | None:
+    """The place of the output column that a key is, by number or by name; None if it is another."""
+    if len(expression) != 1:
+        return None
+    token = expression[0]
+    if _is_number(expression):
+        place = int(token.text) - 1
+        return place if place < len(names) else None
+    name = token.name()
+    return names.index(name) if name in names else None
+
+
+def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
+    """A key's text, with the query's own aliases replaced by what they stand for."""
+    parts = []
+    for place, token in enumerate(key.expression):
+        before = key.expression[place - 1].text if place else ""
+        after = key.expression[place + 1].text if place + 1 < len(key.expression) else ""
+        alone = before != "." and after not in (".", "(")
+        name = token.name() if alone else None
+        parts.append(f"({aliases[name]})" if name in aliases else token.text)
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    text = ""
+    for part in parts:
+        tight = part in (".", ")", ",") or text.endswith((".", "(")) or part == "("
+        text += part if tight or not text else f" {part}"
+    return text
+
+
+def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
+    """Alias, in lower case, to expression, of the outermost columns written as ``… AS alias``."""
+    top = [token for token in found if token.depth == 0]
+    start = next((token.end for token in top if token.is_word("select")), None)
+    end = _columns_end(top, len(sql))
+    if start is None or end is None:
+        return {}
+    aliases: dict[str, str] = {}
+    item_start = start
+    inside = [token for token in top if start <= token.start < end]
+    for place, token in enumerate(inside):
+        if token.text == ",":
+            item_start = token.end
+        elif token.is_word("as") and place + 1 < len(inside):
+            name = inside[place + 1].name()
+            if name is not None:
+                aliases[name] = sql[item_start : token.start].strip()
+    return aliases
+
+
+def _columns_end(top: Sequence[Token], length: int) -> int | None:
+    """Where the outermost SELECT's columns end; None where there is no such SELECT."""
+    first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
+    if first is None:
+        return None
+    for place in range(first + 1, len(top)):
+        token = top[place]
+        if not token.is_word(*CLAUSES_AFTER_COLUMNS):
+            continue
+        before = top[place - 1]
+        if before.text == "." or before.is_word("as"):
+            continue
+        # `a IS DISTINCT FROM b` is an expression; SELECT DISTINCT FROM is no SQL.
+        if token.is_word("from") and before.is_word("distinct"):
+            continue
+        return token.start
+    return length

@@ -1,0 +1,219 @@
+"""A small pool of warm child processes in which untrusted SQL runs; what outlives its time is killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import queue
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from qc_experiments.errors import UserError
+from qc_experiments.execution.child import DONE, HEADER, READY, STARTED
+from qc_experiments.execution.engine import Execution, Limits
+
+PACKAGE_PARENT = Path(__file__).parents[2]
+GRACE_SECONDS = 0.5
+"""What a statement may take beyond its time before its process is killed; engines stop by themselves."""
+PACKING_SECONDS = 30.0
+START_SECONDS = 30.0
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
+PASSED_ON_PREFIXES = ("PG",)
+"""Environment that a child keeps: no tokens and keys of the user but PostgreSQL's own."""
+
+
+class Gone(Exception):
+    """A child process ended, or was ended, before it had answered."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Makes numbers, strings, bytes, lists and tuples, and refuses anything that names a class."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"an answer may not hold {module}.{name}")
+
+
+def load_plain(packed: bytes) -> Any:
+    """Unpickle plain values only.
+
+    Raises:
+        pickle.UnpicklingError: if they are anything else.
+    """
+    return _PlainUnpickler(io.BytesIO(packed)).load()
+
+
+class SqlPool:
+    """Child processes that run SQL; used as a context manager, by several threads at once.
+
+    Args:
+        size: number of processes; by default one for each core that may be used, at most 8.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size or min(8, _usable_cores())
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(self.size):
+            self._idle.put(None)  # a place without a process yet
+        self._busy: set[_Child] = set()
+
+    def __enter__(self) -> SqlPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for _ in range(self.size):
+            child = self._idle.get()
+            if child is not None:
+                child.kill()
+            self._idle.put(None)
+
+    def abort(self) -> None:
+        """End what is running, so that whoever waits for it goes on at once."""
+        for child in list(self._busy):
+            child.end()
+
+    def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution | None:
+        """Run one statement in a child process, waiting for a free one.
+
+        Args:
+            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``schema`` for an empty SQLite database
+                made of the CREATE statements given as target.
+            target: the database: a file's path, a URL, or CREATE statements.
+            sql: one statement.
+            limits: what it may use.
+
+        Returns:
+            What came of it; None where a schema is no text that SQLite runs.
+
+        Raises:
+            UserError: if the engine is not to be had, or the database not to be reached.
+        """
+        child = self._idle.get()
+        started = time.perf_counter()
+        try:
+            if child is None or not child.alive():
+                child = _Child()
+            self._busy.add(child)
+            answer = child.ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
+            self._busy.discard(child)
+        except Gone as gone:
+            self._dismiss(child)
+            child = None
+            message, error_class = gone.args
+            return Execution(None, (), message, error_class, time.perf_counter() - started)
+        except BaseException:  # interrupted in the middle of an answer
+            self._dismiss(child)
+            child = None
+            raise
+        finally:
+            self._idle.put(child)
+        if answer[0] == "user_error":
+            raise UserError(answer[1])
+        return None if answer[0] == "no_schema" else Execution(*answer[1:])
+
+    def _dismiss(self, child: _Child | None) -> None:
+        if child is not None:
+            child.kill()
+            self._busy.discard(child)
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+class _Child:
+    """One child process and its pipes."""
+
+    def __init__(self) -> None:
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key in PASSED_ON or key.startswith(PASSED_ON_PREFIXES)
+        }
+        environment["PYTHONPATH"] = str(PACKAGE_PARENT)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "qc_experiments.execution.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's affair
+        )
+        if self._read(1, time.monotonic() + START_SECONDS) != READY:
+            raise Gone("the process for SQL did not start", "other")
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process; whoever reads from it sees that it is gone."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End the process and close its pipes."""
+        self.end()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    continue  # what could not be sent any more
+
+    def ask(self, request: tuple[object, ...]) -> tuple[Any, ...]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            Gone: with a message and an error class, if there is none in time.
+        """
+        packed = pickle.dumps(request)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(HEADER.pack(len(packed)) + packed)
+            self._process.stdin.flush()
+        except OSError:
+            raise Gone("the process that ran it was ended", "other") from None
+        if self._read(1, time.monotonic() + START_SECONDS) != STARTED:
+            raise Gone("the process that ran it was ended", "other")
+        patience = float(request[3]) + GRACE_SECONDS  # type: ignore[arg-type]
+        if self._read(1, time.monotonic() + patience) != DONE:
+            raise Gone("the process that ran it was ended", "other")
+        until = time.monotonic() + PACKING_SECONDS
+        (length,) = HEADER.unpack(self._read(HEADER.size, until))
+        answer: tuple[Any, ...] = load_plain(self._read(length, until))
+        return answer
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        assert self._process.stdout is not None
+        handle = self._process.stdout.fileno()
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        parts: list[bytes] = []
+        while count:
+            left = deadline - time.monotonic()
+            if left <= 0 or not waiting.poll(1000 * left):
+                raise Gone("it ran too long and its process was killed", "timeout")
+            part = os.read(handle, min(count, 1 << 20))
+            if not part:
+                code = self._process.wait()
+                reason = "memory" if code == -9 else "other"
+                raise Gone(f"the process that ran it ended with {code}", reason)
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)

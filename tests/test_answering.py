@@ -1,0 +1,149 @@
+"""From what a model writes to a prediction: candidates, the choice among them, one repair."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from qc_experiments.config import Choose, EvaluationConfig, Wrap
+from qc_experiments.data.encode import Encoder
+from qc_experiments.data.table import Row
+from qc_experiments.data.template import Template
+from qc_experiments.evaluation import answering
+from qc_experiments.evaluation.answering import Asker, first_valid, majority
+from qc_experiments.evaluation.metrics import assess, figures
+from qc_experiments.execution.databases import Databases
+from qc_experiments.execution.engine import Limits
+from qc_experiments.execution.judge import Judge, Tried
+
+FAILS = Tried("no such column: x", "no_such_column", None)
+
+
+def runs(result: str) -> Tried:
+    return Tried(None, None, result)
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        ({"a": runs("1"), "b": runs("2")}, "a"),
+        ({"a": FAILS, "b": runs("2"), "c": runs("3")}, "b"),
+        ({"a": FAILS, "b": FAILS}, "a"),
+    ],
+)
+def test_the_first_that_runs(found, chosen):
+    assert first_valid(list(found), found) == chosen
+
+
+@pytest.mark.parametrize(
+    ("queries", "found", "chosen"),
+    [
+        ("abc", {"a": runs("1"), "b": runs("2"), "c": runs("2")}, "b"),
+        ("abc", {"a": runs("1"), "b": runs("2"), "c": runs("3")}, "a"),
+        ("aabbb", {"a": runs("1"), "b": runs("2")}, "b"),
+        ("abb", {"a": runs("1"), "b": FAILS}, "a"),
+        ("ab", {"a": FAILS, "b": FAILS}, "a"),
+    ],
+)
+def test_the_majority_by_result(queries, found, chosen):
+    assert majority(list(queries), found) == chosen
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Databases:
+    (tmp_path / "shop").mkdir()
+    with closing(sqlite3.connect(tmp_path / "shop" / "shop.sqlite")) as connection:
+        connection.executescript("CREATE TABLE item (name TEXT); INSERT INTO item VALUES ('pen');")
+    return Databases(str(tmp_path))
+
+
+@pytest.fixture
+def judge(databases: Databases) -> Iterator[Judge]:
+    with Judge(databases, Limits(), cache=None, processes=1) as made:
+        yield made
+
+
+ROWS = [
+    Row(2, "Names?", "SELECT name FROM item", "CREATE TABLE item (name TEXT);", "shop"),
+    Row(3, "How many?", "SELECT count(*) FROM item", "CREATE TABLE item (name TEXT);", "shop"),
+]
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What the model writes, prompt by prompt; a language model that knows SQL is not at hand here."""
+    asked: list[str] = []
+    answers: dict[str, list[str]] = {}
+
+    def write(model, prompts, *, tokenizer, on_answer, decoding, **_):
+        texts = [tokenizer.decode(prompt) for prompt in prompts]
+        asked.extend(texts)
+        found = []
+        for text in texts:
+            on_answer(1)
+            key = max((key for key in answers if key in text), key=len)
+            found.append(answers[key][: decoding.candidates])
+        return found
+
+    monkeypatch.setattr(answering, "write_answers", write)
+    return asked, answers
+
+
+def asker(tokenizer, judge: Judge, window: int | None = None, **settings) -> Asker:
+    encoder = Encoder(tokenizer, Template("{context}\n{question}\n{query}", "test"), Wrap.plain)
+    return Asker(encoder, EvaluationConfig(**settings), window, judge)
+
+
+def test_execution_chooses_among_candidates(tokenizer, judge, written):
+    _, answers = written
+    answers["Names?"] = [
+        "SELECT x FROM item",
+        "SELECT 'ink'",
+        "SELECT name FROM item",
+        "SELECT 'pen'",
+    ]
+    answers["How many?"] = ["SELECT 2", "SELECT 1", "SELECT 1", "SELECT 3"]
+    chosen = {}
+    for choose in Choose:
+        settings = {"candidates": 4, "temperature": 0.7, "choose": choose}
+        predicted = asker(tokenizer, judge, **settings).ask(None, ROWS, "Model")
+        chosen[choose] = [one.sql for one in predicted]
+        assert all(one.after_repair is None for one in predicted)
+    assert chosen[Choose.first] == ["SELECT x FROM item", "SELECT 2"]
+    assert chosen[Choose.first_valid] == ["SELECT 'ink'", "SELECT 2"]
+    assert chosen[Choose.majority] == ["SELECT name FROM item", "SELECT 1"]
+
+
+def test_what_fails_is_asked_for_once_more_with_the_databases_error(tokenizer, judge, written):
+    asked, answers = written
+    answers["Names?"] = ["SELECT nam FROM item"]
+    answers["How many?"] = ["SELECT 7"]
+    answers["no such column: nam"] = ["SELECT name FROM item"]
+    predicted = asker(tokenizer, judge, repair=1).ask(None, ROWS, "Model")
+    assert [one.sql for one in predicted] == ["SELECT nam FROM item", "SELECT 7"]
+    assert [one.after_repair for one in predicted] == ["SELECT name FROM item", "SELECT 7"]
+    assert len(asked) == 3  # only what fails is asked for again
+    assert "Names? (The query `SELECT nam FROM item` fails: no such column: nam." in asked[2]
+    judged = assess(
+        ROWS,
+        [one.sql for one in predicted],
+        judge,
+        repaired=[one.after_repair or "" for one in predicted],
+    )
+    found = figures(judged)
+    assert found["execution_accuracy"] == 0
+    assert found["repaired_execution_accuracy"] == 0.5
+
+
+def test_a_prompt_beyond_the_models_window_is_not_asked_and_so_wrong(tokenizer, judge, written):
+    asked, answers = written
+    answers["How many?"] = ["SELECT 1"]
+    long = Row(2, "Names, " * 50, "SELECT name FROM item", ROWS[0].context, "shop")
+    found = asker(tokenizer, judge, window=80, max_new_tokens=32)
+    predicted = found.ask(None, [long, ROWS[1]], "Model")
+    assert [one.sql for one in predicted] == ["", "SELECT 1"]
+    assert len(asked) == 1
