@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, StoppingCriteriaList
 
-from qc_experiments.evaluation import token_tree, tree_decoding
+from qc_experiments.evaluation import token_tree
 from qc_experiments.evaluation.extraction import answer_complete
 from qc_experiments.evaluation.prefixes import agrees, group_prompts, shares_prefixes
 from qc_experiments.evaluation.searching import Draft, Writer, drawn_tokens
@@ -236,34 +236,52 @@ def test_each_token_of_a_prefix_is_computed_once(llama, monkeypatch):
     assert fed == [51, 10]
 
 
-def test_a_cache_that_is_compacted_at_every_chance_holds_the_same(llama, monkeypatch):
-    moves = []
-    move = token_tree._SlotCache.move
-
-    def counting(cache, sources, targets):
-        moves.append(len(sources))
-        move(cache, sources, targets)
-
-    monkeypatch.setattr(token_tree, "HOLES", 0)
-    monkeypatch.setattr(token_tree._SlotCache, "move", counting)
-    stop_ids = [token for token in range(VOCABULARY) if token % 6 == 0]
-    answers = decode(llama, stop_ids=stop_ids, max_new_tokens=30)
-    assert sum(count > 0 for count in moves) > 3
-    assert answers == generate(llama, stop_ids=stop_ids, new=30)
-
-
-def test_a_tree_that_outgrows_its_memory_and_its_forwards_holds_the_same(llama, monkeypatch):
+def test_forwards_of_few_tokens_change_nothing(llama, monkeypatch):
     expected = decode(llama, batch_size=16)
     monkeypatch.setattr(token_tree, "FORWARD_TOKENS", 5)
-    monkeypatch.setattr(token_tree, "FIRST_BRANCHES", 1)
-    monkeypatch.setattr(token_tree, "FIRST_SLOTS", 3)
     assert decode(llama, batch_size=16) == expected
 
 
-def test_few_prefixes_at_a_time_change_nothing(llama, monkeypatch):
-    expected = decode(llama, batch_size=16)
-    monkeypatch.setattr(tree_decoding, "SLOTS", 1)
-    assert decode(llama, batch_size=16) == expected
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tree_holds_its_texts_whatever_happens_to_it(llama, seed):
+    dice = random.Random(seed)
+    tree, texts, roots = TokenTree(llama, 7, 13), {}, []
+
+    def tokens(least, most):
+        return [dice.randrange(VOCABULARY) for _ in range(dice.randint(least, most))]
+
+    def check(branches, logits):
+        for branch, found in zip(branches, logits, strict=True):
+            expected = llama(torch.tensor([texts[branch]])).logits[0, -1]
+            assert torch.allclose(found, expected, atol=1e-3)
+
+    def sprout(prefix, root, count):
+        own = [tokens(1, 9) for _ in range(count)]
+        branches, logits = tree.sprout(root, own)
+        texts.update({b: [*prefix, *text] for b, text in zip(branches, own, strict=True)})
+        check(branches, logits)
+
+    for _ in range(40):
+        room = 7 - len(texts)
+        if dice.random() < 0.3:
+            prefix = tokens(0, 20)
+            roots = [*roots[-2:], (prefix, tree.plant(prefix))]
+        if dice.random() < 0.5 and room and roots:
+            sprout(*dice.choice(roots), dice.randint(1, room))
+        elif dice.random() < 0.5 and room and texts:
+            parent = dice.choice(list(texts))
+            texts[tree.fork(parent)] = texts[parent]
+        for branch in list(texts):
+            if dice.random() < 0.2 or len(texts[branch]) - branch.own > 12:
+                tree.cut(branch)
+                del texts[branch]
+        if texts:
+            branches = dice.sample(list(texts), len(texts))
+            new = [dice.randrange(VOCABULARY) for _ in branches]
+            logits = tree.grow(branches, new)
+            texts |= {b: [*texts[b], token] for b, token in zip(branches, new, strict=True)}
+            check(branches, logits)
 
 
 def test_models_that_cannot_choose_logits_and_models_in_training(llama):
@@ -500,20 +518,3 @@ def test_decoding_refuses_contradictions():
     ):
         with pytest.raises(ValueError, match=r"must be|contradicts|need"):
             Decoding(**values)
-
-
-def test_a_tree_reuses_what_is_cut(llama):
-    tree = TokenTree(llama)
-    with torch.no_grad():
-        root = tree.plant([5, 6, 7])
-        first, second = tree.fork([root, root])
-        tree.cut([root])
-        tree.feed([first, second], [[8, 9], [10]])
-        assert tree.slots == 6
-        tree.cut([first])
-        (third,) = tree.fork([second])
-        tree.feed([second, third], [[11], [12]])
-        assert tree.slots == 6
-        tree.cut([second, third])
-        tree.plant([5])
-        assert tree.slots == 1

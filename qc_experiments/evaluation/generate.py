@@ -15,6 +15,9 @@ from qc_experiments.evaluation.tree_decoding import shares_prefixes, tree_decode
 
 log = logging.getLogger(__name__)
 
+SHARED_BATCH = 4
+"""Answers with a shared prefix take so little memory that as many times more are written at once."""
+
 
 def write_answers(
     model: Any,
@@ -35,7 +38,7 @@ def write_answers(
         tokenizer: that of the model, with a pad token.
         stop_ids: tokens at which an answer ends.
         max_new_tokens: longest answer in tokens.
-        batch_size: answers written at once.
+        batch_size: prompts computed at once; `SHARED_BATCH` times as many answers where they share.
         decoding: how answers are searched for.
         on_answer: called with the number of prompts just answered, for progress.
 
@@ -65,7 +68,7 @@ def write_answers(
         tokenizer=tokenizer,
         stop_ids=stop_ids,
         max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
+        batch_size=SHARED_BATCH * batch_size,
         decoding=decoding,
         complete=answer_complete,
         on_answer=on_answer,

@@ -34,7 +34,7 @@ def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     predicts[:, :-1] = labels[:, 1:] != IGNORED
     targets = labels[:, 1:][predicts[:, :-1]]
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if _keeps_logits(model):
+    if keeps_logits(model):
         # A boolean mask [batch, length] yields logits [labels, vocabulary].
         logits = model(**inputs, logits_to_keep=predicts, use_cache=False).logits
     else:
@@ -42,7 +42,8 @@ def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def _keeps_logits(model: Any) -> bool:
+def keeps_logits(model: Any) -> bool:
+    """Whether a model computes logits only where they are asked for."""
     inner = model
     while hasattr(inner, "module"):  # DistributedDataParallel
         inner = inner.module

@@ -14,12 +14,12 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from qc_experiments.evaluation.token_tree import TokenTree
 
 SUFFIX_COST = 2
-"""What a prompt's own token costs, measured in tokens of a prefix: its attention goes over all
-texts of the tree."""
+"""What a prompt's own token costs, measured in tokens of a prefix: its attention goes over the
+prefix, and over all texts that are computed with it."""
 AGREEMENT = 1e-3
 """Largest difference of logits, as a share of the largest logit, that passes for rounding."""
 COARSE_AGREEMENT = 0.1
-"""The same where rounding is coarse: weights below 32 bits, or activations rounded to 8."""
+"""The same where rounding is coarse: 16-bit or quantized models."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,7 @@ def agrees(model: Any) -> bool:
     finally:
         model.train(was_training)
     expected = torch.stack(alone).float()
-    coarse = weight.dtype != torch.float32 or getattr(model, "is_loaded_in_8bit", False)
+    quantized = getattr(model.config, "quantization_config", None) is not None
+    coarse = weight.dtype != torch.float32 or quantized
     allowed = (COARSE_AGREEMENT if coarse else AGREEMENT) * expected.abs().max()
     return bool((shared.float() - expected).abs().max() <= allowed)

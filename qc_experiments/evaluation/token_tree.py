@@ -286,6 +286,8 @@ class _RowLayer(DynamicLayer):
 
     def __init__(self, cache: _RowCache) -> None:
         super().__init__()
+        self.keys: Any = None
+        self.values: Any = None
         self._rows = cache
 
     def write(self, row: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
