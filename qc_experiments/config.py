@@ -62,6 +62,7 @@ class CollatorName(Enum):
     default = "default"
     seq2seq = "seq2seq"
     language_modeling = "language_modeling"
+    shared_schema = "shared_schema"
 
 
 class QuantMode(Enum):
@@ -216,7 +217,11 @@ class CollatorConfig:
     """How rows become a batch."""
 
     name: CollatorName = CollatorName.seq2seq
-    """One of transformers' three collators."""
+    """One of transformers' three collators, or our own, which computes a schema's tokens once."""
+    max_tokens: int = 2048
+    """shared_schema: most tokens of a pack; a longer row has a pack of its own."""
+    max_group: int = 16
+    """shared_schema: most questions about a schema in one optimizer step."""
     pad_to_multiple_of: int | None = None
     """Pad batches to a multiple of this many tokens (8 suits tensor cores); null: no rounding."""
 
@@ -224,6 +229,8 @@ class CollatorConfig:
         """Check ranges."""
         value = self.pad_to_multiple_of
         _check(value is None or value >= 1, "collator.pad_to_multiple_of", value, "at least 1")
+        for key in ("max_tokens", "max_group"):
+            _check(getattr(self, key) >= 1, f"collator.{key}", getattr(self, key), "at least 1")
 
 
 LORA_INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16")
@@ -485,7 +492,7 @@ class EvaluationConfig:
         _check(self.limit is None or self.limit >= 1, "evaluation.limit", self.limit, "at least 1")
         for key in ("during_training", "batch_size", "max_new_tokens", "num_beams", "candidates"):
             _check(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "at least 1")
-        _check(self.timeout > 0, "evaluation.timeout", self.timeout, "above 0 seconds")
+        _check(0 < self.timeout <= 86_400, "evaluation.timeout", self.timeout, "from 0 to 86400 s")
         _check(self.temperature >= 0, "evaluation.temperature", self.temperature, "at least 0")
         _check(0 < self.top_p <= 1, "evaluation.top_p", self.top_p, "above 0, at most 1")
         _check(self.repair in (0, 1), "evaluation.repair", self.repair, "0 or 1")

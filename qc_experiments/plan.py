@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config import LossOn, OnInvalid, QuantMode, RunConfig
+from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens
+from qc_experiments.config import CollatorName, LossOn, OnInvalid, QuantMode, RunConfig
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
 from qc_experiments.models.lora import check_adapter
 from qc_experiments.processes import world_size
+
+LITTLE_SAVED = 1.1
+"""Packs that save less than this factor are worth a word."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Plan:
         per_epoch = math.ceil(len(self.train) / self.rows_per_step)
         return self.steps / per_epoch
 
+    def order(self, config: RunConfig) -> SchemaSampler:
+        """The order of the rows in which questions about a schema stand together."""
+        prompts = [example.prompt_ids for example in self.train]
+        return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
+
     def _warmup_steps(self, warmup: float) -> int:
         # As the Trainer counts them: a value below 1 is a share of all steps.
         return int(warmup) if warmup >= 1 else math.ceil(self.steps * warmup)
@@ -68,7 +78,7 @@ class Plan:
         method = "all weights"
         if lora.enabled:
             method = f"LoRA r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
-        return [
+        lines = [
             f"Model   {self.source.label}; trains {method}; base weights {stored}",
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
@@ -79,6 +89,53 @@ class Plan:
             f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",
         ]
+        if config.collator.name is CollatorName.shared_schema:
+            computed = self.computed_tokens(config)
+            lines.append(
+                f"Packs   {computed} tokens an epoch instead of {self.tokens}: each schema's tokens "
+                f"are computed once for its questions in a micro-batch, {self.tokens / computed:.1f} "
+                "times fewer"
+            )
+        return lines
+
+    def sharing_advice(self, config: RunConfig) -> str | None:
+        """What keeps ``shared_schema`` from helping, and what would change it; None if it helps."""
+        if config.collator.name is not CollatorName.shared_schema:
+            return None
+        if self.tokens >= LITTLE_SAVED * self.computed_tokens(config):
+            return None
+        if self.encoder.template.context_first():
+            return (
+                "collator=shared_schema: hardly any rows of a micro-batch are about the same schema, "
+                "so that rows are only packed without padding; a larger "
+                "trainer.per_device_train_batch_size may help"
+            )
+        rows = [example.row for example in self.train]
+        contexts = self.encoder.tokenizer([row.context for row in rows]).input_ids
+        questions = self.encoder.tokenizer([row.question for row in rows]).input_ids
+        turned = [
+            Example(example.row, (*context, *question), example.completion_ids)
+            for example, context, question in zip(self.train, contexts, questions, strict=True)
+        ]
+        ratio = sum(map(len, turned)) / self._computed(turned, config)
+        return (
+            f"collator=shared_schema: {self.encoder.template.source} has the question before the "
+            "schema, so that no two prompts begin alike and rows are only packed without padding: put "
+            f"{{context}} before {{question}}, and about {ratio:.1f} times fewer tokens are computed"
+        )
+
+    def computed_tokens(self, config: RunConfig) -> int:
+        """Tokens that are computed in an epoch, padding left out: packed ones count once."""
+        if config.collator.name is not CollatorName.shared_schema:
+            return self.tokens
+        return self._computed(self.train, config)
+
+    def _computed(self, examples: Sequence[Example], config: RunConfig) -> int:
+        """Tokens that packs of these rows compute in the first epoch."""
+        prompts = [example.prompt_ids for example in examples]
+        plan = SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
+        micro_batch = config.trainer.micro_batch_size()
+        return computed_tokens(examples, plan.order(0), micro_batch, config.collator.max_tokens)
 
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:

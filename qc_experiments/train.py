@@ -90,7 +90,8 @@ def _plan(config: RunConfig, data: RunData) -> Plan:
 
 
 def _announce(plan: Plan, config: RunConfig, data: RunData, folder: RunFolder) -> None:
-    for line in (*data.decisions, *plan.decisions):
+    advice = plan.sharing_advice(config)
+    for line in (*data.decisions, *plan.decisions, *([advice] if advice else [])):
         log.warning("%s", line)
     for line in (f"Run     {folder.path}", *plan.lines(config)):
         log.info("%s", line)
@@ -106,11 +107,13 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
     from qc_experiments.models.base import load_base_model
     from qc_experiments.training.checkpoints import resume_point
     from qc_experiments.training.fit import fit
+    from qc_experiments.training.lean import keep_memory
 
     started = time.perf_counter()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(config.seed)
+    keep_memory()
     resume_from = resume_point(folder / "checkpoints", folder / "metrics.jsonl")
     judge = Judge(
         data.databases,

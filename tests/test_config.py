@@ -759,6 +759,8 @@ DETERMINING = {
     "data.columns.db_id": None,
     "collator.name": CollatorName.default,
     "collator.pad_to_multiple_of": 8,
+    "collator.max_tokens": 512,
+    "collator.max_group": 4,
     "lora.enabled": False,
     "lora.r": 8,
     "lora.alpha": 16.0,

@@ -130,6 +130,14 @@ def test_a_cut_through_thousands_of_equal_rows_is_legal():
     assert compare(expected, [("x", 2.5)] * 3, ["a", "b"]).difference is None
 
 
+def test_many_rows_that_differ_by_rounding_only_are_paired():
+    """Consecutive keys lie within the tolerance of each other, but integers compare exactly."""
+    gold = [((0.3, 0.1 + 0.2)[n % 2], 1_000_000 + n) for n in range(1000)]
+    rounded = [(round(price, 6), key) for price, key in gold]
+    assert outcome(gold, rounded) is None
+    assert outcome(gold, [(price, key + 1) for price, key in rounded]) == "wrong_rows"
+
+
 def fast(gold: Rows, predicted: Rows) -> str | None:
     started = time.perf_counter()
     found = outcome(gold, predicted)

@@ -176,7 +176,7 @@ def test_columns_of_other_names(databases, tmp_path):
     assert report["count"] == 5
 
 
-def test_neighbours_are_a_figure_of_their_own(databases, tmp_path):
+def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
     ]
@@ -184,7 +184,8 @@ def test_neighbours_are_a_figure_of_their_own(databases, tmp_path):
     plain = evaluate(source, databases, tmp_path / "out")
     assert plain["figures"]["fuzz_accuracy"]["value"] is None
     cache = tmp_path / "cache"
-    fuzzed = evaluate(source, databases, tmp_path / "out", "--fuzz", "5", "--cache", str(cache))
+    monkeypatch.chdir(tmp_path)  # a relative folder, too: children work elsewhere
+    fuzzed = evaluate(source, databases, tmp_path / "out", "--fuzz", "5", "--cache", "cache")
     assert fuzzed["figures"]["execution_accuracy"]["value"] == 1
     assert fuzzed["figures"]["fuzz_accuracy"]["value"] == 0
     assert len(list((cache / "neighbours").rglob("*.sqlite"))) == 5
@@ -221,6 +222,8 @@ def test_a_file_that_cannot_be_judged_is_refused_by_row_and_column(
         ("--databases", "absent", "no such file or folder"),
         ("--databases", "mysql://host/x", "no kind of database"),
         ("--timeout", "0", "above 0 seconds"),
+        ("--timeout", "inf", "at most 86400"),
+        ("--output", "p.csv", "is a file"),
         ("--fuzz", "-1", "at least 0"),
         ("--processes", "0", "at least 1"),
         ("--against", "absent", "holds no evaluation"),
@@ -235,6 +238,13 @@ def test_a_flag_that_makes_no_sense_is_refused(
     flags = {"--databases": str(databases), "--output": "out", flag: value}
     arguments = ["p.csv", *(text for pair in flags.items() for text in pair)]
     assert named in refused(main, arguments)
+
+
+def test_a_baseline_is_not_overwritten(databases, tmp_path, refused):
+    source = write(tmp_path / "p.csv", ROWS)
+    evaluate(source, databases, tmp_path / "out")
+    arguments = [str(source), "--databases", str(databases), "--output", str(tmp_path / "out")]
+    assert "--against" in refused(main, [*arguments, "--against", str(tmp_path / "out")])
 
 
 def test_a_missing_file_is_refused(databases, refused):

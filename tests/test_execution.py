@@ -59,6 +59,8 @@ def test_a_query_returns_its_rows_and_columns(connection):
     [
         ("SELECT 1;", [(1,)]),
         ("SELECT 1; -- done", [(1,)]),
+        ("SELECT 1;;", [(1,)]),
+        ("SELECT 1 ; /* x */ ;", [(1,)]),
         ("  \n/* first */ SELECT 1", [(1,)]),
         ("SELECT id FROM author WHERE id > 9", []),
         ("WITH a AS (SELECT 2 AS x) SELECT x FROM a", [(2,)]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -71,6 +73,7 @@ def gold(pool: SqlPool, database: Database, sql: str) -> Gold:
         ("SELECT a FROM t WHERE t.limit > 3", False, False),
         ("SELECT a FROM t WHERE limit = 3 AND offset < 2", False, False),
         ("SELECT a FROM t ORDER BY offset", True, False),
+        ("SELECT a FROM t fetch NATURAL JOIN u", False, False),
         ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", False, True),
         ("this is no SQL (", False, False),
         ("", False, False),
@@ -120,6 +123,16 @@ EACH = [(1, 1)]
         ("SELECT name FROM person ORDER BY age / 10", [(2, 2), (2, 2), (1, 1)]),
         ("SELECT name FROM person ORDER BY 'age'", [(5, 5)]),
         ("SELECT name FROM person ORDER BY NULL", [(5, 5)]),
+        ("SELECT age, name FROM person ORDER BY (1)", [(2, 2), (2, 2), (1, 1)]),
+        ("SELECT age, name FROM person ORDER BY +1 DESC", [(1, 1), (2, 2), (2, 2)]),
+        ("SELECT name FROM person ORDER BY age <> 30", [(2, 2), (3, 3)]),
+        ("SELECT name FROM person ORDER BY age>=30", [(2, 2), (3, 3)]),
+        ("SELECT id FROM person ORDER BY 'a' || (age % 2)", [(2, 2), (3, 3)]),
+        ("SELECT age a, name FROM person ORDER BY a * 2", [(2, 2), (2, 2), (1, 1)]),
+        (
+            "SELECT id FROM person ORDER BY CASE WHEN name = 'EVE' COLLATE NOCASE THEN 1 ELSE 2 END",
+            [(1, 1), (4, 4)],
+        ),
         ("SELECT p.name FROM person AS p ORDER BY p.age", [(2, 2), (2, 2), (1, 1)]),
         # Collations, of the column and of the key: 'Rome' and 'rome' tie.
         ("SELECT name FROM person ORDER BY city", [(1, 1), (1, 1), (1, 1), (2, 2)]),
@@ -190,6 +203,7 @@ def test_a_gold_is_ambiguous_where_its_limit_leaves_a_choice(pool, database, sql
     [
         # DISTINCT by one column, ordered by another: the rows' order is SQLite's own choice.
         "SELECT DISTINCT age FROM person ORDER BY name",
+        "SELECT DISTINCT age FROM person ORDER BY id LIMIT 2",
         "SELECT name FROM person ORDER BY age LIMIT 2 OFFSET (SELECT 1)",
     ],
 )
@@ -246,6 +260,29 @@ def test_a_foreign_entry_in_the_cache_is_not_trusted(pool, database, tmp_path):
             connection.execute("UPDATE gold SET packed = ?", (entry,))
         found = GoldCache(path).get(pool, database, "SELECT 1", Limits())
         assert found.execution.rows == [(1,)]
+
+
+def test_a_failure_of_the_moment_is_not_kept(pool, database, tmp_path):
+    """Locked by a writer now; that must not count as a broken gold for ever."""
+    path = tmp_path / "gold.sqlite"
+    # In a process of its own: a lock is lost when its process reads the file once more, as we do.
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, database.target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "locked\n"
+        brief = Limits(seconds=1.0)
+        found = GoldCache(path).get(pool, database, "SELECT 1 FROM person", brief)
+        assert found.expected is None
+    found = GoldCache(path).get(pool, database, "SELECT 1 FROM person", brief)
+    assert found.expected is not None
 
 
 def test_a_timeout_is_not_kept(pool, database, tmp_path):

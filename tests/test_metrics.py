@@ -332,3 +332,14 @@ def test_a_model_that_repeats_a_join_for_ever_is_judged_in_time(databases):
     judged = judge_one("SELECT name FROM t", "SELECT name FROM t" + " JOIN t" * 50, databases)
     assert time.perf_counter() - started < 30
     assert (judged.correct, judged.exact) == (False, False)
+
+
+def test_a_gold_that_draws_random_numbers_is_warned_of(databases):
+    found = judge_one("SELECT name FROM t ORDER BY random() LIMIT 1", "SELECT 'a'", databases)
+    assert "random" in (found.verdict.warning or "")
+
+
+def test_golds_that_all_fail_leave_nothing_to_count(databases):
+    rows = [row("SELECT absent FROM t")]
+    found = report(judge(rows, ["SELECT 1"], databases), {})
+    assert found["by_hardness"]["easy"]["count"] == 0

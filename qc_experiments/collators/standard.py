@@ -16,10 +16,11 @@ from transformers import (
     DefaultDataCollator,
 )
 
+from qc_experiments.collators.shared_schema import SharedSchemaCollator
 from qc_experiments.config import CollatorConfig, CollatorName, LossOn
 from qc_experiments.data.encode import IGNORED, Example
 
-Feature = dict[str, list[int]]
+Feature = dict[str, Any]
 Collator = Callable[[list[Any]], dict[str, Any]]
 
 
@@ -45,6 +46,8 @@ def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
         tokenizer: with a pad token, padding on the right.
     """
     multiple = config.pad_to_multiple_of
+    if config.name is CollatorName.shared_schema:
+        return SharedSchemaCollator(config.max_tokens)
     if config.name is CollatorName.default:
         return DefaultDataCollator(return_tensors="pt")
     if config.name is CollatorName.language_modeling:
@@ -67,7 +70,7 @@ def features(
 
     Returns:
         For each row ``input_ids``, ``attention_mask`` and, but for ``language_modeling`` (which
-        makes its own), ``labels``.
+        makes its own), ``labels``; for ``shared_schema`` its ``prompt_length`` as well.
     """
     length = 0
     if config.name is CollatorName.default:
@@ -76,12 +79,14 @@ def features(
     rows = []
     for example in examples:
         padding = max(0, length - len(example))
-        feature = {
+        feature: Feature = {
             "input_ids": example.input_ids + [pad_id] * padding,
             "attention_mask": [1] * len(example) + [0] * padding,
             "labels": example.labels(loss_on) + [IGNORED] * padding,
         }
         if config.name is CollatorName.language_modeling:
             del feature["labels"]
+        if config.name is CollatorName.shared_schema:
+            feature["prompt_length"] = len(example.prompt_ids)
         rows.append(feature)
     return rows

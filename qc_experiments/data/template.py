@@ -89,6 +89,11 @@ class Template:
         values = {None: "", "context": context, "question": question}
         return "".join(values[name] + text for name, text in self._pieces()[:-1])
 
+    def context_first(self) -> bool:
+        """Whether all prompts about a schema begin alike: the context stands before the question."""
+        fields = [name for name, _ in self._pieces()]
+        return fields.index("context") < fields.index("question")
+
     def content_hash(self) -> str:
         """SHA-256 of the text."""
         return hash_bytes(self.text.encode())

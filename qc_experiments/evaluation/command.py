@@ -155,6 +155,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(summary(content))
     for line in lines:
         print(line)
+    if options.fuzz and content["figures"]["fuzz_accuracy"]["value"] is None:
+        print("No neighbours were asked: they are made of SQLite databases only, where golds run.")
     rate = len(rows) / seconds
     print(
         f"\n{seconds:.1f} s, {rate:.0f} a second. Files in {output}: judged.csv, report.json, accuracy.png"
@@ -162,8 +164,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if not options.timeout > 0:
-        raise UserError(f"--timeout {options.timeout:g}: must be above 0 seconds")
+    if not 0 < options.timeout <= MOST_SECONDS:
+        raise UserError(
+            f"--timeout {options.timeout:g}: must be above 0 seconds and at most {MOST_SECONDS}"
+        )
+    output = Path(options.output).expanduser()
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a folder")
+    if options.against is not None and output.absolute() == Path(options.against).absolute():
+        raise UserError(f"--output {output}: is what --against names; choose another folder")
     if options.fuzz < 0:
         raise UserError(f"--fuzz {options.fuzz}: must be at least 0")
     if options.processes is not None and options.processes < 1:
@@ -197,6 +206,8 @@ def _read(
         raise UserError(f"{source}: has no rows below its header")
     return header, [cells for _, cells in numbered], rows, predictions
 
+
+MOST_SECONDS = 86_400
 
 SHOWN = {
     "execution_accuracy": "execution accuracy",

@@ -210,7 +210,7 @@ def by(
         names: the kinds, in the order in which they are shown.
         kinds: which kinds a prediction belongs to.
     """
-    executed = any(one.correct is not None for one in judged)
+    executed = any(one.verdict.verdict != "not_executed" for one in judged)
     grouped: dict[str, list[bool | None]] = {}
     for one in judged:
         for kind in kinds(one):

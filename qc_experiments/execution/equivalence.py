@@ -253,7 +253,7 @@ def _classes(*results: Iterable[Row]) -> dict[Value, Hashable]:
     current = 0
     last: int | float | None = None
     for number in finite:
-        if last is None or not _close(last, number):
+        if last is None or not same_value(last, number):
             current += 1
         classes[number] = ("number", current)
         last = number

@@ -18,6 +18,7 @@ from qc_experiments.execution.databases import Database, Databases
 from qc_experiments.execution.engine import ERROR_CLASSES, Execution, Limits
 from qc_experiments.execution.equivalence import JUDGE, compare
 from qc_experiments.execution.gold import Gold, GoldCache
+from qc_experiments.execution.lexer import tokens
 from qc_experiments.execution.pool import SqlPool
 from qc_experiments.execution.published_rules import (
     ex_bird,
@@ -106,6 +107,8 @@ class Judge:
     ) -> None:
         self._databases = databases
         self._limits = limits
+        # Children work elsewhere, so that a relative folder would not be found there.
+        cache = None if cache is None else cache.absolute()
         self._cache = cache
         self._neighbours = neighbours
         self._seed = seed
@@ -240,6 +243,8 @@ class Judge:
             warnings.append("the gold's LIMIT cuts through a tie: any legal cut counts as correct")
         elif not gold.ties_known:
             warnings.append("the gold's ties are unknown: its own order was asked for")
+        if calls_random(row.query):
+            warnings.append("the gold calls a random function: it may return other rows each time")
         error_class = predicted.error_class
         if predicted.rows is not None:
             found = compare(gold.expected, predicted.rows, predicted.columns)
@@ -289,17 +294,19 @@ class Judge:
         copies = self._copies(database.target, self._cache / "neighbours")
         if copies is None:
             return None
+        asked = 0
         for copy in copies:
             neighbour = Database("sqlite", str(copy))
             gold = self._golds.get(self._pool, neighbour, query, self._limits)
             if gold.expected is None:
                 continue  # nothing to hold on to there
+            asked += 1
             predicted = self._run(neighbour, prediction)
             if predicted.rows is None:
                 return False
             if compare(gold.expected, predicted.rows, predicted.columns).difference is not None:
                 return False
-        return True
+        return True if asked else None
 
     def _copies(self, target: str, folder: Path) -> list[Path] | None:
         """The neighbours of a database, made once; None where none can be made."""
@@ -314,6 +321,11 @@ class Judge:
                     log.warning("%s: no neighbours can be made (%s)", target, problem)
                     self._made_copies[target] = None
             return self._made_copies[target]
+
+
+def calls_random(sql: str) -> bool:
+    """Whether a query calls a random function."""
+    return any(token.is_word("random", "randomblob", "uuid") for token in tokens(sql))
 
 
 def result_hash(execution: Execution) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from qc_experiments.execution.lexer import Token, statement, tokens
 
@@ -37,6 +38,7 @@ class Ordering:
         body: the query without its ORDER BY and LIMIT.
         keys: terms of ORDER BY.
         limited: whether it has a LIMIT.
+        distinct: whether its SELECT is DISTINCT, so that no two of its rows are the same.
         offset: rows that it skips; None where that is no plain number.
     """
 
@@ -44,6 +46,7 @@ class Ordering:
     keys: tuple[Key, ...]
     limited: bool
     offset: int | None
+    distinct: bool = False
 
 
 def read_ordering(sql: str) -> Ordering:
@@ -68,7 +71,8 @@ def read_ordering(sql: str) -> Ordering:
         keys = _keys([t for t in found if first <= t.start < end])
     body_end = end if order is None else min(end, top[order].start)
     cut = [] if limit is None else top[limit:]
-    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut))
+    distinct = any(a.is_word("select") and b.is_word("distinct") for a, b in pairwise(top))
+    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut), distinct)
 
 
 def _without_outer_parentheses(sql: str) -> str:
@@ -87,6 +91,8 @@ def _ends_query(top: Sequence[Token], place: int) -> bool:
     if before is None or before.text in (".", ",") or before.is_word("select", "by", "as"):
         return False
     rest = top[place + 1 :]
+    if top[place].is_word("fetch") and not (rest and rest[0].is_word("first", "next")):
+        return False
     if not rest or rest[0].text in (".", ",", "=", "<", ">"):
         return False
     return not any(t.is_word(*CLAUSES_AFTER_COLUMNS[:-1], *COMPOUNDS) for t in rest)
@@ -121,11 +127,13 @@ def _keys(found: Sequence[Token]) -> tuple[Key, ...]:
 
 def _key(term: Sequence[Token]) -> Key:
     end = len(term)
-    for place, token in enumerate(term):
-        behind = place > 0 and token.depth == 0
-        if behind and token.is_word("collate", "asc", "desc", "nulls"):
-            end = place
-            break
+    # From behind: a CASE within the expression may hold a COLLATE of its own.
+    if end > 2 and term[end - 2].is_word("nulls"):
+        end -= 2
+    if end > 1 and term[end - 1].is_word("asc", "desc"):
+        end -= 1
+    if end > 2 and term[end - 2].is_word("collate"):
+        end -= 2
     return Key(tuple(term[:end]), " ".join(token.text for token in term[end:]))
 
 
@@ -183,6 +191,11 @@ def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> st
 
 def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | None:
     """The place of the output column that a key is, by number or by name; None if it is another."""
+    while len(expression) > 1 and (
+        expression[0].text == "+" or (expression[0].text, expression[-1].text) == ("(", ")")
+    ):  # (1) and +1 are numbers of columns as well
+        bracketed = expression[0].text == "("
+        expression = expression[1:-1] if bracketed else expression[1:]
     if len(expression) != 1:
         return None
     token = expression[0]
@@ -195,41 +208,42 @@ def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | N
 
 def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
     """A key's text, with the query's own aliases replaced by what they stand for."""
-    parts = []
+    text = ""
     for place, token in enumerate(key.expression):
         before = key.expression[place - 1].text if place else ""
         after = key.expression[place + 1].text if place + 1 < len(key.expression) else ""
         alone = before != "." and after not in (".", "(")
         name = token.name() if alone else None
-        parts.append(f"({aliases[name]})" if name in aliases else token.text)
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[str]) -> str:
-    text = ""
-    for part in parts:
-        tight = part in (".", ")", ",") or text.endswith((".", "(")) or part == "("
-        text += part if tight or not text else f" {part}"
+        # Apart where they were apart: `<` and `=` may be one operator or, with a blank, an error.
+        if place and key.expression[place - 1].end < token.start:
+            text += " "
+        text += f"({aliases[name]})" if name in aliases else token.text
     return text
 
 
 def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
-    """Alias, in lower case, to expression, of the outermost columns written as ``… AS alias``."""
+    """Alias, in lower case, to expression, of the outermost columns."""
     top = [token for token in found if token.depth == 0]
     start = next((token.end for token in top if token.is_word("select")), None)
     end = _columns_end(top, len(sql))
     if start is None or end is None:
         return {}
     aliases: dict[str, str] = {}
-    item_start = start
-    inside = [token for token in top if start <= token.start < end]
-    for place, token in enumerate(inside):
-        if token.text == ",":
-            item_start = token.end
-        elif token.is_word("as") and place + 1 < len(inside):
-            name = inside[place + 1].name()
-            if name is not None:
-                aliases[name] = sql[item_start : token.start].strip()
+    items: list[list[Token]] = [[]]
+    for token in found:
+        if start <= token.start < end:
+            if token.depth == 0 and token.text == ",":
+                items.append([])
+            else:
+                items[-1].append(token)
+    for item in items:
+        name = item[-1].name() if len(item) > 1 else None
+        if name is None or item[-2].text == ".":
+            continue
+        # `a AS b` and `a b`; what is taken for an alias though it is none fails, or ranks alike.
+        behind = item[-3:-2] if item[-2].is_word("as") else item[-2:-1]
+        if behind:
+            aliases[name] = sql[item[0].start : behind[0].end]
     return aliases
 
 

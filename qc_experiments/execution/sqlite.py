@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from qc_experiments.execution.engine import Execution, Limits, ResultTooLarge, Value, collect
-from qc_experiments.execution.lexer import tokens
+from qc_experiments.execution.lexer import statement, tokens
 
 ALLOWED_ACTIONS = frozenset(
     (
@@ -136,6 +136,8 @@ def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execu
         limits: what it may use.
     """
     started = time.perf_counter()
+    if ";" in sql:
+        sql = statement(sql)  # SQLite takes `SELECT 1;;` for two statements
     _confine(connection, limits)
     deadline = started + limits.seconds
     connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)

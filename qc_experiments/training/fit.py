@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config import RunConfig
+from qc_experiments.config import CollatorName, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.models.base import torch_dtype
@@ -24,6 +24,8 @@ from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.callbacks import ReportCallback, duration
 from qc_experiments.training.estimate import estimated_training_seconds
+from qc_experiments.training.lean import lean_lora
+from qc_experiments.training.packed import cannot_pack
 from qc_experiments.training.trainer import TextToSqlTrainer
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,8 @@ def fit(
     tokens = plan.tokens * plan.epochs
     if plan.steps:
         pad_id = plan.tokenizer.pad_token_id
-        estimate = estimated_training_seconds(model, plan.train, tokens, pad_id)
+        computed = plan.computed_tokens(config) * plan.epochs
+        estimate = estimated_training_seconds(model, plan.train, computed, pad_id)
         log.info("Time    the training will take about %s", duration(estimate))
     if config.evaluation.base and not gone:
         with model.disable_adapter():
@@ -136,6 +139,13 @@ def _measure_base(examination: Examination, model: Any) -> Measured:
 
 
 def _with_adapter(model: Any, config: RunConfig) -> Any:
+    adapted = _adapted(model, config)
+    if adapted.device.type == "cpu":
+        lean_lora(adapted)
+    return adapted
+
+
+def _adapted(model: Any, config: RunConfig) -> Any:
     checkpointing = config.trainer.gradient_checkpointing
     if config.model.adapter is None:
         return add_adapter(model, config.lora, config.quant, gradient_checkpointing=checkpointing)
@@ -156,6 +166,16 @@ def _trainer(
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
 
+    order = None
+    if config.collator.name is CollatorName.shared_schema:
+        reason = cannot_pack(model)
+        if reason is not None:
+            kind = model.config.get_text_config().model_type
+            raise UserError(
+                f"collator=shared_schema: {kind} cannot be trained on packed rows ({reason}): use "
+                "collator=seq2seq"
+            )
+        order = plan.order(config)
     tokenizer = plan.tokenizer
     rows = features(plan.train, config.data.loss_on, config.collator, tokenizer.pad_token_id)
     metric = config.trainer.metric_for_best_model
@@ -165,6 +185,7 @@ def _trainer(
         train_dataset=Dataset.from_list(rows),
         eval_dataset=plan.validation,
         data_collator=build_collator(config.collator, tokenizer),
+        order=order,
         measure=lambda model: examination.during_training(model, generates=metric.needs_generation),
     )
     trainer.remove_callback(PrinterCallback)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers import Trainer
 
+from qc_experiments.collators.prefix_tree import PackRow, pack_rows
+from qc_experiments.collators.shared_schema import SchemaSampler
 from qc_experiments.evaluation.loss import summed_loss
+from qc_experiments.training.packed import (
+    CHECKED_ROWS,
+    attending,
+    disagreement,
+    packed_loss,
+    padded,
+)
+
+log = logging.getLogger(__name__)
 
 Measure = Callable[[Any], dict[str, float]]
+
+AGREEMENT = 1e-3
+"""Relative difference of gradients that passes for rounding in float32."""
+COARSE_AGREEMENT = 0.1
+"""The same with 16-bit numbers or quantized weights."""
 
 
 class TextToSqlTrainer(Trainer):
@@ -19,7 +37,11 @@ class TextToSqlTrainer(Trainer):
     So neither accumulation steps nor devices nor padding change the objective, and logits are
     computed only where there is a label.
 
+    Packs of rows (see `collators.shared_schema`) are computed one after the other within a training
+    step, so that memory is that of one pack.
+
     Args:
+        order: of the rows in each epoch, or None for the Trainer's own shuffle.
         measure: called with the model at each evaluation; returns the figures, such as
             ``eval_loss``.
         arguments: those of `transformers.Trainer`.
@@ -27,9 +49,13 @@ class TextToSqlTrainer(Trainer):
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the labels of all accumulated batches
 
-    def __init__(self, *, measure: Measure, **arguments: Any) -> None:
+    def __init__(
+        self, *, measure: Measure, order: SchemaSampler | None = None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self._measure = measure
+        self._order = order
+        self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
         # The Trainer counts the labels of an effective batch only for models that take the count.
         self.model_accepts_loss_kwargs = True
 
@@ -54,6 +80,69 @@ class TextToSqlTrainer(Trainer):
         processes = self.accelerator.num_processes
         return summed_loss(model, inputs) / num_items_in_batch * processes
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self._order or super()._get_train_sampler(train_dataset)
+
+    def training_step(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """One micro-batch, forward and backward; returns its loss.
+
+        Args:
+            model: the model in training.
+            inputs: a padded batch, or ``packs`` and ``rows`` of `SharedSchemaCollator`.
+            num_items_in_batch: labels of the effective batch, over all devices.
+        """
+        if "packs" not in inputs:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        if num_items_in_batch is None:
+            raise ValueError("training_step needs the number of labels")
+        if self._packs is None:
+            self._packs = self._agree(inputs["rows"])
+        model.train()
+        scale = self.accelerator.num_processes / num_items_in_batch
+        parts: list[Any] = inputs["packs"] if self._packs else [inputs["rows"]]
+        total = torch.zeros((), device=self.args.device)
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            # Gradients are exchanged between processes once, with the last pack.
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                total += self._part(model, part, scale)
+        return total
+
+    def _part(self, model: Any, part: Any, scale: torch.Tensor | float) -> torch.Tensor:
+        """Forward and backward of a pack, or of rows that are to be padded."""
+        whole = self._packs
+        with attending(model, part) if whole else nullcontext():
+            with self.compute_loss_context_manager():
+                if whole:
+                    loss = packed_loss(model, part)
+                else:
+                    loss = summed_loss(model, padded(part, self.args.device))
+                loss = loss * scale
+            self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _agree(self, rows: Sequence[PackRow]) -> bool:
+        """Compare a few rows packed with the same rows padded; says so if they differ."""
+        few = sorted(rows, key=lambda row: list(row.prompt))[:CHECKED_ROWS]
+        packs = pack_rows(few, sum(map(len, few)))
+        with self.compute_loss_context_manager():
+            away = disagreement(self.model, few, packs)
+        coarse = self.args.bf16 or self.args.fp16 or _quantized(self.model)
+        if away <= (COARSE_AGREEMENT if coarse else AGREEMENT):
+            return True
+        log.warning(
+            "collator=shared_schema: packed rows give other gradients than padded ones (relative "
+            "difference %.2g): this run goes on with padded rows, as collator=seq2seq",
+            away,
+        )
+        return False
+
     def evaluate(
         self,
         eval_dataset: Any = None,
@@ -70,3 +159,8 @@ class TextToSqlTrainer(Trainer):
             self.args, self.state, self.control, figures
         )
         return figures
+
+
+def _quantized(model: Any) -> bool:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return bool(getattr(base, "is_quantized", False)) or model.dtype != torch.float32

@@ -1,0 +1,168 @@
+"""The collator ``shared_schema``: rows that begin alike are packed so that the beginning is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from qc_experiments.collators.prefix_tree import PackRow, common_prefix, pack_rows, same_schema
+from qc_experiments.data.encode import Example
+
+
+def row_of(feature: dict[str, Any]) -> PackRow:
+    """A row of the dataset as packs take it.
+
+    Args:
+        feature: ``input_ids``, ``labels`` and ``prompt_length``.
+    """
+    ids, length = feature["input_ids"], feature["prompt_length"]
+    return PackRow(ids[:length], ids[length:], feature["labels"])
+
+
+class SharedSchemaCollator:
+    """Packs the rows of a micro-batch.
+
+    Args:
+        max_tokens: most tokens of a pack; a row that is longer has a pack of its own.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """Pack.
+
+        Args:
+            features: rows with ``input_ids``, ``labels`` and ``prompt_length``.
+
+        Returns:
+            ``packs``, the packs; ``labels`` and ``shift_labels``, [labels], by which the Trainer counts
+            the label tokens of an effective batch (it looks for the one and counts the other);
+            ``rows``, the rows, for a check against the padded batch.
+        """
+        rows = [row_of(feature) for feature in features]
+        labels = torch.tensor([label for row in rows for label in row.labels[1:]])
+        return {
+            "packs": pack_rows(rows, self._max_tokens),
+            "labels": labels,
+            "shift_labels": labels,
+            "rows": rows,
+        }
+
+
+def schema_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Put rows of one schema together, by the tokens their prompts have in common.
+
+    Args:
+        prompts: tokens of each prompt.
+
+    Returns:
+        Places of the rows of each group, in lexicographic order of their prompts.
+    """
+    order = sorted(range(len(prompts)), key=lambda n: list(prompts[n]))
+    groups: list[list[int]] = []
+    for before, number in zip([None, *order], order, strict=False):
+        if before is not None:
+            one, other = prompts[before], prompts[number]
+            if same_schema(one, other, common_prefix(one, other)):
+                groups[-1].append(number)
+                continue
+        groups.append([number])
+    return groups
+
+
+class SchemaSampler(Sampler[int]):
+    """An order of the rows in which questions about a schema stand together, yet each step is mixed.
+
+    An epoch is a seeded plan in which every row comes once. Each schema's rows are shuffled and cut into
+    groups of at most ``max_group``; the groups are shuffled and fill the optimizer steps one after the
+    other. A step takes groups of different schemas as long as there are any, so that it is not all
+    about one.
+
+    Args:
+        prompts: tokens of each row's prompt.
+        rows_per_step: effective batch size.
+        max_group: most questions of a schema in a step.
+        seed: of the plan; with the epoch's number it fixes the order.
+    """
+
+    def __init__(
+        self, prompts: Sequence[Sequence[int]], rows_per_step: int, max_group: int, seed: int
+    ) -> None:
+        self._schemas = schema_groups(prompts)
+        self._rows_per_step = rows_per_step
+        # A step that one group would fill is about one schema; half of it leaves room for another.
+        most = max(1, rows_per_step // 2) if len(self._schemas) > 1 else rows_per_step
+        self._max_group = min(max_group, most)
+        self._seed = seed
+        self._epoch = 0
+        self._length = len(prompts)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the Trainer calls it, also when it resumes."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Places of the rows, in the epoch's order."""
+        return iter(self.order(self._epoch))
+
+    def order(self, epoch: int) -> list[int]:
+        """The plan of an epoch: every row's place once."""
+        import random
+
+        draw = random.Random(f"{self._seed} {epoch}")
+        groups: list[tuple[int, list[int]]] = []
+        for schema, members in enumerate(self._schemas):
+            shuffled = draw.sample(members, len(members))
+            count = -(-len(shuffled) // self._max_group)
+            for number in range(count):  # of nearly equal sizes
+                start = number * len(shuffled) // count
+                end = (number + 1) * len(shuffled) // count
+                groups.append((schema, shuffled[start:end]))
+        draw.shuffle(groups)
+        return self._filled(groups)
+
+    def _filled(self, groups: list[tuple[int, list[int]]]) -> list[int]:
+        """Fill steps with groups: of schemas that the step does not have yet, where there are any."""
+        found: list[int] = []
+        waiting = groups
+        present: set[int] = set()
+        room = self._rows_per_step
+        while waiting:
+            place = next((i for i, (schema, _) in enumerate(waiting) if schema not in present), 0)
+            schema, members = waiting.pop(place)
+            taken, rest = members[:room], members[room:]
+            found += taken
+            present.add(schema)
+            room -= len(taken)
+            if rest:
+                waiting.insert(0, (schema, rest))
+            if not room:
+                present, room = set(), self._rows_per_step
+        return found
+
+
+def computed_tokens(
+    examples: Sequence[Example], order: Sequence[int], micro_batch: int, max_tokens: int
+) -> int:
+    """Tokens that an epoch computes when its micro-batches are packed.
+
+    Args:
+        examples: rows in tokens.
+        order: the epoch's order.
+        micro_batch: rows of a micro-batch.
+        max_tokens: most tokens of a pack.
+    """
+    total = 0
+    for start in range(0, len(order), micro_batch):
+        chosen = [examples[place] for place in order[start : start + micro_batch]]
+        rows = [PackRow(e.prompt_ids, e.completion_ids, ()) for e in chosen]
+        total += sum(len(pack) for pack in pack_rows(rows, max_tokens))
+    return total

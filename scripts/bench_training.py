@@ -1,0 +1,255 @@
+"""Time a training step: ``python scripts/bench_training.py --spider DIR [--rounds 3] [--methods ...]``.
+
+Spider's training rows, the embedded model, LoRA r=16 on all linear layers, float32, no dropout. Every
+method takes the same rows in the same effective batches, starts from the same weights, and runs in a
+process of its own, in turns; loading is left out of the time. Methods:
+
+    shared_schema   our collator: each schema's tokens once for its questions in a step
+    seq2seq         our seq2seq collator: padded micro-batches
+    plain           a loop of PEFT and torch alone: padded micro-batches, logits at labels only
+
+With ``--groups`` shared_schema is timed for several numbers of questions a schema and step. The share
+of the peak is the floating-point rate of the step over that of the best float32 product measured in the
+same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+METHODS = ("shared_schema", "seq2seq", "plain")
+LEARNING_RATE = 5e-4
+
+
+def main() -> None:
+    """Run the methods in turns and print a table."""
+    options = _options()
+    if options.child:
+        print(json.dumps(_child(options)))
+        return
+    jobs = [(method, options.max_group) for method in options.methods]
+    jobs += [("shared_schema", group) for group in options.groups]
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {job: [] for job in jobs}
+    for number in range(options.rounds):
+        for job in jobs:
+            result = _run(options, *job)
+            found[job].append(result)
+            print(f"round {number + 1}: {_line(job, result)}", flush=True)
+    print()
+    first = statistics.median(r["examples_per_second"] for r in found[jobs[0]])
+    for job, results in found.items():
+        middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
+        print(f"{_line(job, middle)}  {first / middle['examples_per_second']:.2f} x slower")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = os.environ.get("QC_SPIDER", "spider")
+    parser.add_argument("--spider", type=Path, default=Path(default), help="folder with train.csv")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--groups", nargs="*", type=int, default=[], help="questions a schema")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2, help="timed optimizer steps")
+    parser.add_argument("--rows-per-step", type=int, default=64)
+    parser.add_argument("--micro-batch", type=int, default=4, help="rows of a padded micro-batch")
+    parser.add_argument("--max-group", type=int, default=16)
+    parser.add_argument("--max-tokens", type=int, default=2048)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]:
+    arguments = [sys.executable, __file__, "--child", method, "--max-group", str(group)]
+    for name in (
+        "spider",
+        "steps",
+        "rows_per_step",
+        "micro_batch",
+        "max_tokens",
+        "threads",
+        "seed",
+    ):
+        arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _line(job: tuple[str, int], result: dict[str, Any]) -> str:
+    name = f"{job[0]} ({job[1]} a schema)" if job[0] == "shared_schema" else job[0]
+    return (
+        f"{name:<28} {result['examples_per_second']:6.3f} examples/s  {result['tokens']:8.0f} tokens  "
+        f"{result['tokens'] / result['seconds']:5.0f} tokens/s  {result['peak_bytes'] / 1e9:5.2f} GB  "
+        f"{100 * result['peak_share']:3.0f} % of the peak"
+    )
+
+
+def _child(options: argparse.Namespace) -> dict[str, Any]:
+    """Time one method; returns its figures."""
+    import torch
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    from qc_experiments.config import PathsConfig
+    from qc_experiments.models.embedded import embedded_model
+    from qc_experiments.training.lean import keep_memory, lean_lora
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(options.threads)
+    ours = options.child != "plain"
+    if ours:
+        keep_memory()
+    folder = embedded_model(Path(PathsConfig().cache).expanduser())
+    batches = _batches(options, folder)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(options.seed)
+    settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
+    model = get_peft_model(base, settings)
+    if ours:
+        lean_lora(model)
+    model.train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
+    step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
+    peak = _matrix_peak()
+    # A first small step, so that nothing is made for the first time in the measured ones.
+    step[options.child](model, batches[0][:4], options)
+    optimizer.step()
+    optimizer.zero_grad()
+    tokens = operations = 0.0
+    started = time.perf_counter()
+    for batch in batches:
+        counted, flops = step[options.child](model, batch, options)
+        tokens += counted
+        operations += flops
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    seconds = time.perf_counter() - started
+    return {
+        "examples_per_second": sum(map(len, batches)) / seconds,
+        "seconds": seconds,
+        "tokens": tokens,
+        "peak_share": operations / seconds / peak,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
+    """Effective batches as shared_schema plans them; every method takes these rows."""
+    from transformers import AutoTokenizer
+
+    from qc_experiments.collators.prefix_tree import PackRow
+    from qc_experiments.collators.shared_schema import SchemaSampler
+    from qc_experiments.config import DataConfig, LossOn, Wrap
+    from qc_experiments.data.encode import Encoder
+    from qc_experiments.data.files import resolve_path
+    from qc_experiments.data.table import Row
+    from qc_experiments.data.template import read_template
+
+    template = read_template(resolve_path(DataConfig().template, "template"))
+    encoder = Encoder(AutoTokenizer.from_pretrained(folder), template, Wrap.plain)
+    with (options.spider / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            Row(n, cells["question"], cells["query"], cells["context"])
+            for n, cells in enumerate(csv.DictReader(file), 2)
+        ]
+    examples = [e for e in encoder.examples(rows) if len(e) <= 2048]
+    prompts = [example.prompt_ids for example in examples]
+    order = SchemaSampler(prompts, options.rows_per_step, options.max_group, options.seed).order(0)
+    packed = [
+        PackRow(e.prompt_ids, e.completion_ids, e.labels(LossOn.completion))
+        for e in (examples[place] for place in order[: options.steps * options.rows_per_step])
+    ]
+    size = options.rows_per_step
+    return [packed[start : start + size] for start in range(0, len(packed), size)]
+
+
+def _labels(rows: Sequence[Any]) -> int:
+    return sum(label != -100 for row in rows for label in row.labels[1:])
+
+
+def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
+    from qc_experiments.collators.prefix_tree import pack_rows
+    from qc_experiments.training.packed import attending, packed_loss
+
+    labels = _labels(rows)
+    packs = pack_rows(rows, options.max_tokens)
+    operations = 0.0
+    for pack in packs:
+        with attending(model, pack):
+            (packed_loss(model, pack) / labels).backward()
+        seen = sum((n.end - n.start) * (n.position + (n.end - n.start + 1) / 2) for n in pack.nodes)
+        operations += _operations(model, len(pack), seen, len(pack.label_places))
+    return sum(map(len, packs)), operations
+
+
+def _padded_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
+    from qc_experiments.evaluation.loss import summed_loss
+    from qc_experiments.training.packed import padded
+
+    labels = _labels(rows)
+    shuffled = random.Random(options.seed).sample(rows, len(rows))
+    tokens, operations = 0, 0.0
+    for start in range(0, len(shuffled), options.micro_batch):
+        chosen = shuffled[start : start + options.micro_batch]
+        batch = padded(chosen, model.device)
+        (summed_loss(model, batch) / labels).backward()
+        size, length = batch["input_ids"].shape
+        tokens += size * length
+        operations += _operations(model, size * length, size * length**2 / 2, _labels(chosen))
+    return tokens, operations
+
+
+def _operations(model: Any, tokens: float, seen: float, labels: float) -> float:
+    """Floating-point operations of matrix products, forward and backward.
+
+    Args:
+        model: the PEFT model.
+        tokens: that pass through its layers.
+        seen: keys that queries attend to, summed over the queries.
+        labels: whose logits are computed.
+    """
+    config = model.config
+    frozen = sum(p.numel() for n, p in model.named_parameters() if "base_layer" in n)
+    trained = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad)
+    # Frozen weights need the product forward and the gradient of the input; trained ones both gradients.
+    layers = tokens * (4 * frozen + 6 * trained)
+    width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
+    attention = seen * config.num_hidden_layers * width * 2 * 2 * 3
+    return float(layers + attention + labels * config.vocab_size * config.hidden_size * 4)
+
+
+def _matrix_peak() -> float:
+    """Operations a second of the best float32 matrix product of some sizes."""
+    import torch
+
+    best = 0.0
+    for m, k, n in ((1024, 576, 1536), (2048, 576, 576), (2048, 1536, 576), (2048, 2048, 2048)):
+        a, b = torch.randn(m, k), torch.randn(k, n)
+        a @ b
+        for _ in range(3):
+            started = time.perf_counter()
+            for _ in range(10):
+                a @ b
+            best = max(best, 10 * 2 * m * k * n / (time.perf_counter() - started))
+    return best
+
+
+if __name__ == "__main__":
+    main()

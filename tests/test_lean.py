@@ -1,0 +1,70 @@
+"""Fewer passes over memory, the same numbers."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from test_shared_schema import FAMILIES, adapted, loss_and_gradients, made, some_rows
+
+from qc_experiments.evaluation.loss import summed_loss
+from qc_experiments.training.lean import LeanLoraLinear, lean_lora
+from qc_experiments.training.packed import padded
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"lora_bias": True}])
+def test_lean_layers_have_the_loss_and_gradients_of_pefts(family, options):
+    model = adapted(made(FAMILIES[family]), **options)
+    batch = padded(some_rows(1), torch.device("cpu"))
+    loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    assert lean_lora(model) == 3 * 7
+    found, own = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    assert found == pytest.approx(loss, rel=1e-6)
+    assert float((own - gradients).norm() / gradients.norm()) < 1e-5
+
+
+def test_layers_that_are_not_plain_are_left_to_peft():
+    rows = padded(some_rows(2), torch.device("cpu"))
+    for options in ({"use_dora": True}, {"lora_dropout": 0.5}):
+        model = adapted(made(FAMILIES["llama"]), **options)
+        model.train()
+        torch.manual_seed(1)
+        expected = loss_and_gradients(model, lambda m=model: summed_loss(m, rows))
+        lean_lora(model)
+        torch.manual_seed(1)
+        found = loss_and_gradients(model, lambda m=model: summed_loss(m, rows))
+        assert found[0] == pytest.approx(expected[0], rel=1e-6), options
+        assert torch.allclose(found[1], expected[1], rtol=1e-4, atol=1e-6), options
+
+
+def test_the_adapter_can_be_disabled_and_saved_as_before(tmp_path):
+    from peft import PeftModel
+
+    model = adapted(made(FAMILIES["llama"]))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = model(ids).logits
+        with model.disable_adapter():
+            base = model(ids).logits
+    lean_lora(model)
+    assert any(isinstance(module, LeanLoraLinear) for module in model.modules())
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, before, atol=1e-5)
+        with model.disable_adapter():
+            assert torch.equal(model(ids).logits, base)
+    model.save_pretrained(str(tmp_path))
+    again = PeftModel.from_pretrained(made(FAMILIES["llama"]), str(tmp_path))
+    with torch.no_grad():
+        assert torch.allclose(again(ids).logits, before, atol=1e-5)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
+def test_memory_is_kept_where_the_c_library_is_glibc():
+    import platform
+    import subprocess
+
+    code = "from qc_experiments.training.lean import keep_memory; print(keep_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

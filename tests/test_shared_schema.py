@@ -1,0 +1,287 @@
+"""Packed rows train as padded ones do: the same loss and gradients, in every family of models."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from test_train import adapter_weights, determined
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.models.gemma import GemmaConfig
+from transformers.models.gemma2 import Gemma2Config
+from transformers.models.gemma3 import Gemma3TextConfig
+from transformers.models.granite import GraniteConfig
+from transformers.models.llama import LlamaConfig
+from transformers.models.mamba import MambaConfig
+from transformers.models.mistral import MistralConfig
+from transformers.models.qwen2 import Qwen2Config
+from transformers.models.qwen3 import Qwen3Config
+
+from qc_experiments.collators.prefix_tree import PackRow, pack_rows
+from qc_experiments.data.encode import IGNORED
+from qc_experiments.evaluation.loss import summed_loss
+from qc_experiments.training import trainer
+from qc_experiments.training.packed import (
+    attending,
+    cannot_pack,
+    disagreement,
+    packed_loss,
+    padded,
+)
+
+TINY = {
+    "vocab_size": 256,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+FAMILIES: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**TINY),
+    "smollm: tied embeddings, three key heads": LlamaConfig(
+        **{**TINY, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 72},
+        tie_word_embeddings=True,
+    ),
+    "qwen2": Qwen2Config(**TINY),
+    "qwen3": Qwen3Config(**TINY, head_dim=16),
+    "gemma": GemmaConfig(**TINY, head_dim=16),
+    "gemma3: sliding windows shorter than the rows": Gemma3TextConfig(
+        **TINY,
+        head_dim=16,
+        sliding_window=24,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "mistral: a sliding window": MistralConfig(**TINY, sliding_window=24),
+    "granite": GraniteConfig(**TINY),
+}
+
+
+def made(config: PretrainedConfig, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", **options).float()
+
+
+def adapted(model: Any, **options: Any) -> Any:
+    settings = {"r": 4, "target_modules": "all-linear", "init_lora_weights": False, **options}
+    return get_peft_model(model, LoraConfig(**settings))
+
+
+def some_rows(seed: int, count: int = 9, full: bool = False) -> list[PackRow]:
+    """Rows of two schemas, with an instruction in common, some answers and prompts alike."""
+    draw = random.Random(seed)
+
+    def tokens(least: int, most: int) -> list[int]:
+        return [draw.randint(5, 250) for _ in range(draw.randint(least, most))]
+
+    instruction = tokens(0, 30)
+    schemas = [instruction + tokens(10, 90) for _ in range(2)]
+    questions = [tokens(1, 20) for _ in range(4)]
+    rows = []
+    for _ in range(count):
+        prompt = draw.choice(schemas) + draw.choice(questions)
+        completion = [draw.randint(5, 9) for _ in range(draw.randint(1, 8))]
+        labels = [*prompt, *completion] if full else [IGNORED] * len(prompt) + completion
+        rows.append(PackRow(prompt, completion, labels))
+    return rows
+
+
+def loss_and_gradients(model: Any, loss: Any) -> tuple[float, torch.Tensor]:
+    model.zero_grad()
+    value = loss()
+    if isinstance(value, torch.Tensor):
+        value.backward()
+    found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return float(value), torch.cat(found)
+
+
+def packed(model: Any, rows: list[PackRow], max_tokens: int) -> tuple[float, torch.Tensor]:
+    def run() -> float:
+        total = 0.0
+        for pack in pack_rows(rows, max_tokens):
+            with attending(model, pack):
+                loss = packed_loss(model, pack)
+                loss.backward()
+            total += loss.item()
+        return total
+
+    return loss_and_gradients(model, run)
+
+
+def assert_alike(model: Any, rows: list[PackRow], max_tokens: int, tolerance: float) -> None:
+    batch = padded(rows, torch.device("cpu"))
+    loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    found, own = packed(model, rows, max_tokens)
+    assert found == pytest.approx(loss, rel=tolerance)
+    assert float((own - gradients).norm() / gradients.norm()) < tolerance
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_the_gradients_of_padded_rows(family):
+    model = adapted(made(FAMILIES[family]))
+    assert cannot_pack(model) is None
+    assert_alike(model, some_rows(1), 250, 1e-5)
+    assert model.config._attn_implementation == "sdpa"  # as before, for whatever comes next
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_trees_and_splits_have_the_gradients_of_padded_rows(seed):
+    draw = random.Random(seed)
+    model = adapted(made(FAMILIES["llama"]))
+    rows = some_rows(seed, count=draw.randint(1, 14), full=seed % 3 == 0)
+    assert_alike(model, rows, draw.choice([1, 60, 150, 400, 5000]), 1e-5)
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"bias": "all"}])
+def test_variants_of_lora_have_the_gradients_of_padded_rows(options):
+    assert_alike(adapted(made(FAMILIES["qwen2"]), **options), some_rows(2), 250, 1e-5)
+
+
+def test_all_weights_have_the_gradients_of_padded_rows():
+    assert_alike(made(FAMILIES["llama"]), some_rows(3), 250, 1e-5)
+
+
+def test_checkpointed_layers_attend_within_the_pack_again():
+    model = adapted(made(FAMILIES["llama"]))
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    assert_alike(model, some_rows(4), 250, 1e-5)
+
+
+def test_bfloat16_agrees_within_its_rounding():
+    model = adapted(made(FAMILIES["llama"]).to(torch.bfloat16)).to(torch.bfloat16)
+    assert_alike(model, some_rows(5), 250, 0.1)
+
+
+def test_eager_models_are_packed_and_stay_eager():
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], attn_implementation="eager").float()
+    model = adapted(base)
+    assert_alike(model, some_rows(6), 250, 1e-5)
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (Gemma2Config(**TINY, head_dim=16), "caps the scores"),
+        (MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1), "interface|recurrent"),
+    ],
+)
+def test_models_with_other_attention_are_refused_by_name(config, reason):
+    import re
+
+    found = cannot_pack(AutoModelForCausalLM.from_config(config))
+    assert found is not None
+    assert re.search(reason, found)
+
+
+def test_a_difference_would_be_noticed():
+    """The check that a run makes at its first step tells packed rows from rows that see each other."""
+    model = adapted(made(FAMILIES["llama"]))
+    rows = some_rows(7, count=4)
+    packs = pack_rows(rows, 1000)
+    assert disagreement(model, rows, packs) < 1e-5
+    from dataclasses import replace
+
+    shifted = [replace(p, position_ids=list(range(len(p)))) for p in packs]
+    assert disagreement(model, rows, shifted) > 1e-2
+
+
+SETTINGS = ("trainer.max_steps=2", "collator.max_group=4", "data.limit=8")
+
+
+@pytest.mark.parametrize("micro", [2, 4, 8])
+def test_shared_schema_and_seq2seq_train_alike(train, tmp_path, micro):
+    """One effective batch of all rows, so that both see the same rows; cut up however it may be."""
+    settings = (
+        *SETTINGS,
+        f"trainer.per_device_train_batch_size={micro}",
+        f"trainer.gradient_accumulation_steps={8 // micro}",
+    )
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    found = packed_run.result["eval_loss"]
+    assert found == pytest.approx(padded_run.result["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("option", ["quant=4bit", "lora=dora", "data.loss_on=full"])
+def test_shared_schema_trains_with(train, tmp_path, option):
+    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8", option)
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    assert "padded rows" not in (packed_run.folder / "train.log").read_text()
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_packs_that_would_be_wrong_are_noticed_and_the_run_goes_on_padded(
+    train, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trainer, "AGREEMENT", -1.0)  # nothing agrees so well
+    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8")
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    assert "goes on with padded rows" in capsys.readouterr().err
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_a_training_interrupted_in_the_middle_of_an_epoch_goes_on_with_its_plan(
+    train, tmp_path, monkeypatch
+):
+    settings = (
+        "collator=shared_schema",
+        "data.limit=16",
+        "trainer.max_steps=6",
+        "trainer.per_device_train_batch_size=4",
+        "trainer.save_strategy=steps",
+        "trainer.save_steps=1",
+    )
+    whole = train(*settings, output=tmp_path / "whole")
+    kept = trainer.TextToSqlTrainer.training_step
+    calls = []
+
+    def failing(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return kept(self, *arguments, **options)
+
+    monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(*settings, output=tmp_path / "cut")
+    monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", kept)
+    cut = train(*settings, output=tmp_path / "cut")
+    assert determined(cut.result) == determined(whole.result)
+    one, other = adapter_weights(whole.folder), adapter_weights(cut.folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_plan_says_what_packing_saves(train, capsys):
+    run = train("collator=shared_schema", "trainer.per_device_train_batch_size=16")
+    said = capsys.readouterr().out
+    assert "times fewer" in said
+    assert json.loads((run.folder / "result.json").read_text())["status"] == "finished"
+
+
+def test_a_template_that_prevents_sharing_is_said_so(train, capsys, tmp_path: Path):
+    template = tmp_path / "question_first.txt"
+    template.write_text("Question: {question}\nSchema: {context}\nSQL: {query}")
+    train("collator=shared_schema", f"data.template={template}")
+    said = capsys.readouterr()
+    assert "put {context} before {question}" in said.err
+    assert "times fewer" in said.err
