@@ -65,8 +65,24 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(model, tokenizer,
         assert total == pytest.approx(found[0][0], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", list(CollatorName))
-def test_every_collator_labels_the_end_token_and_never_padding(tokenizer, examples, name):
+PADDING = [name for name in CollatorName if name is not CollatorName.shared_schema]
+
+
+def test_packs_label_the_end_token_of_each_row(tokenizer, examples):
+    config = CollatorConfig(name=CollatorName.shared_schema)
+    rows = features(examples, LossOn.completion, config, tokenizer.pad_token_id)
+    packs = build_collator(config, tokenizer)(rows)["packs"]
+    ends = sum(
+        weight
+        for pack in packs
+        for target, weight in zip(pack.label_targets, pack.label_weights, strict=True)
+        if target == tokenizer.eos_token_id
+    )
+    assert ends == len(examples)
+
+
+@pytest.mark.parametrize("name", PADDING)
+def test_every_padding_collator_labels_the_end_token_and_never_padding(tokenizer, examples, name):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id  # the hard case
     loss_on = LossOn.full if name is CollatorName.language_modeling else LossOn.completion
     config = CollatorConfig(name=name, pad_to_multiple_of=8)
