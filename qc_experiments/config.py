@@ -218,8 +218,9 @@ class CollatorConfig:
 
     name: CollatorName = CollatorName.seq2seq
     """One of transformers' three collators, or our own, which computes a schema's tokens once."""
-    max_tokens: int = 2048
-    """shared_schema: most tokens of a pack; a longer row has a pack of its own."""
+    max_tokens: int | None = None
+    """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
+    schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
     max_group: int = 16
     """shared_schema: most questions about a schema in one optimizer step."""
     pad_to_multiple_of: int | None = None
@@ -229,8 +230,9 @@ class CollatorConfig:
         """Check ranges."""
         value = self.pad_to_multiple_of
         _check(value is None or value >= 1, "collator.pad_to_multiple_of", value, "at least 1")
-        for key in ("max_tokens", "max_group"):
-            _check(getattr(self, key) >= 1, f"collator.{key}", getattr(self, key), "at least 1")
+        value = self.max_tokens
+        _check(value is None or value >= 1, "collator.max_tokens", value, "at least 1")
+        _check(self.max_group >= 1, "collator.max_group", self.max_group, "at least 1")
 
 
 LORA_INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens
+from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens, pass_tokens
 from qc_experiments.config import CollatorName, LossOn, OnInvalid, QuantMode, RunConfig
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
@@ -135,7 +135,7 @@ class Plan:
         prompts = [example.prompt_ids for example in examples]
         plan = SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
         micro_batch = config.trainer.micro_batch_size()
-        return computed_tokens(examples, plan.order(0), micro_batch, config.collator.max_tokens)
+        return computed_tokens(examples, plan.order(0), micro_batch, pass_tokens(config.collator))
 
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:

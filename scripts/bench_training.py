@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows-per-step", type=int, default=64)
     parser.add_argument("--micro-batch", type=int, default=4, help="rows of a padded micro-batch")
     parser.add_argument("--max-group", type=int, default=16)
-    parser.add_argument("--max-tokens", type=int, default=2048)
+    parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -106,7 +106,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
 
     from qc_experiments.config import PathsConfig
     from qc_experiments.models.embedded import embedded_model
-    from qc_experiments.training.lean import keep_memory, lean_lora
+    from qc_experiments.training.lean import keep_memory, lean_layers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -121,7 +121,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
     model = get_peft_model(base, settings)
     if ours:
-        lean_lora(model)
+        lean_layers(model)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
@@ -185,15 +185,14 @@ def _labels(rows: Sequence[Any]) -> int:
 
 
 def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
+    from qc_experiments.collators.pack_loss import backward_pack
     from qc_experiments.collators.prefix_tree import pack_rows
-    from qc_experiments.training.packed import attending, packed_loss
 
     labels = _labels(rows)
     packs = pack_rows(rows, options.max_tokens)
     operations = 0.0
     for pack in packs:
-        with attending(model, pack):
-            (packed_loss(model, pack) / labels).backward()
+        backward_pack(model, pack, 1 / labels)
         seen = sum((n.end - n.start) * (n.position + (n.end - n.start + 1) / 2) for n in pack.nodes)
         operations += _operations(model, len(pack), seen, len(pack.label_places))
     return sum(map(len, packs)), operations

@@ -11,7 +11,9 @@ from qc_experiments.config import CollatorConfig, CollatorName, LossOn, Wrap
 from qc_experiments.data.encode import IGNORED, Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
+from qc_experiments.evaluation import loss as evaluation_loss
 from qc_experiments.evaluation.loss import pad_batch, summed_loss, validation_loss
+from qc_experiments.models import label_loss
 
 ROWS = [
     Row(2, "How many books are there?", "SELECT count(*) FROM book", "CREATE TABLE book (id INT);"),
@@ -106,3 +108,45 @@ def test_default_pads_to_the_longest_kept_row_and_seq2seq_to_that_of_the_batch(t
         rows = features(examples, LossOn.completion, config, tokenizer.pad_token_id)
         chosen = [rows[examples.index(short)]]
         assert build_collator(config, tokenizer)(chosen)["input_ids"].shape == (1, width)
+
+
+def test_logits_are_computed_some_at_a_time_with_the_same_gradients(tiny_model, monkeypatch):
+    """Whole texts have a label at nearly every token: their logits must not all be there at once."""
+    for tied in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).train()
+        if not tied:
+            head = model.get_output_embeddings()
+            head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        sizes = []
+        model.get_output_embeddings().register_forward_hook(
+            lambda module, inputs, output, sizes=sizes: sizes.append(output.numel())
+        )
+        ids = torch.randint(5, 200, (3, 40), generator=torch.Generator().manual_seed(0))
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+        vocabulary = model.config.vocab_size
+        found = []
+        for most in (2**30, 10 * vocabulary):
+            monkeypatch.setattr(label_loss, "LOGITS_AT_ONCE", most)
+            sizes.clear()
+            model.zero_grad()
+            loss = summed_loss(model, batch)
+            (loss * 0.5).backward()
+            gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+            found.append((float(loss.detach()), gradients, max(sizes)))
+        (whole, expected, _), (parts, gradients, largest) = found
+        assert largest == 10 * vocabulary
+        assert parts == pytest.approx(whole, rel=1e-6)
+        assert float((gradients - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_the_packed_validation_loss_is_the_padded_one(model, tokenizer, monkeypatch):
+    template = Template("{context}\n{question}\nSQL: {query}", "test")
+    context = "CREATE TABLE book (id INT, title TEXT, pages INT);"
+    rows = [Row(n, f"How many books have {n} pages?", f"SELECT {n}", context) for n in range(12)]
+    examples = Encoder(tokenizer, template, Wrap.plain).examples(rows)
+    packed = validation_loss(model, examples, tokenizer.pad_token_id, 4)
+    monkeypatch.setattr(evaluation_loss, "cannot_pack", lambda model: "for this test")
+    padded = validation_loss(model, examples, tokenizer.pad_token_id, 4)
+    assert packed[1] == padded[1]
+    assert packed[0] == pytest.approx(padded[0], rel=1e-5)
+    assert packed[0] != padded[0]  # rounded elsewhere: it did go another way

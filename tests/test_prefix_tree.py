@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qc_experiments.collators.prefix_tree import (
     MIN_SAVED,
+    Node,
     Pack,
     PackRow,
     common_prefix,
@@ -54,6 +55,13 @@ def paths(pack: Pack) -> list[list[int]]:
     return found
 
 
+def pass_of(pack: Pack, node: Node) -> int:
+    [found] = [
+        n for n, (start, end) in enumerate(pack.passes) if start <= node.start < node.end <= end
+    ]
+    return found
+
+
 @settings(deadline=None, max_examples=300)
 @given(some_rows(), st.sampled_from([1, 30, 100, 1000]))
 def test_packs_hold_each_row_once_and_show_it_to_itself_only(rows, max_tokens):
@@ -86,7 +94,15 @@ def test_packs_hold_each_row_once_and_show_it_to_itself_only(rows, max_tokens):
     )
     assert sum(pack.rows for pack in packs) == len(rows)
     longest = max(map(len, rows))
-    assert all(len(pack) <= max(max_tokens, longest) for pack in packs)
+    for pack in packs:
+        assert [start for start, _ in pack.passes] == [0, *(end for _, end in pack.passes[:-1])]
+        assert pack.passes[-1][1] == len(pack)
+        assert all(0 < end - start <= max(max_tokens, longest) for start, end in pack.passes)
+        if len(pack.passes) == 1:
+            continue
+        for node in pack.nodes:  # is seen in its own pass, or everywhere if it is the trunk
+            if node.parent not in (None, 0):
+                assert pass_of(pack, node) == pass_of(pack, pack.nodes[node.parent])
     assert sum(map(len, packs)) <= sum(map(len, rows))
 
 
@@ -134,6 +150,19 @@ def test_schemas_stay_whole_where_packs_are_short():
     rows = [row([*([s] * 100), 50 + q], [1]) for s in (1, 2, 3) for q in range(10)]
     packs = pack_rows(rows, 130)
     assert sorted(len(pack) for pack in packs) == [120, 120, 120]
+
+
+def test_a_schema_with_many_questions_is_computed_once_in_several_passes():
+    rows = [row([*range(100), 200 + q], [7, 8]) for q in range(40)]
+    [pack] = pack_rows(rows, 130)
+    assert len(pack) == 100 + 40 * 3
+    assert pack.passes[0] == (0, 100)
+    rest = [end - start for start, end in pack.passes[1:]]
+    assert rest == [30, 30, 30, 30]  # ten rows of three tokens, with the trunk 130
+    assert len(pack_rows(rows, 110)[0].passes) > 4
+    assert len(pack_rows(rows, 90)[0]) == len(
+        pack
+    )  # a trunk longer than a pass is computed once, too
 
 
 @given(st.lists(st.integers(0, 1), max_size=60), st.lists(st.integers(0, 1), max_size=60))

@@ -12,9 +12,11 @@ from conftest import TINY_TRAINING, Run, child, run_folders
 EVERY_STEP_SEES_EVERY_ROW = ("data.limit=8",)
 
 
-def test_two_processes_train_as_one_does(train, tiny_model, tmp_path):
+@pytest.mark.parametrize("collator", ["seq2seq", "shared_schema"])
+def test_two_processes_train_as_one_does(train, tiny_model, tmp_path, collator):
+    chosen = (f"collator={collator}", *EVERY_STEP_SEES_EVERY_ROW)
     alone = train(
-        *EVERY_STEP_SEES_EVERY_ROW,
+        *chosen,
         "trainer.per_device_train_batch_size=8",
         output=tmp_path / "alone",
     )
@@ -29,7 +31,7 @@ def test_two_processes_train_as_one_does(train, tiny_model, tmp_path):
         "tracking=none",
         f"paths.output={output}",
         *TINY_TRAINING,
-        *EVERY_STEP_SEES_EVERY_ROW,
+        *chosen,
         "trainer.per_device_train_batch_size=4",
     )
     assert done.returncode == 0, done.stderr

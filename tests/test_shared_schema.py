@@ -22,17 +22,13 @@ from transformers.models.mistral import MistralConfig
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
+from qc_experiments.collators.pack_loss import backward_pack, pack_loss
 from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.evaluation.loss import summed_loss
+from qc_experiments.models.packable import cannot_pack
 from qc_experiments.training import trainer
-from qc_experiments.training.packed import (
-    attending,
-    cannot_pack,
-    disagreement,
-    packed_loss,
-    padded,
-)
+from qc_experiments.training.packed import disagreement, padded
 
 TINY = {
     "vocab_size": 256,
@@ -101,17 +97,18 @@ def loss_and_gradients(model: Any, loss: Any) -> tuple[float, torch.Tensor]:
     if isinstance(value, torch.Tensor):
         value.backward()
     found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    return float(value), torch.cat(found)
+    return float(value.detach() if isinstance(value, torch.Tensor) else value), torch.cat(found)
 
 
-def packed(model: Any, rows: list[PackRow], max_tokens: int) -> tuple[float, torch.Tensor]:
+def packed(
+    model: Any, rows: list[PackRow], max_tokens: int, tolerance: float
+) -> tuple[float, torch.Tensor]:
     def run() -> float:
         total = 0.0
         for pack in pack_rows(rows, max_tokens):
-            with attending(model, pack):
-                loss = packed_loss(model, pack)
-                loss.backward()
-            total += loss.item()
+            loss = float(backward_pack(model, pack))
+            assert float(pack_loss(model, pack)) == pytest.approx(loss, rel=tolerance)
+            total += loss
         return total
 
     return loss_and_gradients(model, run)
@@ -120,7 +117,7 @@ def packed(model: Any, rows: list[PackRow], max_tokens: int) -> tuple[float, tor
 def assert_alike(model: Any, rows: list[PackRow], max_tokens: int, tolerance: float) -> None:
     batch = padded(rows, torch.device("cpu"))
     loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
-    found, own = packed(model, rows, max_tokens)
+    found, own = packed(model, rows, max_tokens, tolerance)
     assert found == pytest.approx(loss, rel=tolerance)
     assert float((own - gradients).norm() / gradients.norm()) < tolerance
 

@@ -9,6 +9,10 @@ tells who sees whom: a node's subtree ends at its ``exit``, and
     a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not behind it,
 
 which is attention to the row's own text and to nothing else. Positions count from the row's start.
+
+Where the questions about a schema are too many for one sequence, the pack is computed in several passes:
+the trunk, which is what all its rows begin with, and then some rows at a time behind it. The trunk is
+still computed once (see `packed_loss`).
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ MIN_SHARED = 0.5
 """Rows belong to one schema if they have this share of a prompt in common."""
 MIN_SAVED = 16
 """A common beginning that saves fewer tokens than this stays in its rows: each node costs calls."""
+MIN_PASS = 0.25
+"""Least room for a pass behind a trunk, as a share of the most tokens: small passes are slow."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Pack:
     """Rows in one sequence.
 
     Attributes:
+        passes: ranges of places that are computed at once. The first alone may be seen by the others.
         input_ids: tokens, [length].
         position_ids: each token's place in its row, [length].
         nodes: in the order of their starts.
@@ -79,6 +86,7 @@ class Pack:
         rows: number of rows.
     """
 
+    passes: list[tuple[int, int]]
     input_ids: list[int]
     position_ids: list[int]
     nodes: list[Node]
@@ -122,7 +130,7 @@ def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
 
     Args:
         rows: the rows of a micro-batch.
-        max_tokens: most tokens of a pack; a row that is longer has a pack of its own.
+        max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
 
     Returns:
         Packs that hold each row once.
@@ -139,7 +147,7 @@ def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
                     break
         else:
             packs.append(bundle)
-    return [_build(pack.rows) for pack in packs]
+    return [_build(pack) for pack in packs]
 
 
 def _sorted(rows: Sequence[PackRow]) -> list[PackRow]:
@@ -147,28 +155,59 @@ def _sorted(rows: Sequence[PackRow]) -> list[PackRow]:
 
 
 class _Bundle:
-    """Rows in lexicographic order that stay together, and the tokens they take in a pack."""
+    """Rows in lexicographic order that stay together, and the tokens they take in a pack.
 
-    def __init__(self, rows: list[PackRow]) -> None:
+    Args:
+        rows: the rows.
+        cuts: numbers of the rows with which passes behind a trunk begin, or none for a single pass.
+    """
+
+    def __init__(self, rows: list[PackRow], cuts: Sequence[int] = ()) -> None:
         self.rows = rows
-        self.tokens = sum(part.end - part.start for part in _parts(rows))
+        self.cuts = cuts
+        self.parts = _parts(rows, cuts)
+        self.tokens = sum(part.end - part.start for part in self.parts)
 
 
 def _bundles(ordered: Sequence[PackRow], max_tokens: int) -> Iterator[_Bundle]:
-    """Cut rows in lexicographic order where the schema changes, or a pack is full."""
-    bundle: _Bundle | None = None
+    """Cut rows in lexicographic order where the schema changes; one bundle for each schema."""
+    schema: list[PackRow] = []
     for row in ordered:
-        if bundle is not None:
-            last = bundle.rows[-1].prompt
-            if same_schema(last, row.prompt, common_prefix(last, row.prompt)):
-                longer = _Bundle([*bundle.rows, row])
-                if longer.tokens <= max_tokens:
-                    bundle = longer
-                    continue
-            yield bundle
-        bundle = _Bundle([row])
-    if bundle is not None:
-        yield bundle
+        if schema:
+            last = schema[-1].prompt
+            if not same_schema(last, row.prompt, common_prefix(last, row.prompt)):
+                yield from _bundle(schema, max_tokens)
+                schema = []
+        schema.append(row)
+    if schema:
+        yield from _bundle(schema, max_tokens)
+
+
+def _bundle(rows: list[PackRow], max_tokens: int) -> Iterator[_Bundle]:
+    """A bundle of rows about one schema, in several passes where one does not hold it."""
+    whole = _Bundle(rows)
+    trunk = _trunk(rows)
+    if whole.tokens <= max_tokens or len(rows) == 1:
+        yield whole
+    elif trunk < MIN_SHARED * min(map(len, rows)):  # neighbours are alike, the first and last not
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or _Bundle(rows[start : end + 1]).tokens > max_tokens:
+                yield _Bundle(rows[start:end])
+                start = end
+    else:
+        room = max(max_tokens - trunk, int(max_tokens * MIN_PASS))
+        cuts = [0]
+        for number in range(1, len(rows)):
+            taken = _branches(rows[cuts[-1] : number + 1], trunk)
+            if sum(part.end - part.start for part in taken) > room:
+                cuts.append(number)
+        yield _Bundle(rows, cuts)
+
+
+def _trunk(rows: Sequence[PackRow]) -> int:
+    """Tokens with which all of some rows in lexicographic order begin."""
+    return common_prefix(rows[0].prompt, rows[-1].prompt)
 
 
 @dataclass(frozen=True)
@@ -182,12 +221,26 @@ class _Part:
     parent: int | None
 
 
-def _parts(rows: Sequence[PackRow]) -> list[_Part]:
+def _parts(rows: Sequence[PackRow], cuts: Sequence[int]) -> list[_Part]:
     """The tree of some rows in lexicographic order: its nodes, each before its children."""
+    if not cuts:
+        return _branches(rows, 0)
+    trunk = _trunk(rows)
+    found = [_Part(0, len(rows), 0, trunk, None)]
+    for first, last in pairwise([*cuts, len(rows)]):
+        own = len(found)
+        for part in _branches(rows[first:last], trunk):
+            parent = 0 if part.parent is None else part.parent + own
+            found.append(_Part(part.first + first, part.last + first, part.start, part.end, parent))
+    return found
+
+
+def _branches(rows: Sequence[PackRow], depth: int) -> list[_Part]:
+    """The same from a depth on to which all rows are alike."""
     common = [common_prefix(a.prompt, b.prompt) for a, b in pairwise(rows)]
     found: list[_Part] = []
     # Rows that still have to be laid down, how many of their tokens are, and behind which node.
-    waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), 0, None)]
+    waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), depth, None)]
     while waiting:
         first, last, depth, parent = waiting.pop()
         if last - first == 1:
@@ -205,14 +258,20 @@ def _parts(rows: Sequence[PackRow]) -> list[_Part]:
     return found
 
 
-def _build(rows: Sequence[PackRow]) -> Pack:
-    """The pack of some rows in lexicographic order."""
+def _build(bundle: _Bundle) -> Pack:
+    """The pack of a bundle."""
+    rows = bundle.rows
     ids: list[int] = []
     positions: list[int] = []
     nodes: list[Node] = []
     places: list[list[int]] = [[] for _ in rows]  # of each row's tokens in the pack
-    for part in _parts(rows):
+    cuts = list(bundle.cuts)
+    passes = [0]
+    for part in bundle.parts:
         row = rows[part.first]
+        if nodes and cuts and part.first == cuts[0]:
+            passes.append(len(ids))
+            cuts.pop(0)
         start, end = len(ids), len(ids) + part.end - part.start
         ids += [*row.prompt, *row.completion][part.start : part.end]
         positions += range(part.start, part.end)
@@ -229,6 +288,7 @@ def _build(rows: Sequence[PackRow]) -> Pack:
                 labels[before, label] += 1
     ordered = sorted(labels)
     return Pack(
+        passes=list(pairwise([*passes, len(ids)])),
         input_ids=ids,
         position_ids=positions,
         nodes=nodes,

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from qc_experiments.collators.prefix_tree import PackRow, common_prefix, pack_rows, same_schema
+from qc_experiments.config import CollatorConfig
 from qc_experiments.data.encode import Example
 
 
@@ -22,11 +23,26 @@ def row_of(feature: dict[str, Any]) -> PackRow:
     return PackRow(ids[:length], ids[length:], feature["labels"])
 
 
+CPU_TOKENS, GPU_TOKENS = 1024, 8192
+"""Tokens computed at once where the config leaves it open: a CPU gains nothing from more."""
+
+
+def pass_tokens(config: CollatorConfig) -> int:
+    """Most tokens that are computed at once.
+
+    Args:
+        config: the collator's.
+    """
+    if config.max_tokens is not None:
+        return config.max_tokens
+    return GPU_TOKENS if torch.cuda.is_available() else CPU_TOKENS
+
+
 class SharedSchemaCollator:
     """Packs the rows of a micro-batch.
 
     Args:
-        max_tokens: most tokens of a pack; a row that is longer has a pack of its own.
+        max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -158,7 +174,7 @@ def computed_tokens(
         examples: rows in tokens.
         order: the epoch's order.
         micro_batch: rows of a micro-batch.
-        max_tokens: most tokens of a pack.
+        max_tokens: most tokens of a pass.
     """
     total = 0
     for start in range(0, len(order), micro_batch):

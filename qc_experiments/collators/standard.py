@@ -16,7 +16,7 @@ from transformers import (
     DefaultDataCollator,
 )
 
-from qc_experiments.collators.shared_schema import SharedSchemaCollator
+from qc_experiments.collators.shared_schema import SharedSchemaCollator, pass_tokens
 from qc_experiments.config import CollatorConfig, CollatorName, LossOn
 from qc_experiments.data.encode import IGNORED, Example
 
@@ -47,7 +47,7 @@ def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
     """
     multiple = config.pad_to_multiple_of
     if config.name is CollatorName.shared_schema:
-        return SharedSchemaCollator(config.max_tokens)
+        return SharedSchemaCollator(pass_tokens(config))
     if config.name is CollatorName.default:
         return DefaultDataCollator(return_tensors="pt")
     if config.name is CollatorName.language_modeling:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ NAME = "qc_packed"
 
 BLOCK_TOKENS = 192
 """Leaves are taken together up to so many queries: more waste attention, fewer make more calls."""
+GPU_BLOCK_TOKENS = 1024
+"""The same on a GPU, where calls are dear and products cheap (an estimate: not measured)."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,15 @@ class Block:
     nodes: tuple[tuple[int, int], ...]
 
 
-def blocks_of(nodes: Sequence[Node]) -> list[Block]:
-    """Cut a pack's queries into blocks.
+def blocks_of(
+    nodes: Sequence[Node], span: tuple[int, int], most: int = BLOCK_TOKENS
+) -> list[Block]:
+    """Cut the queries of a pass into blocks.
 
     Args:
         nodes: the pack's, in the order of their starts.
+        span: places of the pass.
+        most: queries of leaves that are taken together.
     """
     parents = {node.parent for node in nodes}
     found: list[Block] = []
@@ -59,11 +66,13 @@ def blocks_of(nodes: Sequence[Node]) -> list[Block]:
             group.clear()
 
     for index, node in enumerate(nodes):
+        if not span[0] <= node.start < span[1]:
+            continue
         joins = (
             group
             and index not in parents
             and node.parent == group[-1].parent
-            and node.end - group[0].start <= BLOCK_TOKENS
+            and node.end - group[0].start <= most
         )
         if not joins:
             close()
@@ -88,17 +97,80 @@ def _block(group: Sequence[Node], nodes: Sequence[Node]) -> Block:
     return Block(group[0].start, group[-1].end, tuple(ranges), queries)
 
 
+class TrunkStates:
+    """Keys and values of a trunk in every layer, for the passes behind it.
+
+    The passes see copies without a history, on which their gradients gather; `sources` and
+    `gradients` are what carries them on into the trunk.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._leaves: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Keep a layer's keys and values, each [1, key heads, trunk, head size]."""
+        if layer in self._sources:
+            return  # computed again, for a checkpointed layer
+        self._sources[layer] = (key, value)
+        one, other = key.detach(), value.detach()
+        self._leaves[layer] = (
+            one.requires_grad_(key.requires_grad),
+            other.requires_grad_(value.requires_grad),
+        )
+
+    def before(
+        self, layer: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of trunk and pass together."""
+        of_trunk, values = self._leaves[layer]
+        return torch.cat([of_trunk, key], dim=2), torch.cat([values, value], dim=2)
+
+    def gradients(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """States that have a history, and the gradients that passes left on them."""
+        states: list[torch.Tensor] = []
+        found: list[torch.Tensor] = []
+        for layer, sources in self._sources.items():
+            for source, leaf in zip(sources, self._leaves[layer], strict=True):
+                if leaf.grad is not None:
+                    states.append(source)
+                    found.append(leaf.grad)
+        return states, found
+
+
 class PackedAttention:
-    """The attention of one pack, for all layers.
+    """The attention of one pass of a pack, for all layers.
 
     Args:
         nodes: the pack's.
-        positions: each token's place in its row, [length].
+        positions: each token's place in its row, [length of the pack].
+        span: places of the pass.
+        trunk: states of the pack's first pass, kept in that pass and seen by the others; None for a
+            pack of one pass.
     """
 
-    def __init__(self, nodes: Sequence[Node], positions: torch.Tensor) -> None:
-        self._blocks = blocks_of(nodes)
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        positions: torch.Tensor,
+        span: tuple[int, int],
+        trunk: TrunkStates | None = None,
+    ) -> None:
+        most = GPU_BLOCK_TOKENS if positions.is_cuda else BLOCK_TOKENS
+        self._blocks = blocks_of(nodes, span, most)
+        self._start = span[0]
+        self._behind = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
+        self._query_sizes = [block.end - block.start for block in self._blocks]
+        ranges = [
+            [(self._stored(a), self._stored(b)) for a, b in block.keys] for block in self._blocks
+        ]
+        marks = sorted({0, *(mark for keys in ranges for key in keys for mark in key)})
+        self._key_sizes = [b - a for a, b in pairwise(marks)]
+        self._pieces = [
+            [n for a, b in keys for n in range(marks.index(a), marks.index(b))] for keys in ranges
+        ]
         self._positions = positions
+        self._trunk = trunk
         self._masks: dict[tuple[int, int | None], torch.Tensor | None] = {}
 
     def __call__(
@@ -109,37 +181,53 @@ class PackedAttention:
         scaling: float | None,
         dropout: float,
         window: int | None,
+        layer: int,
     ) -> torch.Tensor:
         """Attend.
 
         Args:
-            query: [1, heads, length, head size].
-            key: [1, key heads, length, head size].
-            value: [1, key heads, length, head size].
+            query: [1, heads, length of the pass, head size].
+            key: [1, key heads, length of the pass, head size].
+            value: [1, key heads, length of the pass, head size].
             scaling: of the scores; None takes one over the root of the head size.
             dropout: share of attention that is dropped.
             window: number of latest tokens that a query sees, or None for all.
+            layer: tells the layers apart.
 
         Returns:
-            [1, heads, length, head size].
+            [1, heads, length of the pass, head size].
         """
-        grouped = query.shape[1] != key.shape[1]
+        if self._trunk is not None:
+            if self._start:
+                key, value = self._trunk.before(layer, key, value)
+            else:
+                self._trunk.keep(layer, key, value)
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1 and query.is_cuda:  # its kernels that take a mask want a key head for each
+            key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+        # Split once, and not sliced block by block, since a slice's gradient is as long as the whole.
+        queries = query.split(self._query_sizes, dim=2)
+        keys, values = key.split(self._key_sizes, dim=2), value.split(self._key_sizes, dim=2)
         parts = []
-        for number, block in enumerate(self._blocks):
+        for number, (own, pieces) in enumerate(zip(queries, self._pieces, strict=True)):
             mask = self._mask(number, window)
             parts.append(
                 scaled_dot_product_attention(
-                    query[:, :, block.start : block.end],
-                    _gathered(key, block.keys),
-                    _gathered(value, block.keys),
+                    own,
+                    _joined(keys, pieces),
+                    _joined(values, pieces),
                     attn_mask=mask,
                     dropout_p=dropout,
                     is_causal=mask is None,
                     scale=scaling,
-                    enable_gqa=grouped,
+                    enable_gqa=query.shape[1] != key.shape[1],
                 )
             )
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def _stored(self, place: int) -> int:
+        """Where a key of the pack stands among those at hand: the trunk's, then the pass's."""
+        return place if place <= self._behind else place - self._start + self._behind
 
     def _mask(self, number: int, window: int | None) -> torch.Tensor | None:
         """Who sees whom in a block, [queries, keys]; None where it is plain causal attention."""
@@ -166,10 +254,10 @@ class PackedAttention:
         return seen
 
 
-def _gathered(states: torch.Tensor, ranges: Sequence[tuple[int, int]]) -> torch.Tensor:
-    if len(ranges) == 1:
-        return states[:, :, ranges[0][0] : ranges[0][1]]
-    return torch.cat([states[:, :, start:end] for start, end in ranges], dim=2)
+def _joined(states: Sequence[torch.Tensor], pieces: Sequence[int]) -> torch.Tensor:
+    if len(pieces) == 1:
+        return states[pieces[0]]
+    return torch.cat([states[piece] for piece in pieces], dim=2)
 
 
 _active: list[PackedAttention] = []
@@ -187,7 +275,7 @@ def _attend(
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls it; returns [1, length, heads, head size]."""
     window = options.get("sliding_window", getattr(module, "sliding_window", None))
-    found = _active[-1](query, key, value, scaling, dropout, window)
+    found = _active[-1](query, key, value, scaling, dropout, window, id(module))
     return found.transpose(1, 2).contiguous(), None
 
 

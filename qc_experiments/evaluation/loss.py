@@ -2,20 +2,30 @@
 
 The result does not depend on batch size, collator or padding. It is always taken on the
 completion (the SQL and its end token), also in runs that train on the whole text, so that their
-figures compare.
+figures compare. Rows of one schema are computed together, as `collator=shared_schema` does in training,
+where the model allows it and two rows agree with the same rows padded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
+from qc_experiments.collators.pack_loss import pack_loss
+from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.config import LossOn
 from qc_experiments.data.encode import IGNORED, Example
+from qc_experiments.models.label_loss import label_loss, unwrapped
+from qc_experiments.models.packable import cannot_pack
+
+PACK_TOKENS = 4096
+"""Most tokens of a pass; without gradients little is kept of it."""
+AGREEMENT = 1e-3
+"""Relative difference of the loss that passes for rounding in float32."""
+COARSE_AGREEMENT = 0.05
+"""The same with 16-bit numbers or quantized weights."""
 
 
 def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -34,22 +44,7 @@ def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     predicts[:, :-1] = labels[:, 1:] != IGNORED
     targets = labels[:, 1:][predicts[:, :-1]]
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if keeps_logits(model):
-        # A boolean mask [batch, length] yields logits [labels, vocabulary].
-        logits = model(**inputs, logits_to_keep=predicts, use_cache=False).logits
-    else:
-        logits = model(**inputs, use_cache=False).logits[predicts]
-    return cross_entropy(logits.float(), targets, reduction="sum")
-
-
-def keeps_logits(model: Any) -> bool:
-    """Whether a model computes logits only where they are asked for."""
-    inner = model
-    while hasattr(inner, "module"):  # DistributedDataParallel
-        inner = inner.module
-    if hasattr(inner, "get_base_model"):  # PEFT
-        inner = inner.get_base_model()
-    return "logits_to_keep" in signature(inner.forward).parameters
+    return label_loss(model, inputs, predicts.flatten().nonzero()[:, 0], targets)
 
 
 def validation_loss(
@@ -61,25 +56,47 @@ def validation_loss(
         model: a causal language model; left in the mode it was in.
         examples: rows in tokens.
         pad_id: fills up short rows.
-        batch_size: rows computed at once.
+        batch_size: rows computed at once where rows cannot be packed.
 
     Returns:
         Summed cross entropy in nats, and the number of labels it is summed over.
     """
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
-    ordered = sorted(examples, key=len)  # little padding
+    rows = [PackRow(e.prompt_ids, e.completion_ids, e.labels(LossOn.completion)) for e in examples]
+    count = sum(len(example.completion_ids) for example in examples)
     try:
         with torch.no_grad():
-            for start in range(0, len(ordered), batch_size):
-                batch = pad_batch(ordered[start : start + batch_size], pad_id)
-                total += float(summed_loss(model, {k: v.to(device) for k, v in batch.items()}))
-                count += int((batch["labels"][:, 1:] != IGNORED).sum())
+            if cannot_pack(model) is None and _packs_agree(model, examples, rows, pad_id):
+                packs = pack_rows(rows, PACK_TOKENS)
+                total = sum(float(pack_loss(model, pack)) for pack in packs)
+            else:
+                total = _padded_loss(model, examples, pad_id, batch_size)
     finally:
         model.train(was_training)
     return total, count
+
+
+def _padded_loss(model: Any, examples: Sequence[Example], pad_id: int, batch_size: int) -> float:
+    device = next(model.parameters()).device
+    ordered = sorted(examples, key=len)  # little padding
+    total = 0.0
+    for start in range(0, len(ordered), batch_size):
+        batch = pad_batch(ordered[start : start + batch_size], pad_id)
+        total += float(summed_loss(model, {k: v.to(device) for k, v in batch.items()}))
+    return total
+
+
+def _packs_agree(
+    model: Any, examples: Sequence[Example], rows: Sequence[PackRow], pad_id: int
+) -> bool:
+    """Whether two neighbouring rows give the same loss packed and padded."""
+    few = sorted(range(len(rows)), key=lambda n: list(rows[n].prompt))[:2]
+    expected = _padded_loss(model, [examples[n] for n in few], pad_id, len(few))
+    packs = pack_rows([rows[n] for n in few], PACK_TOKENS)
+    found = sum(float(pack_loss(model, pack)) for pack in packs)
+    precise = model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False)
+    return abs(found - expected) <= (AGREEMENT if precise else COARSE_AGREEMENT) * expected
 
 
 def pad_batch(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter, shifts_base
+from qc_experiments.models.packable import cannot_pack
 from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder
@@ -24,8 +25,7 @@ from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.callbacks import ReportCallback, duration
 from qc_experiments.training.estimate import estimated_training_seconds
-from qc_experiments.training.lean import lean_lora
-from qc_experiments.training.packed import cannot_pack
+from qc_experiments.training.lean import lean_layers
 from qc_experiments.training.trainer import TextToSqlTrainer
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _measure_base(examination: Examination, model: Any) -> Measured:
 def _with_adapter(model: Any, config: RunConfig) -> Any:
     adapted = _adapted(model, config)
     if adapted.device.type == "cpu":
-        lean_lora(adapted)
+        lean_layers(adapted)
     return adapted
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import logging
 import sys
+from functools import cache
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
+from torch.nn.functional import silu
+from transformers.activations import SiLUActivation
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +41,48 @@ def keep_memory() -> bool:
     return all(taken)
 
 
-def lean_lora(model: Any) -> int:
-    """Compute the model's LoRA layers with fewer passes over memory, with the same gradients.
+def lean_layers(model: Any) -> int:
+    """Compute a model's layers with fewer passes over memory, with the same gradients.
 
     PEFT computes ``base(x) + B(A(x)) * scaling`` as five operations of which three only move numbers.
     Here the update is added in the matrix product itself, forward and backward. Layers with dropout,
-    DoRA, quantized or trained base weights, or several adapters are left to PEFT.
+    DoRA, quantized or trained base weights, or several adapters are left to PEFT. Gated MLPs and RMS
+    norms whose code is Llama's (as most families' is) keep less for the backward pass, and norms make
+    fewer passes; others are left alone.
 
     Args:
         model: a PEFT model on a CPU; its layers are changed in place.
 
     Returns:
-        Number of layers changed.
+        Number of LoRA layers changed.
     """
-    layers = [module for module in model.modules() if type(module) is LoraLinear]
-    for layer in layers:
-        layer.__class__ = LeanLoraLinear
-    return len(layers)
+    count = 0
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            module.__class__ = LeanLoraLinear
+            count += 1
+        elif _same_code(type(module), LlamaMLP) and type(module.act_fn) in _SILU:
+            module.__class__ = type("LeanGatedMlp", (LeanGatedMlp, type(module)), {})
+        elif _same_code(type(module), LlamaRMSNorm):
+            module.__class__ = type("LeanRmsNorm", (LeanRmsNorm, type(module)), {})
+    return count
+
+
+_SILU = (torch.nn.SiLU, SiLUActivation)
+
+
+def _same_code(one: type, other: type) -> bool:
+    return _forward_code(one) == _forward_code(other)
+
+
+@cache
+def _forward_code(kind: Any) -> str | None:
+    if not issubclass(kind, torch.nn.Module) or not kind.__module__.startswith("transformers."):
+        return None
+    try:
+        return inspect.getsource(kind.forward)
+    except (OSError, TypeError):
+        return None
 
 
 class LeanLoraLinear(LoraLinear):
@@ -86,6 +116,98 @@ class LeanLoraLinear(LoraLinear):
         plain = type(base) is torch.nn.Linear and not base.weight.requires_grad and not x.is_cuda
         trained_bias = base.bias is not None and base.bias.requires_grad
         return name if same and plain and not trained_bias else None
+
+
+class LeanGatedMlp(torch.nn.Module):
+    """Llama's MLP, which forgets the product of its gate and computes it again when it goes back."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output, [..., width], from its input, [..., width]."""
+        down: Any = self.down_proj
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        name = down._plain_adapter(gate) if isinstance(down, LeanLoraLinear) else None
+        if name is None:
+            plain: torch.Tensor = down(self.act_fn(gate) * up)
+            return plain
+        base = down.get_base_layer()
+        a, b = down.lora_A[name].weight, down.lora_B[name].weight
+        found: torch.Tensor = _GatedLowRank.apply(
+            gate, up, base.weight, base.bias, a, b, down.scaling[name]
+        )
+        return found
+
+
+class LeanRmsNorm(torch.nn.Module):
+    """Llama's RMS norm in fewer passes over memory, in training with its weight frozen, in float32."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The normed states, [..., width]."""
+        weight: Any = self.weight
+        frozen = torch.is_grad_enabled() and not weight.requires_grad
+        if not (frozen and hidden_states.dtype == weight.dtype == torch.float32):
+            whole: torch.Tensor = super().forward(hidden_states)
+            return whole
+        found: torch.Tensor = _RmsNorm.apply(hidden_states, weight, self.variance_epsilon)
+        return found
+
+
+class _RmsNorm(torch.autograd.Function):
+    """``x / sqrt(mean(x^2) + epsilon) * weight`` with the weight frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        return (x * inverse).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        of_x = gradients[0] * weight
+        along = (of_x * x).sum(-1, keepdim=True)
+        along.mul_(inverse.square()).div_(-x.shape[-1])
+        return torch.addcmul(of_x, x, along).mul_(inverse), None, None
+
+
+class _GatedLowRank(torch.autograd.Function):
+    """``h W' + b + scaling h A' B'`` of ``h = silu(gate) * up``, which is not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gate: torch.Tensor,
+        up: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        flat = silu(gate).mul_(up).view(-1, gate.shape[-1])
+        low = flat @ a.T
+        out = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
+        out.addmm_(low, b.T, alpha=scaling)
+        ctx.save_for_backward(gate, up, low, weight, a, b)
+        ctx.scaling = scaling
+        return out.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up, low, weight, a, b = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        opened = torch.sigmoid(gate)
+        silu_of_gate = gate * opened
+        flat = (silu_of_gate * up).view(-1, gate.shape[-1])
+        of_low = (gradient @ b).mul_(ctx.scaling)
+        of_a = of_low.T @ flat
+        of_b = (gradient.T @ low).mul_(ctx.scaling)
+        of_flat = (gradient @ weight).addmm_(of_low, a).view(gate.shape)
+        of_up = of_flat * silu_of_gate
+        # silu'(g) = s + g s (1 - s) = s + silu(g) (1 - s), with s the logistic function of g
+        slope = silu_of_gate.mul_(1 - opened).add_(opened)
+        of_gate = of_flat.mul_(up).mul_(slope)
+        return of_gate, of_up, None, None, of_a, of_b, None
 
 
 class _AddedLowRank(torch.autograd.Function):

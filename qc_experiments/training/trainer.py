@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers import Trainer
 
+from qc_experiments.collators.pack_loss import backward_pack
 from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.collators.shared_schema import SchemaSampler
 from qc_experiments.evaluation.loss import summed_loss
 from qc_experiments.training.packed import (
     CHECKED_ROWS,
-    attending,
+    average_gradients,
     disagreement,
-    packed_loss,
     padded,
+    padded_parts,
 )
 
 log = logging.getLogger(__name__)
@@ -105,34 +105,37 @@ class TextToSqlTrainer(Trainer):
             self._packs = self._agree(inputs["rows"])
         model.train()
         scale = self.accelerator.num_processes / num_items_in_batch
-        parts: list[Any] = inputs["packs"] if self._packs else [inputs["rows"]]
         total = torch.zeros((), device=self.args.device)
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            # Gradients are exchanged between processes once, with the last pack.
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                total += self._part(model, part, scale)
+        # A step takes several backward passes: gradients are exchanged between processes once,
+        # behind the last one.
+        with self.accelerator.no_sync(model):
+            if self._packs:
+                for pack in inputs["packs"]:
+                    total += backward_pack(model, pack, scale, self._scaled)
+            else:
+                for rows in padded_parts(inputs["rows"]):
+                    loss = summed_loss(model, padded(rows, self.args.device)) * scale
+                    self._scaled(loss).backward()
+                    total += loss.detach()
+        if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
+            average_gradients(model)
         return total
 
-    def _part(self, model: Any, part: Any, scale: torch.Tensor | float) -> torch.Tensor:
-        """Forward and backward of a pack, or of rows that are to be padded."""
-        whole = self._packs
-        with attending(model, part) if whole else nullcontext():
-            with self.compute_loss_context_manager():
-                if whole:
-                    loss = packed_loss(model, part)
-                else:
-                    loss = summed_loss(model, padded(part, self.args.device))
-                loss = loss * scale
-            self.accelerator.backward(loss)
-        return loss.detach()
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss as float16 wants it, so that small gradients do not vanish."""
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            return loss
+        larger: torch.Tensor = scaler.scale(loss)
+        return larger
 
     def _agree(self, rows: Sequence[PackRow]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
         few = sorted(rows, key=lambda row: list(row.prompt))[:CHECKED_ROWS]
-        packs = pack_rows(few, sum(map(len, few)))
-        with self.compute_loss_context_manager():
-            away = disagreement(self.model, few, packs)
+        # In one pass, and in as many as there are rows.
+        away = max(
+            disagreement(self.model, few, pack_rows(few, most)) for most in (sum(map(len, few)), 1)
+        )
         coarse = self.args.bf16 or self.args.fp16 or _quantized(self.model)
         if away <= (COARSE_AGREEMENT if coarse else AGREEMENT):
             return True
