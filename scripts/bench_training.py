@@ -1,16 +1,18 @@
-"""Time a training step: ``python scripts/bench_training.py --spider DIR [--rounds 3] [--methods ...]``.
+"""Time a training step: ``python scripts/bench_training.py --spider DIR [--rounds 3] [--peers DIR]``.
 
-Spider's training rows, the embedded model, LoRA r=16 on all linear layers, float32, no dropout. Every
-method takes the same rows in the same effective batches, starts from the same weights, and runs in a
-process of its own, in turns; loading is left out of the time. Methods:
+Spider's training rows up to ``data.max_length``, the embedded model, LoRA r=16 on all linear layers,
+float32, no dropout. Every method takes the same rows in the same effective batches, starts from the same
+base weights, and runs in a process of its own, in turns; loading is left out of the time. Methods:
 
     shared_schema   our collator: each schema's tokens once for its questions in a step
     seq2seq         our seq2seq collator: padded micro-batches
     plain           a loop of PEFT and torch alone: padded micro-batches, logits at labels only
+    litgpt, llama_factory, trl   by their own commands (see bench_peers.py); with ``--peers``
 
-With ``--groups`` shared_schema is timed for several numbers of questions a schema and step. The share
-of the peak is the floating-point rate of the step over that of the best float32 product measured in the
-same process.
+With ``--groups`` methods are timed on steps planned with so many questions a schema. The share of the
+peak is the floating-point rate of the step over that of the best float32 product measured in the same
+process. With ``--record`` each run is kept in a file, so that rounds can be made at different times; the
+table is of all that the file holds.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-METHODS = ("shared_schema", "seq2seq", "plain")
+from bench_peers import PEERS, Job, install, timed
+
+OURS = ("shared_schema", "seq2seq", "plain")
 LEARNING_RATE = 5e-4
 
 
@@ -39,29 +43,62 @@ def main() -> None:
     if options.child:
         print(json.dumps(_child(options)))
         return
-    jobs = [(method, options.max_group) for method in options.methods]
-    jobs += [("shared_schema", group) for group in options.groups]
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {job: [] for job in jobs}
+    peers = PEERS if options.peers else ()
+    methods = options.methods or [*OURS, *peers]
+    if options.peers:
+        for peer in peers:
+            install(peer, options.peers.absolute())
+    groups = options.groups or [options.max_group]
+    jobs = [(method, group) for group in groups for method in methods]
+    found = _recorded(options.record)
     for number in range(options.rounds):
         for job in jobs:
             result = _run(options, *job)
-            found[job].append(result)
+            found.setdefault(job, []).append(result)
             print(f"round {number + 1}: {_line(job, result)}", flush=True)
+            if options.record:
+                with options.record.open("a") as file:
+                    print(json.dumps([*job, result]), file=file)
     print()
-    first = statistics.median(r["examples_per_second"] for r in found[jobs[0]])
-    for job, results in found.items():
+    for (method, group), results in sorted(found.items(), key=lambda item: item[0][1]):
+        ours = found.get(("shared_schema", group))
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
-        print(f"{_line(job, middle)}  {first / middle['examples_per_second']:.2f} x slower")
+        line = f"{_line((method, group), middle)}  {len(results)} runs"
+        if ours and method != "shared_schema":
+            ratios = [
+                a["examples_per_second"] / b["examples_per_second"]
+                for a, b in zip(ours, results, strict=False)
+            ]
+            line += (
+                f"; shared_schema is {statistics.median(ratios):.2f} x as fast "
+                f"({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        print(line)
+
+
+def _recorded(record: Path | None) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    if record and record.exists():
+        for line in record.read_text().splitlines():
+            method, group, result = json.loads(line)
+            found.setdefault((method, group), []).append(result)
+    return found
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("QC_SPIDER", "spider")
     parser.add_argument("--spider", type=Path, default=Path(default), help="folder with train.csv")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--groups", nargs="*", type=int, default=[], help="questions a schema")
+    parser.add_argument("--methods", nargs="*", choices=[*OURS, *PEERS])
+    parser.add_argument(
+        "--peers", type=Path, help="folder of the peers' environments; made if missing"
+    )
+    parser.add_argument(
+        "--groups", nargs="*", type=int, default=[], help="questions a schema and step"
+    )
+    parser.add_argument("--record", type=Path, help="file that keeps each run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2, help="timed optimizer steps")
+    parser.add_argument("--steps", type=int, default=1, help="timed optimizer steps")
     parser.add_argument("--rows-per-step", type=int, default=64)
     parser.add_argument("--micro-batch", type=int, default=4, help="rows of a padded micro-batch")
     parser.add_argument("--max-group", type=int, default=16)
@@ -73,6 +110,9 @@ def _options() -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]:
+    if method in PEERS:
+        options.max_group = group
+        return _peer(options, method)
     arguments = [sys.executable, __file__, "--child", method, "--max-group", str(group)]
     for name in (
         "spider",
@@ -89,12 +129,37 @@ def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]
     return result
 
 
+def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
+    from transformers import AutoTokenizer
+
+    from qc_experiments.config import DataConfig, PathsConfig
+    from qc_experiments.models.embedded import embedded_model
+
+    folder = embedded_model(Path(PathsConfig().cache).expanduser())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    packed = [row for batch in _batches(options, folder) for row in batch]
+    rows = [
+        (tokenizer.decode(row.prompt), tokenizer.decode(row.completion, skip_special_tokens=True))
+        for row in packed
+    ]
+    job = Job(
+        folder,
+        rows,
+        options.rows_per_step,
+        options.micro_batch,
+        DataConfig().max_length,
+        options.threads,
+        options.seed,
+    )
+    return {**timed(peer, options.peers.absolute(), job), "tokens": sum(map(len, packed))}
+
+
 def _line(job: tuple[str, int], result: dict[str, Any]) -> str:
-    name = f"{job[0]} ({job[1]} a schema)" if job[0] == "shared_schema" else job[0]
+    share = f"{100 * result['peak_share']:3.0f} % of the peak" if "peak_share" in result else ""
     return (
-        f"{name:<28} {result['examples_per_second']:6.3f} examples/s  {result['tokens']:8.0f} tokens  "
-        f"{result['tokens'] / result['seconds']:5.0f} tokens/s  {result['peak_bytes'] / 1e9:5.2f} GB  "
-        f"{100 * result['peak_share']:3.0f} % of the peak"
+        f"{job[1]:4} a schema  {job[0]:<14} {result['examples_per_second']:6.3f} examples/s  "
+        f"{result['tokens']:7.0f} tokens  {result['tokens'] / result['seconds']:5.0f} tokens/s  "
+        f"{result['peak_bytes'] / 1e9:5.2f} GB  {share:16}"
     )
 
 
@@ -169,7 +234,7 @@ def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
             Row(n, cells["question"], cells["query"], cells["context"])
             for n, cells in enumerate(csv.DictReader(file), 2)
         ]
-    examples = [e for e in encoder.examples(rows) if len(e) <= 2048]
+    examples = [e for e in encoder.examples(rows) if len(e) <= DataConfig().max_length]
     prompts = [example.prompt_ids for example in examples]
     order = SchemaSampler(prompts, options.rows_per_step, options.max_group, options.seed).order(0)
     packed = [
