@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup train test test-slow lint demo-data clean
+.PHONY: setup train test test-slow lint demo-data bench-peers kill-test clean
 
 train: setup
 	$(BIN)/python train.py experiment=quickstart
@@ -21,6 +21,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Side by side with LitGPT, LLaMA-Factory and TRL, in environments of their own; needs Spider: QC_SPIDER=DIR.
+bench-peers: setup
+	$(BIN)/python scripts/bench_training.py --peers build/peers --rounds 3 --record build/bench_training.jsonl
+
+kill-test: setup
+	$(BIN)/python scripts/kill_and_resume.py
 
 demo-data: setup
 	$(BIN)/python scripts/make_demo_data.py

@@ -10,6 +10,7 @@ COMMANDS = {
     "plan": "say what `qc train` with the same overrides would do: rows, tokens, steps, folder",
     "evaluate": "judge predicted SQL, of any system, by running it on the databases",
     "predict": "let a saved adapter answer one question or a CSV of questions",
+    "compare": "rank the runs of a sweep, test what is better, and write a page to look at",
     "data": "check a CSV, show a row as the model sees it, or print a database's schema",
 }
 
@@ -46,6 +47,10 @@ def main() -> None:
         from qc_experiments import predict
 
         predict.main(rest)
+    elif name == "compare":
+        from qc_experiments.compare import command as compare_command
+
+        compare_command.main(rest)
     elif name == "data":
         from qc_experiments.data import command as data_command
 

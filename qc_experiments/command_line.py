@@ -6,12 +6,15 @@ imported here, so that a wrong key is answered at once.
 
 from __future__ import annotations
 
+import atexit
+import json
 import logging
 import os
 import sys
+import tempfile
 import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from qc_experiments.composition import (
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.processes import is_main_process, quiet_libraries
+from qc_experiments.sweeping.worker import Outcome, Worker
 
 log = logging.getLogger("qc_experiments")
 
@@ -45,7 +49,8 @@ class _Console(logging.Handler):
             print(text, flush=True)
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
+    """Let what is logged reach the terminal, and silence the libraries."""
     log.setLevel(logging.INFO)
     log.propagate = False
     quiet_libraries()
@@ -69,18 +74,45 @@ def _job(composed: DictConfig) -> float | None:
     number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
     log.info("\nJob %s: %s", number, overrides)
     try:
-        return _objective(to_run_config(composed))
+        config = to_run_config(composed)
     except Exception as error:  # one failing job must not end the others
-        line = explain(error)
-        if line is None:
-            traceback.print_exc()
-            line = f"{type(error).__name__}: {error}"
-        log.error("job %s failed: %s", number, line)
-        _failed_jobs.append(f"job {number} ({overrides}): {line}")
+        outcome = Outcome("failed", error=explain(error) or f"{type(error).__name__}: {error}")
+    else:
+        outcome = _worker.run(config)
+        if outcome.status == "died":
+            _record_death(config, outcome)
+    _report(number, overrides, outcome)
+    if outcome.result is None:
+        log.error("job %s failed: %s", number, outcome.error)
         return float("nan")
+    value = outcome.result[config.objective.value]
+    return None if value is None else float(value)
 
 
-_failed_jobs: list[str] = []
+_worker = Worker()
+atexit.register(_worker.close)
+REPORT = "QC_SWEEP_REPORT"
+"""Names the file in which the jobs of a sweep say what came of them, in whatever process they run."""
+
+
+def _report(number: int, overrides: str, outcome: Outcome) -> None:
+    path = os.environ.get(REPORT)
+    if path is None:
+        return
+    line = {"job": number, "overrides": overrides, "status": outcome.status, "error": outcome.error}
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _record_death(config: RunConfig, outcome: Outcome) -> None:
+    """Write down for a job what its process could not."""
+    from qc_experiments.data.load import load_data
+    from qc_experiments.train import run_folder
+
+    folder = run_folder(config, load_data(config))
+    if folder.path.exists() and folder.finished() is None:
+        hashed = folder.identity.config_hash
+        folder.result({"status": "failed", "config_hash": hashed, "error": outcome.error})
 
 
 def _objective(config: RunConfig) -> float | None:
@@ -103,9 +135,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     started = time.perf_counter()
     given = list(sys.argv[1:] if arguments is None else arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printing
-    _set_up_logging()
+    set_up_logging()
     register_schema()
-    _failed_jobs.clear()
     kept_arguments = sys.argv
     parsed: Arguments | None = None
     try:
@@ -113,23 +144,45 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
-        _job()
+        with _reported(parsed.multirun) as failed_jobs:
+            _job()
     except Exception as error:
         if parsed is not None and parsed.multirun and isinstance(error, OSError):
             # Jobs' own exceptions do not get here: this is Hydra's, about the sweep's folder.
             error = UserError(f"paths.output: the sweep's folder cannot be written ({error})")
         raise _refusal(error) from None
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts this run again", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        print("interrupted: the same command goes on with this run", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 130)) from None
     finally:
         sys.argv = kept_arguments
-    if _failed_jobs:
+        _worker.close()
+    if failed_jobs:
         seconds = time.perf_counter() - started
-        print(f"error: {len(_failed_jobs)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
-        for line in _failed_jobs:
+        print(f"error: {len(failed_jobs)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
+        for line in failed_jobs:
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
+
+
+@contextmanager
+def _reported(multirun: bool) -> Iterator[list[str]]:
+    """Gather what the jobs of a sweep report; gives a list that holds a line for each failed one."""
+    failed: list[str] = []
+    if not multirun:
+        yield failed
+        return
+    with tempfile.TemporaryDirectory(prefix="qc_sweep_") as folder:
+        path = Path(folder) / "jobs.jsonl"
+        os.environ[REPORT] = str(path)
+        try:
+            yield failed
+        finally:
+            del os.environ[REPORT]
+            jobs = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            for job in sorted(map(json.loads, jobs), key=lambda job: int(job["job"])):
+                if job["status"] != "finished":
+                    failed.append(f"job {job['job']} ({job['overrides']}): {job['error']}")
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -144,7 +197,7 @@ def plan(arguments: Sequence[str]) -> None:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(f"usage: qc plan [--config-dir DIR] [KEY=VALUE ...]\n\n{plan.__doc__}")
         return
-    _set_up_logging()
+    set_up_logging()
     register_schema()
     try:
         parsed = parse_arguments(arguments)

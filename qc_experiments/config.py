@@ -65,6 +65,14 @@ class CollatorName(Enum):
     shared_schema = "shared_schema"
 
 
+class PackAttention(Enum):
+    """How attention within packs is computed; all give the same numbers up to rounding."""
+
+    auto = "auto"
+    blocks = "blocks"
+    mask = "mask"
+
+
 class QuantMode(Enum):
     """How the frozen base weights are stored."""
 
@@ -223,6 +231,9 @@ class CollatorConfig:
     schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
     max_group: int = 16
     """shared_schema: most questions about a schema in one optimizer step."""
+    attention: PackAttention = field(default=PackAttention.auto, metadata=NOT_DETERMINING)
+    """shared_schema: ``blocks`` computes only what rows see of each other's text, in several calls and
+    without a mask of the whole pass; ``mask`` is one call with such a mask; ``auto`` is ``blocks``."""
     pad_to_multiple_of: int | None = None
     """Pad batches to a multiple of this many tokens (8 suits tensor cores); null: no rounding."""
 

@@ -27,6 +27,7 @@ from qc_experiments.config import QuantMode, RunConfig, determining, plain
 from qc_experiments.data.files import hash_bytes
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
+from qc_experiments.locking import LOCK
 from qc_experiments.processes import is_main_process
 
 PACKAGES = (
@@ -171,17 +172,13 @@ class RunFolder:
         return self.path / name
 
     def finished(self) -> dict[str, Any] | None:
-        """The result of this very run if it has finished, else None.
-
-        Raises:
-            UserError: if the folder belongs to something else.
-        """
-        self._check_owner()
+        """The result of this very run if it has finished, else None."""
         try:
             result: dict[str, Any] = json.loads((self / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return result if result.get("status") == "finished" else None
+        own = result.get("config_hash") == self.identity.config_hash
+        return result if own and result.get("status") == "finished" else None
 
     def summary(self) -> str:
         """The closing table of a finished run, or where its figures are if the table is gone."""
@@ -190,25 +187,35 @@ class RunFolder:
         except OSError:
             return str(self / "result.json")
 
-    def _check_owner(self) -> None:
+    def check_owner(self, config: RunConfig) -> None:
+        """Check that the folder is free, or this run's.
+
+        Args:
+            config: of the run, to say in which keys another one differs.
+
+        Raises:
+            UserError: if the folder belongs to something else.
+        """
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise UserError(
                 f"{self.path}: is a file where the run's folder should be: move it away"
             )
-        if not any(self.path.iterdir()):
+        if all(path.name == LOCK for path in self.path.iterdir()):
             return
         try:
             written = json.loads((self / "environment.json").read_text(encoding="utf-8"))
             owner = written["config_hash"]
         except (OSError, ValueError, KeyError, TypeError):
             owner = None
-        if owner != self.identity.config_hash:
-            raise UserError(
-                f"{self.path}: holds something else than this run: move it away or choose another "
-                "paths.output"
-            )
+        if owner == self.identity.config_hash:
+            return
+        changed = _changed_keys(self / "config.yaml", config)
+        what = (
+            f"a run with other settings ({changed})" if changed else "something else than this run"
+        )
+        raise UserError(f"{self.path}: holds {what}: move it away or choose another paths.output")
 
     def claim(self, config: RunConfig, data: RunData) -> None:
         """Make the folder and write down what the run is, before it computes anything.
@@ -218,7 +225,7 @@ class RunFolder:
         """
         if not is_main_process():
             return
-        self._check_owner()
+        self.check_owner(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("environment.json", environment(self.identity, data))
@@ -263,7 +270,7 @@ class RunFolder:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all: beside its place, then renamed.
+    """Write a file, whole or not at all: beside its place, forced to the disk, then renamed.
 
     Raises:
         OSError: if it cannot be written; then nothing is left behind.
@@ -272,11 +279,25 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(draft, 0o644)
         os.replace(draft, path)
+        sync_folder(path.parent)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk, so that a rename outlasts a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -286,6 +307,32 @@ def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _changed_keys(written: Path, config: RunConfig) -> str:
+    """How a run that was written down differs: ``lora.r=8 there, 16 here; ...``; empty if it does not."""
+    import yaml
+
+    try:
+        there = _flat(yaml.safe_load(written.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, AttributeError):
+        return ""
+    here = _flat(plain(config))
+    return "; ".join(
+        f"{key}={there.get(key)} there, {here.get(key)} here"
+        for key in sorted(here.keys() | there.keys())
+        if there.get(key) != here.get(key) and not key.startswith(("paths.", "tracking."))
+    )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _yaml(value: object) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from qc_experiments.config import RunConfig, TrackerName, plain
 from qc_experiments.data.load import RunData, load_data
 from qc_experiments.errors import UserError
+from qc_experiments.interruption import StopRequests
+from qc_experiments.locking import locked
 from qc_experiments.models.base import model_source
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder, identify
@@ -51,15 +53,21 @@ def run(config: RunConfig) -> dict[str, Any]:
         log.info("This run has finished before (delete its folder to run it anew); its result:\n")
         log.info("%s", folder.summary())
         return finished
+    folder.check_owner(config)
     plan = _plan(config, data)
-    folder.claim(config, data)
-    with _logged(folder):
-        _announce(plan, config, data, folder)
-        try:
-            return _execute(config, data, plan, folder)
-        except BaseException as error:
-            _record_failure(folder, error)
-            raise
+    stop = StopRequests()
+    with locked(folder.path), stop.listening():
+        finished = folder.finished()
+        if finished is not None:  # by another process, in the meantime
+            return finished
+        folder.claim(config, data)
+        with _logged(folder):
+            _announce(plan, config, data, folder)
+            try:
+                return _execute(config, data, plan, folder, stop)
+            except BaseException as error:
+                _record_failure(folder, error)
+                raise
 
 
 def run_folder(config: RunConfig, data: RunData) -> RunFolder:
@@ -97,16 +105,19 @@ def _announce(plan: Plan, config: RunConfig, data: RunData, folder: RunFolder) -
         log.info("%s", line)
 
 
-def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) -> dict[str, Any]:
+def _execute(
+    config: RunConfig, data: RunData, plan: Plan, folder: RunFolder, stop: StopRequests
+) -> dict[str, Any]:
     """Load the base model, train it, measure it before and after, write everything down."""
     import transformers
 
+    from qc_experiments.evaluation.journal import Journal
     from qc_experiments.evaluation.measure import Examination
     from qc_experiments.execution.engine import Limits
     from qc_experiments.execution.judge import Judge
     from qc_experiments.models.base import load_base_model
-    from qc_experiments.training.checkpoints import resume_point
-    from qc_experiments.training.fit import fit
+    from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
+    from qc_experiments.training.fit import BASE_ANSWERS, fit
     from qc_experiments.training.lean import keep_memory
 
     started = time.perf_counter()
@@ -114,7 +125,9 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(config.seed)
     keep_memory()
-    resume_from = resume_point(folder / "checkpoints", folder / "metrics.jsonl")
+    store = CheckpointStore(folder / "checkpoints", config.trainer.save_total_limit)
+    resume_from = store.newest()
+    cut_metrics(folder / "metrics.jsonl", resume_from.step if resume_from else -1)
     judge = Judge(
         data.databases,
         Limits(seconds=config.evaluation.timeout),
@@ -127,9 +140,12 @@ def _execute(config: RunConfig, data: RunData, plan: Plan, folder: RunFolder) ->
     exit_code = 1
     try:
         model = load_base_model(plan.source, config.model, config.quant)
-        fitted = fit(model, config, plan, examination, tracker, folder, resume_from)
-        trained = examination.measure(fitted.model, "Trained model")
+        fitted = fit(model, config, plan, examination, tracker, folder, store, resume_from, stop)
+        answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
+        trained = examination.measure(fitted.model, "Trained model", answers)
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
+        for journal in (answers, Journal(folder / BASE_ANSWERS, "base model")):
+            journal.remove()  # all of it stands in the tables of predictions now
         exit_code = 0
     finally:
         judge.close()
@@ -198,7 +214,13 @@ def _write_down(
 
 
 def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
-    from qc_experiments.tracking.tracker import JsonlTracker, NullTracker, Trackers
+    from qc_experiments.tracking.tracker import (
+        Guarded,
+        JsonlTracker,
+        NullTracker,
+        Trackers,
+        logged_figures,
+    )
 
     remote: Tracker = NullTracker()
     if not is_main_process():
@@ -208,9 +230,22 @@ def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
 
         identity = folder.identity
         settings = plain(config)
-        remote = WandbTracker(
-            config.tracking, folder.path, identity.run_id, identity.name, settings
-        )
+        try:
+            run = WandbTracker(
+                config.tracking,
+                folder.path,
+                identity.run_id,
+                identity.name,
+                settings,
+                logged_figures(folder / "metrics.jsonl"),
+            )
+            remote = Guarded(run, "Weights & Biases")
+        except Exception as error:  # the network, the login, the service: none may end a run
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning(
+                "Weights & Biases could not be started (%s); all figures are in the run's folder",
+                reason,
+            )
     return Trackers(JsonlTracker(folder / "metrics.jsonl"), remote)
 
 

@@ -33,6 +33,7 @@ from typing import Any
 
 from bench_peers import PEERS, Job, install, timed
 
+SHAPES = ("embedded", "tiny", "qwen2-1.5b", "llama-8b-4bit")
 OURS = ("shared_schema", "seq2seq", "plain")
 LEARNING_RATE = 5e-4
 
@@ -102,7 +103,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows-per-step", type=int, default=64)
     parser.add_argument("--micro-batch", type=int, default=4, help="rows of a padded micro-batch")
     parser.add_argument("--max-group", type=int, default=16)
-    parser.add_argument("--max-tokens", type=int, default=1024)
+    parser.add_argument("--max-tokens", type=int, help="of a pass; 1024 on a CPU, 8192 on a GPU")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--shape", default="embedded", choices=SHAPES)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -114,14 +117,17 @@ def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]
         options.max_group = group
         return _peer(options, method)
     arguments = [sys.executable, __file__, "--child", method, "--max-group", str(group)]
+    if options.max_tokens:
+        arguments += ["--max-tokens", str(options.max_tokens)]
     for name in (
         "spider",
         "steps",
         "rows_per_step",
         "micro_batch",
-        "max_tokens",
         "threads",
         "seed",
+        "device",
+        "shape",
     ):
         arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
@@ -167,52 +173,118 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     """Time one method; returns its figures."""
     import torch
     import transformers
-    from peft import LoraConfig, get_peft_model
 
-    from qc_experiments.config import PathsConfig
+    from qc_experiments.collators.shared_schema import pass_tokens
+    from qc_experiments.config import CollatorConfig, PathsConfig
     from qc_experiments.models.embedded import embedded_model
     from qc_experiments.training.lean import keep_memory, lean_layers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
-    ours = options.child != "plain"
-    if ours:
+    on_gpu = options.device == "cuda"
+    lean = options.child != "plain" and not on_gpu
+    if lean:
         keep_memory()
+    options.max_tokens = pass_tokens(CollatorConfig(max_tokens=options.max_tokens))
     folder = embedded_model(Path(PathsConfig().cache).expanduser())
     batches = _batches(options, folder)
-    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    torch.manual_seed(options.seed)
-    settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
-    model = get_peft_model(base, settings)
-    if ours:
+    model = _model(options, folder)
+    if lean:
         lean_layers(model)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
     step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
-    peak = _matrix_peak()
-    # A first small step, so that nothing is made for the first time in the measured ones.
-    step[options.child](model, batches[0][:4], options)
-    optimizer.step()
-    optimizer.zero_grad()
-    tokens = operations = 0.0
-    started = time.perf_counter()
-    for batch in batches:
-        counted, flops = step[options.child](model, batch, options)
-        tokens += counted
-        operations += flops
+    peak = _matrix_peak(options.device)
+
+    def take(batch: list[Any]) -> tuple[int, float]:
+        with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
+            found = step[options.child](model, batch, options)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if on_gpu:
+            torch.cuda.synchronize()
+        return found
+
+    # A first step, so that nothing is made for the first time in the measured ones; on a CPU a small one.
+    take(batches[0] if on_gpu else batches[0][:4])
+    tokens = operations = 0.0
+    started = time.perf_counter()
+    for batch in batches:
+        counted, flops = take(batch)
+        tokens += counted
+        operations += flops
     seconds = time.perf_counter() - started
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "examples_per_second": sum(map(len, batches)) / seconds,
         "seconds": seconds,
         "tokens": tokens,
         "peak_share": operations / seconds / peak,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
     }
+
+
+def _model(options: argparse.Namespace, folder: Path) -> Any:
+    """The model that is trained, with its adapter."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
+
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    if options.shape == "embedded":
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device)
+    else:
+        shapes = {
+            "tiny": LlamaConfig(
+                vocab_size=49152,
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+            ),
+            "qwen2-1.5b": Qwen2Config(
+                vocab_size=151936,
+                hidden_size=1536,
+                intermediate_size=8960,
+                num_hidden_layers=28,
+                num_attention_heads=12,
+                num_key_value_heads=2,
+                tie_word_embeddings=True,
+            ),
+            "llama-8b-4bit": LlamaConfig(
+                vocab_size=128256,
+                hidden_size=4096,
+                intermediate_size=14336,
+                num_hidden_layers=32,
+                num_attention_heads=32,
+                num_key_value_heads=8,
+            ),
+        }
+        with torch.device(options.device):
+            torch.manual_seed(options.seed)
+            base = AutoModelForCausalLM.from_config(shapes[options.shape], dtype=dtype)
+        if options.shape.endswith("4bit"):
+            place = Path("build") / options.shape
+            if not place.exists():
+                base.save_pretrained(place)
+            del base
+            quantized = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+            base = AutoModelForCausalLM.from_pretrained(
+                place, quantization_config=quantized, dtype=dtype, device_map=options.device
+            )
+            base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+    torch.manual_seed(options.seed)
+    settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
+    return get_peft_model(base, settings)
 
 
 def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
@@ -290,7 +362,8 @@ def _operations(model: Any, tokens: float, seen: float, labels: float) -> float:
         labels: whose logits are computed.
     """
     config = model.config
-    frozen = sum(p.numel() for n, p in model.named_parameters() if "base_layer" in n)
+    linear = [m.get_base_layer() for m in model.modules() if hasattr(m, "lora_A")]
+    frozen = sum(layer.in_features * layer.out_features for layer in linear)
     trained = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad)
     # Frozen weights need the product forward and the gradient of the input; trained ones both gradients.
     layers = tokens * (4 * frozen + 6 * trained)
@@ -299,18 +372,26 @@ def _operations(model: Any, tokens: float, seen: float, labels: float) -> float:
     return float(layers + attention + labels * config.vocab_size * config.hidden_size * 4)
 
 
-def _matrix_peak() -> float:
-    """Operations a second of the best float32 matrix product of some sizes."""
+def _matrix_peak(device: str) -> float:
+    """Operations a second of the best matrix product of some sizes, in the number format of the run."""
     import torch
 
+    on_gpu = device == "cuda"
+    sizes = [(1024, 576, 1536), (2048, 576, 576), (2048, 1536, 576), (2048, 2048, 2048)]
+    if on_gpu:
+        sizes = [(8192, 8192, 8192), (8192, 1536, 8960), (16384, 4096, 14336)]
     best = 0.0
-    for m, k, n in ((1024, 576, 1536), (2048, 576, 576), (2048, 1536, 576), (2048, 2048, 2048)):
-        a, b = torch.randn(m, k), torch.randn(k, n)
+    for m, k, n in sizes:
+        dtype = torch.bfloat16 if on_gpu else torch.float32
+        a = torch.randn(m, k, device=device, dtype=dtype)
+        b = torch.randn(k, n, device=device, dtype=dtype)
         a @ b
         for _ in range(3):
             started = time.perf_counter()
             for _ in range(10):
                 a @ b
+            if on_gpu:
+                torch.cuda.synchronize()
             best = max(best, 10 * 2 * m * k * n / (time.perf_counter() - started))
     return best
 

@@ -155,6 +155,16 @@ def test_checkpointed_layers_attend_within_the_pack_again():
     assert_alike(model, some_rows(4), 250, 1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3: sliding windows shorter than the rows"])
+@pytest.mark.parametrize("max_tokens", [40, 250, 5000])
+def test_a_mask_of_the_whole_pass_gives_the_same(family, max_tokens):
+    model = adapted(made(FAMILIES[family]))
+    rows = some_rows(8)
+    packs = pack_rows(rows, max_tokens)
+    assert disagreement(model, rows, packs, whole_mask=True) < 1e-5
+    assert disagreement(model, rows, packs) < 1e-5
+
+
 def test_bfloat16_agrees_within_its_rounding():
     model = adapted(made(FAMILIES["llama"]).to(torch.bfloat16)).to(torch.bfloat16)
     assert_alike(model, some_rows(5), 250, 0.1)

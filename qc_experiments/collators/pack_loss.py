@@ -41,6 +41,8 @@ def backward_pack(
     pack: Pack,
     scale: torch.Tensor | float = 1.0,
     scaled: Callable[[torch.Tensor], torch.Tensor] = lambda loss: loss,
+    *,
+    whole_mask: bool = False,
 ) -> torch.Tensor:
     """The same with a backward pass: gradients are added to those of the model's weights.
 
@@ -50,25 +52,26 @@ def backward_pack(
         scale: what the loss is multiplied by.
         scaled: a scaling of the loss that gradients show and the returned loss does not, as it is
             used with float16.
+        whole_mask: whether attention is one call with a mask of the whole pass, not in blocks.
 
     Returns:
         The loss, without gradient.
     """
     first, *others = pack.passes
     trunk = TrunkStates() if others else None
-    with _attending(model, pack, first, trunk):
+    with _attending(model, pack, first, trunk, whole_mask):
         loss = _pass_loss(model, pack, first) * scale
         if trunk is None:
             scaled(loss).backward()
             return loss.detach()
     total = loss.detach()
     for span in others:
-        with _attending(model, pack, span, trunk):
+        with _attending(model, pack, span, trunk, whole_mask):
             of_pass = _pass_loss(model, pack, span) * scale
             scaled(of_pass).backward()
         total += of_pass.detach()
     # Layers that are checkpointed compute the trunk again: within its own attention.
-    with _attending(model, pack, first, trunk):
+    with _attending(model, pack, first, trunk, whole_mask):
         states, gradients = trunk.gradients()
         if loss.requires_grad:
             ones = scaled(torch.ones_like(loss.detach()))
@@ -78,10 +81,17 @@ def backward_pack(
     return total
 
 
-def _attending(model: Any, pack: Pack, span: tuple[int, int], trunk: TrunkStates | None) -> Any:
+def _attending(
+    model: Any,
+    pack: Pack,
+    span: tuple[int, int],
+    trunk: TrunkStates | None,
+    whole_mask: bool = False,
+) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
-    return packed_attention(model, PackedAttention(pack.nodes, positions, span, trunk))
+    attention = PackedAttention(pack.nodes, positions, span, trunk, whole_mask)
+    return packed_attention(model, attention)
 
 
 def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:

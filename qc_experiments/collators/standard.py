@@ -38,8 +38,25 @@ class WholeTextCollator(DataCollatorForLanguageModeling):
         return batch
 
 
+class Numbered:
+    """A collator that also hands on which rows a batch holds, as ``row_numbers``.
+
+    Args:
+        collator: makes the batch.
+    """
+
+    def __init__(self, collator: Collator) -> None:
+        self._collator = collator
+
+    def __call__(self, features: list[Feature]) -> dict[str, Any]:
+        """Collate rows with a ``row_number`` each."""
+        numbers = [feature["row_number"] for feature in features]
+        rest = [{k: v for k, v in f.items() if k != "row_number"} for f in features]
+        return {**self._collator(rest), "row_numbers": numbers}
+
+
 def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
-    """The collator that ``collator.name`` names.
+    """The collator that ``collator.name`` names; it hands on the rows' numbers.
 
     Args:
         config: name and padding multiple.
@@ -47,13 +64,15 @@ def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
     """
     multiple = config.pad_to_multiple_of
     if config.name is CollatorName.shared_schema:
-        return SharedSchemaCollator(pass_tokens(config))
+        return Numbered(SharedSchemaCollator(pass_tokens(config)))
     if config.name is CollatorName.default:
-        return DefaultDataCollator(return_tensors="pt")
+        return Numbered(DefaultDataCollator(return_tensors="pt"))
     if config.name is CollatorName.language_modeling:
-        return WholeTextCollator(tokenizer, mlm=False, pad_to_multiple_of=multiple)
-    return DataCollatorForSeq2Seq(
-        tokenizer, padding="longest", label_pad_token_id=IGNORED, pad_to_multiple_of=multiple
+        return Numbered(WholeTextCollator(tokenizer, mlm=False, pad_to_multiple_of=multiple))
+    return Numbered(
+        DataCollatorForSeq2Seq(
+            tokenizer, padding="longest", label_pad_token_id=IGNORED, pad_to_multiple_of=multiple
+        )
     )
 
 
@@ -69,8 +88,9 @@ def features(
         pad_id: token that fills up short rows.
 
     Returns:
-        For each row ``input_ids``, ``attention_mask`` and, but for ``language_modeling`` (which
-        makes its own), ``labels``; for ``shared_schema`` its ``prompt_length`` as well.
+        For each row ``input_ids``, ``attention_mask``, ``row_number`` and, but for
+        ``language_modeling`` (which makes its own), ``labels``; for ``shared_schema`` its
+        ``prompt_length`` as well.
     """
     length = 0
     if config.name is CollatorName.default:
@@ -83,6 +103,7 @@ def features(
             "input_ids": example.input_ids + [pad_id] * padding,
             "attention_mask": [1] * len(example) + [0] * padding,
             "labels": example.labels(loss_on) + [IGNORED] * padding,
+            "row_number": example.row.number,
         }
         if config.name is CollatorName.language_modeling:
             del feature["labels"]

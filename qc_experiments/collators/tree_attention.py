@@ -147,6 +147,7 @@ class PackedAttention:
         span: places of the pass.
         trunk: states of the pack's first pass, kept in that pass and seen by the others; None for a
             pack of one pass.
+        whole: whether the pass is computed as one block, with a mask of all its queries and keys.
     """
 
     def __init__(
@@ -155,9 +156,11 @@ class PackedAttention:
         positions: torch.Tensor,
         span: tuple[int, int],
         trunk: TrunkStates | None = None,
+        whole: bool = False,
     ) -> None:
         most = GPU_BLOCK_TOKENS if positions.is_cuda else BLOCK_TOKENS
-        self._blocks = blocks_of(nodes, span, most)
+        self._nodes = nodes
+        self._blocks = [_whole_pass(nodes, span)] if whole else blocks_of(nodes, span, most)
         self._start = span[0]
         self._behind = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
         self._query_sizes = [block.end - block.start for block in self._blocks]
@@ -243,15 +246,26 @@ class PackedAttention:
         device = self._positions.device
         keys = torch.cat([torch.arange(a, b, device=device) for a, b in block.keys])
         queries = torch.arange(block.start, block.end, device=device)
-        # The node a place belongs to, as the place where it starts; ancestors belong to everybody.
-        starts = torch.tensor([start for start, _ in block.nodes], device=device)
-        node = torch.searchsorted(starts, queries, right=True)[:, None]
-        of_key = torch.searchsorted(starts, keys, right=True)[None]
-        seen = (of_key == 0) | ((of_key == node) & (keys[None] <= queries[:, None]))
+        enter = torch.zeros(len(self._positions), dtype=torch.long, device=device)
+        leave = torch.zeros_like(enter)
+        for node in self._nodes:
+            enter[node.start : node.end] = node.start
+            leave[node.start : node.end] = node.exit
+        seen = (enter[keys][None] <= enter[queries][:, None]) & (
+            enter[queries][:, None] < leave[keys][None]
+        )
+        seen &= keys[None] <= queries[:, None]
         if window is not None:
             distance = self._positions[queries][:, None] - self._positions[keys][None]
             seen &= distance < window
         return seen
+
+
+def _whole_pass(nodes: Sequence[Node], span: tuple[int, int]) -> Block:
+    start, end = span
+    keys = ((0, nodes[0].end), span) if start else (span,)
+    own = tuple((node.start, node.end) for node in nodes if start <= node.start < end)
+    return Block(start, end, keys, own)
 
 
 def _joined(states: Sequence[torch.Tensor], pieces: Sequence[int]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from qc_experiments.evaluation.extraction import extract_sql
 from qc_experiments.evaluation.generate import write_answers
 from qc_experiments.evaluation.searching import Decoding
 from qc_experiments.execution.judge import Judge, Tried
-from qc_experiments.progress import progress
 
 REPAIR = "{question} (The query `{query}` fails: {error}. Write a query that runs.)"
 """Stands in the question's place when a prediction that failed is asked for again."""
@@ -63,24 +62,30 @@ class Asker:
         self._window = window
         self._judge = judge
 
-    def ask(self, model: Any, rows: Sequence[Row], what: str) -> list[Predicted]:
+    def ask(
+        self, model: Any, rows: Sequence[Row], on_answer: Callable[[int], None] | None = None
+    ) -> list[Predicted]:
         """Predict a query for each row.
 
         Args:
             model: a causal language model.
             rows: questions; their gold queries are not looked at.
-            what: who answers, for the progress bar.
+            on_answer: called with the number of questions just answered, for progress.
         """
         pairs = [(row.context, row.question) for row in rows]
-        candidates = self._write(model, pairs, decoding_of(self._config), what)
+        candidates = self._write(model, pairs, decoding_of(self._config), on_answer)
         chosen = self._choose(rows, candidates)
         if not self._config.repair:
             return [Predicted(sql, None) for sql in chosen]
-        repaired = self._repair(model, rows, chosen, what)
+        repaired = self._repair(model, rows, chosen)
         return [Predicted(*both) for both in zip(chosen, repaired, strict=True)]
 
     def _write(
-        self, model: Any, pairs: Sequence[tuple[str, str]], decoding: Decoding, what: str
+        self,
+        model: Any,
+        pairs: Sequence[tuple[str, str]],
+        decoding: Decoding,
+        on_answer: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
         """Candidates for each pair (context, question).
 
@@ -92,19 +97,20 @@ class Asker:
         room = config.max_new_tokens
         fits = [self._window is None or len(ids) + room <= self._window for ids in prompts]
         asked = [ids for ids, fit in zip(prompts, fits, strict=True) if fit]
-        with progress(f"{what}: answering {len(asked)} questions", len(asked)) as advance:
-            written = iter(
-                write_answers(
-                    model,
-                    asked,
-                    tokenizer=encoder.tokenizer,
-                    stop_ids=encoder.stop_ids,
-                    max_new_tokens=room,
-                    batch_size=config.batch_size,
-                    decoding=decoding,
-                    on_answer=advance,
-                )
+        if on_answer is not None and len(asked) < len(prompts):
+            on_answer(len(prompts) - len(asked))
+        written = iter(
+            write_answers(
+                model,
+                asked,
+                tokenizer=encoder.tokenizer,
+                stop_ids=encoder.stop_ids,
+                max_new_tokens=room,
+                batch_size=config.batch_size,
+                decoding=decoding,
+                on_answer=on_answer,
             )
+        )
         after = encoder.template.after_query()
         return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
 
@@ -126,9 +132,7 @@ class Asker:
                 chosen.append(majority(queries, found))
         return chosen
 
-    def _repair(
-        self, model: Any, rows: Sequence[Row], chosen: Sequence[str], what: str
-    ) -> list[str]:
+    def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
         failing = [place for place, one in enumerate(tried) if one.error is not None]
         pairs = [
@@ -140,7 +144,7 @@ class Asker:
             )
             for place in failing
         ]
-        answers = self._write(model, pairs, Decoding(), f"{what}, repair")
+        answers = self._write(model, pairs, Decoding())
         repaired = list(chosen)
         for place, (answer,) in zip(failing, answers, strict=True):
             repaired[place] = answer

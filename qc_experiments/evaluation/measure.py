@@ -9,10 +9,16 @@ from typing import Any
 
 from qc_experiments.config import EvaluationConfig
 from qc_experiments.data.encode import Encoder, Example
-from qc_experiments.evaluation.answering import Asker
+from qc_experiments.data.table import Row
+from qc_experiments.evaluation.answering import Asker, Predicted
+from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
 from qc_experiments.evaluation.metrics import Judged, assess, figures
 from qc_experiments.execution.judge import Judge
+from qc_experiments.progress import progress
+
+PART_ROWS = 64
+"""Questions that are answered before their answers are kept."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,17 @@ class Examination:
         self._config = config
         self._asker = Asker(encoder, config, window, judge)
 
-    def measure(self, model: Any, what: str) -> Measured:
+    def measure(self, model: Any, what: str, journal: Journal | None = None) -> Measured:
         """Loss and predictions on all held-out rows.
 
         Args:
             model: a causal language model.
             what: what is measured, for the progress bar.
+            journal: keeps the answers, so that an interruption does not lose them; None keeps none.
         """
         started = time.perf_counter()
         loss = self.loss(model)
-        judged = self.answers(model, self._examples, what)
+        judged = self.answers(model, self._examples, what, journal)
         return Measured(loss, judged, time.perf_counter() - started)
 
     def loss(self, model: Any) -> float:
@@ -77,16 +84,31 @@ class Examination:
         total, count = validation_loss(model, self._examples, pad_id, self._config.batch_size)
         return total / count
 
-    def answers(self, model: Any, examples: Sequence[Example], what: str) -> list[Judged]:
+    def answers(
+        self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None = None
+    ) -> list[Judged]:
         """Let the model answer, and judge the answers.
 
         Args:
             model: a causal language model.
             examples: what it is asked.
             what: who answers, for the progress bar.
+            journal: keeps the answers; None keeps none.
         """
         rows = [example.row for example in examples]
-        predicted = self._asker.ask(model, rows, what)
+        found: dict[int, Predicted] = {}
+        with progress(f"{what}: answering {len(rows)} questions", len(rows)) as advance:
+            for part in parts(examples):
+                numbers = [row.number for row in part]
+                known = journal.answers(numbers) if journal else None
+                if known is None:
+                    known = self._asker.ask(model, part, advance)
+                    if journal:
+                        journal.add(numbers, known)
+                else:
+                    advance(len(part))
+                found.update(zip(numbers, known, strict=True))
+        predicted = [found[row.number] for row in rows]
         repaired = [one.after_repair for one in predicted if one.after_repair is not None]
         return assess(
             rows,
@@ -117,3 +139,14 @@ class Examination:
                 if value is not None:
                     found[f"eval_{name}"] = value
         return found
+
+
+def parts(examples: Sequence[Example]) -> list[list[Row]]:
+    """Cut questions into parts that are answered one after the other, prompts that are alike together.
+
+    Args:
+        examples: the questions.
+    """
+    ordered = sorted(examples, key=lambda example: list(example.prompt_ids))
+    rows = [example.row for example in ordered]
+    return [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]

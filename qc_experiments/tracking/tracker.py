@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 120.0
+"""How long a service may take to say goodbye."""
 
 Figure = float | int | str | bool | None
 
@@ -62,6 +69,70 @@ class JsonlTracker:
     def close(self, exit_code: int) -> None:
         """Close the file."""
         self._file.close()
+
+
+def logged_figures(path: Path) -> list[tuple[int, dict[str, Figure]]]:
+    """What ``metrics.jsonl`` holds: figures by step.
+
+    Args:
+        path: the file; there may be none yet.
+    """
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(line.pop("step"), line) for line in lines]
+
+
+class Guarded:
+    """A tracker whose failures do not end a run: one warning, and it is told no more.
+
+    Args:
+        tracker: may fail.
+        name: of the service behind it, for the warning.
+    """
+
+    def __init__(self, tracker: Tracker, name: str) -> None:
+        self._service = tracker
+        self._tracker: Tracker = tracker
+        self._name = name
+
+    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
+        """Tell it, if it still listens."""
+        self._try(lambda: self._tracker.log(step, figures))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
+        """Tell it, if it still listens."""
+        self._try(lambda: self._tracker.table(name, columns, rows))
+
+    def summary(self, figures: Mapping[str, Figure]) -> None:
+        """Tell it, if it still listens."""
+        self._try(lambda: self._tracker.summary(figures))
+
+    def close(self, exit_code: int) -> None:
+        """Tell it, if it still listens; a service that does not answer is left behind."""
+        # A service that failed is closed as well, or it would take the figures of the next run.
+        told = self._service.close
+        closing = threading.Thread(target=lambda: self._try(lambda: told(exit_code)), daemon=True)
+        closing.start()
+        closing.join(CLOSING_SECONDS)
+        if closing.is_alive():
+            self._give_up(f"no answer for {CLOSING_SECONDS:.0f} s")
+
+    def _try(self, told: Callable[[], None]) -> None:
+        try:
+            told()
+        except Exception as error:  # whatever a service fails with, the run's own files are whole
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    def _give_up(self, reason: str) -> None:
+        if isinstance(self._tracker, NullTracker):
+            return  # the user has been told
+        log.warning(
+            "%s failed and is told no more (%s); all figures are in the run's folder",
+            self._name,
+            " ".join(reason.split()),
+        )
+        self._tracker = NullTracker()
 
 
 class Trackers:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from qc_experiments.config import TrackingConfig, WandbMode
 from qc_experiments.tracking.tracker import Figure
 
-log = logging.getLogger(__name__)
-
+INIT_SECONDS = 60
+"""How long W&B may take to answer at the start."""
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -40,10 +40,19 @@ class WandbTracker:
         run_id: stays the same when the same run is started again.
         name: shown on the dashboard.
         config: the nested config, so that the dashboard shows ``lora.r`` and its like.
+        logged: figures of the steps before this start, by step. Online W&B has them already. Offline
+            it does not go on with a run: they are told to a fresh one of the same id, and what earlier
+            starts wrote is removed, so that no step is missing or there twice.
     """
 
     def __init__(
-        self, tracking: TrackingConfig, folder: Path, run_id: str, name: str, config: dict[str, Any]
+        self,
+        tracking: TrackingConfig,
+        folder: Path,
+        run_id: str,
+        name: str,
+        config: dict[str, Any],
+        logged: Sequence[tuple[int, Mapping[str, Figure]]] = (),
     ) -> None:
         import wandb
 
@@ -51,6 +60,9 @@ class WandbTracker:
         os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
         self._wandb = wandb
         mode = wandb_mode(tracking.mode)
+        earlier = folder / "wandb" / ".earlier"
+        if mode == "offline":
+            _put_aside((folder / "wandb").glob("offline-run-*"), earlier)
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
@@ -64,8 +76,14 @@ class WandbTracker:
             dir=str(folder),
             mode=mode,
             resume="allow" if mode == "online" else None,
-            settings=wandb.Settings(silent=True, console="off", save_code=False),
+            settings=wandb.Settings(
+                silent=True, console="off", save_code=False, init_timeout=INIT_SECONDS
+            ),
         )
+        if mode == "offline":
+            for step, figures in logged:
+                self.log(step, figures)
+            shutil.rmtree(earlier, ignore_errors=True)
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Log the figures at their optimizer step."""
@@ -84,3 +102,11 @@ class WandbTracker:
     def close(self, exit_code: int) -> None:
         """Finish the run, so that the next one in this process starts its own."""
         self._run.finish(exit_code=exit_code)
+
+
+def _put_aside(folders: Iterable[Path], place: Path) -> None:
+    """Move folders away before W&B makes a new one, whose name may be that of an old one."""
+    shutil.rmtree(place, ignore_errors=True)
+    for folder in list(folders):
+        place.mkdir(exist_ok=True)
+        os.replace(folder, place / folder.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from qc_experiments.interruption import StopRequests
 from qc_experiments.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,72 @@ class ReportCallback(TrainerCallback):
         done = state.global_step - self._first_step
         each = (time.perf_counter() - self._started) / max(1, done)
         return each * (state.max_steps - state.global_step)
+
+
+class SafePlaces(TrainerCallback):
+    """Moves checkpoints to places from which a training goes on as if it had never stopped.
+
+    At the last step of an epoch that is its end, behind the evaluation that belongs to it. Where
+    somebody has asked the run to stop, a checkpoint is due at the next such place.
+
+    Args:
+        stop: whether somebody has.
+    """
+
+    def __init__(self, stop: StopRequests) -> None:
+        self._stop = stop
+        self._due = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Decide whether a checkpoint is written now."""
+        if self._stop_requested(args):
+            control.should_save = True
+        at_end = state.epoch is not None and float(state.epoch).is_integer()
+        if at_end or control.should_training_stop:  # either is followed by on_epoch_end
+            self._due = control.should_save
+            control.should_save = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write the checkpoint that was put off."""
+        if self._due or self._stop_requested(args):
+            control.should_save = True
+        self._due = False
+
+    def _stop_requested(self, args: TrainingArguments) -> bool:
+        """Whether any process was asked to stop; all of them learn of it at the same step."""
+        if args.world_size > 1:
+            import torch
+
+            flag = torch.tensor([self._stop.requested or 0], device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            self._stop.requested = int(flag) or None
+        return self._stop.requested is not None
+
+
+class LoggingInterval(TrainerCallback):
+    """Goes on in the middle of a logging interval: the Trainer would begin with a new one.
+
+    Args:
+        trainer: that goes on.
+        progress: of the checkpoint.
+    """
+
+    def __init__(self, trainer: Any, progress: Mapping[str, Any]) -> None:
+        self._trainer = trainer
+        self._progress = progress
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Set the loss since the last line, and where that was."""
+        losses = self._progress["loss_since_logged"]
+        own = losses[args.process_index] if len(losses) == args.world_size else fmean(losses)
+        self._trainer._tr_loss.fill_(own)
+        self._trainer._globalstep_last_logged = self._progress["logged_at"]
 
 
 def duration(seconds: float) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config import CollatorName, RunConfig
+from qc_experiments.config import CollatorName, PackAttention, RunConfig
 from qc_experiments.errors import UserError
+from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.measure import Examination, Measured
+from qc_experiments.interruption import StopRequests
 from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter, shifts_base
 from qc_experiments.models.packable import cannot_pack
@@ -24,11 +26,14 @@ from qc_experiments.saved import SavedPrompting
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.callbacks import ReportCallback, duration
+from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
 from qc_experiments.training.lean import lean_layers
 from qc_experiments.training.trainer import TextToSqlTrainer
 
 log = logging.getLogger(__name__)
+
+BASE_ANSWERS = "base_answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,9 @@ def fit(
     examination: Examination,
     tracker: Tracker,
     folder: RunFolder,
-    resume_from: Path | None,
+    store: CheckpointStore,
+    resume_from: Checkpoint | None,
+    stop: StopRequests,
 ) -> Fitted:
     """Train a base model as the config says and save what was learned in the run's folder.
 
@@ -74,12 +81,14 @@ def fit(
         examination: measures the base model, and the model during training.
         tracker: where figures go.
         folder: the run's folder.
-        resume_from: a checkpoint of this run, or None.
+        store: the run's checkpoints.
+        resume_from: the one to go on from, or None.
+        stop: whether somebody asks the run to stop.
     """
     base: Measured | None = None
     gone = not config.lora.enabled or shifts_base(config.lora)  # the base weights will change
     if config.evaluation.base and gone:
-        base = _measure_base(examination, model)
+        base = _measure_base(examination, model, folder)
     initial: Path | None = None
     if config.lora.enabled:
         model = _with_adapter(model, config)
@@ -103,14 +112,23 @@ def fit(
         log.info("Time    the training will take about %s", duration(estimate))
     if config.evaluation.base and not gone:
         with model.disable_adapter():
-            base = _measure_base(examination, model)
+            base = _measure_base(examination, model, folder)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, None, None, trainable, total)
 
-    trainer = _trainer(model, config, plan, examination, tracker, folder)
+    trainer = _trainer(model, config, plan, examination, tracker, store, stop)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if resume_from is not None:
+        log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
+    if resume_from is not None and resume_from.progress["ended"]:
+        trainer.take_over(resume_from)
+    else:
+        if resume_from is not None:
+            trainer.resume(resume_from.progress)
+        place = str(resume_from.path) if resume_from else None
+        with stop.patiently():
+            trainer.train(resume_from_checkpoint=place)
     seconds = time.perf_counter() - started
     steps = int(trainer.state.global_step)
     log.info("Trained in %s", duration(seconds))
@@ -129,9 +147,10 @@ def fit(
     )
 
 
-def _measure_base(examination: Examination, model: Any) -> Measured:
+def _measure_base(examination: Examination, model: Any, folder: RunFolder) -> Measured:
     log.info("Measuring the base model ...")
-    measured = examination.measure(model, "Base model")
+    journal = Journal(folder / BASE_ANSWERS, "base model")
+    measured = examination.measure(model, "Base model", journal)
     log.info(
         "Measured in %s (the trained model will take about as long)", duration(measured.seconds)
     )
@@ -161,7 +180,8 @@ def _trainer(
     plan: Plan,
     examination: Examination,
     tracker: Tracker,
-    folder: RunFolder,
+    store: CheckpointStore,
+    stop: StopRequests,
 ) -> TextToSqlTrainer:
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -181,11 +201,14 @@ def _trainer(
     metric = config.trainer.metric_for_best_model
     trainer = TextToSqlTrainer(
         model=model,
-        args=training_arguments(config, folder / "checkpoints", torch_dtype(config.model.dtype)),
+        args=training_arguments(config, store.folder, torch_dtype(config.model.dtype)),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=plan.validation,
         data_collator=build_collator(config.collator, tokenizer),
         order=order,
+        whole_mask=config.collator.attention is PackAttention.mask,
+        store=store,
+        stop=stop,
         measure=lambda model: examination.during_training(model, generates=metric.needs_generation),
     )
     trainer.remove_callback(PrinterCallback)

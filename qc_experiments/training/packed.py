@@ -63,13 +63,16 @@ def padded(rows: Sequence[PackRow], device: torch.device) -> dict[str, torch.Ten
     return batch
 
 
-def disagreement(model: Any, rows: Sequence[PackRow], packs: Sequence[Pack]) -> float:
+def disagreement(
+    model: Any, rows: Sequence[PackRow], packs: Sequence[Pack], *, whole_mask: bool = False
+) -> float:
     """How far the gradients of packed rows are from those of the same rows padded.
 
     Args:
         model: in training; dropout is left out here, gradients are left as they were.
         rows: few rows.
         packs: the same rows, packed.
+        whole_mask: as for `backward_pack`.
 
     Returns:
         Norm of the difference over the norm of the padded rows' gradient.
@@ -90,7 +93,7 @@ def disagreement(model: Any, rows: Sequence[PackRow], packs: Sequence[Pack]) -> 
         summed_loss(model, padded(rows, model.device)).backward()
         reference = gradients()
         for pack in packs:
-            backward_pack(model, pack)
+            backward_pack(model, pack, whole_mask=whole_mask)
         found = gradients()
     finally:
         model.train(was_training)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from qc_experiments.collators.pack_loss import backward_pack
 from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.collators.shared_schema import SchemaSampler
+from qc_experiments.errors import UserError
 from qc_experiments.evaluation.loss import summed_loss
+from qc_experiments.interruption import Interrupted, StopRequests
+from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
+from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
+from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.packed import (
     CHECKED_ROWS,
     average_gradients,
@@ -27,6 +36,8 @@ Measure = Callable[[Any], dict[str, float]]
 
 AGREEMENT = 1e-3
 """Relative difference of gradients that passes for rounding in float32."""
+WRITE_FAILED = ("No space left", "PytorchStreamWriter", "I/O error", "os error", "unexpected pos")
+"""What torch and safetensors say, not as OSError, when a file cannot be written."""
 COARSE_AGREEMENT = 0.1
 """The same with 16-bit numbers or quantized weights."""
 
@@ -42,6 +53,9 @@ class TextToSqlTrainer(Trainer):
 
     Args:
         order: of the rows in each epoch, or None for the Trainer's own shuffle.
+        store: where checkpoints go.
+        stop: whether somebody asks the run to stop.
+        whole_mask: whether attention in packs is one call with a mask, not in blocks.
         measure: called with the model at each evaluation; returns the figures, such as
             ``eval_loss``.
         arguments: those of `transformers.Trainer`.
@@ -50,9 +64,22 @@ class TextToSqlTrainer(Trainer):
     loss_is_scaled_for_ga = True  # compute_loss divides by the labels of all accumulated batches
 
     def __init__(
-        self, *, measure: Measure, order: SchemaSampler | None = None, **arguments: Any
+        self,
+        *,
+        measure: Measure,
+        store: CheckpointStore,
+        stop: StopRequests,
+        order: SchemaSampler | None = None,
+        whole_mask: bool = False,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
+        self._store = store
+        self._stop = stop
+        self._whole_mask = whole_mask
+        self._draft: Path | None = None  # where a checkpoint is being written
+        self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
+        self.add_callback(SafePlaces(stop))
         self._measure = measure
         self._order = order
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
@@ -96,6 +123,14 @@ class TextToSqlTrainer(Trainer):
             inputs: a padded batch, or ``packs`` and ``rows`` of `SharedSchemaCollator`.
             num_items_in_batch: labels of the effective batch, over all devices.
         """
+        rows = inputs.pop("row_numbers")
+        loss = self._computed(model, inputs, num_items_in_batch)
+        self._watch.add(self.state.global_step + 1, float(loss), rows)
+        return loss
+
+    def _computed(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
         if "packs" not in inputs:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
             return loss
@@ -111,7 +146,9 @@ class TextToSqlTrainer(Trainer):
         with self.accelerator.no_sync(model):
             if self._packs:
                 for pack in inputs["packs"]:
-                    total += backward_pack(model, pack, scale, self._scaled)
+                    total += backward_pack(
+                        model, pack, scale, self._scaled, whole_mask=self._whole_mask
+                    )
             else:
                 for rows in padded_parts(inputs["rows"]):
                     loss = summed_loss(model, padded(rows, self.args.device)) * scale
@@ -145,6 +182,84 @@ class TextToSqlTrainer(Trainer):
             away,
         )
         return False
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """As the parent; right before the weights are changed, which a gradient that is NaN forbids."""
+        found = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if found is not None and self.accelerator.scaler is None:  # float16 skips such steps itself
+            self._watch.check_gradient(self.state.global_step + 1, float(found))
+        self._watch.end_step()
+        return found
+
+    def resume(self, progress: dict[str, Any]) -> None:
+        """Go on in the middle of a logging interval; to be called before `train`.
+
+        Args:
+            progress: of the checkpoint that `train` is given.
+        """
+        self.add_callback(LoggingInterval(self, progress))
+
+    def take_over(self, checkpoint: Checkpoint) -> None:
+        """Become the trainer that had ended its training when it wrote a checkpoint."""
+        self._load_from_checkpoint(str(checkpoint.path))
+        self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
+        best = self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best is not None:
+            self._load_best_model()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._draft) if self._draft else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint, whole or not at all; then end the training if somebody asked for it."""
+        step, best = self.state.global_step, self.state.best_global_step
+        try:
+            self._draft = self._store.draft()
+            self._together()
+            super()._save_checkpoint(model, trial)
+            written = self._draft / self._store.place(step).name
+            intervals = self._gathered(float(self._tr_loss))
+            if self.args.should_save:
+                self.state.best_model_checkpoint = str(self._store.place(best)) if best else None
+                self.state.save_to_json(str(written / TRAINER_STATE_NAME))
+                progress = {
+                    "ended": self.control.should_training_stop,
+                    "loss_since_logged": intervals,
+                    "logged_at": self._globalstep_last_logged,
+                }
+                self._store.commit(written, step, progress)
+                self._store.prune(best)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise self._unsaved(step, error) from error
+        finally:
+            self._draft = None
+        self._together()
+        if self._stop.requested is not None:
+            raise Interrupted(self._stop.requested)
+
+    def _unsaved(self, step: int, error: Exception) -> Exception:
+        """What the user is told of a checkpoint that could not be written; our own bugs stay bugs."""
+        reason = error.strerror if isinstance(error, OSError) else None
+        if reason is None and not any(sign in str(error) for sign in WRITE_FAILED):
+            return error
+        shutil.rmtree(self._store.folder / DRAFT, ignore_errors=True)
+        last = self._store.newest()
+        kept = f"the last whole one is of step {last.step}" if last else "there is none before it"
+        return UserError(
+            f"{self._store.folder}: the checkpoint of step {step} could not be written "
+            f"({reason or 'the disk may be full'}); {kept}: make room and run the same command again"
+        )
+
+    def _together(self) -> None:
+        if self.args.world_size > 1:
+            torch.distributed.barrier()
+
+    def _gathered(self, value: float) -> list[float]:
+        if self.args.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.args.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def evaluate(
         self,

@@ -1,0 +1,75 @@
+"""``qc compare``: rank the runs of a sweep, test what is better, and write a page to look at."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qc_experiments.compare.objectives import OBJECTIVES
+from qc_experiments.errors import UserError
+
+FILES = ("compare.csv", "compare.html")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compare; exits with 2 where the user has to mend something."""
+    options = _parser().parse_args(arguments)
+    try:
+        _compare(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qc compare",
+        description="Rank runs that were measured alike, test whether the best one is better, and "
+        "write compare.csv and compare.html. Works while a sweep is running.",
+    )
+    parser.add_argument(
+        "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the two files go (the first DIR, beside its runs)"
+    )
+    parser.add_argument(
+        "--objective",
+        metavar="FIGURE",
+        help=f"what ranks the runs: {', '.join(OBJECTIVES)} (execution_accuracy where it was measured)",
+    )
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from qc_experiments.compare.page import page_html
+    from qc_experiments.compare.study import compare
+    from qc_experiments.compare.table import csv_table, table_text
+    from qc_experiments.record import csv_text, write_whole
+
+    folders = [Path(folder).expanduser() for folder in options.folders]
+    output = Path(options.output).expanduser() if options.output else _beside(folders[0])
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a folder")
+    study = compare(folders, options.objective)
+    contents = (csv_text(*csv_table(study)), page_html(study))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(FILES, contents, strict=True):
+            write_whole(output / name, content)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
+    print(table_text(study))
+    print(f"\nFiles in {output}: {', '.join(FILES)} (open it in a browser)")
+
+
+def _beside(folder: Path) -> Path:
+    """A sweep's own folder; for a single run the one that it stands in, so that runs stay as they are."""
+    from qc_experiments.compare.runs import is_run
+
+    return folder.absolute().parent if is_run(folder) else folder

@@ -1,0 +1,61 @@
+"""All runs of some folders, grouped, ranked and tested: what the table and the page show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.compare.grouping import Group, group_runs
+from qc_experiments.compare.objectives import Objective, choose_objective
+from qc_experiments.compare.runs import STATUSES, Run, load_runs
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison.
+
+    Attributes:
+        folders: where the runs were looked for.
+        runs: all of them.
+        groups: those that may be ranked together, the largest first.
+        objective: the figure by which they are ranked.
+    """
+
+    folders: tuple[Path, ...]
+    runs: tuple[Run, ...]
+    groups: tuple[Group, ...]
+    objective: Objective
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are of each status."""
+        found = Counter(run.status for run in self.runs)
+        return {status: found[status] for status in STATUSES}
+
+    def counted(self) -> str:
+        """The same in words: ``23 runs: 20 finished, 2 running, 1 failed``."""
+        parts = [f"{count} {status}" for status, count in self.counts().items() if count]
+        total = len(self.runs)
+        return f"{total} run{'' if total == 1 else 's'}: {', '.join(parts)}"
+
+    def unfinished(self) -> list[Run]:
+        """Runs without figures, those at work first."""
+        found = [run for run in self.runs if not run.finished]
+        return sorted(found, key=lambda run: (STATUSES.index(run.status), run.name))
+
+
+def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
+    """Read and compare runs.
+
+    Args:
+        folders: runs, or folders that hold runs up to three levels down.
+        objective: the figure that ranks them; None takes execution accuracy where it was measured,
+            else the loss.
+
+    Raises:
+        UserError: if a folder holds no run, or there is no such objective.
+    """
+    runs = load_runs(folders)
+    chosen = choose_objective(objective, runs)
+    return Study(tuple(folders), tuple(runs), tuple(group_runs(runs, chosen)), chosen)

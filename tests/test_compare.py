@@ -1,0 +1,504 @@
+"""`qc compare`: what is read, ranked, pooled, tested and written, on run folders made by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import child
+
+from qc_experiments.compare import compare, comparison_table
+from qc_experiments.compare.command import main
+from qc_experiments.compare.page import embedded, page_data, page_html
+from qc_experiments.compare.significance import against_best, holm, mcnemar_p, pair_bits
+from qc_experiments.config import RunConfig, plain
+from qc_experiments.evaluation.statistics import Paired, paired, wilson
+
+COLUMNS = [
+    "row",
+    "db_id",
+    "question",
+    "query",
+    "context",
+    "prediction",
+    "correct",
+    "verdict",
+    "warning",
+    "error_class",
+    "seconds",
+]
+
+
+def set_key(config: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        config = config[part]
+    config[last] = value
+
+
+def write_run(
+    folder: Path,
+    bits: str | None = "1100110011",
+    *,
+    status: str | None = "finished",
+    error: str | None = None,
+    result: dict[str, Any] | None = None,
+    question: str = "Which items cost more than {}?",
+    **keys: Any,
+) -> Path:
+    """A run folder; ``lora__r=8`` sets ``lora.r``; no status leaves out everything written last."""
+    folder.mkdir(parents=True)
+    config = plain(RunConfig())
+    config["data"] |= {"name": "shop", "template": "templates/sql.txt"}
+    for key, value in keys.items():
+        set_key(config, key.replace("__", "."), value)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    hashes = {"evaluation_hash": "e" * 64, "template_hash": "t" * 64}
+    written = {"code_commit": "c" * 40, "data": {"train_hash": "d" * 64, **hashes}}
+    (folder / "environment.json").write_text(json.dumps(written))
+    lines = [{"step": step, "loss": 2.0 / step} for step in (1, 2, 3, 4)]
+    lines += [{"step": 4, "eval_loss": 0.7}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if status is None:
+        return folder
+    figures: dict[str, Any] = {
+        "status": status,
+        "error": error,
+        "config_hash": str(folder),
+        "code_commit": "c" * 40,
+        "data_hash": "d" * 64,
+        **hashes,
+    }
+    if status == "finished":
+        figures |= {"eval_loss": 0.7, "seconds_total": 100.0, "peak_memory_bytes": 2**30}
+        figures |= {"parameters_trainable": 300_000 * config["lora"]["r"], "seed": config["seed"]}
+        if bits is not None:
+            write_answers(folder, bits, question)
+            count, correct = len(bits.replace("-", "")), bits.count("1")
+            low, high = wilson(correct, count)
+            figures |= {
+                "execution_accuracy": correct / count,
+                "execution_accuracy_low": low,
+                "execution_accuracy_high": high,
+                "execution_correct": correct,
+                "execution_count": count,
+            }
+    (folder / "result.json").write_text(json.dumps(figures | (result or {})))
+    return folder
+
+
+def write_answers(folder: Path, bits: str, question: str) -> None:
+    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for place, bit in enumerate(bits):
+            gold = f"SELECT name FROM item WHERE price > {place}"
+            answer = gold if bit == "1" else "SELECT nam FROM item"
+            verdict = {"1": "correct", "0": "wrong", "-": "gold_error"}[bit]
+            known = "" if bit == "-" else bit
+            asked = question.format(place)
+            cells = [place + 2, f"db{place % 2}", asked, gold, "CREATE ...", answer]
+            writer.writerow([*cells, known, verdict, "", "", 0.001])
+    shares: dict[str, dict[str, int]] = {}
+    for place, bit in enumerate(bits):
+        share = shares.setdefault(f"db{place % 2}", {"hits": 0, "count": 0})
+        share["hits"] += bit == "1"
+        share["count"] += bit != "-"
+    report = {"by_hardness": {"easy": {"hits": bits.count("1"), "count": len(bits)}}}
+    judged_on = dict.fromkeys(("questions", "golds", "databases", "judge"), "x")
+    content = {**report, "by_database": shares, "judged_on": judged_on}
+    (folder / "report.json").write_text(json.dumps(content))
+
+
+def names(runs: Any) -> list[str]:
+    return [run.name for run in runs]
+
+
+# ---- tests of difference ---------------------------------------------------------------------
+
+
+def test_holm_by_hand():
+    # Sorted: .01 x 4 = .04, .02 x 3 = .06, .03 x 2 = .06, .04 x 1 = .04, raised to .06.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    # .005 x 3 = .015; .03 x 2 = .06; .5 stays.
+    assert holm([0.5, 0.005, 0.03]) == pytest.approx([0.5, 0.015, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_bits_are_paired_as_the_statistics_pair_outcomes():
+    first, second = "110010-01", "101-11001"
+    known = {"1": True, "0": False, "-": None}
+    expected = paired([known[bit] for bit in first], [known[bit] for bit in second])
+    assert pair_bits(first, second) == expected
+    assert mcnemar_p(expected) == expected.p_value()
+    assert mcnemar_p(Paired(0, 9, 1, 3)) == pytest.approx(22 / 1024)
+    with pytest.raises(ValueError, match="zip"):
+        pair_bits("11", "1")
+
+
+def test_better_needs_a_test_and_its_correction(tmp_path):
+    # 8 questions only the leader gets: p = 2 / 2^8 = .0078; alone it is better, among 20 others not.
+    leader, other = "1" * 20, "1" * 12 + "0" * 8
+    write_run(tmp_path / "few" / "leader", leader, lora__r=8)
+    write_run(tmp_path / "few" / "other", other, lora__r=16)
+    (group,) = compare([tmp_path / "few"]).groups
+    found = group.against[group.runs[1].folder]
+    assert (found.verdict, found.p, found.p_holm) == ("better", 2 / 256, 2 / 256)
+    assert found.table.difference() == pytest.approx(0.4)
+    write_run(tmp_path / "many" / "leader", leader, lora__r=8)
+    for number in range(20):
+        write_run(tmp_path / "many" / f"other{number}", other, lora__r=16 + number)
+    (group,) = compare([tmp_path / "many"]).groups
+    verdicts = {one.verdict for one in group.against.values()}
+    assert verdicts == {"not distinguishable"}
+    text = comparison_table([tmp_path / "many"], width=140)
+    assert "not distinguishable from 20 of 20 other runs" in text
+    assert "better" not in text
+    assert "better than 1 of 1 other run (" in comparison_table([tmp_path / "few"], width=140)
+
+
+def test_other_questions_are_not_tested(tmp_path):
+    first = write_run(tmp_path / "a", "1" * 10)
+    second = write_run(tmp_path / "b", "0" * 10, question="Another {}?")
+    runs = {run.name: run for run in compare([first, second]).runs}
+    assert against_best(runs["a"], [runs["b"]]) == {}
+    assert "is not tested" in comparison_table([tmp_path])
+
+
+# ---- groups and seeds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"result": {"evaluation_hash": "f" * 64}},
+        {"evaluation__num_beams": 4},
+        {"evaluation__max_new_tokens": 32},
+        {"evaluation__temperature": 0.7},
+    ],
+)
+def test_unlike_runs_are_not_ranked_together(tmp_path, unlike):
+    write_run(tmp_path / "a", "1110000000", lora__r=8)
+    write_run(tmp_path / "b", "1100000000", lora__r=16)
+    write_run(tmp_path / "c", "1111111111", **unlike)
+    study = compare([tmp_path])
+    assert [names(group.runs) for group in study.groups] == [["a", "b"], ["c"]]
+    assert study.groups[0].apart == ""
+    assert study.groups[1].apart
+    assert len({group.name for group in study.groups}) == 2
+    assert all(tmp_path / "c" not in group.against for group in study.groups)
+    text = comparison_table([tmp_path])
+    assert "Group 2" in text
+    assert "Not ranked with the first group" in text
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        {"evaluation__timeout": 9.0},
+        {"evaluation__base": False},
+        {"evaluation__batch_size": 2},
+        {"trainer__logging_steps": 9},
+        {"paths__output": "elsewhere"},
+    ],
+)
+def test_settings_that_do_not_change_the_verdicts_do_not_part_runs(tmp_path, like):
+    write_run(tmp_path / "a", lora__r=8)
+    write_run(tmp_path / "b", lora__r=16, **like)
+    assert len(compare([tmp_path]).groups) == 1
+
+
+def test_losses_compare_for_one_model_and_the_same_labels_only(tmp_path):
+    write_run(tmp_path / "a", model__name_or_path="one")
+    write_run(tmp_path / "b", model__name_or_path="two")
+    assert len(compare([tmp_path]).groups) == 1
+    assert len(compare([tmp_path], "eval_loss").groups) == 2
+
+
+def test_runs_that_do_not_say_what_they_were_judged_on_are_not_ranked(tmp_path):
+    folder = write_run(tmp_path / "a", result={"evaluation_hash": None})
+    (folder / "environment.json").unlink()
+    write_run(tmp_path / "b")
+    study = compare([tmp_path])
+    assert [group.ranked for group in study.groups] == [True, False]
+    assert study.groups[1].best is None
+    assert "These runs are not ranked." in comparison_table([tmp_path])
+
+
+def test_swept_keys_are_those_that_differ_and_matter(tmp_path):
+    write_run(tmp_path / "a", lora__r=8, trainer__logging_steps=1, tracking__group="x", seed=1)
+    write_run(tmp_path / "b", lora__r=16, lora__dropout=0.1, data__train="other/place.csv", seed=2)
+    (group,) = compare([tmp_path]).groups
+    assert group.swept == ("lora.r", "lora.dropout", "seed")
+
+
+def test_other_data_templates_and_code_are_columns_with_a_warning(tmp_path):
+    write_run(tmp_path / "a")
+    other = {"data_hash": "9" * 64, "template_hash": "8" * 64, "code_commit": "7" * 40 + "+changes"}
+    write_run(tmp_path / "b", result=other)
+    (group,) = compare([tmp_path]).groups
+    assert group.swept == ("training data", "template", "code")
+    text = comparison_table([tmp_path], width=200)
+    for line in (
+        "2 different training data",
+        "2 different templates",
+        "2 different versions of code",
+    ):
+        assert line in text
+    assert "1 of 2 runs used code with uncommitted changes" in text
+    assert "77777777+changes" in text
+
+
+def test_seeds_of_one_configuration_are_pooled(tmp_path):
+    write_run(tmp_path / "a1", "1111100000", lora__r=8, seed=1)
+    write_run(tmp_path / "a2", "1111111000", lora__r=8, seed=2)
+    write_run(tmp_path / "a3", "1111111100", lora__r=8, seed=3)
+    write_run(tmp_path / "b1", "1111111110", lora__r=16, seed=1)
+    write_run(tmp_path / "b2", "0000000000", lora__r=16, seed=2)
+    (group,) = compare([tmp_path]).groups
+    first, second = group.configurations
+    assert names(first.runs) == ["a3", "a2", "a1"]
+    assert first.mean("execution_accuracy") == pytest.approx(2 / 3)
+    assert first.spread("execution_accuracy") == (0.5, 0.8)
+    assert first.interval() == wilson(7, 10)
+    assert second.mean("execution_accuracy") == pytest.approx(0.45)
+    assert group.best is not None
+    assert group.best.name == "b1"
+    text = comparison_table([tmp_path], width=140)
+    assert "66.7 (50.0-80.0)" in text
+    assert "seeds" in text
+
+
+def test_a_copy_of_a_run_counts_once(tmp_path):
+    write_run(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    (group,) = compare([tmp_path]).groups
+    assert len(group.runs) == 1
+    assert "1 copies of runs that are here already are left out." in group.warnings
+
+
+def test_the_objective_ranks(tmp_path, refused):
+    write_run(tmp_path / "a", "1111100000", lora__r=8, result={"eval_loss": 0.9, "valid_sql": 0.2})
+    write_run(tmp_path / "b", "1111000000", lora__r=16, result={"eval_loss": 0.1, "valid_sql": 0.8})
+    assert names(compare([tmp_path]).groups[0].runs) == ["a", "b"]
+    assert names(compare([tmp_path], "eval_loss").groups[0].runs) == ["b", "a"]
+    assert names(compare([tmp_path], "valid_sql").groups[0].runs) == ["b", "a"]
+    assert "--objective speed: must be one of" in refused(
+        main, [str(tmp_path), "--objective", "speed"]
+    )
+
+
+def test_without_databases_the_loss_ranks(tmp_path):
+    write_run(tmp_path / "a", None, lora__r=8, result={"eval_loss": 0.9})
+    write_run(tmp_path / "b", None, lora__r=16, result={"eval_loss": 0.1})
+    study = compare([tmp_path])
+    assert study.objective.key == "eval_loss"
+    assert names(study.groups[0].runs) == ["b", "a"]
+    assert "not measured" in comparison_table([tmp_path])
+
+
+# ---- whatever state runs are in --------------------------------------------------------------
+
+
+def lock(folder: Path, pid: int, host: str | None = None) -> None:
+    content = {"pid": pid, "host": host or socket.gethostname(), "since": "now"}
+    (folder / ".lock").write_text(json.dumps(content))
+
+
+def test_runs_at_work_failed_and_interrupted(tmp_path):
+    write_run(tmp_path / "done")
+    lock(write_run(tmp_path / "at_work", status=None, lora__r=64), os.getpid())
+    write_run(tmp_path / "failed", status="failed", error="OutOfMemoryError: CUDA [bold]no[/bold]")
+    write_run(tmp_path / "stopped", status="interrupted", error="KeyboardInterrupt")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lock(write_run(tmp_path / "killed", status=None), ended.pid)
+    write_run(tmp_path / "left", status=None)
+    (tmp_path / "left" / ".lock").write_text("")
+    study = compare([tmp_path])
+    assert {run.name: run.status for run in study.runs} == {
+        "done": "finished",
+        "at_work": "running",
+        "failed": "failed",
+        "stopped": "interrupted",
+        "killed": "interrupted",
+        "left": "interrupted",
+    }
+    assert study.counts() == {"finished": 1, "running": 1, "failed": 1, "interrupted": 3}
+    assert study.counted() == "6 runs: 1 finished, 1 running, 1 failed, 3 interrupted"
+    text = comparison_table([tmp_path])
+    above, below = text.split("Not finished")
+    assert "OutOfMemoryError: CUDA [bold]no[/bold]" in below
+    assert "OutOfMemoryError" not in above
+    assert f"process {ended.pid} ended without a result" in below
+    (group,) = study.groups
+    assert group.swept == ("lora.r",)
+
+
+def test_without_a_lock_the_files_age_tells(tmp_path):
+    write_run(tmp_path / "young", status=None)
+    old = write_run(tmp_path / "old", status=None)
+    for path in old.iterdir():
+        os.utime(path, (1e9, 1e9))
+    lock(write_run(tmp_path / "far", status=None), 1, "another-host")
+    found = {run.name: run.status for run in compare([tmp_path]).runs}
+    assert found == {"young": "running", "old": "interrupted", "far": "running"}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "result.json", "metrics.jsonl", "predictions.csv", "report.json"]
+)
+@pytest.mark.parametrize("content", [b"", b'{"a": [1,', b"\xff\xfe\x00", b"[1, 2]", None])
+def test_half_written_and_missing_files_are_no_error(tmp_path, name, content):
+    write_run(tmp_path / "whole", "1110000000")
+    path = write_run(tmp_path / "broken", lora__r=64) / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    main([str(tmp_path)])
+    assert (tmp_path / "compare.html").is_file()
+
+
+def test_a_half_written_last_line_of_metrics_is_left_out(tmp_path):
+    folder = write_run(tmp_path / "a", status=None)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')
+    (run,) = compare([folder]).runs
+    assert run.curves.training == ((1, 2.0), (2, 1.0), (3, 0.66667), (4, 0.5))
+    assert run.curves.held_out == ((4, 0.7),)
+
+
+def test_figures_that_are_no_numbers_do_not_break_the_page(tmp_path):
+    write_run(tmp_path / "a", result={"eval_loss": float("nan")})
+    (tmp_path / "a" / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1}\n'
+    )
+    assert "NaN" not in embedded(page_data(compare([tmp_path])))
+
+
+def test_folders_at_any_depth_up_to_three(tmp_path, refused):
+    write_run(tmp_path / "sweep" / "part" / "run")
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "wandb" / "files").mkdir(parents=True)
+    (tmp_path / "run" / "wandb" / "files" / "config.yaml").write_text("a: 1")
+    runs = compare([tmp_path, tmp_path / "run"]).runs
+    assert sorted(names(runs)) == ["part/run", f"{tmp_path.name}/run"]
+    write_run(tmp_path / "deep" / "1" / "2" / "3" / "run")
+    line = refused(main, [str(tmp_path / "deep")])
+    assert str(tmp_path / "deep") in line
+    assert "holds no run" in line
+
+
+def test_nothing_found_is_one_line(tmp_path, refused):
+    assert f"{tmp_path}: holds no run" in refused(main, [str(tmp_path)])
+    assert "is no folder" in refused(main, [str(tmp_path / "absent")])
+    write_run(tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    line = refused(main, [str(tmp_path), "--output", str(tmp_path / "file")])
+    assert "is a file" in line
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def test_compare_csv_has_every_run_every_swept_key_and_every_figure(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "a", "1111111111" * 2, lora__r=8)
+    write_run(tmp_path / "runs" / "b", "1100000000" * 2, lora__r=16, result={"exact_match": 0.25})
+    write_run(tmp_path / "runs" / "c", status="failed", error="ValueError: no", lora__r=32)
+    main([str(tmp_path / "runs"), "--output", str(tmp_path / "out")])
+    assert f"Files in {tmp_path / 'out'}: compare.csv, compare.html" in capsys.readouterr().out
+    with (tmp_path / "out" / "compare.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["a", "b", "c"]
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    assert [row["lora.r"] for row in rows] == ["8", "16", "32"]
+    assert [row["status"] for row in rows] == ["finished", "finished", "failed"]
+    assert [row["execution_accuracy"] for row in rows] == ["1.0", "0.2", ""]
+    assert [row["leader_is"] for row in rows] == ["leader", "better", ""]
+    assert float(rows[1]["leader_difference"]) == pytest.approx(0.8)
+    assert float(rows[1]["mcnemar_p_holm"]) == pytest.approx(2 / 2**16)
+    assert rows[1]["exact_match"] == "0.25"
+    assert rows[2]["error"] == "ValueError: no"
+    assert {"seconds_total", "peak_memory_bytes", "eval_loss", "seed"} <= set(rows[0])
+
+
+def test_a_single_run_is_not_written_into(tmp_path):
+    folder = write_run(tmp_path / "a")
+    before = sorted(path.name for path in folder.iterdir())
+    main([str(folder)])
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert (tmp_path / "compare.html").is_file()
+
+
+def test_no_text_can_become_markup(tmp_path):
+    attack = "</script><img src=x onerror=alert(1)>\u2028<!--&amp; {}"
+    write_run(tmp_path / "a", question=attack)
+    write_run(tmp_path / "b", question=attack, lora__r=8)
+    page = page_html(compare([tmp_path]))
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+    start = page.index('id="data">') + len('id="data">')
+    data = page[start : page.index("</script>", start)]
+    assert not set(data) & set("<>&\u2028\u2029")
+    assert json.loads(data)["groups"][0]["questions"][0][2] == attack.format(0)
+
+
+def test_the_page_asks_nothing_of_the_network(tmp_path):
+    write_run(tmp_path / "a")
+    page = page_html(compare([tmp_path]))
+    assert "https://" not in page
+    assert (
+        page.count("http://") == page.count('"http://www.w3.org/2000/svg"') == 1
+    )  # a name, no address
+    assert "innerHTML" not in page
+    assert "default-src 'none'" in page
+
+
+def test_sql_of_the_best_runs_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("qc_experiments.compare.page.WITH_TEXTS", 2)
+    for number in range(4):
+        write_run(
+            tmp_path / f"r{number}", "1" * number + "0" * (10 - number) or "0", lora__r=4 + number
+        )
+    data = page_data(compare([tmp_path]))
+    best = {data["runs"][int(place)]["name"] for place in data["groups"][0]["answers"]}
+    assert best == {"r3", "r2"}
+    assert [run["bits"] for run in data["runs"] if run["name"] == "r1"] == ["1000000000"]
+
+
+def test_the_command_loads_no_torch(tmp_path):
+    write_run(tmp_path / "a")
+    code = (
+        "import sys; from qc_experiments.__main__ import main; "
+        f"sys.argv = ['qc', 'compare', {str(tmp_path)!r}]; main(); "
+        "assert not {'torch', 'transformers', 'sqlglot'} & set(sys.modules), 'heavy'"
+    )
+    done = child("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_real_run_compares(train, capsys):
+    run = train("data.name=a")
+    capsys.readouterr()
+    main([str(run.folder.parent)])
+    out = capsys.readouterr().out
+    assert "1 run: 1 finished" in out
+    assert "is the only finished run" in out
+    (found,) = compare([run.folder.parent]).runs
+    assert found.evaluation_hash == run.result["evaluation_hash"]
+    assert found.outcomes is not None
+    assert len(found.outcomes.bits) == len(run.rows()) == 4
+    assert len(found.curves.training) == 3
+    assert found.by_database
