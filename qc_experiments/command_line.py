@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -77,11 +78,13 @@ def _job(composed: DictConfig) -> float | None:
         config = to_run_config(composed)
     except Exception as error:  # one failing job must not end the others
         outcome = Outcome("failed", error=explain(error) or f"{type(error).__name__}: {error}")
-    else:
-        outcome = _worker.run(config)
-        if outcome.status == "died":
-            _record_death(config, outcome)
-    _report(number, overrides, outcome)
+        _report(number, overrides, outcome, "")
+        log.error("job %s failed: %s", number, outcome.error)
+        return float("nan")
+    outcome = _worker.run(config)
+    if outcome.status == "died":
+        _record_death(config, outcome)
+    _report(number, overrides, outcome, config.paths.output)
     if outcome.result is None:
         log.error("job %s failed: %s", number, outcome.error)
         return float("nan")
@@ -95,11 +98,18 @@ REPORT = "QC_SWEEP_REPORT"
 """Names the file in which the jobs of a sweep say what came of them, in whatever process they run."""
 
 
-def _report(number: int, overrides: str, outcome: Outcome) -> None:
+def _report(number: int, overrides: str, outcome: Outcome, output: str) -> None:
     path = os.environ.get(REPORT)
     if path is None:
         return
-    line = {"job": number, "overrides": overrides, "status": outcome.status, "error": outcome.error}
+    line = {
+        "job": number,
+        "overrides": overrides,
+        "status": outcome.status,
+        "error": outcome.error,
+        "output": output,
+        "config_hash": (outcome.result or {}).get("config_hash"),
+    }
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -144,7 +154,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
-        with _reported(parsed.multirun) as failed_jobs:
+        with _reported(parsed.multirun) as jobs:
             _job()
     except Exception as error:
         if parsed is not None and parsed.multirun and isinstance(error, OSError):
@@ -157,32 +167,44 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     finally:
         sys.argv = kept_arguments
         _worker.close()
-    if failed_jobs:
-        seconds = time.perf_counter() - started
-        print(f"error: {len(failed_jobs)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
-        for line in failed_jobs:
-            print(f"  {line}", file=sys.stderr)
-        raise SystemExit(1)
+    _close(jobs, time.perf_counter() - started)
 
 
 @contextmanager
-def _reported(multirun: bool) -> Iterator[list[str]]:
-    """Gather what the jobs of a sweep report; gives a list that holds a line for each failed one."""
-    failed: list[str] = []
+def _reported(multirun: bool) -> Iterator[list[dict[str, Any]]]:
+    """Gather what the jobs of a sweep report; gives a list that holds the reports afterwards."""
+    jobs: list[dict[str, Any]] = []
     if not multirun:
-        yield failed
+        yield jobs
         return
     with tempfile.TemporaryDirectory(prefix="qc_sweep_") as folder:
         path = Path(folder) / "jobs.jsonl"
         os.environ[REPORT] = str(path)
         try:
-            yield failed
+            yield jobs
         finally:
             del os.environ[REPORT]
-            jobs = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            for job in sorted(map(json.loads, jobs), key=lambda job: int(job["job"])):
-                if job["status"] != "finished":
-                    failed.append(f"job {job['job']} ({job['overrides']}): {job['error']}")
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            jobs += sorted(map(json.loads, lines), key=lambda job: int(job["job"]))
+
+
+def _close(jobs: Sequence[dict[str, Any]], seconds: float) -> None:
+    """Compare the jobs of a sweep that finished and name those that did not; exits with 1 for these."""
+    folders: list[Path] = []
+    for job in jobs:
+        if job["config_hash"] is not None:
+            output = Path(job["output"]).expanduser()
+            folders += output.glob(f"*-{job['config_hash'][:8]}")
+    if len(folders) > 1:
+        from qc_experiments.compare import comparison_table
+
+        log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
+    failed = [job for job in jobs if job["status"] != "finished"]
+    if failed:
+        print(f"error: {len(failed)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
+        for job in failed:
+            print(f"  job {job['job']} ({job['overrides']}): {job['error']}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def plan(arguments: Sequence[str]) -> None:

@@ -36,6 +36,8 @@ from bench_peers import PEERS, Job, install, timed
 SHAPES = ("embedded", "tiny", "qwen2-1.5b", "llama-8b-4bit")
 OURS = ("shared_schema", "seq2seq", "plain")
 LEARNING_RATE = 5e-4
+CHECKED_ROWS = 8
+"""Rows whose gradients are compared, packed and padded."""
 
 
 def main() -> None:
@@ -161,11 +163,12 @@ def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
 
 
 def _line(job: tuple[str, int], result: dict[str, Any]) -> str:
+    away = f"  gradients {result['difference']:.0e} from padded" if "difference" in result else ""
     share = f"{100 * result['peak_share']:3.0f} % of the peak" if "peak_share" in result else ""
     return (
         f"{job[1]:4} a schema  {job[0]:<14} {result['examples_per_second']:6.3f} examples/s  "
         f"{result['tokens']:7.0f} tokens  {result['tokens'] / result['seconds']:5.0f} tokens/s  "
-        f"{result['peak_bytes'] / 1e9:5.2f} GB  {share:16}"
+        f"{result['peak_bytes'] / 1e9:5.2f} GB  {share:16}{away}"
     )
 
 
@@ -174,10 +177,12 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     import transformers
 
+    from qc_experiments.collators.prefix_tree import pack_rows
     from qc_experiments.collators.shared_schema import pass_tokens
     from qc_experiments.config import CollatorConfig, PathsConfig
     from qc_experiments.models.embedded import embedded_model
     from qc_experiments.training.lean import keep_memory, lean_layers
+    from qc_experiments.training.packed import disagreement
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -210,6 +215,11 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
 
     # A first step, so that nothing is made for the first time in the measured ones; on a CPU a small one.
     take(batches[0] if on_gpu else batches[0][:4])
+    found: dict[str, Any] = {}
+    if options.child == "shared_schema":
+        few = batches[0][:CHECKED_ROWS]
+        with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
+            found["difference"] = disagreement(model, few, pack_rows(few, options.max_tokens))
     tokens = operations = 0.0
     started = time.perf_counter()
     for batch in batches:
@@ -219,6 +229,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
+        **found,
         "examples_per_second": sum(map(len, batches)) / seconds,
         "seconds": seconds,
         "tokens": tokens,

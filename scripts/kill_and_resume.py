@@ -3,12 +3,14 @@
 For each variant a tiny random Llama is trained once undisturbed. Then the same command is killed with
 SIGKILL at a moment drawn at random, or as soon as a checkpoint, an evaluation or a W&B run is being
 written, and run again to its end. The adapter, ``metrics.jsonl`` and ``result.json`` (but for measured
-keys) must be those of the undisturbed run, byte for byte, and W&B's offline run must hold each step once.
+keys and the commit) must be those of the undisturbed run, byte for byte, and W&B's offline run must hold
+each step once.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -19,9 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ("seconds", "per_second", "memory")
+MEASURED = ("seconds", "per_second", "memory", "code_commit")
 COMMON = (
     "data.limit=48",
     "trainer.max_steps=9",
@@ -158,9 +161,15 @@ def _found(folder: Path) -> dict[str, object]:
         "adapter": (folder / "adapter" / "adapter_model.safetensors").read_bytes(),
         "metrics.jsonl": (folder / "metrics.jsonl").read_bytes(),
         "result.json": {k: v for k, v in result.items() if not any(m in k for m in MEASURED)},
-        "predictions.csv": (folder / "predictions.csv").read_bytes(),
+        "predictions.csv": _predictions(folder / "predictions.csv"),
         "W&B": _wandb_steps(folder),
     }
+
+
+def _predictions(path: Path) -> list[dict[str, str]]:
+    """The table without the seconds that queries took."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 def _wandb_steps(folder: Path) -> list[list[tuple[int, object]]]:
@@ -174,16 +183,14 @@ def _wandb_steps(folder: Path) -> list[list[tuple[int, object]]]:
             check=True,
         )
         records = [json.loads(line) for line in done.stdout.splitlines()]
-        history = [r for r in records if r.get("type") == "history"]
+        history = [record for record in records if record.get("type") == "history"]
         runs.append([_step_and_loss(record) for record in history])
     return runs
 
 
-def _step_and_loss(record: dict[str, object]) -> tuple[int, object]:
-    text = json.dumps(record, sort_keys=True)
-    found = json.loads(text)
-    values = found.get("data") or found.get("values") or found
-    return int(values.get("_step", -1)), values.get("loss", values.get("eval_loss"))
+def _step_and_loss(record: dict[str, Any]) -> tuple[int, object]:
+    figures = record["history"]["item"]
+    return int(figures["_step"]), figures.get("loss", figures.get("eval_loss"))
 
 
 def _tiny_model(folder: Path) -> Path:

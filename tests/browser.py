@@ -47,7 +47,12 @@ class Browser:
     def __init__(self, program: str, profile: Path) -> None:
         (read, out), (back, write) = _pipe(), _pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        flags += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run", "about:blank"]
+        flags += [
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "--no-first-run",
+            "about:blank",
+        ]
         self._process = subprocess.Popen(
             [sys.executable, "-IS", "-c", LAUNCH, str(read), str(write), program, *flags],
             pass_fds=(read, write),

@@ -84,7 +84,8 @@ def written(monkeypatch):
         asked.extend(texts)
         found = []
         for text in texts:
-            on_answer(1)
+            if on_answer is not None:
+                on_answer(1)
             key = max((key for key in answers if key in text), key=len)
             found.append(answers[key][: decoding.candidates])
         return found
@@ -110,7 +111,7 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
     chosen = {}
     for choose in Choose:
         settings = {"candidates": 4, "temperature": 0.7, "choose": choose}
-        predicted = asker(tokenizer, judge, **settings).ask(None, ROWS, "Model")
+        predicted = asker(tokenizer, judge, **settings).ask(None, ROWS)
         chosen[choose] = [one.sql for one in predicted]
         assert all(one.after_repair is None for one in predicted)
     assert chosen[Choose.first] == ["SELECT x FROM item", "SELECT 2"]
@@ -123,7 +124,7 @@ def test_what_fails_is_asked_for_once_more_with_the_databases_error(tokenizer, j
     answers["Names?"] = ["SELECT nam FROM item"]
     answers["How many?"] = ["SELECT 7"]
     answers["no such column: nam"] = ["SELECT name FROM item"]
-    predicted = asker(tokenizer, judge, repair=1).ask(None, ROWS, "Model")
+    predicted = asker(tokenizer, judge, repair=1).ask(None, ROWS)
     assert [one.sql for one in predicted] == ["SELECT nam FROM item", "SELECT 7"]
     assert [one.after_repair for one in predicted] == ["SELECT name FROM item", "SELECT 7"]
     assert len(asked) == 3  # only what fails is asked for again
@@ -144,6 +145,6 @@ def test_a_prompt_beyond_the_models_window_is_not_asked_and_so_wrong(tokenizer, 
     answers["How many?"] = ["SELECT 1"]
     long = Row(2, "Names, " * 50, "SELECT name FROM item", ROWS[0].context, "shop")
     found = asker(tokenizer, judge, window=80, max_new_tokens=32)
-    predicted = found.ask(None, [long, ROWS[1]], "Model")
+    predicted = found.ask(None, [long, ROWS[1]])
     assert [one.sql for one in predicted] == ["", "SELECT 1"]
     assert len(asked) == 1

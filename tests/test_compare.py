@@ -233,7 +233,9 @@ def test_runs_that_do_not_say_what_they_were_judged_on_are_not_ranked(tmp_path):
     study = compare([tmp_path])
     assert [group.ranked for group in study.groups] == [True, False]
     assert study.groups[1].best is None
-    assert "These runs are not ranked." in comparison_table([tmp_path])
+    assert "Not ranked: it is not recorded on what these runs were measured." in comparison_table(
+        [tmp_path]
+    )
 
 
 def test_swept_keys_are_those_that_differ_and_matter(tmp_path):
@@ -285,7 +287,20 @@ def test_a_copy_of_a_run_counts_once(tmp_path):
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
     (group,) = compare([tmp_path]).groups
     assert len(group.runs) == 1
-    assert "1 copies of runs that are here already are left out." in group.warnings
+    assert "Copies of runs that are here already are left out: 1." in group.warnings
+
+
+def test_a_narrow_terminal_keeps_what_was_set(tmp_path):
+    write_run(tmp_path / "a", lora__r=8, lora__alpha=16.0, trainer__gradient_accumulation_steps=4)
+    write_run(tmp_path / "b", lora__r=16, lora__alpha=32.0, seed=7)
+    narrow, wide = (comparison_table([tmp_path], width=width) for width in (100, 200))
+    assert max(len(line) for line in wide.splitlines()[:9]) <= 200
+    for name in ("alpha", "accumulation_", "seed"):
+        assert name in narrow
+        assert name in wide
+    assert "No room in this terminal for trainable, memory: see compare.csv" in narrow
+    assert "1.00 GiB" in wide
+    assert "No room" not in wide
 
 
 def test_the_objective_ranks(tmp_path, refused):
@@ -297,6 +312,17 @@ def test_the_objective_ranks(tmp_path, refused):
     assert "--objective speed: must be one of" in refused(
         main, [str(tmp_path), "--objective", "speed"]
     )
+
+
+def test_a_figure_that_was_not_measured_ranks_nothing(tmp_path):
+    write_run(tmp_path / "a", lora__r=8)
+    write_run(tmp_path / "b", lora__r=16)
+    (group,) = compare([tmp_path], "fuzz_accuracy").groups
+    assert group.best is None
+    assert group.against == {}
+    text = comparison_table([tmp_path], "fuzz_accuracy")
+    assert "Not ranked: execution accuracy on all neighbour databases was not measured." in text
+    assert "leader\n" not in text
 
 
 def test_without_databases_the_loss_ranks(tmp_path):
@@ -319,7 +345,11 @@ def lock(folder: Path, pid: int, host: str | None = None) -> None:
 def test_runs_at_work_failed_and_interrupted(tmp_path):
     write_run(tmp_path / "done")
     lock(write_run(tmp_path / "at_work", status=None, lora__r=64), os.getpid())
-    write_run(tmp_path / "failed", status="failed", error="OutOfMemoryError: CUDA [bold]no[/bold]")
+    write_run(
+        tmp_path / "failed",
+        status="failed",
+        error="OutOfMemoryError:\n \x1b[2J CUDA [bold]no[/bold]",
+    )
     write_run(tmp_path / "stopped", status="interrupted", error="KeyboardInterrupt")
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -339,7 +369,7 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
     assert study.counted() == "6 runs: 1 finished, 1 running, 1 failed, 3 interrupted"
     text = comparison_table([tmp_path])
     above, below = text.split("Not finished")
-    assert "OutOfMemoryError: CUDA [bold]no[/bold]" in below
+    assert "OutOfMemoryError: [2J CUDA [bold]no[/bold]" in below
     assert "OutOfMemoryError" not in above
     assert f"process {ended.pid} ended without a result" in below
     (group,) = study.groups
@@ -369,6 +399,16 @@ def test_half_written_and_missing_files_are_no_error(tmp_path, name, content):
         path.write_bytes(content)
     main([str(tmp_path)])
     assert (tmp_path / "compare.html").is_file()
+
+
+def test_a_config_whose_sections_refer_to_each_other_is_read(tmp_path):
+    folder = write_run(tmp_path / "a")
+    (folder / "config.yaml").write_text(
+        "lora: {r: &rank 8}\ntrainer:\n  max_steps: *rank\nseed: 3\n"
+    )
+    (run,) = compare([folder]).runs
+    found = [run.config[key] for key in ("lora.r", "trainer.max_steps", "seed")]
+    assert found == [8, 8, 3]
 
 
 def test_a_half_written_last_line_of_metrics_is_left_out(tmp_path):

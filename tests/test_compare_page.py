@@ -184,3 +184,17 @@ def test_runs_without_databases_draw_by_their_loss(browser, tmp_path):
     browser.open(page)
     assert browser.problems() == []
     assert browser.run("document.querySelectorAll('#cost circle, #cost rect').length") == 2
+
+
+def test_a_random_search_draws_each_run_as_a_point(browser, tmp_path):
+    for number in range(30):
+        bits = "1" * number + "0" * (30 - number)
+        write_run(
+            tmp_path / f"r{number}", bits, trainer__learning_rate=1e-5 * 1.3**number, seed=number
+        )
+    page = tmp_path / "compare.html"
+    page.write_text(page_html(compare([tmp_path])), encoding="utf-8")
+    browser.open(page)
+    assert browser.problems() == []
+    assert browser.run("document.querySelectorAll('#effects .dot').length") == 30
+    assert "seed" not in browser.run("document.querySelector('#effects').innerText")

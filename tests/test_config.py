@@ -30,6 +30,7 @@ from qc_experiments.config import (
     LossOn,
     Metric,
     OnInvalid,
+    PackAttention,
     PathsConfig,
     QuantMode,
     RunConfig,
@@ -826,6 +827,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
     assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking")} == {
         "objective",
+        "collator.attention",
         "trainer.save_total_limit",
         "trainer.logging_steps",
         "trainer.dataloader_num_workers",
@@ -893,6 +895,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
         ("paths", PathsConfig(output="elsewhere", cache="/tmp/cache")),
         ("tracking", TrackingConfig(name=TrackerName.none, project="x", tags=["y"], notes="z")),
         ("objective", Metric.exact_match),
+        ("collator.attention", PackAttention.mask),
         ("trainer.save_total_limit", None),
         ("trainer.logging_steps", 1),
         ("trainer.dataloader_num_workers", 2),

@@ -23,6 +23,6 @@ def test_a_wheel_holds_everything_a_user_needs(tmp_path: Path):
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"qc_experiments/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in held
     for path in (ROOT / "qc_experiments").rglob("*"):
-        if path.suffix in (".py", ".txt", ".csv", ".sqlite"):
+        if path.suffix in (".py", ".txt", ".csv", ".sqlite", ".css", ".html", ".js"):
             assert path.relative_to(ROOT).as_posix() in held
     assert not [name for name in held if name.startswith(("tests/", "scripts/"))]

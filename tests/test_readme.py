@@ -63,7 +63,7 @@ def test_the_readme_has_files_and_commands():
 
 
 @pytest.mark.parametrize("command", BASH)
-def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatch, capsys):
+def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatch, capfd):
     words = shlex.split(command)
     trains = words[:2] in (["python", "train.py"], ["qc", "train"])
     if trains:
@@ -82,12 +82,17 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
         )
         adapter = run_folders(workplace / "outputs")[0] / "adapter"
         words = [str(adapter) if word == "outputs/RUN/adapter" else word for word in words]
+    elif words[:2] == ["qc", "compare"]:
+        for rank in ("lora.r=2", "lora.r=3"):
+            command_line.main(
+                [rank, "tracking=none", f"model.name_or_path={tiny_model}", *SHORTENED]
+            )
     elif words[:2] == ["qc", "evaluate"]:
         shutil.copy(workplace / "gpt.csv", workplace / "predictions.csv")
         if "--against" in words:
             before = ["gpt.csv", "--databases", "my_databases", "--output", "judged"]
             evaluation_command.main(before)
-    capsys.readouterr()
+    capfd.readouterr()
     if words[0] == "python":
         command_line.main(words[2:])
     else:
@@ -97,9 +102,9 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
         runs = [Run(folder) for folder in run_folders(workplace / "outputs")]
         assert runs
         assert all(run.result["status"] == "finished" for run in runs)
-        assert "held-out questions" in capsys.readouterr().out
+        assert "held-out questions" in capfd.readouterr().out
     else:
-        assert capsys.readouterr().out.strip()
+        assert capfd.readouterr().out.strip()
 
 
 def test_the_quickstart_runs_as_a_process_with_the_embedded_model(tmp_path):

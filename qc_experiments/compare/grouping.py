@@ -91,6 +91,7 @@ class Group:
         unfinished: the others.
         swept: keys in which the runs differ.
         configurations: the finished runs with their seeds pooled, best first.
+        best: the run that leads; None where nothing may be ranked or the figure was not measured.
         against: comparisons of the best run with each other one.
         warnings: lines on differences that a ranking does not show.
     """
@@ -102,13 +103,9 @@ class Group:
     unfinished: tuple[Run, ...]
     swept: tuple[str, ...]
     configurations: tuple[Configuration, ...]
+    best: Run | None
     against: Mapping[Path, Against]
     warnings: tuple[str, ...]
-
-    @property
-    def best(self) -> Run | None:
-        """The run that leads; None where nothing may be ranked."""
-        return self.runs[0] if self.runs and self.ranked else None
 
 
 Key = tuple[str | None, tuple[tuple[str, Scalar], ...]]
@@ -195,7 +192,13 @@ def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: 
     finished.sort(key=objective.order)
     swept = swept_keys(list(known.values()))
     configurations = pool_seeds(finished, known, objective)
-    against = against_best(finished[0], finished[1:]) if finished and ranked else {}
+    measured = bool(finished) and finished[0].figure(objective.key) is not None
+    best = finished[0] if measured and ranked else None
+    warnings = _warnings(finished, swept, known, repeated)
+    if finished and not ranked:
+        warnings.append("Not ranked: it is not recorded on what these runs were measured.")
+    elif finished and not measured:
+        warnings.append(f"Not ranked: {objective.title} was not measured.")
     return Group(
         name=name,
         apart=apart,
@@ -204,8 +207,9 @@ def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: 
         unfinished=tuple(run for run in runs if not run.finished),
         swept=swept,
         configurations=tuple(configurations),
-        against=against,
-        warnings=tuple(_warnings(finished, swept, known, repeated)),
+        best=best,
+        against={} if best is None else against_best(best, finished[1:]),
+        warnings=tuple(warnings),
     )
 
 
@@ -255,11 +259,11 @@ def _warnings(
     changed = sum((run.code_commit or "").endswith("+changes") for run in runs)
     if changed:
         lines.append(
-            f"{changed} of {len(runs)} runs used code with uncommitted changes, which may differ "
-            "though the commit is the same."
+            f"{changed} of {len(runs)} run{'' if len(runs) == 1 else 's'} used code with uncommitted "
+            "changes, which may differ though the commit is the same."
         )
     if repeated:
-        lines.append(f"{repeated} copies of runs that are here already are left out.")
+        lines.append(f"Copies of runs that are here already are left out: {repeated}.")
     return lines
 
 
@@ -279,7 +283,9 @@ def _name(key: Key, runs: Sequence[Run], differing: Sequence[str]) -> str:
     counts += [len(run.outcomes.bits) for run in runs if run.outcomes is not None]
     count = Counter(one for one in counts if one).most_common(1)
     names = sorted({str(run.config.get("data.name")) for run in runs})
-    parts = [f"{round(count[0][0])} questions" if count else "questions", "of", ", ".join(names)]
+    asked = round(count[0][0]) if count else None
+    noun = "question" if asked == 1 else "questions"
+    parts = [noun if asked is None else f"{asked} {noun}", "of", ", ".join(names)]
     where = f"(evaluation {_short(evaluation)})" if evaluation else "(evaluation not recorded)"
     given = [f"{one}={_shown(dict(settings).get(one))}" for one in differing]
     return ", ".join([" ".join([*parts, where]), *given])
@@ -306,7 +312,7 @@ def _apart(
     if this[0][0] != largest[0][0]:
         first, second = _judged_on(largest[1]), _judged_on(this[1])
         unlike = [what for key, what in WHAT.items() if first.get(key) != second.get(key)]
-        reasons += unlike if first and second else ["what the verdicts depend on"]
+        reasons += unlike if first and second else ["questions, golds, databases or judge"]
     first_settings, settings = dict(largest[0][1]), dict(this[0][1])
     reasons += [key for key in differing if settings.get(key) != first_settings.get(key)]
     return f"other than in the first group: {', '.join(reasons)}"

@@ -225,9 +225,9 @@
 
   function columns() {
     const test = (run, place) => run.test ? run.test[place] : null;
-    const leader = (run) => group().ranked && run === ranked()[0];
+    const leader = (run) => run === data.runs[group().best];
     const found = [
-      { name: "#", of: rank, show: (run) => group().ranked ? rank(run) : "–" },
+      { name: "#", of: rank, show: (run) => group().best !== null && figure(run, data.objective.key) !== null ? rank(run) : "–" },
       ...group().swept.map((key) => ({ name: shortKey(key), long: key, of: (run) => value(run, key), show: (run) => clip(show(value(run, key)), 40),
         text: ranked().some((run) => typeof value(run, key) !== "number") })),
     ];
@@ -310,9 +310,10 @@
   // ---- charts over runs --------------------------------------------------------------------
 
   const MOST_AXES = 10;
+  const manySeeds = (key) => key === "seed" && distinct(ranked(), key).length > 12;
   function parallel() {
     const holder = byId("parallel"), runs = shownRuns().filter((run) => y(run) !== null);
-    const every = group().swept.filter((key) => distinct(ranked(), key).length > 1), keys = every.slice(0, MOST_AXES);
+    const every = group().swept.filter((key) => distinct(ranked(), key).length > 1 && !manySeeds(key)), keys = every.slice(0, MOST_AXES);
     for (const one of document.querySelectorAll(".y-title")) one.textContent = yIsLoss() ? "the held-out loss" : yKey() === "execution_accuracy" ? "execution accuracy" : data.objective.title;
     byId("parallel-note").textContent = "A line is a run; the darker (in dark mode: the lighter) it is, the higher it ends."
       + (every.length > keys.length ? ` The first ${MOST_AXES} of ${every.length} swept values are drawn.` : "");
@@ -368,13 +369,39 @@
     return { n, mean, low: bound(mean - half), high: bound(mean + half) };
   }
   const MOST_VALUES = 24;
+  // A value of which nearly every run has its own, as in a random search: a mean of one tells nothing.
+  function scatter(holder, key, runs) {
+    const panel = h("div", { class: "panel" }, h("h4", {}, `${key} (each run a point)`));
+    holder.append(panel);
+    draw(panel, 240, 260, `${key} against ${yTitle()}, each run a point`, (svg, width, height) => {
+      const box = { left: 52, right: width - 16, top: 10, bottom: height - 44 };
+      const values = runs.map((run) => value(run, key)), ends = extent(values, 0), log = ends[0] > 0 && ends[1] / ends[0] > 30;
+      const f = log ? Math.log10 : (one) => one, [from, to] = extent(values.map(f), 0.03), at = scale(from, to, box.left, box.right);
+      const [low, high] = extent(runs.map(y), 0.05), down = scale(low, high, box.bottom, box.top);
+      axes(svg, box, { ticks: logTicks(from, to, log, width / 80), at: (one) => at(f(one)), show }, { ticks: ticks(low, high, 5), at: down, show: yTick },
+        [shortKey(key) + (log ? " (log scale)" : ""), yTitle()]);
+      for (const run of lastFirst(runs)) {
+        const made = mark(chosen(run), at(f(value(run, key))), down(y(run)), chosen(run) === "other" ? 3 : 5, tip(run));
+        if (chosen(run) === "other" && runs.length > 100) made.setAttribute("opacity", 0.5);
+        svg.append(made);
+      }
+    });
+  }
+  function logTicks(from, to, log, about) {
+    if (!log) return ticks(from, to, about);
+    return ticks(Math.ceil(from), Math.floor(to), 10).filter(Number.isInteger).map((one) => 10 ** one);
+  }
   function effects() {
     const holder = byId("effects"), runs = shownRuns().filter((run) => y(run) !== null);
-    const keys = group().swept.filter((key) => distinct(runs, key).length > 1);
+    const keys = group().swept.filter((key) => distinct(runs, key).length > 1 && !manySeeds(key));
     holder.replaceChildren();
     if (!keys.length) return nothing(holder, "No swept value differs between the runs shown.");
     for (const key of keys) {
       const every = distinct(runs, key), values = every.slice(0, MOST_VALUES);
+      if (every.length > MOST_VALUES && every.every((one) => typeof one === "number")) {
+        scatter(holder, key, runs);
+        continue;
+      }
       const by = bundle(runs, (run) => JSON.stringify(value(run, key)));
       const found = values.map((one) => effect(by.get(JSON.stringify(one))));
       const panel = h("div", { class: "panel" }, h("h4", {}, key, every.length > values.length ? ` (the first ${MOST_VALUES} of ${every.length} values)` : ""));
@@ -428,7 +455,7 @@
           made.style.fill = shade(at);
           const texts = [words(left + wide * (j + 0.5), 24 + 44 * i, yIsLoss() ? mean(of).toFixed(3) : percent(mean(of)), { "text-anchor": "middle" }),
             words(left + wide * (j + 0.5), 39 + 44 * i, `n=${of.length}`, { "text-anchor": "middle" })];
-          for (const one of texts) { one.style.fill = at > (dark.matches ? 0.3 : 0.55) ? "var(--on-high)" : "var(--on-low)"; one.style.pointerEvents = "none"; }
+          for (const one of texts) { one.style.fill = at > (dark.matches ? 0.38 : 0.52) ? "var(--on-high)" : "var(--on-low)"; one.style.pointerEvents = "none"; one.style.fontWeight = 600; }
           svg.append(made, ...texts);
         });
       });
@@ -490,8 +517,8 @@
       const prices = runs.map(price), wide = extent(prices, 0), log = wide[1] / wide[0] > 30;
       const f = log ? Math.log10 : (one) => one, [from, to] = extent(prices.map(f), 0.05), at = scale(from, to, box.left, box.right);
       const [low, high] = extent(runs.map(y), 0.08), down = scale(low, high, box.bottom, box.top);
-      const marks = log ? ticks(Math.ceil(from), Math.floor(to), 10).filter(Number.isInteger).map((one) => 10 ** one) : ticks(from, to, width / 100);
-      axes(svg, box, { ticks: marks, at: (one) => at(f(one)), show: large }, { ticks: ticks(low, high, 6), at: down, show: yTick },
+      const marks = logTicks(from, to, log, width / 100);
+      axes(svg, box, { ticks: marks, at: (one) => at(f(one)), show: new Set(marks.map(large)).size === marks.length ? large : show }, { ticks: ticks(low, high, 6), at: down, show: yTick },
         [COSTS[key] + (log ? " (log scale)" : ""), yTitle()]);
       const path = front.map((run, place) => place ? `H${at(f(price(run))).toFixed(1)}V${down(y(run)).toFixed(1)}` : `M${at(f(price(run))).toFixed(1)},${down(y(run)).toFixed(1)}`).join("");
       svg.append(s("path", { class: "axis", d: path + `H${box.right}`, "stroke-dasharray": "5 4" }));
@@ -506,7 +533,7 @@
         const x = at(f(price(run)));
         if (x - last < 26) continue;  // a number over a number tells nothing
         last = x;
-        svg.append(words(x, down(y(run)) - 9, `#${rank(run)}`, { "text-anchor": "middle" }));
+        svg.append(words(x, down(y(run)) - 9, `#${rank(run)}`, { "text-anchor": "middle", class: "halo" }));
       }
     });
   }

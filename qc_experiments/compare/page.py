@@ -117,12 +117,10 @@ def _group_data(group: Group, number: dict[Any, int], varying: Sequence[str]) ->
         remarks.append(in_words(group.best, group.against, len(group.runs) - 1))
         if group.against:
             remarks.append(SELECTION)
-    elif group.runs:
-        remarks.append("These runs are not ranked: it is not recorded on what they were measured.")
     return {
         "name": group.name,
         "apart": group.apart,
-        "ranked": group.ranked,
+        "best": None if group.best is None else number[group.best.folder],
         "remarks": remarks,
         "swept": [key for key in group.swept if key in set(varying)],
         "runs": [number[run.folder] for run in group.runs],

@@ -135,7 +135,8 @@ def in_words(best: Run, found: Mapping[Path, Against], others: int) -> str:
     if untested:
         parts.append(f"not tested against {untested}")
     return (
-        f"In execution accuracy on the same {questions} questions {best.name} is "
+        f"In execution accuracy on the same {questions} question{'' if questions == 1 else 's'} "
+        f"{best.name} is "
         f"{', '.join(parts)} of {others} other run{'s' if others > 1 else ''} (McNemar's exact test, "
         f"Holm-corrected for {len(found)}, p < {LEVEL:g})."
     )

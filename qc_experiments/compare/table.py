@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qc_experiments.compare.grouping import SEED, Configuration, Group, facts
 from qc_experiments.compare.objectives import EVAL_LOSS, EXECUTION_ACCURACY
@@ -13,11 +15,20 @@ from qc_experiments.compare.runs import Run, Scalar
 from qc_experiments.compare.significance import in_words
 from qc_experiments.compare.study import Study, compare
 
-NARROWEST = 100
-WIDTH_OF_FIGURES = 86
-"""Characters that the columns of figures take; the rest is for swept values."""
+if TYPE_CHECKING:
+    from rich.table import Table
 
-WIDTH_OF_VALUE = 11
+NARROWEST = 100
+LONGEST_NAME = 14
+"""Characters of a column's head; a key is broken at its underscores."""
+
+LONGEST_VALUE = 40
+"""Characters of a swept value, such as a list of modules."""
+
+MOST_ROWS = 50
+"""Configurations of a group that are printed; all runs are in the files."""
+
+NOT_DISTINGUISHABLE = "n.d."
 
 SELECTION = (
     "The leader was chosen on these very questions, so its accuracy is a little too good; confirm it "
@@ -64,75 +75,86 @@ def table_text(study: Study, width: int | None = None) -> str:
 
 
 def _ranked(study: Study, group: Group, width: int) -> str:
-    from rich import box
-    from rich.table import Table
-
+    """The table of a group, with as many swept keys as there is room for."""
     pooled = any(len(one.runs) > 1 for one in group.configurations)
     keys = [key for key in group.swept if key != SEED]
     if SEED in group.swept and not pooled:
         keys.append(SEED)
-    shown, hidden = _fitting(keys, group, width - WIDTH_OF_FIGURES - (6 if pooled else 0))
+    shown, figures = list(keys), list(FIGURES)
+    table = _table(study, group, shown, figures, pooled)
+    while _natural_width(table) > width and (figures or len(shown) > 1):
+        # What was set matters more than what it cost; the files have all.
+        (figures or shown).pop()
+        table = _table(study, group, shown, figures, pooled)
+    text = _printed(table, max(width, _natural_width(table)))
+    if len(group.configurations) > MOST_ROWS:
+        text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
+    if NOT_DISTINGUISHABLE in text:
+        text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
+    hidden = [*list(FIGURES)[len(figures) :], *keys[len(shown) :]]
+    if hidden:
+        text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
+    return text
+
+
+def _table(
+    study: Study, group: Group, shown: Sequence[str], figures: Sequence[str], pooled: bool
+) -> Table:
+    from rich import box
+    from rich.table import Table
+
     own_column = study.objective.key not in (EXECUTION_ACCURACY, EVAL_LOSS)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
-    table.add_column("", justify="right", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles = ["", *(_folded(short_name(key, shown)) for key in shown)]
+    titles += ["seeds"] if pooled else []
+    titles += [f"{_folded(study.objective.title)} %"] if own_column else []
+    titles += ["accuracy %", "95 % interval", "loss", *figures]
+    for title in (*titles, "leader is", "p, Holm"):
+        table.add_column(title, justify="right", no_wrap=True)
     if not shown:
-        table.add_column("run", overflow="ellipsis", no_wrap=True, max_width=40)
-    for key in shown:
-        table.add_column(short_name(key, shown), justify="right", overflow="fold")
-    if pooled:
-        table.add_column("seeds", justify="right")
-    if own_column:
-        table.add_column(study.objective.title, justify="right")
-    for title in (
-        "accuracy %",
-        "95 % interval",
-        "loss",
-        "trainable",
-        "seconds",
-        "memory",
-        "leader vs it, p",
-    ):
-        table.add_column(title, justify="right", no_wrap=title != "leader vs it, p")
-    for place, one in enumerate(group.configurations, 1):
+        table.add_column("run", overflow="fold", max_width=LONGEST_VALUE)
+    for place, one in enumerate(group.configurations[:MOST_ROWS], 1):
         measured = one.mean(study.objective.key) is not None
         cells = [str(place) if group.ranked and measured else "-"]
-        cells += [one.runs[0].name] if not shown else []
-        cells += [show(one.facts.get(key)) for key in shown]
+        cells += [_clipped(show(one.facts.get(key))) for key in shown]
         cells += [str(len(one.runs))] if pooled else []
-        if own_column:
-            cells.append(_with_spread(one, study.objective.key, 100, 1))
+        cells += [_with_spread(one, study.objective.key, 100, 1)] if own_column else []
         table.add_row(
             *cells,
             _with_spread(one, EXECUTION_ACCURACY, 100, 1),
             _interval(one),
             _with_spread(one, EVAL_LOSS, 1, 4, spread=False),
-            show_count(one.mean("parameters_trainable")),
-            show_number(one.mean("seconds_total"), 0),
-            show_bytes(one.mean("peak_memory_bytes")),
-            _against(one, group),
+            *(FIGURES[name](one) for name in figures),
+            *_against(one, group),
+            *([] if shown else [one.runs[0].name]),
         )
-    text = _printed(table, width)
-    if hidden:
-        text += f"\n{len(hidden)} more keys differ (all are in compare.csv): {', '.join(hidden)}"
-    return text
+    return table
 
 
-def _fitting(keys: Sequence[str], group: Group, room: int) -> tuple[list[str], list[str]]:
-    """The keys for which there is room, at least two, and the others."""
-    shown: list[str] = []
-    for key in keys:
-        values = (len(show(one.facts.get(key))) for one in group.configurations)
-        room -= 2 + min(max(*values, len(key.rpartition(".")[2]), 4), WIDTH_OF_VALUE + 7)
-        if room < 0 and len(shown) >= 2:
-            break
-        shown.append(key)
-    return shown, list(keys[len(shown) :])
+FIGURES: dict[str, Callable[[Configuration], str]] = {
+    "seconds": lambda one: show_number(one.mean("seconds_total"), 0),
+    "trainable": lambda one: show_count(one.mean("parameters_trainable")),
+    "memory": lambda one: show_bytes(one.mean("peak_memory_bytes")),
+}
+"""Columns of a run's size and cost, by their heads; a narrow terminal does without the last ones."""
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _folded(name: str) -> str:
+    """A key's name on several lines, broken behind its underscores and dots."""
+    lines = [""]
+    for part in re.findall(r"[^_.]+[_.]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > LONGEST_NAME:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _remarks(group: Group) -> list[str]:
     lines = list(group.warnings)
-    if not group.ranked:
-        return [*lines, "These runs are not ranked."]
     if group.best is not None:
         lines.append(in_words(group.best, group.against, len(group.runs) - 1))
         if group.against:
@@ -155,7 +177,13 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
     return _printed(table, width)
 
 
-def _printed(table: object, width: int) -> str:
+def _natural_width(table: Table) -> int:
+    from rich.console import Console
+
+    return Console(width=10_000).measure(table).maximum
+
+
+def _printed(table: Table, width: int) -> str:
     from rich.console import Console
 
     buffer = io.StringIO()
@@ -185,24 +213,22 @@ def _interval(one: Configuration) -> str:
     return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
 
-def _against(one: Configuration, group: Group) -> str:
-    """What the test says of the leader against these seeds."""
+def _against(one: Configuration, group: Group) -> tuple[str, str]:
+    """What the test says of the leader against these seeds, and the corrected p (their range)."""
     if group.best is None:
-        return ""
-    if len(one.runs) == 1:
-        if one.runs[0] is group.best:
-            return "leader"
-        found = group.against.get(one.runs[0].folder)
-        return "not tested" if found is None else f"{found.verdict}, {show_p(found.p_holm)}"
+        return "", ""
     others = [run for run in one.runs if run is not group.best]
     tests = [group.against[run.folder] for run in others if run.folder in group.against]
     if not tests:
-        return "not tested"
+        return ("not tested" if others else "leader"), ""
     better = sum(test.verdict == "better" for test in tests)
-    text = f"better than {better} of {len(tests)}" if better else "not distinguishable"
+    text = NOT_DISTINGUISHABLE
     if any(test.verdict == "worse" for test in tests):
-        text = "mixed"
-    return f"leader; {text}" if group.best in one.runs else text
+        text = "mixed" if len(tests) > 1 else "worse"
+    elif better:
+        text = "better" if better == len(tests) else f"better: {better}/{len(tests)}"
+    ends = (min(test.p_holm for test in tests), max(test.p_holm for test in tests))
+    return text, "-".join(dict.fromkeys(map(show_p, ends)))
 
 
 def short_name(key: str, among: Sequence[str]) -> str:
@@ -241,8 +267,8 @@ def show_bytes(value: float | None) -> str:
 
 
 def show_p(value: float) -> str:
-    """A p value; small ones by their bound."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    """A p value to three places; small ones by their bound."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 TESTS = (
