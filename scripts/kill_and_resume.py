@@ -27,14 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("seconds", "per_second", "memory", "code_commit")
 COMMON = (
     "data.limit=48",
-    "trainer.max_steps=9",
+    "trainer.max_steps=60",
     "trainer.per_device_train_batch_size=2",
     "trainer.gradient_accumulation_steps=3",
     "trainer.learning_rate=5e-3",
     "trainer.eval_strategy=epoch",
     "trainer.save_strategy=steps",
-    "trainer.save_steps=2",
-    "trainer.logging_steps=2",
+    "trainer.save_steps=5",
+    "trainer.logging_steps=3",
     "trainer.load_best_model_at_end=false",
     "evaluation.limit=8",
     "evaluation.max_new_tokens=16",
@@ -74,7 +74,7 @@ def _variant(variant: str, model: Path, work: Path, kills: int, seed: int) -> bo
         *VARIANTS[variant],
     )
     started = time.monotonic()
-    expected = _found(_run(settings, work / "undisturbed"))
+    expected = _found(_run(settings, work / f"{variant}_undisturbed"))
     seconds = time.monotonic() - started
     print(f"{variant}: undisturbed in {seconds:.0f} s", flush=True)
     same = 0
