@@ -6,18 +6,13 @@ imported here, so that a wrong key is answered at once.
 
 from __future__ import annotations
 
-import atexit
-import json
 import logging
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -32,7 +27,7 @@ from qc_experiments.composition import (
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.processes import is_main_process, quiet_libraries
-from qc_experiments.sweeping.worker import Outcome, Worker
+from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, take
 
 log = logging.getLogger("qc_experiments")
 
@@ -73,56 +68,11 @@ def _job(composed: DictConfig) -> float | None:
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
             raise _refusal(error) from None
     number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
-    log.info("\nJob %s: %s", number, overrides)
     try:
         config = to_run_config(composed)
     except Exception as error:  # one failing job must not end the others
-        outcome = Outcome("failed", error=explain(error) or f"{type(error).__name__}: {error}")
-        _report(number, overrides, outcome, "")
-        log.error("job %s failed: %s", number, outcome.error)
-        return float("nan")
-    outcome = _worker.run(config)
-    if outcome.status == "died":
-        _record_death(config, outcome)
-    _report(number, overrides, outcome, config.paths.output)
-    if outcome.result is None:
-        log.error("job %s failed: %s", number, outcome.error)
-        return float("nan")
-    value = outcome.result[config.objective.value]
-    return None if value is None else float(value)
-
-
-_worker = Worker()
-atexit.register(_worker.close)
-REPORT = "QC_SWEEP_REPORT"
-"""Names the file in which the jobs of a sweep say what came of them, in whatever process they run."""
-
-
-def _report(number: int, overrides: str, outcome: Outcome, output: str) -> None:
-    path = os.environ.get(REPORT)
-    if path is None:
-        return
-    line = {
-        "job": number,
-        "overrides": overrides,
-        "status": outcome.status,
-        "error": outcome.error,
-        "output": output,
-        "config_hash": (outcome.result or {}).get("config_hash"),
-    }
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _record_death(config: RunConfig, outcome: Outcome) -> None:
-    """Write down for a job what its process could not."""
-    from qc_experiments.data.load import load_data
-    from qc_experiments.train import run_folder
-
-    folder = run_folder(config, load_data(config))
-    if folder.path.exists() and folder.finished() is None:
-        hashed = folder.identity.config_hash
-        folder.result({"status": "failed", "config_hash": hashed, "error": outcome.error})
+        return refuse(number, overrides, explain(error) or f"{type(error).__name__}: {error}")
+    return take(number, overrides, config)
 
 
 def _objective(config: RunConfig) -> float | None:
@@ -154,7 +104,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
-        with _reported(parsed.multirun) as jobs:
+        if parsed.multirun:
+            _run_sweep(started)
+        else:
             _job()
     except Exception as error:
         if parsed is not None and parsed.multirun and isinstance(error, OSError):
@@ -166,44 +118,27 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         raise SystemExit(getattr(error, "exit_code", 130)) from None
     finally:
         sys.argv = kept_arguments
-        _worker.close()
-    _close(jobs, time.perf_counter() - started)
 
 
-@contextmanager
-def _reported(multirun: bool) -> Iterator[list[dict[str, Any]]]:
-    """Gather what the jobs of a sweep report; gives a list that holds the reports afterwards."""
-    jobs: list[dict[str, Any]] = []
-    if not multirun:
-        yield jobs
-        return
-    with tempfile.TemporaryDirectory(prefix="qc_sweep_") as folder:
-        path = Path(folder) / "jobs.jsonl"
-        os.environ[REPORT] = str(path)
-        try:
-            yield jobs
-        finally:
-            del os.environ[REPORT]
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            jobs += sorted(map(json.loads, lines), key=lambda job: int(job["job"]))
-
-
-def _close(jobs: Sequence[dict[str, Any]], seconds: float) -> None:
-    """Compare the jobs of a sweep that finished and name those that did not; exits with 1 for these."""
-    folders: list[Path] = []
-    for job in jobs:
-        if job["config_hash"] is not None:
-            output = Path(job["output"]).expanduser()
-            folders += output.glob(f"*-{job['config_hash'][:8]}")
-    if len(folders) > 1:
+def _run_sweep(started: float) -> None:
+    """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
+    with sweeping() as sweep:
+        while True:
+            _job()
+            sweep.gather()
+            if not sweep.next_rung():
+                break
+    folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
+    if len(set(folders)) > 1:
         from qc_experiments.compare import comparison_table
 
         log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
-    failed = [job for job in jobs if job["status"] != "finished"]
+    failed = closing_lines(list(sweep.reports.values()))
     if failed:
+        seconds = time.perf_counter() - started
         print(f"error: {len(failed)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
-        for job in failed:
-            print(f"  job {job['job']} ({job['overrides']}): {job['error']}", file=sys.stderr)
+        for line in failed:
+            print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
 
 

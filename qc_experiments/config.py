@@ -562,6 +562,31 @@ class PathsConfig:
     """Folder for what is made once per user, such as the embedded model's weights."""
 
 
+class Rerun(Enum):
+    """Which finished runs are run anew."""
+
+    never = "never"
+    changed = "changed"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How the runs of a sweep are gone through (``-m``)."""
+
+    halving: int | None = None
+    """Successive halving of a grid (Jamieson and Talwalkar 2016, arXiv:1502.07943): all runs train for an
+    eighth of their steps (a ninth with 3), the best one in so many by ``objective`` goes on to twice (three
+    times) as many from where it was, and so on to the end. null: every run trains to its end."""
+    rerun: Rerun = Rerun.never
+    """Finished runs that are run anew: ``changed`` are those that other code has made."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check(
+            self.halving is None or self.halving >= 2, "sweep.halving", self.halving, "at least 2"
+        )
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run, whole: what ``python train.py`` composes and ``config.yaml`` records."""
@@ -575,6 +600,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NOT_DETERMINING)
     paths: PathsConfig = field(default_factory=PathsConfig, metadata=NOT_DETERMINING)
+    sweep: SweepConfig = field(default_factory=SweepConfig, metadata=NOT_DETERMINING)
     seed: int = 42
     """Fixes the order of the rows, the adapter's initialisation and dropout."""
     objective: Metric = field(default=Metric.eval_loss, metadata=NOT_DETERMINING)

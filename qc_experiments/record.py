@@ -13,6 +13,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,38 @@ class RunFolder:
             return None
         own = result.get("config_hash") == self.identity.config_hash
         return result if own and result.get("status") == "finished" else None
+
+    def rest(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Write down what the run is worth behind a share of its steps.
+
+        Args:
+            share: of its steps.
+            figures: values of some of `RESULT_KEYS`.
+        """
+        result = self.result(figures)
+        self.write_json("rungs.json", {**self._rungs(), repr(share): result})
+        return result
+
+    def rested(self, share: float) -> dict[str, Any] | None:
+        """What `rest` wrote down for a share, or None."""
+        found: dict[str, Any] | None = self._rungs().get(repr(share))
+        return found
+
+    def _rungs(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self / "rungs.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def empty(self) -> None:
+        """Remove all that the run has left, for it to be run anew; the result goes first."""
+        (self / "result.json").unlink(missing_ok=True)
+        for path in list(self.path.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def summary(self) -> str:
         """The closing table of a finished run, or where its figures are if the table is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config import RunConfig, TrackerName, plain
+from qc_experiments.config import Rerun, RunConfig, TrackerName, plain
 from qc_experiments.data.load import RunData, load_data
 from qc_experiments.errors import UserError
 from qc_experiments.interruption import StopRequests
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from qc_experiments.evaluation.measure import Measured
     from qc_experiments.plan import Plan
     from qc_experiments.tracking.tracker import Tracker
-    from qc_experiments.training.fit import Fitted
+    from qc_experiments.training.fit import Fitted, Rested
 
 log = logging.getLogger(__name__)
 file_only = logging.getLogger("qc_experiments_file")
@@ -31,7 +32,7 @@ file_only = logging.getLogger("qc_experiments_file")
 file_only.propagate = False
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig, share: float = 1.0) -> dict[str, Any]:
     """Train and measure one model, or say what an earlier start of this run found.
 
     Nothing heavy is imported before the data has been checked, and nothing is written before
@@ -39,6 +40,7 @@ def run(config: RunConfig) -> dict[str, Any]:
 
     Args:
         config: the whole, checked config.
+        share: of its optimizer steps that the run takes before it rests; its next start goes on.
 
     Returns:
         The content of ``result.json``.
@@ -48,7 +50,12 @@ def run(config: RunConfig) -> dict[str, Any]:
     """
     data = load_data(config)
     folder = run_folder(config, data)
+    if share < 1 and (rested := folder.rested(share)) is not None:
+        log.info("This run has rested behind this share of its steps before")
+        return rested
     finished = folder.finished()
+    if finished is not None and _made_by_other_code(config, folder, finished):
+        finished = None
     if finished is not None:
         log.info("This run has finished before (delete its folder to run it anew); its result:\n")
         log.info("%s", folder.summary())
@@ -64,7 +71,7 @@ def run(config: RunConfig) -> dict[str, Any]:
         with _logged(folder):
             _announce(plan, config, data, folder)
             try:
-                return _execute(config, data, plan, folder, stop)
+                return _execute(config, data, plan, folder, stop, share)
             except BaseException as error:
                 _record_failure(folder, error)
                 raise
@@ -106,7 +113,12 @@ def _announce(plan: Plan, config: RunConfig, data: RunData, folder: RunFolder) -
 
 
 def _execute(
-    config: RunConfig, data: RunData, plan: Plan, folder: RunFolder, stop: StopRequests
+    config: RunConfig,
+    data: RunData,
+    plan: Plan,
+    folder: RunFolder,
+    stop: StopRequests,
+    share: float,
 ) -> dict[str, Any]:
     """Load the base model, train it, measure it before and after, write everything down."""
     import transformers
@@ -117,7 +129,7 @@ def _execute(
     from qc_experiments.execution.judge import Judge
     from qc_experiments.models.base import load_base_model
     from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
-    from qc_experiments.training.fit import BASE_ANSWERS, fit
+    from qc_experiments.training.fit import BASE_ANSWERS, Rested, fit
     from qc_experiments.training.lean import keep_memory
 
     started = time.perf_counter()
@@ -140,7 +152,23 @@ def _execute(
     exit_code = 1
     try:
         model = load_base_model(plan.source, config.model, config.quant)
-        fitted = fit(model, config, plan, examination, tracker, folder, store, resume_from, stop)
+        pause_at = math.ceil(share * plan.steps) if share < 1 else None
+        try:
+            fitted = fit(
+                model,
+                config,
+                plan,
+                examination,
+                tracker,
+                folder,
+                store,
+                resume_from,
+                stop,
+                pause_at,
+            )
+        except Rested as rested:
+            exit_code = 0
+            return _rest(config, folder, rested, share)
         answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
         trained = examination.measure(fitted.model, "Trained model", answers)
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
@@ -211,6 +239,40 @@ def _write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _rest(config: RunConfig, folder: RunFolder, rested: Rested, share: float) -> dict[str, Any]:
+    """Write down what a run that will go on is worth so far."""
+    figures: dict[str, Any] = {
+        name.removeprefix("eval_") if name != "eval_loss" else name: value
+        for name, value in rested.figures.items()
+    }
+    figures["objective"] = figures[config.objective.value]
+    log.info(
+        "Rests behind step %d; %s %.4f so far",
+        rested.steps,
+        config.objective.value,
+        figures["objective"],
+    )
+    hashed = folder.identity.config_hash
+    known = {"status": "paused", "steps": rested.steps, "seed": config.seed, "config_hash": hashed}
+    return folder.rest(share, {**known, **figures})
+
+
+def _made_by_other_code(config: RunConfig, folder: RunFolder, finished: dict[str, Any]) -> bool:
+    """Whether a finished run is to be run anew, since other code has made it; says so if it has."""
+    from qc_experiments.record import code_commit
+
+    made_by, now = finished.get("code_commit"), code_commit()
+    if made_by == now:
+        return False
+    log.warning("%s was made by other code (%s, now %s)", folder.path, made_by, now)
+    if config.sweep.rerun is not Rerun.changed:
+        log.warning("sweep.rerun=changed runs such runs anew")
+        return False
+    with locked(folder.path):
+        folder.empty()
+    return True
 
 
 def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:

@@ -26,7 +26,8 @@ class Outcome:
     """What came of a job.
 
     Attributes:
-        status: ``finished``, ``failed`` (with an error) or ``died`` (without a word).
+        status: ``finished``, ``paused`` (to go on later), ``failed`` (with an error) or ``died``
+            (without a word).
         result: the content of ``result.json``, or None.
         error: one line for the user, or None.
     """
@@ -43,11 +44,12 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
 
-    def run(self, config: RunConfig) -> Outcome:
+    def run(self, config: RunConfig, share: float = 1.0) -> Outcome:
         """Train as a config says; a signal to this process reaches the job.
 
         Args:
             config: the whole, checked config.
+            share: of its steps that it takes before it rests.
 
         Raises:
             Interrupted: if this process was asked to stop, once the job has come to rest.
@@ -56,12 +58,12 @@ class Worker:
         assert process.stdin is not None
         with _passing_on_signals(process) as stop:
             try:
-                pickle.dump(config, process.stdin)
+                pickle.dump((config, share), process.stdin)
                 process.stdin.flush()
                 outcome: Outcome = pickle.load(answers)  # from our own child
             except (EOFError, OSError, pickle.UnpicklingError):
                 outcome = Outcome("died", error=self._cause(process))
-        if process.poll() is not None or outcome.status != "finished":
+        if process.poll() is not None or outcome.result is None:
             self.close()  # whatever a failed job left in memory must not reach the next
         if stop:
             raise Interrupted(stop[0])

@@ -34,20 +34,21 @@ def main() -> None:
     with os.fdopen(int(sys.argv[1]), "wb") as answers:
         while True:
             try:
-                config: RunConfig = pickle.load(sys.stdin.buffer)  # from our own parent
+                config, share = pickle.load(sys.stdin.buffer)  # from our own parent
             except EOFError:
                 return
-            outcome = _outcome(config)
+            outcome = _outcome(config, share)
             pickle.dump(outcome, answers)
             answers.flush()
             _clean()
 
 
-def _outcome(config: RunConfig) -> Outcome:
+def _outcome(config: RunConfig, share: float) -> Outcome:
     from qc_experiments.train import run
 
     try:
-        return Outcome("finished", run(config))
+        result = run(config, share)
+        return Outcome(result["status"], result)
     except KeyboardInterrupt as error:
         return Outcome("interrupted", error=str(error) or "interrupted")
     except Exception as error:  # one failing job must not end the others

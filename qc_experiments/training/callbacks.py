@@ -81,17 +81,19 @@ class SafePlaces(TrainerCallback):
 
     Args:
         stop: whether somebody has.
+        pause_at: step behind which a checkpoint is due as well, or None.
     """
 
-    def __init__(self, stop: StopRequests) -> None:
+    def __init__(self, stop: StopRequests, pause_at: int | None = None) -> None:
         self._stop = stop
+        self._pause_at = pause_at
         self._due = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Decide whether a checkpoint is written now."""
-        if self._stop_requested(args):
+        if self._stop_requested(args) or self._pauses(state):
             control.should_save = True
         at_end = state.epoch is not None and float(state.epoch).is_integer()
         if at_end or control.should_training_stop:  # either is followed by on_epoch_end
@@ -102,9 +104,12 @@ class SafePlaces(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Write the checkpoint that was put off."""
-        if self._due or self._stop_requested(args):
+        if self._due or self._stop_requested(args) or self._pauses(state):
             control.should_save = True
         self._due = False
+
+    def _pauses(self, state: TrainerState) -> bool:
+        return self._pause_at is not None and state.global_step >= self._pause_at
 
     def _stop_requested(self, args: TrainingArguments) -> bool:
         """Whether any process was asked to stop; all of them learn of it at the same step."""

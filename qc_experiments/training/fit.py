@@ -29,7 +29,7 @@ from qc_experiments.training.callbacks import ReportCallback, duration
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
 from qc_experiments.training.lean import lean_layers
-from qc_experiments.training.trainer import TextToSqlTrainer
+from qc_experiments.training.trainer import Paused, TextToSqlTrainer
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,20 @@ class Fitted:
     parameters_total: int
 
 
+class Rested(Exception):
+    """A training rests before its end.
+
+    Args:
+        steps: optimizer steps taken.
+        figures: what the model is worth so far, as `Examination.during_training` names it.
+    """
+
+    def __init__(self, steps: int, figures: dict[str, float]) -> None:
+        super().__init__(f"rests behind step {steps}")
+        self.steps = steps
+        self.figures = figures
+
+
 def fit(
     model: Any,
     config: RunConfig,
@@ -71,6 +85,7 @@ def fit(
     store: CheckpointStore,
     resume_from: Checkpoint | None,
     stop: StopRequests,
+    pause_at: int | None = None,
 ) -> Fitted:
     """Train a base model as the config says and save what was learned in the run's folder.
 
@@ -84,10 +99,15 @@ def fit(
         store: the run's checkpoints.
         resume_from: the one to go on from, or None.
         stop: whether somebody asks the run to stop.
+        pause_at: step behind which the training rests; None: it goes to its end.
+
+    Raises:
+        Rested: with the figures at ``pause_at``.
     """
     base: Measured | None = None
     gone = not config.lora.enabled or shifts_base(config.lora)  # the base weights will change
-    if config.evaluation.base and gone:
+    measures_base = config.evaluation.base and pause_at is None  # which is asked at the end alone
+    if measures_base and gone:
         base = _measure_base(examination, model, folder)
     initial: Path | None = None
     if config.lora.enabled:
@@ -110,14 +130,14 @@ def fit(
         computed = plan.computed_tokens(config) * plan.epochs
         estimate = estimated_training_seconds(model, plan.train, computed, pad_id)
         log.info("Time    the training will take about %s", duration(estimate))
-    if config.evaluation.base and not gone:
+    if measures_base and not gone:
         with model.disable_adapter():
             base = _measure_base(examination, model, folder)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, None, None, trainable, total)
 
-    trainer = _trainer(model, config, plan, examination, tracker, store, stop)
+    trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
     started = time.perf_counter()
     if resume_from is not None:
         log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
@@ -127,8 +147,13 @@ def fit(
         if resume_from is not None:
             trainer.resume(resume_from.progress)
         place = str(resume_from.path) if resume_from else None
-        with stop.patiently():
-            trainer.train(resume_from_checkpoint=place)
+        try:
+            with stop.patiently():
+                trainer.train(resume_from_checkpoint=place)
+        except Paused:
+            generates = config.objective.needs_generation
+            figures = examination.during_training(trainer.model, generates=generates)
+            raise Rested(int(trainer.state.global_step), figures) from None
     seconds = time.perf_counter() - started
     steps = int(trainer.state.global_step)
     log.info("Trained in %s", duration(seconds))
@@ -182,6 +207,7 @@ def _trainer(
     tracker: Tracker,
     store: CheckpointStore,
     stop: StopRequests,
+    pause_at: int | None,
 ) -> TextToSqlTrainer:
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -209,6 +235,7 @@ def _trainer(
         whole_mask=config.collator.attention is PackAttention.mask,
         store=store,
         stop=stop,
+        pause_at=pause_at,
         measure=lambda model: examination.during_training(model, generates=metric.needs_generation),
     )
     trainer.remove_callback(PrinterCallback)

@@ -42,6 +42,10 @@ COARSE_AGREEMENT = 0.1
 """The same with 16-bit numbers or quantized weights."""
 
 
+class Paused(Exception):
+    """A training rests behind a checkpoint, to go on later."""
+
+
 class TextToSqlTrainer(Trainer):
     """Trainer whose loss is normalised by the label tokens of the whole effective batch.
 
@@ -56,6 +60,7 @@ class TextToSqlTrainer(Trainer):
         store: where checkpoints go.
         stop: whether somebody asks the run to stop.
         whole_mask: whether attention in packs is one call with a mask, not in blocks.
+        pause_at: step behind which the training rests, by `Paused`, with a checkpoint; None: never.
         measure: called with the model at each evaluation; returns the figures, such as
             ``eval_loss``.
         arguments: those of `transformers.Trainer`.
@@ -71,6 +76,7 @@ class TextToSqlTrainer(Trainer):
         stop: StopRequests,
         order: SchemaSampler | None = None,
         whole_mask: bool = False,
+        pause_at: int | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -79,7 +85,8 @@ class TextToSqlTrainer(Trainer):
         self._whole_mask = whole_mask
         self._draft: Path | None = None  # where a checkpoint is being written
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
-        self.add_callback(SafePlaces(stop))
+        self._pause_at = pause_at
+        self.add_callback(SafePlaces(stop, pause_at))
         self._measure = measure
         self._order = order
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
@@ -236,6 +243,8 @@ class TextToSqlTrainer(Trainer):
         self._together()
         if self._stop.requested is not None:
             raise Interrupted(self._stop.requested)
+        if self._pause_at is not None and step >= self._pause_at:
+            raise Paused
 
     def _unsaved(self, step: int, error: Exception) -> Exception:
         """What the user is told of a checkpoint that could not be written; our own bugs stay bugs."""

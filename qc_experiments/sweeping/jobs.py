@@ -1,0 +1,229 @@
+"""The jobs of a sweep: each is run in the worker, says what came of it, and may be one of several rungs.
+
+With ``sweep.halving`` the grid is gone through several times: all jobs train for a share of their steps,
+the better ones go on. What is left of a rung is decided by the process that runs the sweep; the jobs read
+it from a file, since a launcher may run them in other processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qc_experiments.config import RunConfig
+from qc_experiments.sweeping.worker import Outcome, Worker
+
+log = logging.getLogger(__name__)
+
+PLACE = "QC_SWEEP_FOLDER"
+"""Names the folder through which jobs and sweep speak, in whatever process they run."""
+FIRST_RUNG = 8
+"""The first rung of a halving trains about one step in so many."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a job.
+
+    Attributes:
+        job: its number.
+        overrides: what it was given.
+        status: ``finished``, ``paused``, ``failed`` or ``died``.
+        error: one line, or None.
+        folders: run folders that are its.
+        objective: the figure that the sweep compares, or None.
+        greater_is_better: whether more of it is better.
+        halving: one in how many goes on; None where every job goes to its end.
+    """
+
+    job: int
+    overrides: str
+    status: str
+    error: str | None = None
+    folders: tuple[str, ...] = ()
+    objective: float | None = None
+    greater_is_better: bool = False
+    halving: int | None = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One pass over the jobs.
+
+    Attributes:
+        number: counts from 0.
+        jobs: those that take part; None for all.
+    """
+
+    number: int = 0
+    jobs: tuple[int, ...] | None = None
+
+
+def shares(halving: int | None) -> list[float]:
+    """The share of its steps that a job has taken at the end of each rung; the last is 1.
+
+    Args:
+        halving: one in how many goes on, or None.
+    """
+    if halving is None:
+        return [1.0]
+    rungs = max(1, round(math.log(FIRST_RUNG) / math.log(halving)))
+    return [float(halving) ** -n for n in range(rungs, -1, -1)]
+
+
+_worker = Worker()
+atexit.register(_worker.close)
+
+
+def take(job: int, overrides: str, config: RunConfig) -> float | None:
+    """Run a job, or this rung's share of it; returns the objective, NaN if there is none.
+
+    Args:
+        job: its number.
+        overrides: what it was given.
+        config: the whole, checked config.
+    """
+    rung = _rung()
+    if rung.jobs is not None and job not in rung.jobs:
+        return math.nan
+    log.info("\nJob %s: %s", job, overrides)
+    share = shares(config.sweep.halving)[rung.number]
+    outcome = _worker.run(config, share)
+    if outcome.status == "died":
+        _record_death(config, outcome)
+    result = outcome.result or {}
+    objective = result.get("objective")
+    report = Report(
+        job,
+        overrides,
+        outcome.status,
+        outcome.error,
+        _folders(config, result.get("config_hash")),
+        objective,
+        config.objective.greater_is_better,
+        config.sweep.halving,
+    )
+    _tell(report)
+    return math.nan if outcome.result is None else objective
+
+
+def refuse(job: int, overrides: str, error: str) -> float:
+    """Report a job whose config is no good."""
+    _tell(Report(job, overrides, "failed", error))
+    return math.nan
+
+
+def close_worker() -> None:
+    """End the process in which jobs run."""
+    _worker.close()
+
+
+def _folders(config: RunConfig, config_hash: str | None) -> tuple[str, ...]:
+    if config_hash is None:
+        return ()
+    output = Path(config.paths.output).expanduser()
+    return tuple(str(path) for path in output.glob(f"*-{config_hash[:8]}"))
+
+
+def _tell(report: Report) -> None:
+    if report.error is not None:
+        log.error("job %s failed: %s", report.job, report.error)
+    place = os.environ.get(PLACE)
+    if place is not None:
+        with (Path(place) / f"rung{_rung().number}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(report)) + "\n")
+
+
+def _rung() -> Rung:
+    place = os.environ.get(PLACE)
+    try:
+        found = json.loads((Path(place or "") / "rung.json").read_text(encoding="utf-8"))
+    except OSError:
+        return Rung()
+    return Rung(found["number"], None if found["jobs"] is None else tuple(found["jobs"]))
+
+
+def _record_death(config: RunConfig, outcome: Outcome) -> None:
+    """Write down for a job what its process could not."""
+    from qc_experiments.data.load import load_data
+    from qc_experiments.train import run_folder
+
+    folder = run_folder(config, load_data(config))
+    if folder.path.exists() and folder.finished() is None:
+        hashed = folder.identity.config_hash
+        folder.result({"status": "failed", "config_hash": hashed, "error": outcome.error})
+
+
+class Sweep:
+    """What the jobs of a sweep have reported so far.
+
+    Args:
+        place: the folder through which they report.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._number = 0
+        self._jobs: list[int] = []  # of this rung; none says all
+        self.reports: dict[int, Report] = {}
+
+    def gather(self) -> None:
+        """Read what the jobs of this rung have reported."""
+        path = self._place / f"rung{self._number}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            report = Report(**json.loads(line))
+            self.reports[report.job] = report
+
+    def next_rung(self) -> bool:
+        """Choose who goes on, for another pass over the jobs; False where nobody has to."""
+        here = [self.reports[job] for job in self._jobs or self.reports]
+        resting = [report for report in here if report.status == "paused"]
+        if not resting or resting[0].halving is None:
+            return False
+        halving = resting[0].halving
+        sign = -1 if resting[0].greater_is_better else 1
+        worth = {r.job: math.inf if r.objective is None else sign * r.objective for r in resting}
+        kept = sorted(worth, key=lambda job: (worth[job], job))[: math.ceil(len(here) / halving)]
+        log.info(
+            "\nBehind %.3g of their steps, %d of %d runs go on: jobs %s",
+            shares(halving)[self._number],
+            len(kept),
+            len(here),
+            ", ".join(map(str, sorted(kept))),
+        )
+        self._number += 1
+        self._jobs = sorted(kept)
+        rung = {"number": self._number, "jobs": self._jobs}
+        (self._place / "rung.json").write_text(json.dumps(rung), encoding="utf-8")
+        return True
+
+
+@contextmanager
+def sweeping() -> Iterator[Sweep]:
+    """Listen to the jobs of a sweep."""
+    with tempfile.TemporaryDirectory(prefix="qc_sweep_") as folder:
+        os.environ[PLACE] = folder
+        sweep = Sweep(Path(folder))
+        try:
+            yield sweep
+        finally:
+            del os.environ[PLACE]
+            close_worker()
+
+
+def closing_lines(reports: Sequence[Report]) -> list[str]:
+    """What is said at the end of a sweep about jobs that did not finish."""
+    return [
+        f"job {report.job} ({report.overrides}): {report.error}"
+        for report in sorted(reports, key=lambda report: report.job)
+        if report.error is not None
+    ]
