@@ -1,4 +1,4 @@
-"""Run a command and print how much memory it holds: ``python scripts/watch_memory.py -- python train.py ...``.
+"""Watch a command's memory: ``python scripts/watch_memory.py -- python train.py ...``.
 
 Resident memory of the command and its children, once a minute, and at the end the mean of each quarter of
 the time: a leak shows as a rise from the second quarter to the last. (Linux.)

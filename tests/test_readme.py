@@ -101,7 +101,8 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
     if trains:
         runs = [Run(folder) for folder in run_folders(workplace / "outputs")]
         assert runs
-        assert all(run.result["status"] == "finished" for run in runs)
+        rests = {"finished", "paused"} if "sweep.halving=2" in words else {"finished"}
+        assert {run.result["status"] for run in runs} == rests
         assert "held-out questions" in capfd.readouterr().out
     else:
         assert capfd.readouterr().out.strip()
