@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
             error = UserError(f"paths.output: the sweep's folder cannot be written ({error})")
         raise _refusal(error) from None
     except KeyboardInterrupt as error:
-        print("interrupted: the same command goes on with this run", file=sys.stderr)
+        print("interrupted: the same command goes on from here", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 130)) from None
     finally:
         sys.argv = kept_arguments
@@ -123,11 +123,22 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
 def _run_sweep(started: float) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
     with sweeping() as sweep:
-        while True:
-            _job()
+        try:
+            while True:
+                _job()
+                sweep.gather()
+                if not sweep.next_rung():
+                    break
+        except KeyboardInterrupt:
             sweep.gather()
-            if not sweep.next_rung():
-                break
+            for line in closing_lines(list(sweep.reports.values())):
+                print(f"error: {line}", file=sys.stderr)
+            done = sum(report.status == "finished" for report in sweep.reports.values())
+            print(
+                f"{done} job(s) had finished, the others go on with the same command",
+                file=sys.stderr,
+            )
+            raise
     folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
     if len(set(folders)) > 1:
         from qc_experiments.compare import comparison_table

@@ -230,7 +230,8 @@ class CollatorConfig:
     """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
     schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
     max_group: int = 16
-    """shared_schema: most questions about a schema in one optimizer step."""
+    """shared_schema: most questions of a group about one schema; an optimizer step takes groups of
+    different schemas as long as there are any."""
     attention: PackAttention = field(default=PackAttention.auto, metadata=NOT_DETERMINING)
     """shared_schema: ``blocks`` computes only what rows see of each other's text, in several calls and
     without a mask of the whole pass; ``mask`` is one call with such a mask; ``auto`` is ``blocks``."""

@@ -77,7 +77,8 @@ class Plan:
         stored = "not quantized" if quant is QuantMode.none else f"in {quant.value}"
         method = "all weights"
         if lora.enabled:
-            method = f"LoRA r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
+            kind = "DoRA" if lora.use_dora else "LoRA"
+            method = f"{kind} r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
         lines = [
             f"Model   {self.source.label}; trains {method}; base weights {stored}",
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
@@ -91,10 +92,16 @@ class Plan:
         ]
         if config.collator.name is CollatorName.shared_schema:
             computed = self.computed_tokens(config)
+            most = pass_tokens(config.collator)
+            saved = "rows share nothing and are packed without padding"
+            if self.tokens >= LITTLE_SAVED * computed:
+                saved = (
+                    "each schema's tokens are computed once for its questions in a micro-batch, "
+                    f"{self.tokens / computed:.1f} times fewer"
+                )
             lines.append(
-                f"Packs   {computed} tokens an epoch instead of {self.tokens}: each schema's tokens "
-                f"are computed once for its questions in a micro-batch, {self.tokens / computed:.1f} "
-                "times fewer"
+                f"Packs   {computed} tokens an epoch instead of {self.tokens}: {saved}; at most {most} "
+                "at once"
             )
         return lines
 

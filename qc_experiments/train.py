@@ -139,6 +139,8 @@ def _execute(
     keep_memory()
     store = CheckpointStore(folder / "checkpoints", config.trainer.save_total_limit)
     resume_from = store.newest()
+    if resume_from is not None:
+        log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
     cut_metrics(folder / "metrics.jsonl", resume_from.step if resume_from else -1)
     judge = Judge(
         data.databases,

@@ -129,7 +129,7 @@ def test_two_systems_are_compared_question_by_question(databases, tmp_path, caps
     assert found["low"] < 0.75 < found["high"] <= 1
     shown = capsys.readouterr().out
     assert "difference +75.0 points" in shown
-    assert "p = 0.25: no more than chance may do" in shown
+    assert "p = 0.25: not distinguishable from chance" in shown
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def comparison_lines(found: Paired, first: str, second: str) -> list[str]:
         Rate(found.both + found.only_first, found.count),
         Rate(found.both + found.only_second, found.count),
     )
-    verdict = "more than chance" if p < 0.05 else "no more than chance may do"
+    verdict = "more than chance" if p < 0.05 else "not distinguishable from chance"
     width = max(len(first), len(second))
     return [
         f"{first:<{width}}  {100 * (accuracies[0].value or 0):.1f} %",

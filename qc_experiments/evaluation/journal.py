@@ -28,6 +28,10 @@ class Journal:
         self._model = model
         self._known = self._read()
 
+    def __len__(self) -> int:
+        """Answers that are kept."""
+        return sum(map(len, self._known.values()))
+
     def answers(self, rows: Sequence[int]) -> list[Predicted] | None:
         """What was answered to these rows, or None.
 

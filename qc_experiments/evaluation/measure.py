@@ -100,10 +100,10 @@ class Examination:
         with progress(f"{what}: answering {len(rows)} questions", len(rows)) as advance:
             for part in parts(examples):
                 numbers = [row.number for row in part]
-                known = journal.answers(numbers) if journal else None
+                known = journal.answers(numbers) if journal is not None else None
                 if known is None:
                     known = self._asker.ask(model, part, advance)
-                    if journal:
+                    if journal is not None:
                         journal.add(numbers, known)
                 else:
                     advance(len(part))

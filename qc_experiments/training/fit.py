@@ -139,8 +139,6 @@ def fit(
 
     trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
     started = time.perf_counter()
-    if resume_from is not None:
-        log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
     if resume_from is not None and resume_from.progress["ended"]:
         trainer.take_over(resume_from)
     else:
@@ -173,8 +171,11 @@ def fit(
 
 
 def _measure_base(examination: Examination, model: Any, folder: RunFolder) -> Measured:
-    log.info("Measuring the base model ...")
     journal = Journal(folder / BASE_ANSWERS, "base model")
+    kept = ""
+    if len(journal):
+        kept = f"; {len(journal)} answers are kept from before"
+    log.info("Measuring the base model%s ...", kept)
     measured = examination.measure(model, "Base model", journal)
     log.info(
         "Measured in %s (the trained model will take about as long)", duration(measured.seconds)
