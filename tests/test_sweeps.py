@@ -144,6 +144,38 @@ def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(tiny_model, tmp_pat
     assert (run.folder / "checkpoints" / f"checkpoint-{steps}").is_dir()
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path, launcher):
+    settings = (f"hydra/launcher={launcher}", "lora.r=2,-1,4")
+    done = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert done.returncode == 1
+    assert "1 job(s) failed" in done.stderr
+    assert "lora.r=-1: must be" in done.stderr
+    assert finished(tmp_path) == 2
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
+    again = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert again.returncode == 1
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")} == times
+
+
+def test_a_search_is_seeded_and_answers_at_once_for_trials_that_are_done(tiny_model, tmp_path):
+    settings = (
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.direction=minimize",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.sampler.seed=1",
+        "lora.alpha=interval(2,32)",
+    )
+    done = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert done.returncode == 0, done.stderr
+    assert finished(tmp_path) == 3
+    again = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("This run has finished before") == 3
+    assert finished(tmp_path) == 3
+
+
 # --- Halving -------------------------------------------------------------------------------------
 
 
