@@ -356,6 +356,7 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
     lock(write_run(tmp_path / "killed", status=None), ended.pid)
     write_run(tmp_path / "left", status=None)
     (tmp_path / "left" / ".lock").write_text("")
+    write_run(tmp_path / "resting", status="paused")
     study = compare([tmp_path])
     assert {run.name: run.status for run in study.runs} == {
         "done": "finished",
@@ -364,9 +365,9 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
         "stopped": "interrupted",
         "killed": "interrupted",
         "left": "interrupted",
+        "resting": "paused",
     }
-    assert study.counts() == {"finished": 1, "running": 1, "failed": 1, "interrupted": 3}
-    assert study.counted() == "6 runs: 1 finished, 1 running, 1 failed, 3 interrupted"
+    assert study.counted() == "7 runs: 1 finished, 1 running, 1 paused, 1 failed, 3 interrupted"
     text = comparison_table([tmp_path])
     above, below = text.split("Not finished")
     assert "OutOfMemoryError: [2J CUDA [bold]no[/bold]" in below

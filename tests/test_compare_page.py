@@ -74,6 +74,7 @@ def test_it_draws_without_an_error_or_a_request(browser, sweep):
     assert [line.strip() for line in counts] == [
         "11 finished",
         "1 running",
+        "0 paused",
         "1 failed",
         "0 interrupted",
     ]

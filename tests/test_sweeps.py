@@ -235,11 +235,9 @@ def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, 
     assert done.returncode == 0, done.stderr
     runs = runs_by_name(output)
     steps = sorted(run.result["steps"] for run in runs.values())
-    assert steps == [2, 4, 16, 16] or steps == [2, 2, 4, 16] or steps == [2, 2, 8, 16]
+    assert steps == [2, 2, 4, 16]  # of 4, 2 go on, and 1 of them, to its end
     ended = [run for run in runs.values() if run.result["status"] == "finished"]
     for run in ended:
-        rate = json.loads(json.dumps(run.result))  # the run's own folder says which rate it had
-        assert rate["steps"] == 16
         value = run.folder.name.partition("_lr")[2].partition("_")[0]
         alone = train(
             f"trainer.learning_rate={value}",
@@ -248,6 +246,7 @@ def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, 
             output=tmp_path / "alone",
         )
         assert_same(run, alone)
+    assert f"{4 - len(ended)} paused" in done.stdout
     again = child(*sweep_command(tiny_model, output, *settings))
     assert again.returncode == 0, again.stderr
     assert "step    3/16" not in again.stdout  # nothing is trained twice

@@ -31,7 +31,9 @@ DEPTH = 3
 """How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
 
 FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
-STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED)
+PAUSED = "paused"
+"""Rests where a halving left it behind."""
+STATUSES = (FINISHED, RUNNING, PAUSED, FAILED, INTERRUPTED)
 
 SILENT_SECONDS = 3600.0
 """A run of which only its files tell counts as interrupted when none changed for so long."""
@@ -201,6 +203,11 @@ def _status(folder: Path, result: Mapping[str, Any], now: float) -> tuple[str, s
     if status in (FINISHED, FAILED, INTERRUPTED):
         error = _text(result.get("error"))
         return status, _one_line(error)[:LONGEST_ERROR] if error else None
+    if status == PAUSED:
+        return (
+            PAUSED,
+            f"left behind by sweep.halving with an objective of {result.get('objective')}",
+        )
     return _unfinished(folder, now)
 
 
