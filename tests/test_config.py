@@ -33,9 +33,11 @@ from qc_experiments.config import (
     PackAttention,
     PathsConfig,
     QuantMode,
+    Rerun,
     RunConfig,
     SplitBy,
     Strategy,
+    SweepConfig,
     TrackerName,
     TrackingConfig,
     TrainerConfig,
@@ -825,7 +827,7 @@ BY_CONTENT = {
 def test_each_key_either_determines_the_result_or_is_known_not_to():
     assert set(leaves(determining(RunConfig()))) == set(DETERMINING) | BY_CONTENT
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
-    assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking")} == {
+    assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep")} == {
         "objective",
         "collator.attention",
         "trainer.save_total_limit",
@@ -896,6 +898,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
         ("tracking", TrackingConfig(name=TrackerName.none, project="x", tags=["y"], notes="z")),
         ("objective", Metric.exact_match),
         ("collator.attention", PackAttention.mask),
+        ("sweep", SweepConfig(halving=2, rerun=Rerun.changed)),
         ("trainer.save_total_limit", None),
         ("trainer.logging_steps", 1),
         ("trainer.dataloader_num_workers", 2),
