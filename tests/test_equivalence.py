@@ -139,9 +139,10 @@ def test_many_rows_that_differ_by_rounding_only_are_paired():
 
 
 def fast(gold: Rows, predicted: Rows) -> str | None:
-    started = time.perf_counter()
+    started = time.process_time()
     found = outcome(gold, predicted)
-    assert time.perf_counter() - started < 5, "an assignment of columns took seconds"
+    # Far from what a busy machine makes of a good way, and far from hours, which a bad one takes.
+    assert time.process_time() - started < 20, "an assignment of columns took seconds"
     return found
 
 

@@ -68,6 +68,8 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
     trains = words[:2] in (["python", "train.py"], ["qc", "train"])
     if trains:
         words += [*SHORTENED, f"model.name_or_path={tiny_model}"]
+        if "sweep=recommended" in words:
+            words += ["lora.r=16", "seed=42"]
     elif words[:2] == ["qc", "plan"]:
         words.append(f"model.name_or_path={tiny_model}")
     elif "outputs/RUN/adapter" in words:

@@ -66,7 +66,7 @@ def padded(rows: Sequence[PackRow], device: torch.device) -> dict[str, torch.Ten
 def disagreement(
     model: Any, rows: Sequence[PackRow], packs: Sequence[Pack], *, whole_mask: bool = False
 ) -> float:
-    """How far the gradients of packed rows are from those of the same rows padded.
+    """How far the gradients of packed rows are from those of the same rows, each by itself.
 
     Args:
         model: in training; dropout is left out here, gradients are left as they were.
@@ -75,7 +75,7 @@ def disagreement(
         whole_mask: as for `backward_pack`.
 
     Returns:
-        Norm of the difference over the norm of the padded rows' gradient.
+        Norm of the difference over the norm of the gradient of the rows by themselves.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     before = [p.grad for p in trained]
@@ -90,7 +90,8 @@ def disagreement(
 
     try:
         gradients()
-        summed_loss(model, padded(rows, model.device)).backward()
+        for row in rows:  # one at a time: the check must not need more memory than the training
+            summed_loss(model, padded([row], model.device)).backward()
         reference = gradients()
         for pack in packs:
             backward_pack(model, pack, whole_mask=whole_mask)
