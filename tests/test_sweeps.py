@@ -144,6 +144,7 @@ def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(tiny_model, tmp_pat
     assert (run.folder / "checkpoints" / f"checkpoint-{steps}").is_dir()
 
 
+@pytest.mark.slow  # the README's commands try both in short
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path, launcher):
     settings = (f"hydra/launcher={launcher}", "lora.r=2,-1,4")
@@ -158,6 +159,7 @@ def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")} == times
 
 
+@pytest.mark.slow  # as above
 def test_a_search_is_seeded_and_answers_at_once_for_trials_that_are_done(tiny_model, tmp_path):
     settings = (
         "hydra/sweeper=optuna",
