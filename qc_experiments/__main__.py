@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "judge predicted SQL, of any system, by running it on the databases",
     "predict": "let a saved adapter answer one question or a CSV of questions",
     "compare": "rank the runs of a sweep, test what is better, and write a page to look at",
+    "wandb": "show the same comparison on Weights & Biases, as a workspace and a report",
     "data": "check a CSV, show a row as the model sees it, or print a database's schema",
 }
 
@@ -51,6 +52,10 @@ def main() -> None:
         from qc_experiments.compare import command as compare_command
 
         compare_command.main(rest)
+    elif name == "wandb":
+        from qc_experiments.compare import wandb_command
+
+        wandb_command.main(rest)
     elif name == "data":
         from qc_experiments.data import command as data_command
 

@@ -15,6 +15,9 @@ from typing import Any
 from qc_experiments.errors import UserError
 from qc_experiments.processes import world_size
 
+DEFAULT_MICRO_BATCH = 8
+"""Rows that a device computes at once where neither this nor the effective batch is given."""
+
 NOT_DETERMINING = {"determines_result": False}
 """Field metadata of what does not change a run's figures; such keys stay out of its hash."""
 
@@ -274,7 +277,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _check(self.r >= 1, "lora.r", self.r, "at least 1")
-        _check(0 < self.alpha < 1e6, "lora.alpha", self.alpha, "greater than 0")
+        _check(0 < self.alpha < 1e6, "lora.alpha", self.alpha, "between 0 and a million")
         _check(0 <= self.dropout < 1, "lora.dropout", self.dropout, "from 0 to below 1")
         _check(
             self.init in LORA_INITIALISATIONS,
@@ -423,11 +426,11 @@ class TrainerConfig:
             )
         same = self.eval_strategy is self.save_strategy
         if same and self.eval_strategy is Strategy.steps:
-            same = (self.save_steps or 0) % (self.eval_steps or 1) == 0
+            same = self.save_steps == self.eval_steps
         if not same:
             raise UserError(
                 "trainer.load_best_model_at_end=true needs a checkpoint wherever it evaluates: set "
-                "trainer.save_strategy as trainer.eval_strategy, trainer.save_steps a multiple of "
+                "trainer.save_strategy as trainer.eval_strategy, trainer.save_steps as "
                 "trainer.eval_steps, or trainer.load_best_model_at_end=false"
             )
 
@@ -444,7 +447,7 @@ class TrainerConfig:
         shards = self.gradient_accumulation_steps * world_size()
         given = self.per_device_train_batch_size
         if self.effective_batch_size is None:
-            return given if given is not None else 8
+            return given if given is not None else DEFAULT_MICRO_BATCH
         if given is not None and given * shards != self.effective_batch_size:
             raise UserError(
                 f"trainer.effective_batch_size={self.effective_batch_size} contradicts "

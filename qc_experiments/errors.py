@@ -1,6 +1,11 @@
-"""The one exception that stands for a user's mistake, not for a bug of ours."""
+"""The one exception that stands for a user's mistake, not for a bug of ours, and how commands tell it."""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -12,3 +17,29 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+@contextmanager
+def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
+    """End a command in one line and with an exit code where the user has to mend or has ended something.
+
+    Args:
+        interrupted: what is said behind Ctrl-C.
+
+    Raises:
+        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C, 141 if nobody reads the output any more
+            (``qc ... | head``), as shells have it.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Python would try once more to write what is left when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None

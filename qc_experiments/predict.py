@@ -9,12 +9,11 @@ Everything needed stands beside the adapter: template, wrap, tokenizer, and whic
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.processes import quiet_libraries
 
 
@@ -23,11 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     quiet_libraries()
-    try:
+    with told_to_users():
         _predict(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,21 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def process_lives(pid: int) -> bool:
+    """Whether a process of this machine is there.
+
+    Args:
+        pid: its number.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 def is_main_process() -> bool:
     """Whether this process writes and talks; true where there is only one."""
     return int(os.environ.get("RANK", "0")) == 0

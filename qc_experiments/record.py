@@ -29,7 +29,7 @@ from qc_experiments.data.files import hash_bytes
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
-from qc_experiments.processes import is_main_process
+from qc_experiments.processes import is_main_process, world_size
 
 PACKAGES = (
     "qc_experiments",
@@ -235,8 +235,8 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: is a file where the run's folder should be: move it away"
             )
-        if all(path.name == LOCK for path in self.path.iterdir()):
-            return
+        if all(path.name.startswith(".") for path in self.path.iterdir()):
+            return  # nothing but a lock, and what a kill left of a file that was being written
         try:
             written = json.loads((self / "environment.json").read_text(encoding="utf-8"))
             owner = written["config_hash"]
@@ -431,17 +431,6 @@ def _hardware() -> dict[str, Any]:
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "gpus": gpus,
     }
-
-
-def peak_memory_bytes() -> int:
-    """Most memory this process held: the GPU's where there is one, else resident memory."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024

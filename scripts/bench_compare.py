@@ -158,7 +158,7 @@ def _write_files(
         "execution_count": len(right),
         "eval_loss": chance.random(),
         "parameters_trainable": 300_000 * rank,
-        "seconds_total": 600 + 20 * rank + 100 * chance.random(),
+        "seconds_training": 600 + 20 * rank + 100 * chance.random(),
         "peak_memory_bytes": 3 * 2**30 + rank * 2**24,
         "config_hash": f"{number:064x}",
         "data_hash": "d" * 64,

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tiny_model import embedded_tokenizer, save_tiny_model
+
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("seconds", "per_second", "memory", "code_commit")
 COMMON = (
@@ -59,7 +61,7 @@ def main() -> None:
     alike = True
     with tempfile.TemporaryDirectory(prefix="qc_kill_") as folder:
         work = Path(folder)
-        model = _tiny_model(work / "model")
+        model = save_tiny_model(work / "model", embedded_tokenizer())
         for variant in options.variants:
             alike &= _variant(variant, model, work, options.kills, options.seed)
     sys.exit(0 if alike else 1)
@@ -191,35 +193,6 @@ def _wandb_steps(folder: Path) -> list[list[tuple[int, object]]]:
 def _step_and_loss(record: dict[str, Any]) -> tuple[int, object]:
     figures = record["history"]["item"]
     return int(figures["_step"]), figures.get("loss", figures.get("eval_loss"))
-
-
-def _tiny_model(folder: Path) -> Path:
-    """A Llama of two tiny layers with random weights and the embedded model's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from qc_experiments.config import PathsConfig
-    from qc_experiments.models.embedded import embedded_model
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        embedded_model(Path(PathsConfig().cache).expanduser())
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

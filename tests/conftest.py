@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_model import embedded_tokenizer, save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("QC_CACHE", "~/.cache/qc_experiments")).expanduser()
@@ -42,37 +43,13 @@ TINY_TRAINING = (
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """The embedded model's own tokenizer."""
-    from transformers import AutoTokenizer
-
-    from qc_experiments.models.embedded import embedded_model
-
-    return AutoTokenizer.from_pretrained(embedded_model(CACHE))
+    return embedded_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a Llama of two tiny layers, random weights, and the real tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama", tokenizer)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def write_run(
         **hashes,
     }
     if status == "finished":
-        figures |= {"eval_loss": 0.7, "seconds_total": 100.0, "peak_memory_bytes": 2**30}
+        figures |= {"eval_loss": 0.7, "seconds_training": 100.0, "peak_memory_bytes": 2**30}
         figures |= {"parameters_trainable": 300_000 * config["lora"]["r"], "seed": config["seed"]}
         if bits is not None:
             write_answers(folder, bits, question)
@@ -200,7 +200,7 @@ def test_unlike_runs_are_not_ranked_together(tmp_path, unlike):
     assert all(tmp_path / "c" not in group.against for group in study.groups)
     text = comparison_table([tmp_path])
     assert "Group 2" in text
-    assert "Not ranked with the first group" in text
+    assert "Shown apart from group 1, not ranked with it" in text
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,35 @@ def test_swept_keys_are_those_that_differ_and_matter(tmp_path):
     write_run(tmp_path / "b", lora__r=16, lora__dropout=0.1, data__train="other/place.csv", seed=2)
     (group,) = compare([tmp_path]).groups
     assert group.swept == ("lora.r", "lora.dropout", "seed")
+
+
+def test_the_effective_batch_is_shown_where_accumulation_is_swept(tmp_path):
+    for steps in (1, 4):
+        given = {"trainer__gradient_accumulation_steps": steps}
+        write_run(tmp_path / "free" / str(steps), trainer__per_device_train_batch_size=4, **given)
+        fixed = {
+            "trainer__per_device_train_batch_size": None,
+            "trainer__effective_batch_size": 16,
+        }
+        write_run(tmp_path / "fixed" / str(steps), **fixed, **given)
+    keys = (
+        "trainer.gradient_accumulation_steps",
+        "trainer.per_device_train_batch_size",
+        "trainer.effective_batch_size",
+    )
+    for folder, swept, shown in (
+        ("free", {keys[0], keys[2]}, {(1, 4, 4), (4, 4, 16)}),
+        ("fixed", {keys[0], keys[1]}, {(1, 16, 16), (4, 4, 16)}),
+    ):
+        [group] = compare([tmp_path / folder]).groups
+        assert set(group.swept) == swept
+        found = {tuple(one.facts[key] for key in keys) for one in group.configurations}
+        assert found == shown
+    environment = json.loads((tmp_path / "free" / "4" / "environment.json").read_text())
+    environment["hardware"] = {"processes": 2}
+    (tmp_path / "free" / "4" / "environment.json").write_text(json.dumps(environment))
+    [group] = compare([tmp_path / "free"]).groups
+    assert {one.facts[keys[2]] for one in group.configurations} == {4, 32}
 
 
 def test_other_data_templates_and_code_are_columns_with_a_warning(tmp_path):
@@ -298,7 +327,7 @@ def test_a_narrow_terminal_keeps_what_was_set(tmp_path):
     for name in ("alpha", "accumulation_", "seed"):
         assert name in narrow
         assert name in wide
-    assert "No room in this terminal for trainable, memory: see compare.csv" in narrow
+    assert "No room in this terminal for training s, trainable, memory: see compare.csv" in narrow
     assert "1.00 GiB" in wide
     assert "No room" not in wide
 
@@ -472,7 +501,17 @@ def test_compare_csv_has_every_run_every_swept_key_and_every_figure(tmp_path, ca
     assert float(rows[1]["mcnemar_p_holm"]) == pytest.approx(2 / 2**16)
     assert rows[1]["exact_match"] == "0.25"
     assert rows[2]["error"] == "ValueError: no"
-    assert {"seconds_total", "peak_memory_bytes", "eval_loss", "seed"} <= set(rows[0])
+    assert {"seconds_training", "peak_memory_bytes", "eval_loss", "seed"} <= set(rows[0])
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
+    write_run(tmp_path / "a")
+    command = (
+        f"{sys.executable} -m qc_experiments compare {tmp_path} | true; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("141", "0")  # 0 where it was all written before the reader left
 
 
 def test_a_single_run_is_not_written_into(tmp_path):

@@ -42,7 +42,7 @@ def sweep(tmp_path_factory) -> Path:
                 bits = "".join("1" if chance.random() < skill else "0" for _ in range(60))
                 name = f"smollm2-135m_shop_seq2seq_r{rank}_lr{rate:g}_s{seed}-0badcafe"
                 asked = f"{ATTACK} Which items cost more, and how many of them are there in all?"
-                figures = {"seconds_total": 100 + 9 * rank + 40 * chance.random()}
+                figures = {"seconds_training": 100 + 9 * rank + 40 * chance.random()}
                 figures["eval_loss"] = 1.2 - skill
                 keys = {"lora__r": rank, "trainer__learning_rate": rate, "seed": seed}
                 write_run(folder / name, bits, question=asked, result=figures, **keys)

@@ -22,7 +22,6 @@ DEMO = ROOT / "qc_experiments" / "demo"
 DATABASES = ("clinic", "library", "shop")
 FILES = ("train", "validation")
 
-sys.path.insert(0, str(ROOT / "scripts"))
 make_demo_data = importlib.import_module("make_demo_data")
 heads = importlib.import_module("demo_domains.heads")
 

@@ -84,11 +84,10 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny_model, monkeypatc
         )
         adapter = run_folders(workplace / "outputs")[0] / "adapter"
         words = [str(adapter) if word == "outputs/RUN/adapter" else word for word in words]
-    elif words[:2] == ["qc", "compare"]:
+    elif words[1] in ("compare", "wandb"):
+        tracking = "tracking=none" if words[1] == "compare" else "tracking=wandb"
         for rank in ("lora.r=2", "lora.r=3"):
-            command_line.main(
-                [rank, "tracking=none", f"model.name_or_path={tiny_model}", *SHORTENED]
-            )
+            command_line.main([rank, tracking, f"model.name_or_path={tiny_model}", *SHORTENED])
     elif words[:2] == ["qc", "evaluate"]:
         shutil.copy(workplace / "gpt.csv", workplace / "predictions.csv")
         if "--against" in words:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from qc_experiments.compare.objectives import OBJECTIVES
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, told_to_users
 
 FILES = ("compare.csv", "compare.html")
 
@@ -16,27 +15,32 @@ FILES = ("compare.csv", "compare.html")
 def main(arguments: Sequence[str]) -> None:
     """Compare; exits with 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
-    try:
+    with told_to_users():
         _compare(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qc compare",
-        description="Rank runs that were measured alike, test whether the best one is better, and "
-        "write compare.csv and compare.html. Works while a sweep is running.",
-    )
-    parser.add_argument(
-        "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
+    parser = runs_parser(
+        "qc compare",
+        "Rank runs that were measured alike, test whether the best one is better, and write "
+        "compare.csv and compare.html. Works while a sweep is running.",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="where the two files go (the first DIR, beside its runs)"
+    )
+    return parser
+
+
+def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser of folders with runs, and of the figure that ranks these.
+
+    Args:
+        program: how the command is called.
+        description: what it does, for its help page.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument(
+        "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
     )
     parser.add_argument(
         "--objective",

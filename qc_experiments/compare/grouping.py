@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from qc_experiments.compare.objectives import Objective
 from qc_experiments.compare.runs import Run, Scalar, flatten
 from qc_experiments.compare.significance import Against, against_best
-from qc_experiments.config import RunConfig, determining, plain
+from qc_experiments.config import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 
@@ -19,6 +19,7 @@ DATA, TEMPLATE, CODE = "training data", "template", "code"
 """Columns that stand for the content behind the config's paths, and for the commit."""
 
 SEED = "seed"
+MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.effective_batch_size"
 
 OWN_COLUMN = frozenset(("data.name", "data.train", "data.validation", "data.template"))
 """Keys that are names of contents; `DATA`, `TEMPLATE` and the evaluation's hash stand for them."""
@@ -160,11 +161,25 @@ def facts(run: Run) -> dict[str, Scalar]:
         and not key.startswith(("paths.", "tracking."))
         and key != "data.databases"  # the evaluation's hash holds their contents
     }
+    kept |= _batch(run)
     kept[DATA] = f"{run.config.get('data.name')} {_short(run.data_hash)}"
     template = PurePath(str(run.config.get("data.template"))).stem
     kept[TEMPLATE] = f"{template} {_short(run.template_hash)}"
     kept[CODE] = _short_commit(run.code_commit)
     return kept
+
+
+def _batch(run: Run) -> dict[str, Scalar]:
+    """Micro-batch and effective batch as they were, where the config lets one follow from the other."""
+    given, effective = run.config.get(MICRO_BATCH), run.config.get(EFFECTIVE_BATCH)
+    shards = run.config.get("trainer.gradient_accumulation_steps")
+    if not isinstance(shards, int) or shards < 1:
+        return {}
+    shards *= run.processes
+    if isinstance(effective, int):
+        return {MICRO_BATCH: effective // shards, EFFECTIVE_BATCH: effective}
+    rows = given if isinstance(given, int) else DEFAULT_MICRO_BATCH
+    return {MICRO_BATCH: rows, EFFECTIVE_BATCH: rows * shards}
 
 
 @lru_cache(maxsize=1)
@@ -240,8 +255,7 @@ def _once(runs: Sequence[Run]) -> tuple[list[Run], int]:
     """The runs without copies of the same one, and how many those were."""
     kept: dict[tuple[object, ...], Run] = {}
     for run in runs:
-        same = run.result.get("config_hash")
-        kept.setdefault((same or run.folder, run.code_commit), run)
+        kept.setdefault((run.config_hash or run.folder, run.code_commit), run)
     return list(kept.values()), len(runs) - len(kept)
 
 
@@ -315,7 +329,7 @@ def _apart(
         reasons += unlike if first and second else ["questions, golds, databases or judge"]
     first_settings, settings = dict(largest[0][1]), dict(this[0][1])
     reasons += [key for key in differing if settings.get(key) != first_settings.get(key)]
-    return f"other than in the first group: {', '.join(reasons)}"
+    return f"it differs in {', '.join(reasons)}"
 
 
 def _judged_on(runs: Sequence[Run]) -> Mapping[str, str]:

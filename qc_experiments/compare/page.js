@@ -4,8 +4,8 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const FIGURES = ["execution_accuracy", "execution_accuracy_low", "execution_accuracy_high",
     "execution_count", "exact_match", "valid_sql", "repaired_execution_accuracy", "fuzz_accuracy",
-    "ex_bird", "ex_test_suite", "eval_loss", "parameters_trainable", "seconds_total", "peak_memory_bytes"];
-  const COSTS = { seconds_total: "seconds, in all", parameters_trainable: "trainable parameters",
+    "ex_bird", "ex_test_suite", "eval_loss", "parameters_trainable", "seconds_training", "peak_memory_bytes"];
+  const COSTS = { seconds_training: "seconds of training", parameters_trainable: "trainable parameters",
     peak_memory_bytes: "peak memory, GiB" };
   const byId = (id) => document.getElementById(id);
   const figure = (run, key) => run.f[FIGURES.indexOf(key)];
@@ -244,7 +244,7 @@
       { name: "leader is", text: true, of: (run) => leader(run) ? "" : test(run, 5), show: (run) => leader(run) ? "the leader" : run.test ? run.test[5] : "not tested" },
       { name: "loss", of: (run) => figure(run, "eval_loss"), show: (run) => figure(run, "eval_loss")?.toFixed(4) ?? "" },
       { name: "trainable", of: (run) => figure(run, "parameters_trainable"), show: (run) => large(figure(run, "parameters_trainable")) },
-      { name: "seconds", of: (run) => figure(run, "seconds_total"), show: (run) => figure(run, "seconds_total")?.toFixed(0) ?? "" },
+      { name: "training s", of: (run) => figure(run, "seconds_training"), show: (run) => figure(run, "seconds_training")?.toFixed(0) ?? "" },
       { name: "memory, GiB", of: (run) => figure(run, "peak_memory_bytes"), show: (run) => figure(run, "peak_memory_bytes") === null ? "" : (figure(run, "peak_memory_bytes") / 2 ** 30).toFixed(2) },
       { name: "run", text: true, of: (run) => run.name, show: (run) => run.name, css: "name" },
     ];

@@ -44,7 +44,7 @@ FIGURES = (
     "ex_test_suite",
     "eval_loss",
     "parameters_trainable",
-    "seconds_total",
+    "seconds_training",
     "peak_memory_bytes",
 )
 

@@ -24,6 +24,7 @@ from qc_experiments.compare.curves import Curves, read_curves
 from qc_experiments.config import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
+from qc_experiments.processes import process_lives
 
 Scalar = str | int | float | bool | None
 
@@ -53,10 +54,12 @@ class Run:
         error: one line on why it did not finish, or None.
         config: every key, by its dotted path; lists are joined to text.
         result: the content of ``result.json``; empty where there is none.
+        config_hash: of everything that determines its figures; None where it is not recorded.
         evaluation_hash: of all that its verdicts depend on; None where it is not recorded.
         data_hash: of the training rows.
         template_hash: of the prompt template.
         code_commit: of the code that computed it.
+        processes: how many trained it together.
         outcomes: its verdicts, question by question.
         curves: its losses by step.
         judged_on: the parts of ``evaluation_hash``, as ``report.json`` has them.
@@ -70,10 +73,12 @@ class Run:
     error: str | None
     config: Mapping[str, Scalar]
     result: Mapping[str, Any]
+    config_hash: str | None
     evaluation_hash: str | None
     data_hash: str | None
     template_hash: str | None
     code_commit: str | None
+    processes: int = 1
     outcomes: Outcomes | None = None
     curves: Curves = field(default_factory=Curves)
     judged_on: Mapping[str, str] = field(default_factory=dict)
@@ -186,10 +191,12 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         # A key that an older run's config lacks came later, with a default that changed nothing.
         config={**defaults, **_config(folder / "config.yaml")},
         result=result,
+        config_hash=_text(result.get("config_hash")) or _text(environment.get("config_hash")),
         evaluation_hash=_text(result.get("evaluation_hash")) or _text(data.get("evaluation_hash")),
         data_hash=_text(result.get("data_hash")) or _text(data.get("train_hash")),
         template_hash=_text(result.get("template_hash")) or _text(data.get("template_hash")),
         code_commit=_text(result.get("code_commit")) or _text(environment.get("code_commit")),
+        processes=_processes(environment.get("hardware")),
         outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
         curves=read_curves(folder / "metrics.jsonl"),
         judged_on=judged_on if isinstance(judged_on, dict) else {},
@@ -233,23 +240,13 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
             return INTERRUPTED, "ended without a result"
     else:
         if host == socket.gethostname():
-            if _alive(pid):
+            if process_lives(pid):
                 return RUNNING, None
             return INTERRUPTED, f"process {pid} ended without a result"
     silent = now - _last_change(folder)
     if silent < SILENT_SECONDS:
         return RUNNING, None
     return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
 
 
 def _last_change(folder: Path) -> float:
@@ -301,6 +298,11 @@ def _section(text: str) -> Mapping[str, Scalar] | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _processes(hardware: object) -> int:
+    found = hardware.get("processes") if isinstance(hardware, dict) else None
+    return found if isinstance(found, int) and found > 0 else 1
 
 
 def _shares(value: object) -> dict[str, tuple[int, int]]:

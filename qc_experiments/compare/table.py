@@ -65,7 +65,7 @@ def table_text(study: Study, width: int | None = None) -> str:
     for number, group in enumerate(shown, 1):
         title = group.name if len(shown) == 1 else f"Group {number}: {group.name}"
         if group.apart:
-            title += f"\nNot ranked with the first group: {group.apart}."
+            title += f"\nShown apart from group 1, not ranked with it: {group.apart}."
         blocks.append(f"{title}\n{_ranked(study, group, width)}")
         blocks[-1] += "".join(f"\n{line}" for line in _remarks(group))
     unfinished = study.unfinished()
@@ -132,7 +132,7 @@ def _table(
 
 
 FIGURES: dict[str, Callable[[Configuration], str]] = {
-    "seconds": lambda one: show_number(one.mean("seconds_total"), 0),
+    "training s": lambda one: show_number(one.mean("seconds_training"), 0),
     "trainable": lambda one: show_count(one.mean("parameters_trainable")),
     "memory": lambda one: show_bytes(one.mean("peak_memory_bytes")),
 }
@@ -157,7 +157,7 @@ def _remarks(group: Group) -> list[str]:
     lines = list(group.warnings)
     if group.best is not None:
         lines.append(in_words(group.best, group.against, len(group.runs) - 1))
-        if group.against:
+        if group.against and group.best.figure(EXECUTION_ACCURACY):
             lines.append(SELECTION)
     return lines
 
@@ -294,7 +294,8 @@ def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
     rows: list[list[object]] = []
     for group in study.groups:
         for place, run in enumerate((*group.runs, *group.unfinished), 1):
-            ranked = group.ranked and run.figure(study.objective.key) is not None
+            measured = run.finished and run.figure(study.objective.key) is not None
+            ranked = group.ranked and measured
             known = facts(run)
             rows.append(
                 [

@@ -8,24 +8,20 @@ qc data context shop.sqlite
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from qc_experiments.config import ColumnsConfig, OnInvalid
 from qc_experiments.data.files import resolve_path
 from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, told_to_users
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the three; exits with 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
-    try:
+    with told_to_users():
         {"check": _check, "show": _show, "context": _context}[options.action](options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, told_to_users
 
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
@@ -26,14 +25,8 @@ NEEDED = ("db_id", "question", "query", "prediction")
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
-    try:
+    with told_to_users("interrupted; nothing was written"):
         _evaluate(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:
