@@ -25,9 +25,10 @@ from qc_experiments.composition import (
     to_run_config,
 )
 from qc_experiments.config import RunConfig
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.processes import is_main_process, quiet_libraries
 from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, take
+from qc_experiments.terminal import unbreakable_output
 
 log = logging.getLogger("qc_experiments")
 
@@ -55,7 +56,7 @@ def set_up_logging() -> None:
 
 
 @hydra.main(version_base="1.3", config_path="pkg://qc_experiments.conf", config_name="config")
-def _job(composed: DictConfig) -> float | None:
+def _job(given: DictConfig) -> float | None:
     """One Hydra job: returns the objective, by which an optimising sweeper chooses."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -63,15 +64,16 @@ def _job(composed: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode is not RunMode.MULTIRUN:
         try:
-            return _objective(to_run_config(composed))
+            return _objective(to_run_config(given))
         except Exception as error:
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
             raise _refusal(error) from None
     number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
     try:
-        config = to_run_config(composed)
+        config = to_run_config(given)
     except Exception as error:  # one failing job must not end the others
-        return refuse(number, overrides, explain(error) or f"{type(error).__name__}: {error}")
+        refuse(number, overrides, explain(error) or f"{type(error).__name__}: {error}")
+        return None
     return take(number, overrides, config)
 
 
@@ -92,6 +94,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     Raises:
         SystemExit: with code 2 for a user's mistake, 1 if a job of a multirun failed.
     """
+    with unbreakable_output():
+        _main(arguments, program)
+
+
+def _main(arguments: Sequence[str] | None, program: str) -> None:
     started = time.perf_counter()
     given = list(sys.argv[1:] if arguments is None else arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printing
@@ -105,7 +112,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
         if parsed.multirun:
-            _run_sweep(started)
+            _run_sweep(parsed, started)
         else:
             _job()
     except Exception as error:
@@ -120,18 +127,26 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
         sys.argv = kept_arguments
 
 
-def _run_sweep(started: float) -> None:
+def _run_sweep(parsed: Arguments, started: float) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
-    with sweeping() as sweep:
+    with sweeping(_output_folder(parsed)) as sweep:
         try:
             while True:
-                _job()
+                try:
+                    _job()
+                except Exception as error:
+                    sweep.gather()
+                    if not sweep.failed():
+                        raise
+                    # A sweeper that has nothing left to go on with, say, as all of its trials failed.
+                    log.error("the sweep ended: %s", " ".join(str(error).split()))
+                    break
                 sweep.gather()
                 if not sweep.next_rung():
                     break
         except KeyboardInterrupt:
             sweep.gather()
-            for line in closing_lines(list(sweep.reports.values())):
+            for line in closing_lines(sweep.failed()):
                 print(f"error: {line}", file=sys.stderr)
             done = sum(report.status == "finished" for report in sweep.reports.values())
             print(
@@ -144,13 +159,39 @@ def _run_sweep(started: float) -> None:
         from qc_experiments.compare import comparison_table
 
         log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
-    failed = closing_lines(list(sweep.reports.values()))
+    failed = sweep.failed()
     if failed:
         seconds = time.perf_counter() - started
         print(f"error: {len(failed)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
-        for line in failed:
+        for line in closing_lines(failed):
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _output_folder(parsed: Arguments) -> Path | None:
+    """``paths.output`` of a sweep, which all its jobs can write to, on whatever machine; None: no idea."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    overrides = [parser.parse_override(one) for one in parsed.overrides]
+    fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
+    try:
+        config = composed(fixed, parsed.config_dir)
+    except Exception:  # Hydra is about to say what is wrong
+        return None
+    searches = any(one.key_or_group == "hydra/sweeper" for one in overrides)
+    if config.sweep.halving is not None and searches:
+        raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
+    return Path(config.paths.output).expanduser().absolute()
+
+
+def composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    """The config as Hydra composes it, without running anything."""
+    every = list(overrides)
+    if config_dir is not None:
+        every.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+    with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
+        return hydra.compose("config", every)
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -167,16 +208,17 @@ def plan(arguments: Sequence[str]) -> None:
         return
     set_up_logging()
     register_schema()
+    with told_to_users():
+        _plan(arguments)
+
+
+def _plan(arguments: Sequence[str]) -> None:
     try:
         parsed = parse_arguments(arguments)
         if parsed.multirun:
             raise UserError("qc plan shows one run: leave out -m and give each key one value")
         check_overrides(parsed.overrides, parsed.config_dir)
-        overrides = list(parsed.overrides)
-        if parsed.config_dir is not None:
-            overrides.append(f"hydra.searchpath=[file://{Path(parsed.config_dir).absolute()}]")
-        with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
-            config = to_run_config(hydra.compose("config", overrides))
+        config = to_run_config(composed(parsed.overrides, parsed.config_dir))
         from qc_experiments.train import announce
 
         announce(config)

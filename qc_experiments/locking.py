@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qc_experiments.errors import UserError
-from qc_experiments.processes import is_main_process
+from qc_experiments.processes import is_main_process, process_lives
 
 LOCK = ".lock"
 PATIENCE = 5.0
@@ -59,8 +59,13 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        file.write(json.dumps(me))
-        file.flush()
+        try:
+            file.write(json.dumps(me))
+            file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}): make room and run the same command again"
+            ) from None
         try:
             yield
         finally:
@@ -82,13 +87,7 @@ class _Holder:
     def alive(self) -> bool:
         if self._pid is None or self._host != socket.gethostname():
             return True
-        try:
-            os.kill(self._pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return process_lives(self._pid)
 
 
 def _holder(text: str) -> _Holder:

@@ -85,7 +85,12 @@ class Plan:
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
             f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
-            f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step",
+            f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step"
+            + (
+                f" (all {len(self.train)} there are)"
+                if len(self.train) < self.rows_per_step
+                else ""
+            ),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
             f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from qc_experiments.data.load import RunData, load_data
 from qc_experiments.errors import UserError
 from qc_experiments.interruption import StopRequests
 from qc_experiments.locking import locked
-from qc_experiments.models.base import model_source
+from qc_experiments.models.base import ModelSource, model_source
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder, identify
+from qc_experiments.shortage import explain_shortage
 
 if TYPE_CHECKING:
     from qc_experiments.evaluation.measure import Measured
@@ -32,7 +33,11 @@ file_only = logging.getLogger("qc_experiments_file")
 file_only.propagate = False
 
 
-def run(config: RunConfig, share: float = 1.0) -> dict[str, Any]:
+def run(
+    config: RunConfig,
+    share: float = 1.0,
+    load: Callable[[ModelSource, RunConfig], Any] | None = None,
+) -> dict[str, Any]:
     """Train and measure one model, or say what an earlier start of this run found.
 
     Nothing heavy is imported before the data has been checked, and nothing is written before
@@ -41,6 +46,7 @@ def run(config: RunConfig, share: float = 1.0) -> dict[str, Any]:
     Args:
         config: the whole, checked config.
         share: of its optimizer steps that the run takes before it rests; its next start goes on.
+        load: gives the base model, for a caller that keeps it; None loads it.
 
     Returns:
         The content of ``result.json``.
@@ -50,16 +56,19 @@ def run(config: RunConfig, share: float = 1.0) -> dict[str, Any]:
     """
     data = load_data(config)
     folder = run_folder(config, data)
-    if share < 1 and (rested := folder.rested(share)) is not None:
-        log.info("This run has rested behind this share of its steps before")
-        return rested
-    finished = folder.finished()
-    if finished is not None and _made_by_other_code(config, folder, finished):
-        finished = None
-    if finished is not None:
-        log.info("This run has finished before (delete its folder to run it anew); its result:\n")
-        log.info("%s", folder.summary())
-        return finished
+    rested = folder.rested(share) if share < 1 else None
+    if rested is not None and rested[config.objective.value] is None:
+        rested = None  # another objective ranked the runs then
+    known = rested or folder.finished()
+    if known is not None and not _to_be_rerun(config, folder, known):
+        if known["status"] == "finished":
+            log.info(
+                "This run has finished before (delete its folder to run it anew); its result:\n"
+            )
+            log.info("%s", folder.summary())
+        else:
+            log.info("This run has rested behind this share of its steps before")
+        return known
     folder.check_owner(config)
     plan = _plan(config, data)
     stop = StopRequests()
@@ -71,10 +80,13 @@ def run(config: RunConfig, share: float = 1.0) -> dict[str, Any]:
         with _logged(folder):
             _announce(plan, config, data, folder)
             try:
-                return _execute(config, data, plan, folder, stop, share)
+                return _execute(config, data, plan, folder, stop, share, load)
             except BaseException as error:
-                _record_failure(folder, error)
-                raise
+                told = explain_shortage(error, config, folder.path) or error
+                _record_failure(folder, error, told)
+                if told is error:
+                    raise
+                raise told from error
 
 
 def run_folder(config: RunConfig, data: RunData) -> RunFolder:
@@ -119,6 +131,7 @@ def _execute(
     folder: RunFolder,
     stop: StopRequests,
     share: float,
+    load: Callable[[ModelSource, RunConfig], Any] | None,
 ) -> dict[str, Any]:
     """Load the base model, train it, measure it before and after, write everything down."""
     import transformers
@@ -127,10 +140,11 @@ def _execute(
     from qc_experiments.evaluation.measure import Examination
     from qc_experiments.execution.engine import Limits
     from qc_experiments.execution.judge import Judge
+    from qc_experiments.memory import keep_memory
     from qc_experiments.models.base import load_base_model
+    from qc_experiments.training.base_measurement import base_journal, shared_place
     from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
-    from qc_experiments.training.fit import BASE_ANSWERS, Rested, fit
-    from qc_experiments.training.lean import keep_memory
+    from qc_experiments.training.fit import Rested, fit
 
     started = time.perf_counter()
     transformers.utils.logging.set_verbosity_error()
@@ -138,6 +152,9 @@ def _execute(
     transformers.set_seed(config.seed)
     keep_memory()
     store = CheckpointStore(folder / "checkpoints", config.trainer.save_total_limit)
+    pause_at = math.ceil(share * plan.steps) if share < 1 else None
+    if pause_at is not None:
+        store.forget_after(pause_at)  # what a run is worth there is known there alone
     resume_from = store.newest()
     if resume_from is not None:
         log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
@@ -153,8 +170,10 @@ def _execute(
     tracker = _trackers(config, folder)
     exit_code = 1
     try:
-        model = load_base_model(plan.source, config.model, config.quant)
-        pause_at = math.ceil(share * plan.steps) if share < 1 else None
+        if load is None:
+            model = load_base_model(plan.source, config.model, config.quant)
+        else:
+            model = load(plan.source, config)
         try:
             fitted = fit(
                 model,
@@ -167,6 +186,7 @@ def _execute(
                 resume_from,
                 stop,
                 pause_at,
+                shared_place(config, data, plan),
             )
         except Rested as rested:
             exit_code = 0
@@ -174,7 +194,7 @@ def _execute(
         answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
         trained = examination.measure(fitted.model, "Trained model", answers)
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
-        for journal in (answers, Journal(folder / BASE_ANSWERS, "base model")):
+        for journal in (answers, base_journal(folder)):
             journal.remove()  # all of it stands in the tables of predictions now
         exit_code = 0
     finally:
@@ -196,7 +216,8 @@ def _write_down(
     """Predictions, summary table and, last of all, ``result.json``, which says that all is there."""
     from qc_experiments.evaluation.metrics import report
     from qc_experiments.evaluation.plot import accuracy_plot
-    from qc_experiments.record import code_commit, peak_memory_bytes
+    from qc_experiments.memory import peak_memory_bytes
+    from qc_experiments.record import code_commit
     from qc_experiments.report import prediction_table, summary
 
     name = "adapter" if config.lora.enabled else "fine-tuned"
@@ -245,6 +266,8 @@ def _write_down(
 
 def _rest(config: RunConfig, folder: RunFolder, rested: Rested, share: float) -> dict[str, Any]:
     """Write down what a run that will go on is worth so far."""
+    from qc_experiments.record import code_commit
+
     figures: dict[str, Any] = {
         name.removeprefix("eval_") if name != "eval_loss" else name: value
         for name, value in rested.figures.items()
@@ -258,14 +281,14 @@ def _rest(config: RunConfig, folder: RunFolder, rested: Rested, share: float) ->
     )
     hashed = folder.identity.config_hash
     known = {"status": "paused", "steps": rested.steps, "seed": config.seed, "config_hash": hashed}
-    return folder.rest(share, {**known, **figures})
+    return folder.rest(share, {**known, "code_commit": code_commit(), **figures})
 
 
-def _made_by_other_code(config: RunConfig, folder: RunFolder, finished: dict[str, Any]) -> bool:
-    """Whether a finished run is to be run anew, since other code has made it; says so if it has."""
+def _to_be_rerun(config: RunConfig, folder: RunFolder, known: dict[str, Any]) -> bool:
+    """Whether a run is to be made anew, since other code has made it; says so if it has."""
     from qc_experiments.record import code_commit
 
-    made_by, now = finished.get("code_commit"), code_commit()
+    made_by, now = known.get("code_commit"), code_commit()
     if made_by == now:
         return False
     log.warning("%s was made by other code (%s, now %s)", folder.path, made_by, now)
@@ -313,11 +336,16 @@ def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
     return Trackers(JsonlTracker(folder / "metrics.jsonl"), remote)
 
 
-def _record_failure(folder: RunFolder, error: BaseException) -> None:
-    """Say in ``result.json`` that the run failed, and in ``train.log`` where."""
+def _record_failure(folder: RunFolder, error: BaseException, told: BaseException) -> None:
+    """Say in ``result.json`` that the run failed, and in ``train.log`` where.
+
+    What comes behind the result (closing W&B, say) cannot take it back.
+    """
+    if folder.finished() is not None:
+        return
     if not isinstance(error, UserError):
-        file_only.error("%s", traceback.format_exc())
-    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+        file_only.error("%s", "".join(traceback.format_exception(error)))
+    reason = f"{type(told).__name__}: {told}".splitlines()[0].rstrip(": ")
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     config_hash = folder.identity.config_hash
     try:

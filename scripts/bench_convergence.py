@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--rows-per-step", type=int, default=64)
     parser.add_argument("--max-group", type=int, default=16)
     parser.add_argument("--dev-rows", type=int, default=300)
+    parser.add_argument("--max-length", type=int, default=1024, help="longest row in tokens")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument(
         "--record", type=Path, help="file that keeps each run; runs in it are not repeated"
     )
     options = parser.parse_args()
-    from qc_experiments.training.lean import keep_memory
+    from qc_experiments.memory import keep_memory
 
     keep_memory()
     kept: dict[str, float] = {}
@@ -89,8 +90,8 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
     transformers.utils.logging.disable_progress_bar()
     folder = embedded_model(Path(PathsConfig().cache).expanduser())
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    train = _examples(options.spider / "train.csv", tokenizer)
-    dev = _examples(options.spider / "dev.csv", tokenizer)
+    train = _examples(options.spider / "train.csv", tokenizer, options.max_length)
+    dev = _examples(options.spider / "dev.csv", tokenizer, options.max_length)
     dev = random.Random(0).sample(dev, min(len(dev), options.dev_rows))
     if order == "shared_schema":
         prompts = [example.prompt_ids for example in train]
@@ -127,7 +128,7 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
     return total / count
 
 
-def _examples(path: Path, tokenizer: Any) -> list[Any]:
+def _examples(path: Path, tokenizer: Any, longest: int) -> list[Any]:
     from qc_experiments.config import DataConfig, Wrap
     from qc_experiments.data.encode import Encoder
     from qc_experiments.data.files import resolve_path
@@ -141,7 +142,7 @@ def _examples(path: Path, tokenizer: Any) -> list[Any]:
             Row(n, cells["question"], cells["query"], cells["context"])
             for n, cells in enumerate(csv.DictReader(file), 2)
         ]
-    return [e for e in encoder.examples(rows) if len(e) <= DataConfig().max_length]
+    return [e for e in encoder.examples(rows) if len(e) <= longest]
 
 
 if __name__ == "__main__":

@@ -180,8 +180,9 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from qc_experiments.collators.prefix_tree import pack_rows
     from qc_experiments.collators.shared_schema import pass_tokens
     from qc_experiments.config import CollatorConfig, PathsConfig
+    from qc_experiments.memory import keep_memory
     from qc_experiments.models.embedded import embedded_model
-    from qc_experiments.training.lean import keep_memory, lean_layers
+    from qc_experiments.training.lean import lean_layers
     from qc_experiments.training.packed import disagreement
 
     transformers.utils.logging.set_verbosity_error()

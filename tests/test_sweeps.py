@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,16 @@ import pytest
 from conftest import ROOT, TINY_TRAINING, Run, child, run_folders
 from test_never_lose_work import assert_same, metrics_lines, wait_for
 
+from qc_experiments.command_line import composed
+from qc_experiments.composition import register_schema, to_run_config
 from qc_experiments.config import SweepConfig
-from qc_experiments.sweeping.jobs import Report, Sweep, shares
+from qc_experiments.sweeping.jobs import Report, Sweep, closing_lines, shares
+from qc_experiments.train import run as run_once
+from qc_experiments.training.checkpoints import CheckpointStore
+
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="finds processes through /proc"
+)
 
 
 def sweep_command(tiny_model: Path, output: Path, *settings: str) -> list[str]:
@@ -75,9 +84,9 @@ def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_pa
         assert_same(runs_by_name(tmp_path / "sweep")[alone.folder.name], alone)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker through /proc")
+@NEEDS_PROC
 def test_a_job_that_is_killed_is_recorded_and_the_others_finish(tiny_model, tmp_path):
-    settings = ("trainer.max_steps=150", "lora.r=2,3,4")
+    settings = ("trainer.max_steps=60", "lora.r=2,3,4")
     process = start(sweep_command(tiny_model, tmp_path, *settings))
     wait_for(lambda: metrics_lines(tmp_path) > 10, process)
     [worker] = children_of(process.pid)
@@ -131,17 +140,28 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(tiny_model, tmp_p
         assert_same(found[name], run)
 
 
-def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(tiny_model, tmp_path):
-    settings = ("trainer.max_steps=300", "lora.r=2,3")
-    process = start(sweep_command(tiny_model, tmp_path, *settings))
-    wait_for(lambda: metrics_lines(tmp_path) > 5, process)
+def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(train, tiny_model, tmp_path):
+    settings = ("trainer.max_steps=150", "lora.r=2,3")
+    output = tmp_path / "sweep"
+    process = start(sweep_command(tiny_model, output, *settings))
+    wait_for(lambda: metrics_lines(output) > 5, process)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    [run] = runs_by_name(tmp_path).values()
+    [run] = runs_by_name(output).values()
     assert run.result["status"] == "interrupted"
     steps = [line["step"] for line in run.metrics][-1]
     assert (run.folder / "checkpoints" / f"checkpoint-{steps}").is_dir()
+    before = CheckpointStore(run.folder / "checkpoints", None).newest()
+    again = child(*sweep_command(tiny_model, output, *settings))
+    assert again.returncode == 0, again.stderr
+    assert f"Goes on from step {steps} of 150" in again.stdout
+    assert finished(output) == 2
+    alone = train("lora.r=2", "trainer.max_steps=150", output=tmp_path / "alone")
+    assert_same(run, alone)
+    # A run that was stopped and went on must not look cheaper than one that was not.
+    assert before is not None
+    assert run.result["seconds_training"] > before.progress["seconds"] > 0
 
 
 @pytest.mark.slow  # the README's commands try both in short
@@ -176,6 +196,84 @@ def test_a_search_is_seeded_and_answers_at_once_for_trials_that_are_done(tiny_mo
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("This run has finished before") == 3
     assert finished(tmp_path) == 3
+
+
+def submitit_jobs(output: Path) -> list[int]:
+    """Processes in which submitit runs the jobs of a sweep, by their command lines."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "submitit.core._submit" in words and any(word.startswith(str(output)) for word in words):
+            found.append(int(place.name))
+    return found
+
+
+@NEEDS_PROC
+def test_a_job_that_a_scheduler_preempts_is_queued_again_and_goes_on(train, tiny_model, tmp_path):
+    """SIGUSR2 is what submitit has Slurm send before it takes the machine away."""
+    settings = ("trainer.max_steps=60", "lora.dropout=0.1", "lora.r=3")
+    output = tmp_path / "sweep"
+    process = start(
+        [
+            *sweep_command(tiny_model, output, *settings),
+            "hydra/launcher=submitit_local",
+            f"hydra.launcher.submitit_folder={output}/.submitit/%j",
+        ]
+    )
+    wait_for(lambda: metrics_lines(output) > 10, process)
+    [job] = submitit_jobs(output)
+    os.kill(job, signal.SIGUSR2)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    [run] = runs_by_name(output).values()
+    log = (run.folder / "train.log").read_text()
+    assert "a checkpoint written" in log
+    assert "Goes on from step" in log
+    assert_same(run, train(*settings, output=tmp_path / "alone"))
+
+
+@NEEDS_PROC
+def test_a_job_that_asks_for_too_much_memory_is_recorded_and_the_others_finish(
+    tiny_model, tmp_path
+):
+    command = sweep_command(tiny_model, tmp_path, "lora.r=2,1000000,4", "lora.alpha=16")
+    limited = f"ulimit -v {6 << 20}; exec {shlex.join([sys.executable, *command])}"
+    done = subprocess.run(
+        ["bash", "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert "job 1" in done.stderr
+    assert "out of memory" in done.stderr
+    assert "Traceback" not in done.stderr
+    runs = runs_by_name(tmp_path)
+    statuses = {run.result["status"]: run for run in runs.values()}
+    assert finished(tmp_path) == 2
+    assert "Traceback" in (statuses["failed"].folder / "train.log").read_text()
+
+
+def test_an_error_that_jobs_share_is_told_once():
+    reports = [Report(job, f"r={job}", "failed", "no such file") for job in range(3)]
+    reports += [Report(3, "r=3", "failed", "out of memory")]
+    assert closing_lines(reports) == ["jobs 0, 1, 2: no such file", "job 3 (r=3): out of memory"]
+
+
+@pytest.mark.slow  # as above
+def test_a_trial_that_fails_does_not_end_a_search(tiny_model, tmp_path):
+    settings = (
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.sampler.seed=1",
+        "data.max_length=choice(8,512)",  # no row has 8 tokens
+    )
+    done = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "job(s) failed" in done.stderr
+    assert finished(tmp_path) == 1
 
 
 # --- Halving -------------------------------------------------------------------------------------
@@ -252,3 +350,86 @@ def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, 
     again = child(*sweep_command(tiny_model, output, *settings))
     assert again.returncode == 0, again.stderr
     assert "step    3/16" not in again.stdout  # nothing is trained twice
+
+
+def resting(tiny_model: Path, output: Path, share: float, *settings: str) -> dict[str, Any]:
+    """What a run is worth behind a share of its steps."""
+    arguments = sweep_command(tiny_model, output, "trainer.max_steps=16", *settings)[2:]
+    register_schema()
+    return run_once(to_run_config(composed(arguments, None)), share)
+
+
+def test_runs_are_compared_at_the_same_step_whatever_they_did_before(tiny_model, tmp_path):
+    """A run that has come further, by an earlier sweep, is not worth more for it."""
+    expected = resting(tiny_model, tmp_path / "fresh", 0.25)
+    assert expected["steps"] == 4
+    far = resting(tiny_model, tmp_path / "far", 0.75)
+    assert far["steps"] == 12
+    found = resting(tiny_model, tmp_path / "far", 0.25)
+    assert (found["steps"], found["eval_loss"]) == (4, expected["eval_loss"])
+    [folder] = run_folders(tmp_path / "far")
+    assert [line["step"] for line in Run(folder).metrics] == [1, 2, 3, 4]
+
+
+def test_a_kill_between_checkpoint_and_measurement_moves_no_rung(tiny_model, tmp_path):
+    expected = resting(tiny_model, tmp_path, 0.25)
+    [folder] = run_folders(tmp_path)
+    (folder / "rungs.json").unlink()
+    (folder / "result.json").unlink()
+    found = resting(tiny_model, tmp_path, 0.25)
+    assert {**found, "code_commit": None} == {**expected, "code_commit": None}
+
+
+def test_a_run_that_ends_within_a_rung_still_has_its_base_measured(tiny_model, tmp_path):
+    early = (
+        "trainer.early_stopping_patience=1",
+        "trainer.eval_strategy=steps",
+        "trainer.eval_steps=1",
+        "trainer.save_strategy=steps",
+        "trainer.save_steps=1",
+        "trainer.load_best_model_at_end=true",
+        "trainer.learning_rate=0.5",
+    )
+    rested = resting(tiny_model, tmp_path, 0.75, *early)
+    assert rested["steps"] < 12, "it did not stop early; the test proves nothing"
+    assert rested["status"] == "paused"
+    ended = resting(tiny_model, tmp_path, 1.0, *early)
+    assert ended["status"] == "finished"
+    assert ended["base_eval_loss"] is not None
+
+
+def test_another_objective_is_not_answered_with_the_first(tiny_model, tmp_path):
+    by_loss = resting(tiny_model, tmp_path, 0.25)
+    by_match = resting(tiny_model, tmp_path, 0.25, "objective=exact_match")
+    assert by_loss["exact_match"] is None
+    assert by_match["exact_match"] is not None
+    assert by_match["eval_loss"] == by_loss["eval_loss"]
+
+
+def test_a_halving_of_a_search_is_refused(tiny_model, tmp_path):
+    settings = (
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.n_jobs=1",
+        "lora.alpha=interval(2,32)",
+        "sweep.halving=2",
+    )
+    done = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert done.returncode == 2
+    assert "sweep.halving goes through a grid" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run_folders(tmp_path) == []
+
+
+@pytest.mark.slow  # as above
+def test_a_search_in_which_all_trials_fail_names_them(tiny_model, tmp_path):
+    settings = (
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.n_jobs=1",
+        "data.max_length=choice(8,9)",
+    )
+    done = child(*sweep_command(tiny_model, tmp_path, *settings))
+    assert done.returncode == 1
+    assert "2 job(s) failed" in done.stderr
+    assert "Traceback" not in done.stderr

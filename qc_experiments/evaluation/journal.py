@@ -1,4 +1,4 @@
-"""Answers that a model has given are kept until the run has finished, so that none is asked for twice.
+"""What was measured of a model is kept until the run has finished, so that nothing is computed twice.
 
 Questions are answered in parts that depend on nothing but the questions, so that a run that was
 interrupted answers the rest as it would have without.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from qc_experiments.evaluation.answering import Predicted
 from qc_experiments.processes import is_main_process
 
 
 class Journal:
-    """The answers of one model, in a file of JSON lines.
+    """The loss and the answers of one model, in a file of JSON lines.
 
     Args:
         path: the file; it is made with the first answers.
@@ -26,11 +27,29 @@ class Journal:
     def __init__(self, path: Path, model: str) -> None:
         self._path = path
         self._model = model
+        self._loss: float | None = None
         self._known = self._read()
 
     def __len__(self) -> int:
         """Answers that are kept."""
         return sum(map(len, self._known.values()))
+
+    @property
+    def loss(self) -> float | None:
+        """The validation loss in nats a label token, or None."""
+        return self._loss
+
+    def keep_loss(self, loss: float) -> None:
+        """Keep the validation loss.
+
+        Args:
+            loss: in nats a label token.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._loss = loss
+        self._append({"loss": loss})
 
     def answers(self, rows: Sequence[int]) -> list[Predicted] | None:
         """What was answered to these rows, or None.
@@ -51,14 +70,17 @@ class Journal:
             OSError: if they cannot be written.
         """
         self._known[tuple(rows)] = list(answers)
-        if not is_main_process():
-            return
-        line = {
-            "model": self._model,
+        part = {
             "rows": list(rows),
             "sql": [one.sql for one in answers],
             "after_repair": [one.after_repair for one in answers],
         }
+        self._append(part)
+
+    def _append(self, part: Mapping[str, Any]) -> None:
+        if not is_main_process():
+            return
+        line = {"model": self._model, **part}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -81,6 +103,10 @@ class Journal:
                 part = json.loads(line)
                 if not line.endswith(b"\n") or part["model"] != self._model:
                     break
+                if "loss" in part:
+                    self._loss = float(part["loss"])
+                    whole += len(line)
+                    continue
                 pairs = zip(part["sql"], part["after_repair"], strict=True)
                 found[tuple(part["rows"])] = [Predicted(*both) for both in pairs]
             except (ValueError, KeyError, TypeError):

@@ -71,10 +71,15 @@ class Examination:
         Args:
             model: a causal language model.
             what: what is measured, for the progress bar.
-            journal: keeps the answers, so that an interruption does not lose them; None keeps none.
+            journal: keeps loss and answers, so that an interruption does not lose them; None keeps
+                none.
         """
         started = time.perf_counter()
-        loss = self.loss(model)
+        loss = journal.loss if journal is not None else None
+        if loss is None:
+            loss = self.loss(model)
+            if journal is not None:
+                journal.keep_loss(loss)
         judged = self.answers(model, self._examples, what, journal)
         return Measured(loss, judged, time.perf_counter() - started)
 

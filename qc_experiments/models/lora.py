@@ -155,6 +155,11 @@ def shifts_base(config: LoraConfig) -> bool:
     return config.init == "olora" or config.init.startswith("pissa")
 
 
+def changes_base(config: LoraConfig) -> bool:
+    """Whether a training changes the base weights themselves, from its start or in the course of it."""
+    return not config.enabled or shifts_base(config)
+
+
 def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
     """Save an adapter so that plain PEFT loads it onto the unchanged base model.
 

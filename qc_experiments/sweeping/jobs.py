@@ -19,12 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qc_experiments.config import RunConfig
-from qc_experiments.sweeping.worker import Outcome, Worker
+from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome, Worker
 
 log = logging.getLogger(__name__)
 
 PLACE = "QC_SWEEP_FOLDER"
 """Names the folder through which jobs and sweep speak, in whatever process they run."""
+FOLDER_PREFIX = ".sweep_"
+"""It stands beside the runs, since nothing else is sure to be seen from a cluster's machines."""
 FIRST_RUNG = 8
 """The first rung of a halving trains about one step in so many."""
 
@@ -36,7 +38,7 @@ class Report:
     Attributes:
         job: its number.
         overrides: what it was given.
-        status: ``finished``, ``paused``, ``failed`` or ``died``.
+        status: ``finished``, ``paused``, ``failed``, ``interrupted`` or ``died``.
         error: one line, or None.
         folders: run folders that are its.
         objective: the figure that the sweep compares, or None.
@@ -84,7 +86,7 @@ atexit.register(_worker.close)
 
 
 def take(job: int, overrides: str, config: RunConfig) -> float | None:
-    """Run a job, or this rung's share of it; returns the objective, NaN if there is none.
+    """Run a job, or this rung's share of it; returns the objective, None if there is none.
 
     Args:
         job: its number.
@@ -93,14 +95,17 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
     """
     rung = _rung()
     if rung.jobs is not None and job not in rung.jobs:
-        return math.nan
+        return None
     log.info("\nJob %s: %s", job, overrides)
     share = shares(config.sweep.halving)[rung.number]
-    outcome = _worker.run(config, share)
-    if outcome.status == "died":
-        _record_death(config, outcome)
+    try:
+        outcome = _worker.run(config, share)
+        if outcome.status == "died":
+            _record_death(config, outcome)
+    except Exception as error:  # submitit's, say, when a job's time is up for the last time
+        outcome = Outcome("failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
     result = outcome.result or {}
-    objective = result.get("objective")
+    objective = result.get(config.objective.value)  # result.json may be older than the choice of it
     report = Report(
         job,
         overrides,
@@ -112,13 +117,12 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
         config.sweep.halving,
     )
     _tell(report)
-    return math.nan if outcome.result is None else objective
+    return objective
 
 
-def refuse(job: int, overrides: str, error: str) -> float:
+def refuse(job: int, overrides: str, error: str) -> None:
     """Report a job whose config is no good."""
     _tell(Report(job, overrides, "failed", error))
-    return math.nan
 
 
 def close_worker() -> None:
@@ -137,9 +141,13 @@ def _tell(report: Report) -> None:
     if report.error is not None:
         log.error("job %s failed: %s", report.job, report.error)
     place = os.environ.get(PLACE)
-    if place is not None:
+    if place is None:
+        return
+    try:
         with (Path(place) / f"rung{_rung().number}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
+    except OSError as error:  # the run's own folder has all of it
+        log.error("job %s cannot be reported to the sweep (%s)", report.job, error)
 
 
 def _rung() -> Rung:
@@ -183,6 +191,10 @@ class Sweep:
             report = Report(**json.loads(line))
             self.reports[report.job] = report
 
+    def failed(self) -> list[Report]:
+        """The jobs that did not get to where they should have."""
+        return [report for report in self.reports.values() if report.error is not None]
+
     def next_rung(self) -> bool:
         """Choose who goes on, for another pass over the jobs; False where nobody has to."""
         here = [self.reports[job] for job in self._jobs or self.reports]
@@ -208,22 +220,38 @@ class Sweep:
 
 
 @contextmanager
-def sweeping() -> Iterator[Sweep]:
-    """Listen to the jobs of a sweep."""
-    with tempfile.TemporaryDirectory(prefix="qc_sweep_") as folder:
+def sweeping(output: Path | None) -> Iterator[Sweep]:
+    """Listen to the jobs of a sweep.
+
+    Args:
+        output: folder of its runs; None takes the system's for temporary files.
+    """
+    try:
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=output)
+    except OSError:  # Hydra is about to say so
+        place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
+    with place as folder:
         os.environ[PLACE] = folder
+        os.environ[SWEEPS_PROCESS] = str(os.getpid())
         sweep = Sweep(Path(folder))
         try:
             yield sweep
         finally:
-            del os.environ[PLACE]
+            del os.environ[PLACE], os.environ[SWEEPS_PROCESS]
             close_worker()
 
 
 def closing_lines(reports: Sequence[Report]) -> list[str]:
-    """What is said at the end of a sweep about jobs that did not finish."""
-    return [
-        f"job {report.job} ({report.overrides}): {report.error}"
-        for report in sorted(reports, key=lambda report: report.job)
-        if report.error is not None
-    ]
+    """What is said at the end of a sweep about jobs that failed, each error once."""
+    by_error: dict[str, list[Report]] = {}
+    for report in sorted(reports, key=lambda report: report.job):
+        by_error.setdefault(report.error or "", []).append(report)
+    return [f"{_named(failed)}: {error}" for error, failed in by_error.items()]
+
+
+def _named(reports: Sequence[Report]) -> str:
+    if len(reports) == 1:
+        return f"job {reports[0].job} ({reports[0].overrides})"
+    return f"jobs {', '.join(str(report.job) for report in reports)}"

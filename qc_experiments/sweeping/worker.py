@@ -11,14 +11,20 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, BinaryIO
 
 from qc_experiments.config import RunConfig
-from qc_experiments.interruption import SIGNALS, Interrupted
+from qc_experiments.interruption import Interrupted
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+SWEEPS_PROCESS = "QC_SWEEP_PID"
+"""Names the process that runs the sweep, with which its workers end, whatever launcher started them."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Outcome:
     """What came of a job.
 
     Attributes:
-        status: ``finished``, ``paused`` (to go on later), ``failed`` (with an error) or ``died``
-            (without a word).
+        status: ``finished``, ``paused`` (to go on later), ``failed`` (with an error), ``interrupted``
+            (by a signal of its own) or ``died`` (without a word).
         result: the content of ``result.json``, or None.
         error: one line for the user, or None.
     """
@@ -65,8 +71,10 @@ class Worker:
                 outcome = Outcome("died", error=self._cause(process))
         if process.poll() is not None or outcome.result is None:
             self.close()  # whatever a failed job left in memory must not reach the next
-        if stop:
-            raise Interrupted(stop[0])
+        if stop.signum is not None:
+            if stop.handler is not None:
+                stop.handler(stop.signum, None)
+            raise Interrupted(stop.signum)
         return outcome
 
     def close(self) -> None:
@@ -109,24 +117,61 @@ class Worker:
         return f"its process was ended by {name}{hint}"
 
 
+@dataclass
+class _Stop:
+    """A request to stop that came while a job was at work.
+
+    Attributes:
+        signum: the signal, or None as long as none came.
+        handler: what else is to be done about it once the job rests; None for nothing.
+    """
+
+    signum: int | None = None
+    handler: Handler | None = None
+
+
 @contextmanager
-def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Pass signals on to a process; gives the list of those that came."""
-    came: list[int] = []
+def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
+    """Pass requests to stop on to a process.
+
+    A scheduler's launcher (submitit) has handlers of its own for the signals that announce the end of its
+    time, which put the job back into the queue: these run when the job has written its checkpoint.
+    What it set up for SIGTERM stays as it is, since schedulers send that as well.
+    """
+    stop = _Stop()
+    before: dict[int, Any] = {}
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
+        stop.signum = signum
+        stop.handler = before[signum] if _foreign(before[signum]) else None
         with suppress(ProcessLookupError):
-            process.send_signal(signum)
+            # The job takes SIGUSR1 alone of the two.
+            process.send_signal(signal.SIGUSR1 if signum in _announcements() else signum)
 
-    before = {}
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        with suppress(ValueError):  # not the main thread: whoever owns it deals with signals
-            if number is not None:
-                before[number] = signal.signal(number, pass_on)
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM, *_announcements()]
+    for number in numbers:
+        handler = signal.getsignal(number)
+        if number == signal.SIGTERM and _foreign(handler):
+            continue
+        if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
+            continue  # nobody here has given it a meaning
+        before[number] = handler
+        try:
+            signal.signal(number, pass_on)
+        except ValueError:  # not the main thread: whoever owns that deals with signals
+            del before[number]
     try:
-        yield came
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _announcements() -> list[signal.Signals]:
+    names = ("SIGUSR1", "SIGUSR2")  # Windows has neither
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _foreign(handler: object) -> bool:
+    """Whether a handler was set by a launcher, not by Python or the system."""
+    return callable(handler) and handler is not signal.default_int_handler

@@ -7,7 +7,6 @@ Configs come as pickles on the standard input, outcomes go to the descriptor; th
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import pickle
@@ -16,11 +15,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from qc_experiments.command_line import set_up_logging
 from qc_experiments.composition import explain
 from qc_experiments.config import RunConfig
-from qc_experiments.sweeping.worker import Outcome
+from qc_experiments.memory import give_memory_back
+from qc_experiments.processes import process_lives
+from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome
+from qc_experiments.terminal import unbreakable_output
 
 PARENT_SECONDS = 0.5
 """How often it is looked whether the sweep is still there."""
@@ -28,26 +32,33 @@ PARENT_SECONDS = 0.5
 
 def main() -> None:
     """Train what comes."""
+    with unbreakable_output():
+        _work()
+
+
+def _work() -> None:
     set_up_logging()
-    parent = os.getppid()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(), _sweep()), daemon=True).start()
+    from qc_experiments.models.kept import KeptBaseModel
+
+    kept = KeptBaseModel()
     with os.fdopen(int(sys.argv[1]), "wb") as answers:
         while True:
             try:
                 config, share = pickle.load(sys.stdin.buffer)  # from our own parent
             except EOFError:
                 return
-            outcome = _outcome(config, share)
+            outcome = _outcome(config, share, kept.load)
             pickle.dump(outcome, answers)
             answers.flush()
-            _clean()
+            give_memory_back()  # the next job starts as if it were the first
 
 
-def _outcome(config: RunConfig, share: float) -> Outcome:
+def _outcome(config: RunConfig, share: float, load: Callable[..., Any]) -> Outcome:
     from qc_experiments.train import run
 
     try:
-        result = run(config, share)
+        result = run(config, share, load)
         return Outcome(result["status"], result)
     except KeyboardInterrupt as error:
         return Outcome("interrupted", error=str(error) or "interrupted")
@@ -59,18 +70,16 @@ def _outcome(config: RunConfig, share: float) -> Outcome:
         return Outcome("failed", error=line)
 
 
-def _clean() -> None:
-    """Give back what a job held, so that the next starts as if it were the first."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+def _sweep() -> int | None:
+    """The process that runs the sweep, where it is on this machine and its jobs are to end with it."""
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return None  # a cluster's jobs outlive who has submitted them
+    return int(os.environ.get(SWEEPS_PROCESS, "0")) or None
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, sweep: int | None) -> None:
     """End at once when the sweep is gone: its next start must find the run's folder free."""
-    while os.getppid() == parent:
+    while os.getppid() == parent and (sweep is None or process_lives(sweep)):
         time.sleep(PARENT_SECONDS)
     logging.shutdown()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -53,7 +53,7 @@ def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> Trai
         eval_steps=trainer.eval_steps,
         save_strategy=_STRATEGY[trainer.save_strategy],
         save_steps=trainer.save_steps or 500,
-        save_total_limit=trainer.save_total_limit,
+        save_total_limit=None,  # CheckpointStore.prune keeps the newest and the best
         logging_strategy="steps",
         logging_steps=trainer.logging_steps,
         logging_first_step=True,

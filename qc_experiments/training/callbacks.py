@@ -137,7 +137,9 @@ class LoggingInterval(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Set the loss since the last line, and where that was."""
+        """Set the loss since the last line, where that was, and where the best checkpoint is now."""
+        best = self._trainer._best()
+        state.best_model_checkpoint = str(best) if best else None
         losses = self._progress["loss_since_logged"]
         own = losses[args.process_index] if len(losses) == args.world_size else fmean(losses)
         self._trainer._tr_loss.fill_(own)

@@ -92,18 +92,31 @@ class CheckpointStore:
         sync_folder(self.folder)
         shutil.rmtree(self.folder / DRAFT, ignore_errors=True)
 
-    def prune(self, best_step: int | None) -> None:
+    def prune(self, step: int, best: Path | None) -> None:
         """Remove all but the newest and the best.
 
         Args:
-            best_step: that of the best one, or None.
+            step: that of the checkpoint just made; later ones were found torn, and do not count.
+            best: the folder of the best one, or None.
         """
         if self._keep is None:
             return
-        steps = sorted(self._steps())
-        for step in steps[: -self._keep]:
-            if step != best_step:
-                self._discard(self.place(step))
+        steps = sorted(one for one in self._steps() if one <= step)
+        for one in steps[: -self._keep]:
+            if self.place(one) != best:
+                self._discard(self.place(one))
+
+    def forget_after(self, step: int) -> None:
+        """Remove checkpoints behind a step, for a training that rests there.
+
+        Args:
+            step: the last one that is kept.
+        """
+        if is_main_process():
+            for one in self._steps():
+                if one > step:
+                    log.warning("%s is removed: the run rests before it", self.place(one))
+                    self._discard(self.place(one))
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; those that are not whole are named and passed over."""

@@ -13,6 +13,9 @@ from qc_experiments.evaluation.loss import pad_batch, summed_loss
 
 TRIAL_ROWS = 2
 
+_seconds_a_token: dict[tuple[Any, ...], float] = {}
+"""What was found in this process, by the shape of the model: the jobs of a sweep try it once."""
+
 
 def estimated_training_seconds(
     model: Any, examples: Sequence[Example], total_tokens: float, pad_id: int
@@ -27,6 +30,18 @@ def estimated_training_seconds(
         total_tokens: tokens that the training will compute, padding left out.
         pad_id: fills up short rows.
     """
+    device = next(model.parameters()).device
+    sizes = [
+        sum(p.numel() for p in model.parameters() if p.requires_grad is wants)
+        for wants in (False, True)
+    ]
+    shape = (*sizes, model.dtype, device)
+    if shape not in _seconds_a_token:
+        _seconds_a_token[shape] = _tried(model, examples, pad_id)
+    return _seconds_a_token[shape] * total_tokens
+
+
+def _tried(model: Any, examples: Sequence[Example], pad_id: int) -> float:
     device = next(model.parameters()).device
     rows = sorted(examples, key=len)[len(examples) // 2 :][:TRIAL_ROWS]
     batch = {key: value.to(device) for key, value in pad_batch(rows, pad_id).items()}
@@ -43,4 +58,4 @@ def estimated_training_seconds(
             seconds = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
     model.train(was_training)
-    return seconds / sum(len(row) for row in rows) * total_tokens
+    return seconds / sum(len(row) for row in rows)

@@ -5,26 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from qc_experiments.collators.standard import build_collator, features
 from qc_experiments.config import CollatorName, PackAttention, RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.interruption import StopRequests
 from qc_experiments.models.base import torch_dtype
-from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter, shifts_base
+from qc_experiments.models.lora import (
+    add_adapter,
+    changes_base,
+    continue_adapter,
+    save_adapter,
+    shifts_base,
+)
 from qc_experiments.models.packable import cannot_pack
 from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder
 from qc_experiments.saved import SavedPrompting
+from qc_experiments.shortage import write_failure
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
+from qc_experiments.training.base_measurement import measure_base
 from qc_experiments.training.callbacks import ReportCallback, duration
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
@@ -32,8 +41,6 @@ from qc_experiments.training.lean import lean_layers
 from qc_experiments.training.trainer import Paused, TextToSqlTrainer
 
 log = logging.getLogger(__name__)
-
-BASE_ANSWERS = "base_answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Fitted:
         model: the trained model.
         base: the base model's figures, or None where they were not asked for.
         steps: optimizer steps taken.
-        seconds: time of the training, in-training evaluations included.
+        seconds: time of the training over all starts, in-training evaluations included.
         examples_per_second: rows trained on a second; None where nothing was trained.
         tokens_per_second: tokens of those rows a second, padding left out.
         parameters_trainable: number of weights that were trained.
@@ -86,6 +93,7 @@ def fit(
     resume_from: Checkpoint | None,
     stop: StopRequests,
     pause_at: int | None = None,
+    base_place: Path | None = None,
 ) -> Fitted:
     """Train a base model as the config says and save what was learned in the run's folder.
 
@@ -100,15 +108,16 @@ def fit(
         resume_from: the one to go on from, or None.
         stop: whether somebody asks the run to stop.
         pause_at: step behind which the training rests; None: it goes to its end.
+        base_place: file that runs share in which the base model is the same, or None.
 
     Raises:
         Rested: with the figures at ``pause_at``.
     """
     base: Measured | None = None
-    gone = not config.lora.enabled or shifts_base(config.lora)  # the base weights will change
+    gone = changes_base(config.lora)
     measures_base = config.evaluation.base and pause_at is None  # which is asked at the end alone
     if measures_base and gone:
-        base = _measure_base(examination, model, folder)
+        base = measure_base(examination, model, folder, base_place)
     initial: Path | None = None
     if config.lora.enabled:
         model = _with_adapter(model, config)
@@ -132,27 +141,29 @@ def fit(
         log.info("Time    the training will take about %s", duration(estimate))
     if measures_base and not gone:
         with model.disable_adapter():
-            base = _measure_base(examination, model, folder)
+            base = measure_base(examination, model, folder, base_place)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, None, None, trainable, total)
 
     trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
-    started = time.perf_counter()
     if resume_from is not None and resume_from.progress["ended"]:
         trainer.take_over(resume_from)
+    elif resume_from is not None and resume_from.step == pause_at:
+        trainer.look_at(resume_from)
     else:
         if resume_from is not None:
             trainer.resume(resume_from.progress)
         place = str(resume_from.path) if resume_from else None
-        try:
-            with stop.patiently():
-                trainer.train(resume_from_checkpoint=place)
-        except Paused:
-            generates = config.objective.needs_generation
-            figures = examination.during_training(trainer.model, generates=generates)
-            raise Rested(int(trainer.state.global_step), figures) from None
-    seconds = time.perf_counter() - started
+        with stop.patiently(), suppress(Paused):
+            trainer.train(resume_from_checkpoint=place)
+    if pause_at is not None:
+        # Also where the training has ended before: what comes behind it belongs to the last rung.
+        figures = examination.during_training(
+            trainer.model, generates=config.objective.needs_generation
+        )
+        raise Rested(int(trainer.state.global_step), figures)
+    seconds = trainer.seconds
     steps = int(trainer.state.global_step)
     log.info("Trained in %s", duration(seconds))
     _save(model, config, plan, folder, initial)
@@ -168,19 +179,6 @@ def fit(
         parameters_trainable=trainable,
         parameters_total=total,
     )
-
-
-def _measure_base(examination: Examination, model: Any, folder: RunFolder) -> Measured:
-    journal = Journal(folder / BASE_ANSWERS, "base model")
-    kept = ""
-    if len(journal):
-        kept = f"; {len(journal)} answers are kept from before"
-    log.info("Measuring the base model%s ...", kept)
-    measured = examination.measure(model, "Base model", journal)
-    log.info(
-        "Measured in %s (the trained model will take about as long)", duration(measured.seconds)
-    )
-    return measured
 
 
 def _with_adapter(model: Any, config: RunConfig) -> Any:
@@ -265,5 +263,10 @@ def _save(
         SavedPrompting.of(config, plan.encoder).save(draft)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(draft, place)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror or error})") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{place}: cannot be written ({reason}): make room and run the same command again"
+        ) from error

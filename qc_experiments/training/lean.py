@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
-import logging
-import sys
 from functools import cache
 from typing import Any
 
@@ -14,31 +11,6 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
-
-log = logging.getLogger(__name__)
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-"""Names of glibc's malloc.h."""
-
-
-def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, where the C library is glibc.
-
-    By default glibc gives large blocks back to the system, which clears and maps them anew at each
-    step. Nothing is computed otherwise.
-
-    Returns:
-        Whether glibc took it.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False  # musl, say
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
-    taken = [bool(mallopt(what, value)) for what, value in settings]
-    return all(taken)
 
 
 def lean_layers(model: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qc_experiments.collators.shared_schema import SchemaSampler
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.loss import summed_loss
 from qc_experiments.interruption import Interrupted, StopRequests
+from qc_experiments.shortage import write_failure
 from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
 from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
 from qc_experiments.training.divergence import LossWatch
@@ -36,8 +38,6 @@ Measure = Callable[[Any], dict[str, float]]
 
 AGREEMENT = 1e-3
 """Relative difference of gradients that passes for rounding in float32."""
-WRITE_FAILED = ("No space left", "PytorchStreamWriter", "I/O error", "os error", "unexpected pos")
-"""What torch and safetensors say, not as OSError, when a file cannot be written."""
 COARSE_AGREEMENT = 0.1
 """The same with 16-bit numbers or quantized weights."""
 
@@ -89,6 +89,7 @@ class TextToSqlTrainer(Trainer):
         self.add_callback(SafePlaces(stop, pause_at))
         self._measure = measure
         self._order = order
+        self._started, self._seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
         # The Trainer counts the labels of an effective batch only for models that take the count.
         self.model_accepts_loss_kwargs = True
@@ -204,22 +205,40 @@ class TextToSqlTrainer(Trainer):
         Args:
             progress: of the checkpoint that `train` is given.
         """
+        self._seconds_before = progress["seconds"]
         self.add_callback(LoggingInterval(self, progress))
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this training up to now, by earlier starts too."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def take_over(self, checkpoint: Checkpoint) -> None:
         """Become the trainer that had ended its training when it wrote a checkpoint."""
-        self._load_from_checkpoint(str(checkpoint.path))
-        self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
-        best = self.state.best_model_checkpoint
+        self.look_at(checkpoint)
+        self.state.best_model_checkpoint = str(best) if (best := self._best()) else None
         if self.args.load_best_model_at_end and best is not None:
             self._load_best_model()
+
+    def look_at(self, checkpoint: Checkpoint) -> None:
+        """Take weights and state of a checkpoint, to measure them."""
+        self._seconds_before = checkpoint.progress["seconds"]
+        self._load_from_checkpoint(str(checkpoint.path))
+        self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
+
+    def _best(self) -> Path | None:
+        """The best checkpoint, where this run's folder is now."""
+        known = self.state.best_model_checkpoint
+        name = Path(known).name if known else f"checkpoint-{self.state.best_global_step}"
+        place = self._store.folder / name
+        return place if place.is_dir() else None
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._draft) if self._draft else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save a checkpoint, whole or not at all; then end the training if somebody asked for it."""
-        step, best = self.state.global_step, self.state.best_global_step
+        step, best = self.state.global_step, self._best()
         try:
             self._draft = self._store.draft()
             self._together()
@@ -227,15 +246,18 @@ class TextToSqlTrainer(Trainer):
             written = self._draft / self._store.place(step).name
             intervals = self._gathered(float(self._tr_loss))
             if self.args.should_save:
-                self.state.best_model_checkpoint = str(self._store.place(best)) if best else None
+                if self.state.best_global_step == step:
+                    best = self._store.place(step)
+                self.state.best_model_checkpoint = str(best) if best else None
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
                 progress = {
                     "ended": self.control.should_training_stop,
                     "loss_since_logged": intervals,
                     "logged_at": self._globalstep_last_logged,
+                    "seconds": self.seconds,
                 }
                 self._store.commit(written, step, progress)
-                self._store.prune(best)
+                self._store.prune(step, best)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise self._unsaved(step, error) from error
         finally:
@@ -248,15 +270,15 @@ class TextToSqlTrainer(Trainer):
 
     def _unsaved(self, step: int, error: Exception) -> Exception:
         """What the user is told of a checkpoint that could not be written; our own bugs stay bugs."""
-        reason = error.strerror if isinstance(error, OSError) else None
-        if reason is None and not any(sign in str(error) for sign in WRITE_FAILED):
+        reason = write_failure(error)
+        if reason is None:
             return error
         shutil.rmtree(self._store.folder / DRAFT, ignore_errors=True)
         last = self._store.newest()
         kept = f"the last whole one is of step {last.step}" if last else "there is none before it"
         return UserError(
             f"{self._store.folder}: the checkpoint of step {step} could not be written "
-            f"({reason or 'the disk may be full'}); {kept}: make room and run the same command again"
+            f"({reason}); {kept}: make room and run the same command again"
         )
 
     def _together(self) -> None:

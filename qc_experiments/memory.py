@@ -1,0 +1,78 @@
+"""Memory of this process: kept between steps, given back between jobs, and its peak."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+"""Names of glibc's malloc.h."""
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+"""What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees, where the C library is glibc.
+
+    By default glibc gives large blocks back to the system, which clears and maps them anew at each
+    step. Nothing is computed otherwise.
+
+    Returns:
+        Whether glibc took it.
+    """
+    libc = _glibc()
+    if libc is None:
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
+    taken = [bool(libc.mallopt(what, value)) for what, value in settings]
+    return all(taken)
+
+
+def give_memory_back() -> None:
+    """Free what a job has left behind, on CPU and GPU, and count the peak anew from here."""
+    gc.collect()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(
+        OSError
+    ):  # no Linux, or a container that forbids it: the peak stays that of all jobs
+        CLEAR_REFS.write_text(RESET_PEAK)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process held: the GPU's where there is one, else resident memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        [kilobytes] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        return int(kilobytes) * 1024
+    except (OSError, ValueError):  # no Linux
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def _glibc() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        found = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError):
+        return None  # musl, say
+    return libc if all(found) else None
