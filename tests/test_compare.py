@@ -327,7 +327,7 @@ def test_a_narrow_terminal_keeps_what_was_set(tmp_path):
     for name in ("alpha", "accumulation_", "seed"):
         assert name in narrow
         assert name in wide
-    assert "No room in this terminal for training s, trainable, memory: see compare.csv" in narrow
+    assert "No room in this terminal for training s, trainable, memory" in narrow
     assert "1.00 GiB" in wide
     assert "No room" not in wide
 

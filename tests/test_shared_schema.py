@@ -239,6 +239,7 @@ def test_packs_that_would_be_wrong_are_noticed_and_the_run_goes_on_padded(
     train, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(trainer, "AGREEMENT", -1.0)  # nothing agrees so well
+    monkeypatch.setattr(trainer, "_agreed", set())
     settings = (*SETTINGS, "trainer.per_device_train_batch_size=8")
     packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
     assert "goes on with padded rows" in capsys.readouterr().err

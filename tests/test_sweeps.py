@@ -75,12 +75,15 @@ def finished(output: Path) -> int:
     return found
 
 
-def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_path):
-    done = child(*sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", "lora.dropout=0.1"))
+@pytest.mark.parametrize(
+    "settings", [("lora.dropout=0.1",), ("collator=shared_schema", "quant=4bit")]
+)
+def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_path, settings):
+    done = child(*sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", *settings))
     assert done.returncode == 0, done.stderr
     assert "Job 1: " in done.stdout
     for rank in (4, 2):
-        alone = train(f"lora.r={rank}", "lora.dropout=0.1", output=tmp_path / "alone")
+        alone = train(f"lora.r={rank}", *settings, output=tmp_path / "alone")
         assert_same(runs_by_name(tmp_path / "sweep")[alone.folder.name], alone)
 
 

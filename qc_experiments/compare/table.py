@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.compare.grouping import SEED, Configuration, Group, facts
+from qc_experiments.compare.grouping import (
+    EFFECTIVE_BATCH,
+    SEED,
+    Configuration,
+    Group,
+    facts,
+)
 from qc_experiments.compare.objectives import EVAL_LOSS, EXECUTION_ACCURACY
 from qc_experiments.compare.runs import Run, Scalar
 from qc_experiments.compare.significance import in_words
@@ -77,9 +83,11 @@ def table_text(study: Study, width: int | None = None) -> str:
 def _ranked(study: Study, group: Group, width: int) -> str:
     """The table of a group, with as many swept keys as there is room for."""
     pooled = any(len(one.runs) > 1 for one in group.configurations)
-    keys = [key for key in group.swept if key != SEED]
+    keys = [key for key in group.swept if key not in (SEED, EFFECTIVE_BATCH)]
     if SEED in group.swept and not pooled:
         keys.append(SEED)
+    if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
+        keys.append(EFFECTIVE_BATCH)
     shown, figures = list(keys), list(FIGURES)
     table = _table(study, group, shown, figures, pooled)
     while _natural_width(table) > width and (figures or len(shown) > 1):

@@ -18,7 +18,7 @@ from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.config import LossOn
 from qc_experiments.data.encode import IGNORED, Example
 from qc_experiments.models.label_loss import label_loss, unwrapped
-from qc_experiments.models.packable import cannot_pack
+from qc_experiments.models.packable import architecture, cannot_pack
 
 PACK_TOKENS = 4096
 """Most tokens of a pass; without gradients little is kept of it."""
@@ -26,6 +26,9 @@ AGREEMENT = 1e-3
 """Relative difference of the loss that passes for rounding in float32."""
 COARSE_AGREEMENT = 0.05
 """The same with 16-bit numbers or quantized weights."""
+
+_agreed: set[tuple[Any, ...]] = set()
+"""Kinds of models whose packs were found right in this process."""
 
 
 def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -90,13 +93,19 @@ def _padded_loss(model: Any, examples: Sequence[Example], pad_id: int, batch_siz
 def _packs_agree(
     model: Any, examples: Sequence[Example], rows: Sequence[PackRow], pad_id: int
 ) -> bool:
-    """Whether two neighbouring rows give the same loss packed and padded."""
+    """Whether two neighbouring rows give the same loss packed and padded; tried once for a kind of model."""
+    known = architecture(model)
+    if known in _agreed:
+        return True
     few = sorted(range(len(rows)), key=lambda n: list(rows[n].prompt))[:2]
     expected = _padded_loss(model, [examples[n] for n in few], pad_id, len(few))
     packs = pack_rows([rows[n] for n in few], PACK_TOKENS)
     found = sum(float(pack_loss(model, pack)) for pack in packs)
     precise = model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False)
-    return abs(found - expected) <= (AGREEMENT if precise else COARSE_AGREEMENT) * expected
+    agrees = abs(found - expected) <= (AGREEMENT if precise else COARSE_AGREEMENT) * expected
+    if agrees:
+        _agreed.add(known)
+    return agrees
 
 
 def pad_batch(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:

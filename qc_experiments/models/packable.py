@@ -31,3 +31,15 @@ def cannot_pack(model: Any) -> str | None:
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
         return "its attention is cut into chunks"
     return None
+
+
+def architecture(model: Any) -> tuple[Any, ...]:
+    """What a model computes, whatever its weights are: what holds for one holds for others of its kind.
+
+    Args:
+        model: with or without adapter.
+    """
+    kinds = frozenset(type(module).__name__ for module in model.modules())
+    checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    attention = model.config.get_text_config()._attn_implementation
+    return kinds, model.num_parameters(), model.dtype, str(model.device), attention, checkpointing

@@ -20,6 +20,7 @@ from qc_experiments.collators.shared_schema import SchemaSampler
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.loss import summed_loss
 from qc_experiments.interruption import Interrupted, StopRequests
+from qc_experiments.models.packable import architecture
 from qc_experiments.shortage import write_failure
 from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
 from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
@@ -40,6 +41,10 @@ AGREEMENT = 1e-3
 """Relative difference of gradients that passes for rounding in float32."""
 COARSE_AGREEMENT = 0.1
 """The same with 16-bit numbers or quantized weights."""
+
+
+_agreed: set[tuple[Any, ...]] = set()
+"""Kinds of models whose packs were found right in this process: the jobs of a sweep check once."""
 
 
 class Paused(Exception):
@@ -176,13 +181,18 @@ class TextToSqlTrainer(Trainer):
 
     def _agree(self, rows: Sequence[PackRow]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
+        known = (*architecture(self.model), self._whole_mask)
+        if known in _agreed:
+            return True
         few = sorted(rows, key=lambda row: list(row.prompt))[:CHECKED_ROWS]
         # In one pass, and in as many as there are rows.
         away = max(
-            disagreement(self.model, few, pack_rows(few, most)) for most in (sum(map(len, few)), 1)
+            disagreement(self.model, few, pack_rows(few, most), whole_mask=self._whole_mask)
+            for most in (sum(map(len, few)), 1)
         )
         coarse = self.args.bf16 or self.args.fp16 or _quantized(self.model)
         if away <= (COARSE_AGREEMENT if coarse else AGREEMENT):
+            _agreed.add(known)
             return True
         log.warning(
             "collator=shared_schema: packed rows give other gradients than padded ones (relative "
