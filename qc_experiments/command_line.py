@@ -26,33 +26,10 @@ from qc_experiments.composition import (
 )
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError, told_to_users
-from qc_experiments.processes import is_main_process, quiet_libraries
 from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, take
-from qc_experiments.terminal import unbreakable_output
+from qc_experiments.terminal import set_up_logging, unbreakable_output
 
 log = logging.getLogger("qc_experiments")
-
-
-class _Console(logging.Handler):
-    """Prints messages to the terminal as it is now; warnings and errors say what they are."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not is_main_process():
-            return
-        text = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
-        else:
-            print(text, flush=True)
-
-
-def set_up_logging() -> None:
-    """Let what is logged reach the terminal, and silence the libraries."""
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    quiet_libraries()
-    if not any(isinstance(handler, _Console) for handler in log.handlers):
-        log.addHandler(_Console())
 
 
 @hydra.main(version_base="1.3", config_path="pkg://qc_experiments.conf", config_name="config")

@@ -1,12 +1,17 @@
-"""A terminal that may go away: training goes on when nobody reads any more what it says."""
+"""What reaches the terminal, and a terminal that may go away while a training goes on."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from qc_experiments.processes import is_main_process, quiet_libraries
+
+log = logging.getLogger("qc_experiments")
 
 
 class _Unbreakable:
@@ -49,3 +54,25 @@ def unbreakable_output() -> Iterator[None]:
         for stream in outer:
             stream.flush()
         sys.stdout, sys.stderr = kept
+
+
+class _Console(logging.Handler):
+    """Prints messages to the terminal as it is now; warnings and errors say what they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not is_main_process():
+            return
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+        else:
+            print(text, flush=True)
+
+
+def set_up_logging() -> None:
+    """Let what is logged reach the terminal, and silence the libraries."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    quiet_libraries()
+    if not any(isinstance(handler, _Console) for handler in log.handlers):
+        log.addHandler(_Console())

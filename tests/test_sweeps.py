@@ -123,6 +123,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(tiny_model, tmp_p
         "trainer.max_steps=30",
         "trainer.save_strategy=steps",
         "trainer.save_steps=5",
+        "tracking=wandb",
     )
     whole = child(*sweep_command(tiny_model, tmp_path / "whole", *settings), timeout=1200)
     assert whole.returncode == 0, whole.stderr
@@ -141,6 +142,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(tiny_model, tmp_p
     assert len(found) == 12
     for name, run in expected.items():
         assert_same(found[name], run)
+        assert len(list((found[name].folder / "wandb").glob("offline-run-*"))) == 1
 
 
 def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(train, tiny_model, tmp_path):

@@ -18,13 +18,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from qc_experiments.command_line import set_up_logging
 from qc_experiments.composition import explain
 from qc_experiments.config import RunConfig
 from qc_experiments.memory import give_memory_back
 from qc_experiments.processes import process_lives
 from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome
-from qc_experiments.terminal import unbreakable_output
+from qc_experiments.terminal import set_up_logging, unbreakable_output
 
 PARENT_SECONDS = 0.5
 """How often it is looked whether the sweep is still there."""
