@@ -43,6 +43,9 @@ class Job:
         max_length: longest row in tokens.
         threads: of torch.
         seed: of the run.
+        on_gpu: whether it trains there, in bfloat16 (TRL alone).
+        in_4_bits: whether the base weights are stored so (TRL alone).
+        packing: whether rows are packed to the longest length (TRL alone).
     """
 
     model: Path
@@ -52,6 +55,9 @@ class Job:
     max_length: int
     threads: int
     seed: int
+    on_gpu: bool = False
+    in_4_bits: bool = False
+    packing: bool = False
 
 
 def install(peer: str, folder: Path) -> None:
@@ -110,11 +116,26 @@ def run(peer: str, folder: Path, job: Job) -> tuple[float, int]:
     log = work / "log.txt"
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=work, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        status, memory = _waited(process, on_gpu=job.on_gpu)
     text = log.read_text()
     if status:
         raise SystemExit(f"error: {peer} failed; its output is in {log}")
-    return seconds_in(text), usage.ru_maxrss * 1024
+    return seconds_in(text), memory
+
+
+def _waited(process: subprocess.Popen[bytes], *, on_gpu: bool) -> tuple[int, int]:
+    """Wait for the end; exit status, and the peak of its memory in bytes: the GPU's, seen from outside."""
+    most = 0
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    while on_gpu:
+        pid, status, _ = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            return status, most
+        done = subprocess.run(query, capture_output=True, text=True, check=True)
+        most = max(most, int(done.stdout.splitlines()[0]) << 20)
+        time.sleep(0.2)
+    _, status, usage = os.wait4(process.pid, 0)
+    return status, usage.ru_maxrss * 1024
 
 
 def _litgpt(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[str], float]]:
@@ -228,18 +249,22 @@ def _trl(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[str
         "lora_alpha": 32,
         "lora_dropout": 0.0,
         "lora_target_modules": "all-linear",
-        "dtype": "float32",
+        "dtype": "bfloat16" if job.on_gpu else "float32",
+        "load_in_4bit": job.in_4_bits,
+        "packing": job.packing,
         "per_device_train_batch_size": job.micro_batch,
         "gradient_accumulation_steps": job.rows_per_step // job.micro_batch,
-        "max_steps": len(lines) // job.rows_per_step,
+        # Packs hold several rows each, so that as many steps would go through the rows more than once.
+        "max_steps": -1 if job.packing else len(lines) // job.rows_per_step,
+        "num_train_epochs": 1,
         "max_length": job.max_length,
         "learning_rate": 5e-4,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "bf16": False,
+        "bf16": job.on_gpu,
         "gradient_checkpointing": False,
-        "use_cpu": True,
+        "use_cpu": not job.on_gpu,
         "seed": job.seed,
     }
     command = [str(binaries / "python"), "-m", "trl.scripts.sft"]

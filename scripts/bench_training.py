@@ -9,6 +9,9 @@ base weights, and runs in a process of its own, in turns; loading is left out of
     plain           a loop of PEFT and torch alone: padded micro-batches, logits at labels only
     litgpt, llama_factory, trl   by their own commands (see bench_peers.py); with ``--peers``
 
+On a GPU (``--device cuda --shape qwen2-1.5b`` or ``llama-8b-4bit``, random weights, nothing to download) all run
+in bfloat16 and the peer is TRL with packing; ``--micro-batch`` gives each side its best size.
+
 With ``--groups`` methods are timed on steps planned with so many questions a schema. The share of the
 peak is the floating-point rate of the step over that of the best float32 product measured in the same
 process. With ``--record`` each run is kept in a file, so that rounds can be made at different times; the
@@ -46,7 +49,9 @@ def main() -> None:
     if options.child:
         print(json.dumps(_child(options)))
         return
-    peers = PEERS if options.peers else ()
+    # On a GPU, TRL with packing; the settings of the other two are those that run on a CPU.
+    peers = () if options.peers is None else PEERS if options.device == "cpu" else ("trl",)
+    options.packing |= options.device == "cuda"
     methods = options.methods or [*OURS, *peers]
     if options.peers:
         for peer in peers:
@@ -108,6 +113,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, help="of a pass; 1024 on a CPU, 8192 on a GPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--shape", default="embedded", choices=SHAPES)
+    parser.add_argument(
+        "--packing", action="store_true", help="TRL packs its rows (on a GPU always)"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -151,13 +159,16 @@ def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
         for row in packed
     ]
     job = Job(
-        folder,
+        _peers_model(options, folder),
         rows,
         options.rows_per_step,
         options.micro_batch,
         DataConfig().max_length,
         options.threads,
         options.seed,
+        on_gpu=options.device == "cuda",
+        in_4_bits=options.shape.endswith("4bit"),
+        packing=options.packing,
     )
     return {**timed(peer, options.peers.absolute(), job), "tokens": sum(map(len, packed))}
 
@@ -243,42 +254,15 @@ def _model(options: argparse.Namespace, folder: Path) -> Any:
     """The model that is trained, with its adapter."""
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     if options.shape == "embedded":
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device)
     else:
-        shapes = {
-            "tiny": LlamaConfig(
-                vocab_size=49152,
-                hidden_size=64,
-                intermediate_size=128,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-            ),
-            "qwen2-1.5b": Qwen2Config(
-                vocab_size=151936,
-                hidden_size=1536,
-                intermediate_size=8960,
-                num_hidden_layers=28,
-                num_attention_heads=12,
-                num_key_value_heads=2,
-                tie_word_embeddings=True,
-            ),
-            "llama-8b-4bit": LlamaConfig(
-                vocab_size=128256,
-                hidden_size=4096,
-                intermediate_size=14336,
-                num_hidden_layers=32,
-                num_attention_heads=32,
-                num_key_value_heads=8,
-            ),
-        }
         with torch.device(options.device):
             torch.manual_seed(options.seed)
-            base = AutoModelForCausalLM.from_config(shapes[options.shape], dtype=dtype)
+            base = AutoModelForCausalLM.from_config(_shape(options.shape), dtype=dtype)
         if options.shape.endswith("4bit"):
             place = Path("build") / options.shape
             if not place.exists():
@@ -297,6 +281,56 @@ def _model(options: argparse.Namespace, folder: Path) -> Any:
     torch.manual_seed(options.seed)
     settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
     return get_peft_model(base, settings)
+
+
+def _shape(name: str) -> Any:
+    """The config of a model that is made with random weights."""
+    from transformers import LlamaConfig, Qwen2Config
+
+    shapes = {
+        "tiny": LlamaConfig(
+            vocab_size=49152,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        ),
+        "qwen2-1.5b": Qwen2Config(
+            vocab_size=151936,
+            hidden_size=1536,
+            intermediate_size=8960,
+            num_hidden_layers=28,
+            num_attention_heads=12,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        ),
+        "llama-8b-4bit": LlamaConfig(
+            vocab_size=128256,
+            hidden_size=4096,
+            intermediate_size=14336,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+        ),
+    }
+    return shapes[name]
+
+
+def _peers_model(options: argparse.Namespace, embedded: Path) -> Path:
+    """A folder from which a peer loads the model that is trained."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if options.shape == "embedded":
+        return embedded
+    place: Path = options.peers.absolute() / "shapes" / options.shape
+    if not place.exists():
+        dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+        torch.manual_seed(options.seed)
+        AutoModelForCausalLM.from_config(_shape(options.shape), dtype=dtype).save_pretrained(place)
+        AutoTokenizer.from_pretrained(embedded).save_pretrained(place)
+    return place
 
 
 def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
