@@ -9,8 +9,8 @@ base weights, and runs in a process of its own, in turns; loading is left out of
     plain           a loop of PEFT and torch alone: padded micro-batches, logits at labels only
     litgpt, llama_factory, trl   by their own commands (see bench_peers.py); with ``--peers``
 
-On a GPU (``--device cuda --shape qwen2-1.5b`` or ``llama-8b-4bit``, random weights, nothing to download) all run
-in bfloat16 and the peer is TRL with packing; ``--micro-batch`` gives each side its best size.
+On a GPU (``--device cuda --shape qwen2-1.5b`` or ``llama-8b-4bit``, with random weights) all run in bfloat16
+and the peer is TRL with packing; ``--micro-batch`` gives each side its best size.
 
 With ``--groups`` methods are timed on steps planned with so many questions a schema. The share of the
 peak is the floating-point rate of the step over that of the best float32 product measured in the same
