@@ -88,7 +88,7 @@ def _main(arguments: Sequence[str] | None, program: str) -> None:
         check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
-        if parsed.multirun:
+        if parsed.multirun and not parsed.informs:
             _run_sweep(parsed, started)
         else:
             _job()
@@ -221,6 +221,10 @@ VALUE_FLAGS = (
     *("--config-dir", "-cd"),
 )
 INFO_FLAGS = ("--info", "-i")
+EXCLUSIVE = {*INFO_FLAGS, "--cfg", "-c", "--shell-completion", "-sc"}
+"""Flags that Hydra does not take beside ``-m``."""
+SHOWING = {*EXCLUSIVE, "--help", "-h", "--hydra-help", "--version"}
+"""Flags with which nothing is run."""
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -233,12 +237,14 @@ class Arguments:
         overrides: ``key=value`` and its like.
         config_dir: the user's folder of option files, or None.
         multirun: whether every combination of values is run.
+        informs: whether something is shown and nothing run.
     """
 
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
     config_dir: str | None
     multirun: bool
+    informs: bool
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -275,4 +281,9 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
     multirun = "-m" in flags or "--multirun" in flags
-    return Arguments(tuple(flags), tuple(overrides), config_dir, multirun)
+    shown = [name for flag in flags if (name := flag.partition("=")[0]) in SHOWING]
+    if multirun and set(shown) & EXCLUSIVE:
+        raise UserError(f"-m runs and {shown[0]} shows: leave out one of them")
+    if {"--help", "-h"} & set(shown):
+        overrides = []  # the page is the same whatever is swept, but Hydra would compose it all first
+    return Arguments(tuple(flags), tuple(overrides), config_dir, multirun, bool(shown))

@@ -541,6 +541,7 @@ def test_what_is_not_there_is_refused_by_its_key(refusal, overrides, parts):
 def test_a_folder_for_options_that_is_not_there_is_refused(refusal):
     assert "--config-dir nowhere" in refusal("--config-dir", "nowhere")
     assert "--config-dir nowhere" in refusal("--config-dir=nowhere")
+    assert "-m runs and --cfg shows" in refusal("-m", "lora.r=2,3", "--cfg", "job")
 
 
 REST = ("data=csv", "data.train=absent.csv", "tracking=none", "paths.output=out")

@@ -82,9 +82,11 @@ def choose(
         UserError: if no run was tracked by Weights & Biases.
     """
     tracked = [run for run in study.runs if _tracked(run)]
-    wanted = [run for run in tracked if project in (None, run.config.get("tracking.project"))]
+    wanted = {
+        run.folder for run in tracked if project in (None, run.config.get("tracking.project"))
+    }
     group = next(
-        (one for one in study.groups if set(map(id, _members(one))) & set(map(id, wanted))), None
+        (one for one in study.groups if any(run.folder in wanted for run in _members(one))), None
     )
     if group is None:
         place = "" if project is None else f" in project {project}"
@@ -92,7 +94,7 @@ def choose(
             f"{', '.join(map(str, study.folders))}: no run here was tracked by Weights & Biases{place}: "
             "train with tracking=wandb"
         )
-    members = [run for run in _members(group) if any(run is one for one in wanted)]
+    members = [run for run in _members(group) if run.folder in wanted]
     projects = Counter(str(run.config.get("tracking.project")) for run in members)
     [(project, _)] = projects.most_common(1)
     members = [run for run in members if str(run.config.get("tracking.project")) == project]
