@@ -232,7 +232,7 @@ class CollatorConfig:
     max_tokens: int | None = None
     """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
     schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
-    max_group: int = 16
+    max_group: int = 8
     """shared_schema: most questions of a group about one schema; an optimizer step takes groups of
     different schemas as long as there are any."""
     attention: PackAttention = field(default=PackAttention.auto, metadata=NOT_DETERMINING)

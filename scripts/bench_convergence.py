@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rows-per-step", type=int, default=64)
-    parser.add_argument("--max-group", type=int, default=16)
+    parser.add_argument("--max-group", type=int, default=8)
     parser.add_argument("--dev-rows", type=int, default=300)
     parser.add_argument("--max-length", type=int, default=1024, help="longest row in tokens")
     parser.add_argument("--learning-rate", type=float, default=1e-3)

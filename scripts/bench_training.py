@@ -109,7 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="timed optimizer steps")
     parser.add_argument("--rows-per-step", type=int, default=64)
     parser.add_argument("--micro-batch", type=int, default=4, help="rows of a padded micro-batch")
-    parser.add_argument("--max-group", type=int, default=16)
+    parser.add_argument("--max-group", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, help="of a pass; 1024 on a CPU, 8192 on a GPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--shape", default="embedded", choices=SHAPES)

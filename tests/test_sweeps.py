@@ -76,7 +76,11 @@ def finished(output: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "settings", [("lora.dropout=0.1",), ("collator=shared_schema", "quant=4bit")]
+    "settings",
+    [
+        ("lora.dropout=0.1",),
+        pytest.param(("collator=shared_schema", "quant=4bit"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_path, settings):
     done = child(*sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", *settings))
@@ -240,6 +244,7 @@ def test_a_job_that_a_scheduler_preempts_is_queued_again_and_goes_on(train, tiny
     assert_same(run, train(*settings, output=tmp_path / "alone"))
 
 
+@pytest.mark.slow
 @NEEDS_PROC
 def test_a_job_that_asks_for_too_much_memory_is_recorded_and_the_others_finish(
     tiny_model, tmp_path
@@ -320,6 +325,7 @@ def test_the_better_half_goes_on(tmp_path):
     assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 2, "jobs": [2, 3]}
 
 
+@pytest.mark.slow
 def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1}, greater_is_better=True)
