@@ -156,7 +156,9 @@ def _output_folder(parsed: Arguments) -> Path | None:
         config = composed(fixed, parsed.config_dir)
     except Exception:  # Hydra is about to say what is wrong
         return None
-    searches = any(one.key_or_group == "hydra/sweeper" for one in overrides)
+    searches = any(
+        one.key_or_group == "hydra/sweeper" and one.value() != "basic" for one in overrides
+    )
     if config.sweep.halving is not None and searches:
         raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
     return Path(config.paths.output).expanduser().absolute()

@@ -44,9 +44,8 @@ def give_memory_back() -> None:
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    with suppress(
-        OSError
-    ):  # no Linux, or a container that forbids it: the peak stays that of all jobs
+    # Elsewhere, or in a container that forbids it, the peak stays that of all jobs so far.
+    with suppress(OSError):
         CLEAR_REFS.write_text(RESET_PEAK)
 
 

@@ -18,7 +18,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qc_experiments.command_line import main
+from qc_experiments.command_line import main, parse_arguments
 from qc_experiments.composition import GROUPS, register_schema, to_run_config
 from qc_experiments.config import (
     CollatorName,
@@ -542,6 +542,11 @@ def test_a_folder_for_options_that_is_not_there_is_refused(refusal):
     assert "--config-dir nowhere" in refusal("--config-dir", "nowhere")
     assert "--config-dir nowhere" in refusal("--config-dir=nowhere")
     assert "-m runs and --cfg shows" in refusal("-m", "lora.r=2,3", "--cfg", "job")
+
+
+def test_the_help_page_is_shown_whatever_is_swept():
+    parsed = parse_arguments(["-m", "lora.r=2,3", "--help"])
+    assert (parsed.overrides, parsed.informs) == ((), True)
 
 
 REST = ("data=csv", "data.train=absent.csv", "tracking=none", "paths.output=out")
