@@ -1,7 +1,7 @@
 """Which settings work on Spider? ``python scripts/prove_settings.py --spider DIR [--stage sweep|train]``.
 
 Stage ``sweep``: 24 configurations of the embedded model (learning rate, rank, alpha, target modules) go
-through a halving on 512 of Spider's training rows, chosen by the loss on rows of other schemas that are held
+through a halving on 384 of Spider's training rows, chosen by the loss on rows of other schemas that are held
 out of train.csv; those that get to its end are trained with a second seed. dev.csv is not touched. Stage
 ``train``: the configuration with the best mean is trained on ``--rows`` training rows and measured on all
 dev rows, with the base model beside it. Both stages go on where they were stopped.
@@ -24,7 +24,6 @@ GRID = (
 )
 ALIKE = (
     "data=spider",
-    "data.max_length=1024",
     "collator=shared_schema",
     "lora.dropout=0",
     "trainer.per_device_train_batch_size=16",
@@ -38,8 +37,9 @@ HELD_OUT = (
     "data.validation=null",
     "data.split_by=schema",
     "data.validation_fraction=0.1",
-    "data.limit=512",
-    "evaluation.limit=96",
+    "data.limit=384",
+    "data.max_length=768",
+    "evaluation.limit=64",
     "evaluation.base=false",
     "trainer.num_train_epochs=1",
     "trainer.save_steps=4",
@@ -64,7 +64,8 @@ def main() -> None:
         return
     best = _ranked(sweep)[0]
     print("The best configuration:", " ".join(best))
-    settings = [f"data.limit={options.rows}", "trainer.num_train_epochs=1", "trainer.save_steps=16"]
+    settings = [f"data.limit={options.rows}", "data.max_length=1024", "trainer.num_train_epochs=1"]
+    settings.append("trainer.save_steps=16")
     _run(options.spider, *ALIKE, *settings, *best, f"paths.output={options.output / 'spider'}")
 
 
