@@ -385,7 +385,9 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
     lock(write_run(tmp_path / "killed", status=None), ended.pid)
     write_run(tmp_path / "left", status=None)
     (tmp_path / "left" / ".lock").write_text("")
-    write_run(tmp_path / "resting", status="paused")
+    for name, loss in (("a_rests", 1.5), ("b_rests", 0.25)):
+        rests = {"steps": 3, "objective": loss, "eval_loss": loss, "execution_accuracy": None}
+        write_run(tmp_path / name, status="paused", result=rests)
     study = compare([tmp_path])
     assert {run.name: run.status for run in study.runs} == {
         "done": "finished",
@@ -394,14 +396,16 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
         "stopped": "interrupted",
         "killed": "interrupted",
         "left": "interrupted",
-        "resting": "paused",
+        "a_rests": "paused",
+        "b_rests": "paused",
     }
-    assert study.counted() == "7 runs: 1 finished, 1 running, 1 paused, 1 failed, 3 interrupted"
+    assert study.counted() == "8 runs: 1 finished, 1 running, 2 paused, 1 failed, 3 interrupted"
     text = comparison_table([tmp_path])
     above, below = text.split("Not finished")
     assert "OutOfMemoryError: [2J CUDA [bold]no[/bold]" in below
     assert "OutOfMemoryError" not in above
     assert f"process {ended.pid} ended without a result" in below
+    assert below.index("behind step 3; loss 0.2500") < below.index("behind step 3; loss 1.5000")
     (group,) = study.groups
     assert group.swept == ("lora.r",)
 

@@ -138,7 +138,7 @@ def _run_data(run: Run, values: Sequence[Scalar], against: Against | None) -> di
         "folder": str(run.folder),
         "status": run.status,
         "error": run.error,
-        "step": run.curves.last_step,
+        "step": run.last_step,
         "v": list(values),
         "f": [_rounded(run.figure(key)) for key in FIGURES],
         "loss": _curve(run.curves.training),

@@ -33,7 +33,7 @@ DEPTH = 3
 
 FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
 PAUSED = "paused"
-"""Rests where a halving left it behind."""
+"""Rests in a halving: it waits for its rung's end, or others went on instead."""
 STATUSES = (FINISHED, RUNNING, PAUSED, FAILED, INTERRUPTED)
 
 SILENT_SECONDS = 3600.0
@@ -89,6 +89,12 @@ class Run:
     def finished(self) -> bool:
         """Whether all of its figures are there."""
         return self.status == FINISHED
+
+    @property
+    def last_step(self) -> int | None:
+        """How far it got; of a run at work, the last step of which anything was logged."""
+        steps = self.figure("steps")
+        return self.curves.last_step if steps is None else int(steps)
 
     def figure(self, key: str) -> float | None:
         """A number of ``result.json``; None where it was not measured or is not finite."""
@@ -211,10 +217,10 @@ def _status(folder: Path, result: Mapping[str, Any], now: float) -> tuple[str, s
         error = _text(result.get("error"))
         return status, _one_line(error)[:LONGEST_ERROR] if error else None
     if status == PAUSED:
-        return (
-            PAUSED,
-            f"left behind by sweep.halving with an objective of {result.get('objective')}",
-        )
+        figure = "execution accuracy" if result.get("execution_accuracy") is not None else "loss"
+        objective = result.get("objective")
+        value = f"{objective:.4f}" if isinstance(objective, float) else "not known"
+        return PAUSED, f"rests in sweep.halving behind step {result.get('steps')}; {figure} {value}"
     return _unfinished(folder, now)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qc_experiments.compare.grouping import Group, group_runs
 from qc_experiments.compare.objectives import Objective, choose_objective
-from qc_experiments.compare.runs import STATUSES, Run, load_runs
+from qc_experiments.compare.runs import PAUSED, STATUSES, Run, load_runs
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,16 @@ class Study:
         return f"{total} run{'' if total == 1 else 's'}: {', '.join(parts)}"
 
     def unfinished(self) -> list[Run]:
-        """Runs without figures, those at work first."""
+        """Runs that have not come to their end: those at work first, resting ones best first."""
         found = [run for run in self.runs if not run.finished]
-        return sorted(found, key=lambda run: (STATUSES.index(run.status), run.name))
+        return sorted(
+            found,
+            key=lambda run: (
+                STATUSES.index(run.status),
+                -(run.last_step or 0) if run.status == PAUSED else 0,
+                self.objective.order(run),
+            ),
+        )
 
 
 def compare(folders: Sequence[Path], objective: str | None = None) -> Study:

@@ -180,7 +180,7 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
     table.add_column("step", justify="right")
     table.add_column("error", overflow="fold")
     for run in runs:
-        step = run.curves.last_step
+        step = run.last_step
         table.add_row(run.status, run.name, "" if step is None else str(step), run.error or "")
     return _printed(table, width)
 
