@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = (
-    "trainer.learning_rate=5e-4,1e-3,2e-3",
+    "trainer.learning_rate=1e-3,2e-3,4e-3",
     "lora.r=8,32",
     "lora.alpha=16,64",
     "lora.target_modules=attention,all-linear",
