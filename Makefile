@@ -12,7 +12,7 @@ train: setup
 	$(BIN)/python train.py experiment=quickstart
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -82,6 +82,17 @@ def test_it_draws_without_an_error_or_a_request(browser, sweep):
     assert "OutOfMemoryError: CUDA out of memory" in text
 
 
+def test_runs_that_rest_stand_best_first(browser, tmp_path):
+    write_run(tmp_path / "done")
+    for name, loss, step in (("a", 1.5, 2), ("b", 0.5, 2), ("c", 0.9, 4)):
+        rests = {"steps": step, "objective": loss, "eval_loss": loss}
+        write_run(tmp_path / name, status="paused", result=rests, lora__r=ord(name))
+    (tmp_path / "compare.html").write_text(page_html(compare([tmp_path])), encoding="utf-8")
+    browser.open(tmp_path / "compare.html")
+    cells = "document.querySelectorAll('#unfinished tbody td:nth-child(2)')"
+    assert browser.run(f"[...{cells}].map((one) => one.textContent)") == ["c", "b", "a"]
+
+
 def test_text_from_runs_stays_text(browser, sweep):
     browser.open(sweep / "compare.html")
     assert browser.run("document.querySelectorAll('img, #questions b').length") == 0

@@ -299,7 +299,7 @@
         h("table", {}, h("thead", {}, h("tr", {}, heads.map((one) => h("th", { scope: "col" }, one)))), h("tbody", {}, rows))));
   }
   function unfinished() {
-    const runs = data.runs.filter((run) => run.status !== "finished");
+    const runs = data.unfinished.map((place) => data.runs[place]);
     byId("unfinished-section").hidden = !runs.length;
     byId("unfinished").replaceChildren(h("table", {},
       h("thead", {}, h("tr", {}, ["status", "run", "last step", "error"].map((one) => h("th", { scope: "col", class: one === "last step" ? null : "text" }, one)))),

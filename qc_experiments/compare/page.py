@@ -104,6 +104,7 @@ def page_data(study: Study) -> dict[str, Any]:
         "keys": varying,
         "common": {key: known[0].get(key) for key in keys if key not in set(varying)},
         "groups": [_group_data(group, number, varying) for group in study.groups],
+        "unfinished": [number[run.folder] for run in study.unfinished()],
         "runs": [
             _run_data(run, [one.get(key) for key in varying], _against(run, study.groups))
             for run, one in zip(runs, known, strict=True)
