@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from qc_experiments.composition import (
     check_overrides,
+    composed,
     explain,
     nearest,
     register_schema,
@@ -26,7 +28,8 @@ from qc_experiments.composition import (
 )
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError, told_to_users
-from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, take
+from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, swept_part, take
+from qc_experiments.sweeping.outlook import outlook
 from qc_experiments.terminal import set_up_logging, unbreakable_output
 
 log = logging.getLogger("qc_experiments")
@@ -41,11 +44,16 @@ def _job(given: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode is not RunMode.MULTIRUN:
         try:
-            return _objective(to_run_config(given))
+            config = to_run_config(given)
+            if config.sweep.halving is not None:
+                raise UserError(
+                    "sweep.halving: goes through a grid of runs; add -m and values to sweep"
+                )
+            return _objective(config)
         except Exception as error:
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
             raise _refusal(error) from None
-    number, overrides = hydra_config.job.num, " ".join(hydra_config.overrides.task)
+    number, overrides = hydra_config.job.num, swept_part(hydra_config.overrides.task)
     try:
         config = to_run_config(given)
     except Exception as error:  # one failing job must not end the others
@@ -106,7 +114,10 @@ def _main(arguments: Sequence[str] | None, program: str) -> None:
 
 def _run_sweep(parsed: Arguments, started: float) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
-    with sweeping(_output_folder(parsed)) as sweep:
+    ahead = outlook(parsed.overrides, parsed.config_dir)
+    if ahead is not None:
+        log.info("%s", ahead.text())
+    with sweeping(ahead) as sweep:
         try:
             while True:
                 try:
@@ -126,64 +137,39 @@ def _run_sweep(parsed: Arguments, started: float) -> None:
             for line in closing_lines(sweep.failed()):
                 print(f"error: {line}", file=sys.stderr)
             done = sum(report.status == "finished" for report in sweep.reports.values())
-            print(
-                f"{done} job(s) had finished, the others go on with the same command",
-                file=sys.stderr,
-            )
+            jobs = "1 job" if done == 1 else f"{done} jobs"
+            print(f"{jobs} had finished, the others go on with the same command", file=sys.stderr)
             raise
     folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
-    if len(set(folders)) > 1:
+    if folders:
         from qc_experiments.compare import comparison_table
 
         log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
+        if ahead is not None:
+            place = os.path.relpath(ahead.output)
+            place = str(ahead.output) if place.startswith("..") else place
+            log.info("\nAt any time, with charts: qc compare %s", shlex.quote(place))
     failed = sweep.failed()
     if failed:
         seconds = time.perf_counter() - started
-        print(f"error: {len(failed)} job(s) failed in {seconds:.0f} s:", file=sys.stderr)
+        jobs = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
+        print(f"error: {jobs} failed in {seconds:.0f} s:", file=sys.stderr)
         for line in closing_lines(failed):
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
-
-
-def _output_folder(parsed: Arguments) -> Path | None:
-    """``paths.output`` of a sweep, which all its jobs can write to, on whatever machine; None: no idea."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
-    overrides = [parser.parse_override(one) for one in parsed.overrides]
-    fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
-    try:
-        config = composed(fixed, parsed.config_dir)
-    except Exception:  # Hydra is about to say what is wrong
-        return None
-    searches = any(
-        one.key_or_group == "hydra/sweeper" and one.value() != "basic" for one in overrides
-    )
-    if config.sweep.halving is not None and searches:
-        raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
-    return Path(config.paths.output).expanduser().absolute()
-
-
-def composed(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
-    """The config as Hydra composes it, without running anything."""
-    every = list(overrides)
-    if config_dir is not None:
-        every.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
-    with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
-        return hydra.compose("config", every)
 
 
 def plan(arguments: Sequence[str]) -> None:
     """`qc plan`: say what `qc train` with the same overrides would do, and do none of it.
 
     Args:
-        arguments: Hydra overrides, and ``--config-dir DIR``.
+        arguments: Hydra overrides, ``--config-dir DIR``, and ``-m`` for a list of a sweep's jobs.
 
     Raises:
         SystemExit: with code 2 for a user's mistake.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(f"usage: qc plan [--config-dir DIR] [KEY=VALUE ...]\n\n{plan.__doc__}")
+        print(PLAN_HELP)
         return
     set_up_logging()
     register_schema()
@@ -194,15 +180,27 @@ def plan(arguments: Sequence[str]) -> None:
 def _plan(arguments: Sequence[str]) -> None:
     try:
         parsed = parse_arguments(arguments)
+        check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
         if parsed.multirun:
-            raise UserError("qc plan shows one run: leave out -m and give each key one value")
-        check_overrides(parsed.overrides, parsed.config_dir)
+            _plan_sweep(parsed)
+            return
         config = to_run_config(composed(parsed.overrides, parsed.config_dir))
         from qc_experiments.train import announce
 
         announce(config)
     except Exception as error:
         raise _refusal(error) from None
+
+
+def _plan_sweep(parsed: Arguments) -> None:
+    ahead = outlook(parsed.overrides, parsed.config_dir)
+    if ahead is None:
+        raise UserError(
+            "this sweep cannot be composed: qc plan without -m and with one value says why"
+        )
+    log.info("%s", ahead.text())
+    for number, job in enumerate(ahead.jobs or ()):
+        log.info("Job %d: %s", number, " ".join(job))
 
 
 def _refusal(error: Exception) -> SystemExit:
@@ -213,6 +211,11 @@ def _refusal(error: Exception) -> SystemExit:
     print(f"error: {line}", file=sys.stderr)
     return SystemExit(2)
 
+
+PLAN_HELP = """usage: qc plan [-m] [--config-dir DIR] [KEY=VALUE ...]
+
+Say what `qc train` with the same settings would do, and do none of it: rows, tokens, steps, weights that
+train, what is wrong. With -m: the jobs of a sweep."""
 
 SWITCHES = (
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),

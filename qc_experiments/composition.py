@@ -181,6 +181,25 @@ def unknown_key(key: str) -> str:
     return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
 
 
+def composed(
+    overrides: Sequence[str], config_dir: str | None, with_hydra: bool = False
+) -> DictConfig:
+    """The config as Hydra composes it, without running anything.
+
+    Args:
+        overrides: ``key=value`` and its like.
+        config_dir: the user's folder of option files, or None.
+        with_hydra: whether Hydra's own settings stand in it.
+    """
+    import hydra
+
+    every = list(overrides)
+    if config_dir is not None:
+        every.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+    with hydra.initialize_config_module("qc_experiments.conf", version_base="1.3"):
+        return hydra.compose("config", every, return_hydra_config=with_hydra)
+
+
 def to_run_config(composed: DictConfig) -> RunConfig:
     """Turn Hydra's composed config into checked, frozen dataclasses.
 

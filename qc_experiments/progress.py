@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; nothing where nobody watches, since log lines say it there."""
+"""How far work has come: a bar on a terminal, since log lines say it elsewhere; and times in words."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``40 s``, ``7 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,12 +62,9 @@ def run(
     known = rested or folder.finished()
     if known is not None and not _to_be_rerun(config, folder, known):
         if known["status"] == "finished":
-            log.info(
-                "This run has finished before (delete its folder to run it anew); its result:\n"
-            )
-            log.info("%s", folder.summary())
+            _repeat(known, folder, alone=load is None)
         else:
-            log.info("This run has rested behind this share of its steps before")
+            log.info("Has come to this rung before")
         return known
     folder.check_owner(config)
     plan = _plan(config, data)
@@ -87,6 +84,20 @@ def run(
                 if told is error:
                     raise
                 raise told from error
+
+
+def _repeat(known: Mapping[str, Any], folder: RunFolder, alone: bool) -> None:
+    """Say what an earlier start found: all of it, or for one of many jobs one line."""
+    if alone:
+        log.info("This run has finished before (delete its folder to run it anew); its result:\n")
+        log.info("%s", folder.summary())
+        return
+    shown = [
+        f"{what} {known[key]:.4f}"
+        for key, what in (("eval_loss", "loss"), ("execution_accuracy", "execution accuracy"))
+        if known.get(key) is not None
+    ]
+    log.info("Finished before: %s; %s", ", ".join(shown), folder.path)
 
 
 def run_folder(config: RunConfig, data: RunData) -> RunFolder:
@@ -291,13 +302,25 @@ def _to_be_rerun(config: RunConfig, folder: RunFolder, known: dict[str, Any]) ->
     made_by, now = known.get("code_commit"), code_commit()
     if made_by == now:
         return False
-    log.warning("%s was made by other code (%s, now %s)", folder.path, made_by, now)
-    if config.sweep.rerun is not Rerun.changed:
-        log.warning("sweep.rerun=changed runs such runs anew")
+    kept = config.sweep.rerun is not Rerun.changed
+    log.warning(
+        "%s was made by other code (%s, now %s)%s",
+        folder.path,
+        _short(made_by),
+        _short(now),
+        "; sweep.rerun=changed runs such runs anew" if kept else "",
+    )
+    if kept:
         return False
     with locked(folder.path):
         folder.empty()
     return True
+
+
+def _short(commit: str | None) -> str:
+    """A commit as people write it, with the mark of uncommitted changes."""
+    head, plus, changes = (commit or "unknown").partition("+")
+    return head[:12] + plus + changes
 
 
 def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:

@@ -8,7 +8,9 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WORLD_SIZE", None)
-if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would only wait for each other
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # threads of several processes would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import csv

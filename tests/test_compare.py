@@ -316,7 +316,45 @@ def test_a_copy_of_a_run_counts_once(tmp_path):
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
     (group,) = compare([tmp_path]).groups
     assert len(group.runs) == 1
-    assert "Copies of runs that are here already are left out: 1." in group.warnings
+    assert "Copies and repetitions of runs that are here already are left out: 1." in group.warnings
+
+
+def test_a_run_said_in_other_words_is_no_second_seed(tmp_path):
+    figures = {"loss": 0.5}
+    same = {"trainer__effective_batch_size": 16, "trainer__gradient_accumulation_steps": 4}
+    write_run(tmp_path / "a", result=figures, trainer__per_device_train_batch_size=4, **same)
+    write_run(tmp_path / "b", result=figures, trainer__per_device_train_batch_size=None, **same)
+    # Equal words for another model, as other answers show.
+    write_run(tmp_path / "c", "0000000001", trainer__per_device_train_batch_size=4, **same)
+    (group,) = compare([tmp_path]).groups
+    assert sorted(names(group.runs)) == ["a", "c"]
+
+
+def test_what_is_switched_off_has_no_values(tmp_path):
+    write_run(tmp_path / "a", lora__enabled=False, lora__r=16)
+    write_run(tmp_path / "b", "1111111111", lora__r=8)
+    (group,) = compare([tmp_path]).groups
+    assert [one.facts["lora.r"] for one in group.configurations] == [8, None]
+    lines = comparison_table([tmp_path], width=150).splitlines()
+    (row,) = [line for line in lines if line.startswith(" 2 ")]
+    assert row.split()[:3] == ["2", "false", "-"]
+
+
+def test_the_leaders_other_seeds_do_not_unseat_it(tmp_path):
+    for seed, bits in enumerate(("1111111110", "1111111100")):
+        write_run(tmp_path / f"good{seed}", bits, lora__r=8, seed=seed)
+        write_run(tmp_path / f"bad{seed}", "1000000000", lora__r=16, seed=seed)
+    lines = comparison_table([tmp_path], width=150).splitlines()
+    (first,) = [line for line in lines if line.startswith(" 1 ")]
+    assert first.rstrip().endswith("leader")
+
+
+def test_a_file_in_place_of_a_folder(tmp_path, capsys):
+    (tmp_path / "README.md").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "README.md")])
+    assert stopped.value.code == 2
+    assert "README.md: is no folder" in capsys.readouterr().err
 
 
 def test_a_narrow_terminal_keeps_what_was_set(tmp_path):

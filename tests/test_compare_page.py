@@ -93,6 +93,24 @@ def test_runs_that_rest_stand_best_first(browser, tmp_path):
     assert browser.run(f"[...{cells}].map((one) => one.textContent)") == ["c", "b", "a"]
 
 
+def test_runs_that_agree_are_not_shown_as_certain(browser, tmp_path):
+    for seed in (1, 2):
+        for rank in (8, 16):
+            write_run(tmp_path / f"{rank}_{seed}", "0000000000", lora__r=rank, seed=seed)
+    (tmp_path / "compare.html").write_text(page_html(compare([tmp_path])), encoding="utf-8")
+    browser.open(tmp_path / "compare.html")
+    texts = browser.run(
+        "[...document.querySelectorAll('#effects title')].map((one) => one.textContent)"
+    )
+    of_rank = [text for text in texts if text.startswith("lora.r = ")]
+    assert of_rank
+    assert all("interval 0.0 % to 27.8 %" in text for text in of_rank), (
+        of_rank
+    )  # Wilson's for 0 of 10
+    axis = browser.run("document.querySelector('#parallel').innerText")
+    assert "-" not in axis
+
+
 def test_text_from_runs_stays_text(browser, sweep):
     browser.open(sweep / "compare.html")
     assert browser.run("document.querySelectorAll('img, #questions b').length") == 0

@@ -568,7 +568,7 @@ def test_a_failing_job_of_a_sweep_does_not_end_the_others(arguments, tmp_path, m
     captured = capsys.readouterr()
     assert "lora.r=0: must be at least 1" in captured.err
     assert "lora.r=-1: must be at least 1" in captured.err
-    assert "2 job(s) failed" in captured.err
+    assert "2 jobs failed" in captured.err
     assert "Traceback" not in captured.err
     assert stopped.value.code == 1
 

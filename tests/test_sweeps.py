@@ -17,8 +17,8 @@ import pytest
 from conftest import ROOT, TINY_TRAINING, Run, child, run_folders
 from test_never_lose_work import assert_same, metrics_lines, wait_for
 
-from qc_experiments.command_line import composed
-from qc_experiments.composition import register_schema, to_run_config
+from qc_experiments.command_line import main, plan
+from qc_experiments.composition import composed, register_schema, to_run_config
 from qc_experiments.config import SweepConfig
 from qc_experiments.sweeping.jobs import Report, Sweep, closing_lines, shares
 from qc_experiments.train import run as run_once
@@ -85,7 +85,7 @@ def finished(output: Path) -> int:
 def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_path, settings):
     done = child(*sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", *settings))
     assert done.returncode == 0, done.stderr
-    assert "Job 1: " in done.stdout
+    assert "Job 1 (2 of 2" in done.stdout
     for rank in (4, 2):
         alone = train(f"lora.r={rank}", *settings, output=tmp_path / "alone")
         assert_same(runs_by_name(tmp_path / "sweep")[alone.folder.name], alone)
@@ -100,13 +100,14 @@ def test_a_job_that_is_killed_is_recorded_and_the_others_finish(tiny_model, tmp_
     os.kill(worker, signal.SIGKILL)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "1 job(s) failed" in said
+    assert "1 job failed" in said
     assert "ended by SIGKILL" in said
+    assert "3 runs: 2 finished, 1 failed." in said
     statuses = sorted(run.result["status"] for run in runs_by_name(tmp_path).values())
     assert statuses == ["failed", "finished", "finished"]
     again = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("This run has finished before") == 2
+    assert again.stdout.count("Finished before: ") == 2
     assert finished(tmp_path) == 3
 
 
@@ -140,7 +141,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(tiny_model, tmp_p
         process.wait()
     done = child(*sweep_command(tiny_model, tmp_path / "cut", *settings), timeout=1200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("This run has finished before") >= 8
+    assert done.stdout.count("Finished before: ") >= 8
     expected, found = runs_by_name(tmp_path / "whole"), runs_by_name(tmp_path / "cut")
     assert expected.keys() == found.keys()
     assert len(found) == 12
@@ -179,7 +180,7 @@ def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path
     settings = (f"hydra/launcher={launcher}", "lora.r=2,-1,4")
     done = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert done.returncode == 1
-    assert "1 job(s) failed" in done.stderr
+    assert "1 job failed" in done.stderr
     assert "lora.r=-1: must be" in done.stderr
     assert finished(tmp_path) == 2
     times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
@@ -203,7 +204,7 @@ def test_a_search_is_seeded_and_answers_at_once_for_trials_that_are_done(tiny_mo
     assert finished(tmp_path) == 3
     again = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("This run has finished before") == 3
+    assert again.stdout.count("Finished before: ") == 3
     assert finished(tmp_path) == 3
 
 
@@ -282,7 +283,7 @@ def test_a_trial_that_fails_does_not_end_a_search(tiny_model, tmp_path):
     done = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "job(s) failed" in done.stderr
+    assert " failed in" in done.stderr
     assert finished(tmp_path) == 1
 
 
@@ -325,7 +326,32 @@ def test_the_better_half_goes_on(tmp_path):
     assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 2, "jobs": [2, 3]}
 
 
-@pytest.mark.slow
+def next_jobs(sweep: Sweep, place: Path) -> list[int]:
+    sweep.gather()
+    assert sweep.next_rung()
+    return json.loads((place / "rung.json").read_text())["jobs"]
+
+
+def test_equals_are_not_told_apart_by_their_order(tmp_path):
+    sweep = Sweep(tmp_path)
+    told(tmp_path, 0, {0: 0.5, 1: 0.4, 2: 0.4, 3: 0.4}, steps=1)
+    assert next_jobs(sweep, tmp_path) == [1, 2, 3]
+    # Of 4 steps an eighth and a quarter are the same one: nobody has learned anything since.
+    told(tmp_path, 1, {1: 0.4, 2: 0.4, 3: 0.4}, steps=1)
+    assert next_jobs(sweep, tmp_path) == [1, 2, 3]
+    told(tmp_path, 2, {1: 0.3, 2: 0.2, 3: 0.1}, steps=2)
+    assert next_jobs(sweep, tmp_path) == [2, 3]
+
+
+def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
+    sweep = Sweep(tmp_path)
+    told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2})
+    failed = [vars(Report(job, "", "failed", "no")) for job in range(4, 8)]
+    with (tmp_path / "rung0.jsonl").open("a") as file:
+        file.writelines("\n" + json.dumps(one) for one in failed)
+    assert next_jobs(sweep, tmp_path) == [1, 3]
+
+
 def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1}, greater_is_better=True)
@@ -432,6 +458,69 @@ def test_a_halving_of_a_search_is_refused(tiny_model, tmp_path):
     assert run_folders(tmp_path) == []
 
 
+def told_about(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    plan(["-m", *arguments])
+    return capsys.readouterr().out
+
+
+def refused_sweep(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_what_a_sweep_will_do_is_told_beforehand(capsys, tmp_path):
+    said = told_about(capsys, "sweep=recommended", "sweep.halving=2", f"paths.output={tmp_path}")
+    assert f"A sweep of 12 runs in {tmp_path}: seed=42,43 " in said
+    assert "sweep.halving=2" in said
+    assert "Job 0: seed=42 trainer.learning_rate=" in said
+    assert said.count("Job ") == 12
+    # What the command line gives holds instead of the preset's.
+    said = told_about(capsys, "sweep=recommended", "lora.r=8")
+    assert "A sweep of 6 runs" in said
+    assert run_folders(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "preset", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+)
+def test_each_preset_composes_and_says_its_runs(capsys, preset):
+    about = (ROOT / "conf" / "sweep" / f"{preset}.yaml").read_text()
+    said = told_about(capsys, f"sweep={preset}")
+    runs = said.count("Job ")
+    assert runs > 1
+    assert f"{runs} runs" in about
+
+
+def test_two_presets_are_refused(capsys):
+    assert "the last alone would hold" in refused_sweep(
+        capsys, "-m", "sweep=seeds", "sweep=dropout"
+    )
+
+
+def test_a_halving_of_one_run_is_refused(capsys):
+    assert "add -m" in refused_sweep(capsys, "sweep.halving=2", "model.name_or_path=/nowhere")
+
+
+def test_a_search_for_the_worst_is_refused(capsys):
+    said = refused_sweep(
+        capsys,
+        "-m",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.direction=minimize",
+        "objective=execution_accuracy",
+        "lora.alpha=interval(8,64)",
+        "model.name_or_path=/nowhere",
+    )
+    assert "must be maximize with objective=execution_accuracy" in said
+
+
+def test_an_interval_without_a_search_is_refused(capsys):
+    said = refused_sweep(capsys, "-m", "lora.alpha=interval(8,64)", "model.name_or_path=/nowhere")
+    assert "add hydra/sweeper=optuna" in said
+
+
 @pytest.mark.slow  # as above
 def test_a_search_in_which_all_trials_fail_names_them(tiny_model, tmp_path):
     settings = (
@@ -442,5 +531,5 @@ def test_a_search_in_which_all_trials_fail_names_them(tiny_model, tmp_path):
     )
     done = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert done.returncode == 1
-    assert "2 job(s) failed" in done.stderr
+    assert "2 jobs failed" in done.stderr
     assert "Traceback" not in done.stderr

@@ -456,7 +456,7 @@ def test_a_sweep_runs_every_job_and_names_those_that_fail(tiny_model, tmp_path, 
     statuses = sorted(run.result["status"] for run in finished)
     assert statuses == ["failed", "failed", "finished", "finished"]
     err = capsys.readouterr().err
-    assert "2 job(s) failed" in err
+    assert "2 jobs failed" in err
     assert "no_such_layer" in err
     assert "Traceback" not in err
 

@@ -57,10 +57,10 @@ def _compare(options: argparse.Namespace) -> None:
     from qc_experiments.record import csv_text, write_whole
 
     folders = [Path(folder).expanduser() for folder in options.folders]
+    study = compare(folders, options.objective)
     output = Path(options.output).expanduser() if options.output else _beside(folders[0])
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file; name a folder")
-    study = compare(folders, options.objective)
     contents = (csv_text(*csv_table(study)), page_html(study))
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -161,12 +161,24 @@ def facts(run: Run) -> dict[str, Scalar]:
         and not key.startswith(("paths.", "tracking."))
         and key != "data.databases"  # the evaluation's hash holds their contents
     }
+    kept |= dict.fromkeys(_without_effect(kept), None)
     kept |= _batch(run)
     kept[DATA] = f"{run.config.get('data.name')} {_short(run.data_hash)}"
     template = PurePath(str(run.config.get("data.template"))).stem
     kept[TEMPLATE] = f"{template} {_short(run.template_hash)}"
     kept[CODE] = _short_commit(run.code_commit)
     return kept
+
+
+def _without_effect(config: Mapping[str, Scalar]) -> list[str]:
+    """Keys whose values play no part, as what they belong to is switched off."""
+    off = []
+    if config.get("lora.enabled") is False:
+        off.append("lora.")
+    if config.get("quant.mode") == "none":
+        off.append("quant.")
+    kept = ("lora.enabled", "quant.mode")
+    return [key for key in config if key.startswith(tuple(off)) and key not in kept] if off else []
 
 
 def _batch(run: Run) -> dict[str, Scalar]:
@@ -203,7 +215,7 @@ def _hashable(value: Scalar) -> tuple[str, Scalar]:
 
 def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: Objective) -> Group:
     known = {run.folder: facts(run) for run in runs}
-    finished, repeated = _once([run for run in runs if run.finished])
+    finished, repeated = _once([run for run in runs if run.finished], known)
     finished.sort(key=objective.order)
     swept = swept_keys(list(known.values()))
     configurations = pool_seeds(finished, known, objective)
@@ -251,12 +263,27 @@ def pool_seeds(
     return sorted(found, key=place)
 
 
-def _once(runs: Sequence[Run]) -> tuple[list[Run], int]:
-    """The runs without copies of the same one, and how many those were."""
+SAME_OUTCOME = ("eval_loss", "execution_accuracy", "exact_match", "steps", "label_tokens")
+"""Figures in which a run agrees with itself; runs with equal facts can still be of two models."""
+
+
+def _once(runs: Sequence[Run], known: Mapping[Path, Mapping[str, Scalar]]) -> tuple[list[Run], int]:
+    """The runs without repetitions of the same one, and how many those were.
+
+    A repetition is a copy of a folder, or a run of which another one has all facts, the seed too, and
+    all figures: its config says the same in other words (a micro-batch that follows from others).
+    """
     kept: dict[tuple[object, ...], Run] = {}
     for run in runs:
         kept.setdefault((run.config_hash or run.folder, run.code_commit), run)
-    return list(kept.values()), len(runs) - len(kept)
+    once: dict[tuple[object, ...], Run] = {}
+    for run in kept.values():
+        outcome = tuple(run.figure(key) for key in SAME_OUTCOME)
+        answers = None if run.outcomes is None else run.outcomes.bits
+        facts_of = tuple(sorted((k, _hashable(v)) for k, v in known[run.folder].items()))
+        measured = any(value is not None for value in outcome)
+        once.setdefault((facts_of, outcome, answers) if measured else (run.folder,), run)
+    return list(once.values()), len(runs) - len(once)
 
 
 def _warnings(
@@ -277,7 +304,9 @@ def _warnings(
             "changes, which may differ though the commit is the same."
         )
     if repeated:
-        lines.append(f"Copies of runs that are here already are left out: {repeated}.")
+        lines.append(
+            f"Copies and repetitions of runs that are here already are left out: {repeated}."
+        )
     return lines
 
 

@@ -94,6 +94,11 @@
     return found;
   }
   const scale = (low, high, from, to) => (one) => high === low ? (from + to) / 2 : from + (one - low) / (high - low) * (to - from);
+  // No axis goes below no answer or beyond all.
+  function yExtent(values, pad) {
+    const [low, high] = extent(values, pad);
+    return yIsLoss() ? [low, high] : [Math.max(0, low), Math.min(1, high)];
+  }
   function extent(values, pad) {
     const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     const more = (high - low || Math.abs(high) || 1) * pad;
@@ -302,7 +307,7 @@
     const runs = data.unfinished.map((place) => data.runs[place]);
     byId("unfinished-section").hidden = !runs.length;
     byId("unfinished").replaceChildren(h("table", {},
-      h("thead", {}, h("tr", {}, ["status", "run", "last step", "error"].map((one) => h("th", { scope: "col", class: one === "last step" ? null : "text" }, one)))),
+      h("thead", {}, h("tr", {}, ["status", "run", "last step", "why"].map((one) => h("th", { scope: "col", class: one === "last step" ? null : "text" }, one)))),
       h("tbody", {}, runs.map((run) => h("tr", {}, h("td", { class: `text status-${run.status}` }, run.status),
         h("td", { class: "text long" }, run.name), h("td", {}, run.step ?? ""), h("td", { class: "text long" }, run.error || ""))))));
   }
@@ -323,7 +328,7 @@
     draw(holder, 120 + 105 * keys.length, height, `Swept values of ${runs.length} runs against ${yTitle()}`, (svg, width) => {
       const longest = Math.min(110, 7 * Math.max(...distinct(runs, keys[0]).map((one) => clip(show(one), 14).length)) + 14);
       const x = (place) => scale(0, keys.length, longest, width - 66)(place);
-      const [low, high] = extent(runs.map(y), 0.03), end = scale(low, high, bottom, top), share = scale(low, high, 0, 1);
+      const [low, high] = yExtent(runs.map(y), 0.03), end = scale(low, high, bottom, top), share = scale(low, high, 0, 1);
       const positions = keys.map((key) => {
         const values = distinct(ranked(), key);
         return new Map(values.map((one, place) => [JSON.stringify(one), values.length === 1 ? (top + bottom) / 2 : scale(0, values.length - 1, bottom - 6, top + 6)(place)]));
@@ -364,9 +369,11 @@
       return { n, mean, low, high };
     }
     const spread = Math.sqrt(values.reduce((p, q) => p + (q - mean) ** 2, 0) / (n - 1));
-    const half = student(n - 1) * spread / Math.sqrt(n);
-    const bound = (one) => yIsLoss() ? one : Math.min(1, Math.max(0, one));
-    return { n, mean, low: bound(mean - half), high: bound(mean + half) };
+    const half = student(n - 1) * spread / Math.sqrt(n), count = figure(runs[0], "execution_count");
+    if (yIsLoss() || !count) return { n, mean, low: mean - half, high: mean + half };
+    // Runs that agree say nothing of the questions, of which there are no more than one run answers.
+    const [low, high] = wilson(Math.round(mean * count), count);
+    return { n, mean, low: Math.max(0, Math.min(low, mean - half)), high: Math.min(1, Math.max(high, mean + half)) };
   }
   const MOST_VALUES = 24;
   // A value of which nearly every run has its own, as in a random search: a mean of one tells nothing.
@@ -377,7 +384,7 @@
       const box = { left: 52, right: width - 16, top: 10, bottom: height - 44 };
       const values = runs.map((run) => value(run, key)), ends = extent(values, 0), log = ends[0] > 0 && ends[1] / ends[0] > 30;
       const f = log ? Math.log10 : (one) => one, [from, to] = extent(values.map(f), 0.03), at = scale(from, to, box.left, box.right);
-      const [low, high] = extent(runs.map(y), 0.05), down = scale(low, high, box.bottom, box.top);
+      const [low, high] = yExtent(runs.map(y), 0.05), down = scale(low, high, box.bottom, box.top);
       axes(svg, box, { ticks: logTicks(from, to, log, width / 80), at: (one) => at(f(one)), show }, { ticks: ticks(low, high, 5), at: down, show: yTick },
         [shortKey(key) + (log ? " (log scale)" : ""), yTitle()]);
       for (const run of lastFirst(runs)) {
@@ -409,7 +416,7 @@
       draw(panel, 240, 30 + 24 * values.length + 42, `Main effect of ${key} on ${yTitle()}`, (svg, width, height) => {
         const texts = values.map((one, place) => `${clip(show(one), 16)} (n=${found[place].n})`);
         const box = { left: Math.min(width * 0.45, 12 + 7 * Math.max(...texts.map((one) => one.length))), right: width - 14, top: 10, bottom: height - 42 };
-        const [low, high] = extent(found.flatMap((one) => [one.low, one.high]), 0.06), at = scale(low, high, box.left, box.right);
+        const [low, high] = yExtent(found.flatMap((one) => [one.low, one.high]), 0.06), at = scale(low, high, box.left, box.right);
         const marks = ticks(low, high, Math.max(2, (box.right - box.left) / 60));
         axes(svg, box, { ticks: marks, at, show: yTick }, { ticks: [], at: () => 0, show: String }, [yTitle(), ""]);
         found.forEach((one, place) => {
@@ -516,7 +523,7 @@
       const box = { left: 58, right: width - 16, top: 16, bottom: height - 44 };
       const prices = runs.map(price), wide = extent(prices, 0), log = wide[1] / wide[0] > 30;
       const f = log ? Math.log10 : (one) => one, [from, to] = extent(prices.map(f), 0.05), at = scale(from, to, box.left, box.right);
-      const [low, high] = extent(runs.map(y), 0.08), down = scale(low, high, box.bottom, box.top);
+      const [low, high] = yExtent(runs.map(y), 0.08), down = scale(low, high, box.bottom, box.top);
       const marks = logTicks(from, to, log, width / 100);
       axes(svg, box, { ticks: marks, at: (one) => at(f(one)), show: new Set(marks.map(large)).size === marks.length ? large : show }, { ticks: ticks(low, high, 6), at: down, show: yTick },
         [COSTS[key] + (log ? " (log scale)" : ""), yTitle()]);

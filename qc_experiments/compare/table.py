@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NARROWEST = 100
+WIDE = 110
+"""Characters of a line from which a run's name has one of its own."""
 LONGEST_NAME = 14
 """Characters of a column's head; a key is broken at its underscores."""
 
@@ -176,9 +178,10 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("status", no_wrap=True)
-    table.add_column("run", overflow="fold")
+    # A name that is broken cannot be copied.
+    table.add_column("run", overflow="fold", no_wrap=width >= WIDE)
     table.add_column("step", justify="right")
-    table.add_column("error", overflow="fold")
+    table.add_column("why", overflow="fold")
     for run in runs:
         step = run.last_step
         table.add_row(run.status, run.name, "" if step is None else str(step), run.error or "")
@@ -225,10 +228,11 @@ def _against(one: Configuration, group: Group) -> tuple[str, str]:
     """What the test says of the leader against these seeds, and the corrected p (their range)."""
     if group.best is None:
         return "", ""
-    others = [run for run in one.runs if run is not group.best]
-    tests = [group.against[run.folder] for run in others if run.folder in group.against]
+    if any(run is group.best for run in one.runs):
+        return "leader", ""
+    tests = [group.against[run.folder] for run in one.runs if run.folder in group.against]
     if not tests:
-        return ("not tested" if others else "leader"), ""
+        return "not tested", ""
     better = sum(test.verdict == "better" for test in tests)
     text = NOT_DISTINGUISHABLE
     if any(test.verdict == "worse" for test in tests):
@@ -248,7 +252,7 @@ def short_name(key: str, among: Sequence[str]) -> str:
 def show(value: Scalar) -> str:
     """A config value as it stands in a cell."""
     if value is None:
-        return "null"
+        return "-"
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)

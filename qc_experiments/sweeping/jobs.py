@@ -13,12 +13,17 @@ import logging
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from qc_experiments.config import RunConfig
+from qc_experiments.errors import UserError
+from qc_experiments.progress import duration
+from qc_experiments.sweeping.outlook import Outlook
 from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome, Worker
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,8 @@ PLACE = "QC_SWEEP_FOLDER"
 """Names the folder through which jobs and sweep speak, in whatever process they run."""
 FOLDER_PREFIX = ".sweep_"
 """It stands beside the runs, since nothing else is sure to be seen from a cluster's machines."""
+ABOUT = "sweep.json"
+"""In that folder: how many jobs there are, and in which keys they differ."""
 FIRST_RUNG = 8
 """The first rung of a halving trains about one step in so many."""
 
@@ -44,6 +51,7 @@ class Report:
         objective: the figure that the sweep compares, or None.
         greater_is_better: whether more of it is better.
         halving: one in how many goes on; None where every job goes to its end.
+        steps: that it has trained for, where that is known.
     """
 
     job: int
@@ -54,6 +62,7 @@ class Report:
     objective: float | None = None
     greater_is_better: bool = False
     halving: int | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,33 @@ def shares(halving: int | None) -> list[float]:
     return [float(halving) ** -n for n in range(rungs, -1, -1)]
 
 
+def swept_part(overrides: Sequence[str]) -> str:
+    """Those of a job's overrides in which the jobs of its sweep differ; all where that is not known."""
+    keys = _about().get("keys")
+    kept = [one for one in overrides if keys is None or one.partition("=")[0] in keys]
+    return " ".join(kept or overrides)
+
+
+def _progress(job: int, rung: Rung) -> str:
+    """`` (3 of 12; about 20 min left)``, as far as that is known."""
+    known = _about()
+    jobs = list(range(known["jobs"])) if rung.jobs is None and known.get("jobs") else rung.jobs
+    if not jobs or job not in jobs:
+        return ""
+    place = list(jobs).index(job)
+    text = f"{place + 1} of {len(jobs)}"
+    # What took no time had finished before; other launchers' jobs run beside each other.
+    seconds = [s for number, s in _pace if number == rung.number and s > AT_ONCE]
+    if seconds and os.environ.get(SWEEPS_PROCESS) == str(os.getpid()):
+        left = sum(seconds) / len(seconds) * (len(jobs) - place)
+        text += f"; about {duration(left)} left" + (" for this rung" if rung.jobs else "")
+    return f" ({text})"
+
+
+AT_ONCE = 2.0
+"""Seconds below which a job had nothing to do."""
+_pace: list[tuple[int, float]] = []
+"""Rung and seconds of each job that this process has seen to."""
 _worker = Worker()
 atexit.register(_worker.close)
 
@@ -96,14 +132,15 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
     rung = _rung()
     if rung.jobs is not None and job not in rung.jobs:
         return None
-    log.info("\nJob %s: %s", job, overrides)
+    log.info("\nJob %s%s: %s", job, _progress(job, rung), overrides)
+    started = time.perf_counter()
     share = shares(config.sweep.halving)[rung.number]
     try:
         outcome = _worker.run(config, share)
-        if outcome.status == "died":
-            _record_death(config, outcome)
+        folders = _folders(config, outcome)
     except Exception as error:  # submitit's, say, when a job's time is up for the last time
         outcome = Outcome("failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
+        folders = ()
     result = outcome.result or {}
     objective = result.get(config.objective.value)  # result.json may be older than the choice of it
     report = Report(
@@ -111,17 +148,22 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
         overrides,
         outcome.status,
         outcome.error,
-        _folders(config, result.get("config_hash")),
+        folders,
         objective,
         config.objective.greater_is_better,
         config.sweep.halving,
+        result.get("steps"),
     )
     _tell(report)
+    _pace.append((rung.number, time.perf_counter() - started))
     return objective
 
 
 def refuse(job: int, overrides: str, error: str) -> None:
-    """Report a job whose config is no good."""
+    """Report a job whose config is no good; in later rungs it is not there any more."""
+    jobs = _rung().jobs
+    if jobs is not None and job not in jobs:
+        return
     _tell(Report(job, overrides, "failed", error))
 
 
@@ -130,11 +172,25 @@ def close_worker() -> None:
     _worker.close()
 
 
-def _folders(config: RunConfig, config_hash: str | None) -> tuple[str, ...]:
-    if config_hash is None:
+def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
+    """Folders of the run; where its process could not write down how it ended, that is done here."""
+    hashed = None if outcome.result is None else outcome.result.get("config_hash")
+    if hashed is not None:
+        output = Path(config.paths.output).expanduser()
+        return tuple(str(path) for path in output.glob(f"*-{hashed[:8]}"))
+    from qc_experiments.data.load import load_data
+    from qc_experiments.train import run_folder
+
+    try:
+        folder = run_folder(config, load_data(config))
+    except UserError:  # which is why there is no folder
         return ()
-    output = Path(config.paths.output).expanduser()
-    return tuple(str(path) for path in output.glob(f"*-{config_hash[:8]}"))
+    if not folder.path.exists():
+        return ()
+    if outcome.status == "died" and folder.finished() is None:
+        hashed = folder.identity.config_hash
+        folder.result({"status": "failed", "config_hash": hashed, "error": outcome.error})
+    return (str(folder.path),)
 
 
 def _tell(report: Report) -> None:
@@ -150,6 +206,16 @@ def _tell(report: Report) -> None:
         log.error("job %s cannot be reported to the sweep (%s)", report.job, error)
 
 
+def _about() -> dict[str, Any]:
+    """What the sweep has written down for its jobs; empty where there is no sweep."""
+    place = os.environ.get(PLACE)
+    try:
+        found: dict[str, Any] = json.loads((Path(place or "") / ABOUT).read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    return found
+
+
 def _rung() -> Rung:
     place = os.environ.get(PLACE)
     try:
@@ -157,17 +223,6 @@ def _rung() -> Rung:
     except OSError:
         return Rung()
     return Rung(found["number"], None if found["jobs"] is None else tuple(found["jobs"]))
-
-
-def _record_death(config: RunConfig, outcome: Outcome) -> None:
-    """Write down for a job what its process could not."""
-    from qc_experiments.data.load import load_data
-    from qc_experiments.train import run_folder
-
-    folder = run_folder(config, load_data(config))
-    if folder.path.exists() and folder.finished() is None:
-        hashed = folder.identity.config_hash
-        folder.result({"status": "failed", "config_hash": hashed, "error": outcome.error})
 
 
 class Sweep:
@@ -181,6 +236,7 @@ class Sweep:
         self._place = place
         self._number = 0
         self._jobs: list[int] = []  # of this rung; none says all
+        self._steps: dict[int, int | None] = {}  # of each job at the last choice
         self.reports: dict[int, Report] = {}
 
     def gather(self) -> None:
@@ -202,30 +258,47 @@ class Sweep:
         if not resting or resting[0].halving is None:
             return False
         halving = resting[0].halving
-        sign = -1 if resting[0].greater_is_better else 1
-        worth = {r.job: math.inf if r.objective is None else sign * r.objective for r in resting}
-        kept = sorted(worth, key=lambda job: (worth[job], job))[: math.ceil(len(here) / halving)]
+        kept, why = self._better(resting, halving)
         log.info(
-            "\nBehind %.3g of their steps, %d of %d runs go on: jobs %s",
+            "\nBehind %.3g of their steps, %d of %d runs go on%s: %s",
             shares(halving)[self._number],
             len(kept),
-            len(here),
-            ", ".join(map(str, sorted(kept))),
+            len(resting),
+            why,
+            "all" if len(kept) == len(resting) else f"jobs {', '.join(map(str, sorted(kept)))}",
         )
+        self._steps = {report.job: report.steps for report in resting}
         self._number += 1
         self._jobs = sorted(kept)
         rung = {"number": self._number, "jobs": self._jobs}
         (self._place / "rung.json").write_text(json.dumps(rung), encoding="utf-8")
         return True
 
+    def _better(self, resting: Sequence[Report], halving: int) -> tuple[list[int], str]:
+        """The jobs that go on, and why they are more than one in `halving`."""
+        steps = {report.job: report.steps for report in resting}
+        if None not in steps.values() and all(self._steps.get(job) == steps[job] for job in steps):
+            return list(steps), " (no step was taken since the last choice)"
+        sign = -1 if resting[0].greater_is_better else 1
+        worth = {r.job: math.inf if r.objective is None else sign * r.objective for r in resting}
+        ranked = sorted(worth, key=lambda job: (worth[job], job))
+        count = math.ceil(len(ranked) / halving)
+        border = worth[ranked[count - 1]]
+        if border == math.inf:
+            return ranked[:count], ""
+        # A choice between equals would go by the order in which they were named.
+        kept = [job for job in ranked if worth[job] <= border]
+        return kept, " (some are equal)" if len(kept) > count else ""
+
 
 @contextmanager
-def sweeping(output: Path | None) -> Iterator[Sweep]:
+def sweeping(ahead: Outlook | None) -> Iterator[Sweep]:
     """Listen to the jobs of a sweep.
 
     Args:
-        output: folder of its runs; None takes the system's for temporary files.
+        ahead: what is known of it; None keeps what the jobs report among the system's temporary files.
     """
+    output = None if ahead is None else ahead.output
     try:
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
@@ -233,6 +306,10 @@ def sweeping(output: Path | None) -> Iterator[Sweep]:
     except OSError:  # Hydra is about to say so
         place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
     with place as folder:
+        if ahead is not None:
+            jobs = None if ahead.jobs is None else len(ahead.jobs)
+            about = json.dumps({"keys": ahead.keys, "jobs": jobs})
+            (Path(folder) / ABOUT).write_text(about, encoding="utf-8")
         os.environ[PLACE] = folder
         os.environ[SWEEPS_PROCESS] = str(os.getpid())
         sweep = Sweep(Path(folder))

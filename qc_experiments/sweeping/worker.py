@@ -113,7 +113,12 @@ class Worker:
         if code >= 0:
             return f"its process ended with exit code {code}"
         name = signal.Signals(-code).name
-        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        hint = ""
+        if name == "SIGKILL":
+            hint = (
+                ", as the system does when memory runs out (smaller: "
+                "trainer.per_device_train_batch_size, data.max_length)"
+            )
         return f"its process was ended by {name}{hint}"
 
 

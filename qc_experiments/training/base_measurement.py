@@ -20,8 +20,8 @@ from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process, world_size
+from qc_experiments.progress import duration
 from qc_experiments.record import RunFolder, write_whole
-from qc_experiments.training.callbacks import duration
 
 log = logging.getLogger(__name__)
 

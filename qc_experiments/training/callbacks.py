@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qc_experiments.interruption import StopRequests
+from qc_experiments.progress import duration
 from qc_experiments.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -144,11 +145,3 @@ class LoggingInterval(TrainerCallback):
         own = losses[args.process_index] if len(losses) == args.world_size else fmean(losses)
         self._trainer._tr_loss.fill_(own)
         self._trainer._globalstep_last_logged = self._progress["logged_at"]
-
-
-def duration(seconds: float) -> str:
-    """A time for people: ``40 s``, ``7 min``, ``2 h 10 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

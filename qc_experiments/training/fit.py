@@ -28,13 +28,14 @@ from qc_experiments.models.lora import (
 from qc_experiments.models.packable import cannot_pack
 from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process
+from qc_experiments.progress import duration
 from qc_experiments.record import RunFolder
 from qc_experiments.saved import SavedPrompting
 from qc_experiments.shortage import write_failure
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.base_measurement import measure_base
-from qc_experiments.training.callbacks import ReportCallback, duration
+from qc_experiments.training.callbacks import ReportCallback
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
 from qc_experiments.training.lean import lean_layers

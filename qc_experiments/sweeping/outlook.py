@@ -1,0 +1,110 @@
+"""What a sweep is going to do, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.composition import composed, explain, to_run_config
+from qc_experiments.config import RunConfig
+from qc_experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a sweep beforehand.
+
+    Attributes:
+        output: folder of its runs, which all its jobs can write to, on whatever machine.
+        swept: ``key=values`` as given, of each key that takes several values.
+        jobs: the swept values of each job; None where a sweeper searches.
+        halving: one in how many goes on, or None.
+    """
+
+    output: Path
+    swept: tuple[str, ...]
+    jobs: tuple[tuple[str, ...], ...] | None
+    halving: int | None
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that take several values."""
+        return [one.partition("=")[0] for one in self.swept]
+
+    def text(self) -> str:
+        """The same in one line for the user."""
+        if self.jobs is None:
+            return f"A search over {' '.join(self.swept)} in {self.output}"
+        runs = f"{len(self.jobs):,} run{'' if len(self.jobs) == 1 else 's'}"
+        text = f"A sweep of {runs} in {self.output}"
+        if self.swept:
+            text += f": {' '.join(self.swept)}"
+        if self.halving is not None:
+            text += f"; sweep.halving={self.halving}: only the better ones go to their end"
+        return text
+
+
+def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
+    """Look ahead; None where Hydra is about to say what is wrong.
+
+    Args:
+        overrides: of the command line, checked.
+        config_dir: the user's folder of option files, or None.
+
+    Raises:
+        UserError: for what would make the sweep useless as a whole.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    given = [parser.parse_override(one) for one in overrides]
+    presets = [one.input_line for one in given if one.key_or_group == "sweep"]
+    if len(presets) > 1:
+        raise UserError(
+            f"{' '.join(map(str, presets))}: the last alone would hold; name one preset and give the "
+            "keys of the other with their values"
+        )
+    fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
+    try:
+        config = to_run_config(composed(fixed, config_dir))
+        sweeper = composed(fixed, config_dir, with_hydra=True).hydra.sweeper
+    except Exception as error:
+        if explain(error) is None:
+            raise
+        return None  # with other values it may be right; else Hydra says what is wrong
+    from_preset = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    every = [*parser.parse_overrides(from_preset), *given]
+    last = {one.get_key_element(): one for one in every}
+    swept = [one for one in last.values() if one.is_sweep_override()]
+    lines = tuple(str(one.input_line) for one in swept)
+    output = Path(config.paths.output).expanduser().absolute()
+    if not str(sweeper["_target_"]).endswith("BasicSweeper"):
+        _check_search(config, sweeper)
+        return Outlook(output, lines, None, None)
+    for one in swept:
+        if not one.is_discrete_sweep():
+            raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
+    jobs = tuple(_jobs(swept))
+    return Outlook(output, lines, jobs, config.sweep.halving)
+
+
+def _jobs(swept: Sequence[Any]) -> list[tuple[str, ...]]:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    (jobs,) = BasicSweeper.split_arguments(list(swept), None)
+    return [tuple(job) for job in jobs]
+
+
+def _check_search(config: RunConfig, sweeper: Any) -> None:
+    if config.sweep.halving is not None:
+        raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
+    given = sweeper.get("direction")
+    direction = getattr(given, "name", given)
+    wanted = "maximize" if config.objective.greater_is_better else "minimize"
+    if isinstance(direction, str) and direction != wanted:
+        raise UserError(
+            f"hydra.sweeper.direction={direction} looks for the worst {config.objective.value}: it must "
+            f"be {wanted} with objective={config.objective.value}"
+        )
