@@ -15,10 +15,6 @@ log = logging.getLogger(__name__)
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
-noted = threading.Event()
-"""Set once somebody has been promised that the work will be put down where it can go on."""
-
-
 class Interrupted(KeyboardInterrupt):
     """A run was asked to stop.
 
@@ -73,7 +69,6 @@ class StopRequests:
         if not self._patient or self.requested is not None:
             raise Interrupted(signum)
         self.requested = signum
-        noted.set()
         log.warning(
             "%s: this step will be finished and a checkpoint written, then the run ends; the same "
             "command goes on from there (a second %s ends it at once)",

@@ -259,7 +259,7 @@ def _write_down(
         "template_hash": data.template.content_hash(),
         "evaluation_hash": data.evaluation_hash,
         "code_commit": code_commit(),
-        "seconds_total": time.perf_counter() - started,
+        "seconds_total": time.perf_counter() - started + fitted.seconds_before,
         "seconds_training": fitted.seconds,
         "seconds_evaluation": trained.seconds + base_seconds,
         "examples_per_second": fitted.examples_per_second,

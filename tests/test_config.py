@@ -1006,9 +1006,3 @@ def test_an_option_file_that_is_no_yaml_is_refused_in_one_line(refused, tmp_path
     arguments = ["--config-dir", str(tmp_path), "lora=broken"]
     for entry in (command_line.main, command_line.plan):
         assert "broken.yaml" in refused(entry, arguments)
-
-
-def test_a_plan_of_a_sweep_is_refused(refused):
-    from qc_experiments import command_line
-
-    assert "leave out -m" in refused(command_line.plan, ["-m", "lora.r=4,8"])

@@ -172,6 +172,8 @@ def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(train, tiny_model, 
     # A run that was stopped and went on must not look cheaper than one that was not.
     assert before is not None
     assert run.result["seconds_training"] > before.progress["seconds"] > 0
+    parts = run.result["seconds_training"] + run.result["seconds_evaluation"]
+    assert run.result["seconds_total"] > parts
 
 
 @pytest.mark.slow  # the README's commands try both in short

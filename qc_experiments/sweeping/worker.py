@@ -141,7 +141,9 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
 
     A scheduler's launcher (submitit) has handlers of its own for the signals that announce the end of its
     time, which put the job back into the queue: these run when the job has written its checkpoint.
-    What it set up for SIGTERM stays as it is, since schedulers send that as well.
+    What it set up for SIGTERM stays as it is, since schedulers send that as well. joblib kills its
+    processes and all below them at Ctrl-C, so there a job is not asked for a checkpoint that it could
+    not write.
     """
     stop = _Stop()
     before: dict[int, Any] = {}
@@ -161,8 +163,9 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
         if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
             continue  # nobody here has given it a meaning
         before[number] = handler
+        killed = number == signal.SIGINT and _launched_on_this_machine()
         try:
-            signal.signal(number, pass_on)
+            signal.signal(number, signal.SIG_IGN if killed else pass_on)
         except ValueError:  # not the main thread: whoever owns that deals with signals
             del before[number]
     try:
@@ -170,6 +173,12 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _launched_on_this_machine() -> bool:
+    """Whether another process than the sweep's own started this job, as joblib's do."""
+    sweep = os.environ.get(SWEEPS_PROCESS)
+    return sweep not in (None, str(os.getpid())) and "SUBMITIT_EXECUTOR" not in os.environ
 
 
 def _announcements() -> list[signal.Signals]:

@@ -20,7 +20,6 @@ from typing import Any
 
 from qc_experiments.composition import explain
 from qc_experiments.config import RunConfig
-from qc_experiments.interruption import noted
 from qc_experiments.memory import give_memory_back
 from qc_experiments.processes import process_lives
 from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome
@@ -49,11 +48,8 @@ def _work() -> None:
             except EOFError:
                 return
             outcome = _outcome(config, share, kept.load)
-            try:
-                pickle.dump(outcome, answers)
-                answers.flush()
-            except BrokenPipeError:  # the sweep did not wait for it
-                os._exit(0)
+            pickle.dump(outcome, answers)
+            answers.flush()
             give_memory_back()  # the next job starts as if it were the first
 
 
@@ -81,14 +77,9 @@ def _sweep() -> int | None:
 
 
 def _end_with(parent: int, sweep: int | None) -> None:
-    """End at once when the sweep is gone: its next start must find the run's folder free.
-
-    After Ctrl-C, at which joblib ends its processes, the checkpoint that was promised is written first.
-    """
+    """End at once when the sweep is gone: its next start must find the run's folder free."""
     while os.getppid() == parent and (sweep is None or process_lives(sweep)):
         time.sleep(PARENT_SECONDS)
-    if noted.is_set():
-        return  # the job is about to end, and there will be no other
     logging.shutdown()
     os.kill(os.getpid(), signal.SIGKILL)
 

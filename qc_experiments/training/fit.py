@@ -53,6 +53,7 @@ class Fitted:
         base: the base model's figures, or None where they were not asked for.
         steps: optimizer steps taken.
         seconds: time of the training over all starts, in-training evaluations included.
+        seconds_before: what earlier starts took of that.
         examples_per_second: rows trained on a second; None where nothing was trained.
         tokens_per_second: tokens of those rows a second, padding left out.
         parameters_trainable: number of weights that were trained.
@@ -63,6 +64,7 @@ class Fitted:
     base: Measured | None
     steps: int
     seconds: float
+    seconds_before: float
     examples_per_second: float | None
     tokens_per_second: float | None
     parameters_trainable: int
@@ -145,7 +147,7 @@ def fit(
             base = measure_base(examination, model, folder, base_place)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
-        return Fitted(model, base, 0, 0.0, None, None, trainable, total)
+        return Fitted(model, base, 0, 0.0, 0.0, None, None, trainable, total)
 
     trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
     if resume_from is not None and resume_from.progress["ended"]:
@@ -175,6 +177,7 @@ def fit(
         base=base,
         steps=steps,
         seconds=seconds,
+        seconds_before=trainer.seconds_before,
         examples_per_second=rows / seconds,
         tokens_per_second=tokens * share / seconds,
         parameters_trainable=trainable,

@@ -94,7 +94,7 @@ class TextToSqlTrainer(Trainer):
         self.add_callback(SafePlaces(stop, pause_at))
         self._measure = measure
         self._order = order
-        self._started, self._seconds_before = time.perf_counter(), 0.0
+        self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
         # The Trainer counts the labels of an effective batch only for models that take the count.
         self.model_accepts_loss_kwargs = True
@@ -215,13 +215,13 @@ class TextToSqlTrainer(Trainer):
         Args:
             progress: of the checkpoint that `train` is given.
         """
-        self._seconds_before = progress["seconds"]
+        self.seconds_before = progress["seconds"]
         self.add_callback(LoggingInterval(self, progress))
 
     @property
     def seconds(self) -> float:
         """Time spent on this training up to now, by earlier starts too."""
-        return self._seconds_before + time.perf_counter() - self._started
+        return self.seconds_before + time.perf_counter() - self._started
 
     def take_over(self, checkpoint: Checkpoint) -> None:
         """Become the trainer that had ended its training when it wrote a checkpoint."""
@@ -232,7 +232,7 @@ class TextToSqlTrainer(Trainer):
 
     def look_at(self, checkpoint: Checkpoint) -> None:
         """Take weights and state of a checkpoint, to measure them."""
-        self._seconds_before = checkpoint.progress["seconds"]
+        self.seconds_before = checkpoint.progress["seconds"]
         self._load_from_checkpoint(str(checkpoint.path))
         self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
 
