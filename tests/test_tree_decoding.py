@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, DynamicCache, StoppingCriteriaList
 
 from qc_experiments.evaluation import token_tree
 from qc_experiments.evaluation.extraction import answer_complete
@@ -301,6 +302,18 @@ def test_models_that_cannot_choose_logits_and_models_in_training(llama):
     assert decode(model) == decode(llama)
     assert model.training
     model.eval()
+
+
+def test_memory_is_free_as_soon_as_the_answers_are_there(llama):
+    # Of 64 long prompts it is gigabytes; left to the collector of cycles, a test set's batches add up.
+    gc.collect()
+    gc.disable()
+    try:
+        decode(llama)
+        held = [one for one in gc.get_objects() if isinstance(one, DynamicCache)]
+    finally:
+        gc.enable()
+    assert held == []
 
 
 def test_progress_counts_every_prompt(llama):

@@ -13,7 +13,8 @@ copies, but grew at half the speed on a CPU: each query's attention runs over th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -233,6 +234,26 @@ class TokenTree:
         self._held[row] = branch.root
 
 
+@dataclass
+class _Rows:
+    """What the layers of a cache have in common.
+
+    It stands apart from the cache: layers that knew the cache would keep it, and gigabytes with it, until
+    Python looks for cycles.
+
+    Attributes:
+        count: texts to hold memory for.
+        slots: tokens of each to hold memory for.
+        positions: place of the next token of each of the first rows.
+        shown: how much of the rows the attention goes over.
+    """
+
+    count: int
+    slots: int = 0
+    positions: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    shown: int = 0
+
+
 class _RowCache(DynamicCache):
     """A cache with a row for each text, written in place, each row at its own length.
 
@@ -242,21 +263,18 @@ class _RowCache(DynamicCache):
 
     def __init__(self, rows: int) -> None:
         super().__init__()
-        self.layer_class_to_replicate = lambda: _RowLayer(self)
-        self.rows = rows
-        self.slots = 0  # tokens a row to hold memory for
-        self.positions = torch.empty(0, dtype=torch.long)
-        self.shown = 0
+        self._rows = _Rows(rows)
+        self.layer_class_to_replicate = partial(_RowLayer, self._rows)
 
     def reserve(self, slots: int) -> None:
         """Hold memory for rows of so many tokens from the next `write` on."""
-        self.slots = max(self.slots, slots)
+        self._rows.slots = max(self._rows.slots, slots)
 
     def write(self, row: int, start: int, source: DynamicCache, tokens: slice) -> None:
         """Copy tokens of a cache of one text into a row, from the place ``start`` on."""
         for number, layer in enumerate(source.layers):
             if number == len(self.layers):
-                self.layers.append(_RowLayer(self))
+                self.layers.append(_RowLayer(self._rows))
             self.layers[number].write(
                 row, start, layer.keys[0, :, tokens], layer.values[0, :, tokens]
             )
@@ -274,21 +292,21 @@ class _RowCache(DynamicCache):
             positions: its place in each row, [rows].
             shown: how much of the rows the attention goes over.
         """
-        self.positions, self.shown = positions, shown
+        self._rows.positions, self._rows.shown = positions, shown
 
 
 class _RowLayer(DynamicLayer):
     """One layer's keys and values, [rows, heads, slots, head size].
 
     Args:
-        cache: what it belongs to.
+        rows: what it has in common with the cache's other layers.
     """
 
-    def __init__(self, cache: _RowCache) -> None:
+    def __init__(self, rows: _Rows) -> None:
         super().__init__()
         self.keys: Any = None
         self.values: Any = None
-        self._rows = cache
+        self._rows = rows
 
     def write(self, row: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put tokens, [heads, tokens, head size], into a row."""
@@ -304,7 +322,7 @@ class _RowLayer(DynamicLayer):
         if states is not None and held >= self._rows.slots:
             return states
         # Zeros, since what is hidden is multiplied by 0, and garbage may be infinite.
-        size = (self._rows.rows, new.shape[0], self._rows.slots, new.shape[2])
+        size = (self._rows.count, new.shape[0], self._rows.slots, new.shape[2])
         larger = new.new_zeros(size)
         if states is not None:
             larger[:, :, :held] = states
