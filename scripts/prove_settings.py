@@ -178,7 +178,8 @@ def _draw_curves(axes: Axes, curves: list[Curve], colours: tuple[str, ...]) -> N
     for curve in sorted(curves, key=lambda c: id(c) in named):
         config, losses = curve
         colour = named.get(id(curve))
-        values = " ".join(f"{key[:6]} {value}" for key, value in config.items() if key != "seed")
+        known = {key.replace("learning_rate", "lr"): value for key, value in config.items()}
+        values = " ".join(f"{key} {value}" for key, value in known.items())
         axes.plot(
             [step for step, _ in losses],
             [loss for _, loss in losses],

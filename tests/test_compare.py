@@ -338,6 +338,7 @@ def test_what_is_switched_off_has_no_values(tmp_path):
     lines = comparison_table([tmp_path], width=150).splitlines()
     (row,) = [line for line in lines if line.startswith(" 2 ")]
     assert row.split()[:3] == ["2", "false", "-"]
+    assert any("lora.enabled" in line for line in lines)
 
 
 def test_the_leaders_other_seeds_do_not_unseat_it(tmp_path):

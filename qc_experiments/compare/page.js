@@ -49,7 +49,8 @@
   const percent = (one, digits = 1) => one === null || one === undefined ? "" : (100 * one).toFixed(digits);
   const clip = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
   const lastPart = (key) => key.split(".").pop();
-  const shortKey = (key) => group().swept.filter((other) => lastPart(other) === lastPart(key)).length > 1 ? key : lastPart(key);
+  const SAYS_NOTHING = ["enabled", "mode", "name"];
+  const shortKey = (key) => SAYS_NOTHING.includes(lastPart(key)) || group().swept.filter((other) => lastPart(other) === lastPart(key)).length > 1 ? key : lastPart(key);
   function large(one) {
     if (one === null) return "";
     for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

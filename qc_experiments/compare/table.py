@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NARROWEST = 100
+SAYS_NOTHING = ("enabled", "mode", "name")
+"""Ends of keys that need what stands before them."""
 WIDE = 110
 """Characters of a line from which a run's name has one of its own."""
 LONGEST_NAME = 14
@@ -246,6 +248,8 @@ def _against(one: Configuration, group: Group) -> tuple[str, str]:
 def short_name(key: str, among: Sequence[str]) -> str:
     """The last part of a key where that is enough to tell it from the others."""
     last = key.rpartition(".")[2]
+    if last in SAYS_NOTHING:
+        return key
     return last if sum(one.rpartition(".")[2] == last for one in among) == 1 else key
 
 
