@@ -44,12 +44,7 @@ def _job(given: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode is not RunMode.MULTIRUN:
         try:
-            config = to_run_config(given)
-            if config.sweep.halving is not None:
-                raise UserError(
-                    "sweep.halving: goes through a grid of runs; add -m and values to sweep"
-                )
-            return _objective(config)
+            return _objective(_single(given))
         except Exception as error:
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
             raise _refusal(error) from None
@@ -60,6 +55,18 @@ def _job(given: DictConfig) -> float | None:
         refuse(number, overrides, explain(error) or f"{type(error).__name__}: {error}")
         return None
     return take(number, overrides, config)
+
+
+def _single(given: DictConfig) -> RunConfig:
+    """The config of one run, which is no sweep.
+
+    Raises:
+        UserError: if it is no good, or asks for what only a sweep can do.
+    """
+    config = to_run_config(given)
+    if config.sweep.halving is not None:
+        raise UserError("sweep.halving: goes through a grid of runs; add -m and values to sweep")
+    return config
 
 
 def _objective(config: RunConfig) -> float | None:
@@ -184,7 +191,7 @@ def _plan(arguments: Sequence[str]) -> None:
         if parsed.multirun:
             _plan_sweep(parsed)
             return
-        config = to_run_config(composed(parsed.overrides, parsed.config_dir))
+        config = _single(composed(parsed.overrides, parsed.config_dir))
         from qc_experiments.train import announce
 
         announce(config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -345,6 +347,14 @@ def test_equals_are_not_told_apart_by_their_order(tmp_path):
     assert next_jobs(sweep, tmp_path) == [2, 3]
 
 
+def test_a_loss_that_is_no_number_is_the_worst(tmp_path):
+    sweep = Sweep(tmp_path)
+    told(tmp_path, 0, {0: math.nan, 1: 0.5, 2: math.inf, 3: 0.4})
+    assert next_jobs(sweep, tmp_path) == [1, 3]
+    told(tmp_path, 1, {1: math.nan, 3: math.nan})
+    assert len(next_jobs(sweep, tmp_path)) == 1
+
+
 def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2})
@@ -492,13 +502,49 @@ def test_each_preset_composes_and_says_its_runs(capsys, preset):
     said = told_about(capsys, f"sweep={preset}")
     runs = said.count("Job ")
     assert runs > 1
-    assert f"{runs} runs" in about
+    assert re.search(rf"\b{runs} runs", about)
 
 
-def test_two_presets_are_refused(capsys):
-    assert "the last alone would hold" in refused_sweep(
-        capsys, "-m", "sweep=seeds", "sweep=dropout"
+@pytest.mark.parametrize("presets", [("sweep=seeds", "sweep=dropout"), ("sweep=seeds,dropout",)])
+def test_two_presets_are_refused(capsys, presets):
+    assert "name one preset" in refused_sweep(capsys, "-m", *presets)
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"),
+    [("lora.r=shuffle(4,8)", "no shuffle"), ("sweep.halving=2,4", "give it one value")],
+)
+def test_a_halving_that_would_compare_unlike_with_unlike_is_refused(capsys, setting, advice):
+    first = () if setting.startswith("sweep.halving") else ("sweep.halving=2",)
+    settings = ("-m", *first, "lora.alpha=8,16", "model.name_or_path=/nowhere")
+    assert advice in refused_sweep(capsys, *settings, setting)
+
+
+def test_what_is_right_only_with_its_swept_values_is_told_too(capsys):
+    said = told_about(
+        capsys, "model=hub", "model.name_or_path=a/b,c/d", "data=csv", "data.train=x,y"
     )
+    assert "A sweep of 4 runs" in said
+
+
+def test_a_plan_of_one_run_refuses_what_the_run_refuses(capsys):
+    with pytest.raises(SystemExit):
+        plan(["sweep.halving=2"])
+    assert "add -m" in capsys.readouterr().err
+
+
+def test_failed_jobs_are_named_where_a_folder_cannot_be_made(tiny_model, tmp_path):
+    """A file where a run's folder should be."""
+    settings = ("trainer.max_steps=1", "lora.r=2,3")
+    done = child(*sweep_command(tiny_model, tmp_path / "first", *settings))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "second").mkdir()
+    for folder in runs_by_name(tmp_path / "first"):
+        (tmp_path / "second" / folder).write_text("")
+    done = child(*sweep_command(tiny_model, tmp_path / "second", *settings))
+    assert done.returncode == 1
+    assert "2 jobs failed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_halving_of_one_run_is_refused(capsys):

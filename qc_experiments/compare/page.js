@@ -371,7 +371,8 @@
     }
     const spread = Math.sqrt(values.reduce((p, q) => p + (q - mean) ** 2, 0) / (n - 1));
     const half = student(n - 1) * spread / Math.sqrt(n), count = figure(runs[0], "execution_count");
-    if (yIsLoss() || !count) return { n, mean, low: mean - half, high: mean + half };
+    if (yIsLoss()) return { n, mean, low: mean - half, high: mean + half };
+    if (!count) return { n, mean, low: Math.max(0, mean - half), high: Math.min(1, mean + half) };
     // Runs that agree say nothing of the questions, of which there are no more than one run answers.
     const [low, high] = wilson(Math.round(mean * count), count);
     return { n, mean, low: Math.max(0, Math.min(low, mean - half)), high: Math.min(1, Math.max(high, mean + half)) };

@@ -186,7 +186,9 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
     environment = _json(folder / "environment.json")
     written = environment.get("data")
     data = written if isinstance(written, dict) else {}
-    status, error = _status(folder, result, now)
+    # A key that an older run's config lacks came later, with a default that changed nothing.
+    config = {**defaults, **_config(folder / "config.yaml")}
+    status, error = _status(folder, result, now, config)
     report = _json(folder / "report.json")
     judged_on = report.get("judged_on")
     return Run(
@@ -194,8 +196,7 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         name=name,
         status=status,
         error=error,
-        # A key that an older run's config lacks came later, with a default that changed nothing.
-        config={**defaults, **_config(folder / "config.yaml")},
+        config=config,
         result=result,
         config_hash=_text(result.get("config_hash")) or _text(environment.get("config_hash")),
         evaluation_hash=_text(result.get("evaluation_hash")) or _text(data.get("evaluation_hash")),
@@ -211,13 +212,15 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
     )
 
 
-def _status(folder: Path, result: Mapping[str, Any], now: float) -> tuple[str, str | None]:
+def _status(
+    folder: Path, result: Mapping[str, Any], now: float, config: Mapping[str, Scalar]
+) -> tuple[str, str | None]:
     status = result.get("status")
     if status in (FINISHED, FAILED, INTERRUPTED):
         error = _text(result.get("error"))
         return status, _one_line(error)[:LONGEST_ERROR] if error else None
     if status == PAUSED:
-        figure = "execution accuracy" if result.get("execution_accuracy") is not None else "loss"
+        figure = str(config.get("objective", "objective")).replace("_", " ")
         objective = result.get("objective")
         value = f"{objective:.4f}" if isinstance(objective, float) else "not known"
         return PAUSED, f"rests in sweep.halving behind step {result.get('steps')}; {figure} {value}"

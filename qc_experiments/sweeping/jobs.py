@@ -97,7 +97,7 @@ def swept_part(overrides: Sequence[str]) -> str:
     return " ".join(kept or overrides)
 
 
-def _progress(job: int, rung: Rung) -> str:
+def _progress(job: int, rung: Rung, halved: bool) -> str:
     """`` (3 of 12; about 20 min left)``, as far as that is known."""
     known = _about()
     jobs = list(range(known["jobs"])) if rung.jobs is None and known.get("jobs") else rung.jobs
@@ -109,7 +109,7 @@ def _progress(job: int, rung: Rung) -> str:
     seconds = [s for number, s in _pace if number == rung.number and s > AT_ONCE]
     if seconds and os.environ.get(SWEEPS_PROCESS) == str(os.getpid()):
         left = sum(seconds) / len(seconds) * (len(jobs) - place)
-        text += f"; about {duration(left)} left" + (" for this rung" if rung.jobs else "")
+        text += f"; about {duration(left)} left" + (" for this rung" if halved else "")
     return f" ({text})"
 
 
@@ -132,14 +132,17 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
     rung = _rung()
     if rung.jobs is not None and job not in rung.jobs:
         return None
-    log.info("\nJob %s%s: %s", job, _progress(job, rung), overrides)
+    halved = config.sweep.halving is not None
+    log.info("\nJob %s%s: %s", job, _progress(job, rung, halved), overrides)
     started = time.perf_counter()
     share = shares(config.sweep.halving)[rung.number]
     try:
         outcome = _worker.run(config, share)
-        folders = _folders(config, outcome)
     except Exception as error:  # submitit's, say, when a job's time is up for the last time
         outcome = Outcome("failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
+    try:
+        folders = _folders(config, outcome)
+    except (UserError, OSError):  # which is why the job failed; it has said so
         folders = ()
     result = outcome.result or {}
     objective = result.get(config.objective.value)  # result.json may be older than the choice of it
@@ -178,14 +181,12 @@ def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
     if hashed is not None:
         output = Path(config.paths.output).expanduser()
         return tuple(str(path) for path in output.glob(f"*-{hashed[:8]}"))
+    from qc_experiments.compare.runs import is_run
     from qc_experiments.data.load import load_data
     from qc_experiments.train import run_folder
 
-    try:
-        folder = run_folder(config, load_data(config))
-    except UserError:  # which is why there is no folder
-        return ()
-    if not folder.path.exists():
+    folder = run_folder(config, load_data(config))
+    if not is_run(folder.path):
         return ()
     if outcome.status == "died" and folder.finished() is None:
         hashed = folder.identity.config_hash
@@ -235,7 +236,7 @@ class Sweep:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._number = 0
-        self._jobs: list[int] = []  # of this rung; none says all
+        self._jobs: list[int] | None = None  # of this rung; None says all
         self._steps: dict[int, int | None] = {}  # of each job at the last choice
         self.reports: dict[int, Report] = {}
 
@@ -253,7 +254,7 @@ class Sweep:
 
     def next_rung(self) -> bool:
         """Choose who goes on, for another pass over the jobs; False where nobody has to."""
-        here = [self.reports[job] for job in self._jobs or self.reports]
+        here = [self.reports[job] for job in (self.reports if self._jobs is None else self._jobs)]
         resting = [report for report in here if report.status == "paused"]
         if not resting or resting[0].halving is None:
             return False
@@ -280,7 +281,12 @@ class Sweep:
         if None not in steps.values() and all(self._steps.get(job) == steps[job] for job in steps):
             return list(steps), " (no step was taken since the last choice)"
         sign = -1 if resting[0].greater_is_better else 1
-        worth = {r.job: math.inf if r.objective is None else sign * r.objective for r in resting}
+        worth = {
+            r.job: sign * r.objective
+            if r.objective is not None and math.isfinite(r.objective)
+            else math.inf
+            for r in resting
+        }
         ranked = sorted(worth, key=lambda job: (worth[job], job))
         count = math.ceil(len(ranked) / halving)
         border = worth[ranked[count - 1]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.composition import composed, explain, to_run_config
-from qc_experiments.config import RunConfig
+from qc_experiments.composition import composed, explain
+from qc_experiments.config import Metric
 from qc_experiments.errors import UserError
 
 
@@ -61,19 +61,23 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     parser = OverridesParser.create()
     given = [parser.parse_override(one) for one in overrides]
     presets = [one.input_line for one in given if one.key_or_group == "sweep"]
-    if len(presets) > 1:
+    if len(presets) > 1 or any(
+        one.is_sweep_override() for one in given if one.key_or_group == "sweep"
+    ):
         raise UserError(
             f"{' '.join(map(str, presets))}: the last alone would hold; name one preset and give the "
             "keys of the other with their values"
         )
     fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
     try:
-        config = to_run_config(composed(fixed, config_dir))
+        # Not checked as a whole: what is swept may be what makes it right.
+        config = composed(fixed, config_dir)
         sweeper = composed(fixed, config_dir, with_hydra=True).hydra.sweeper
     except Exception as error:
         if explain(error) is None:
             raise
-        return None  # with other values it may be right; else Hydra says what is wrong
+        return None
+    halving = config.sweep.halving
     from_preset = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     every = [*parser.parse_overrides(from_preset), *given]
     last = {one.get_key_element(): one for one in every}
@@ -81,13 +85,23 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     lines = tuple(str(one.input_line) for one in swept)
     output = Path(config.paths.output).expanduser().absolute()
     if not str(sweeper["_target_"]).endswith("BasicSweeper"):
-        _check_search(config, sweeper)
+        if halving is not None:
+            raise UserError(
+                "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
+            )
+        _check_direction(config.objective, sweeper)
         return Outlook(output, lines, None, None)
     for one in swept:
         if not one.is_discrete_sweep():
             raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
+        if halving is not None and getattr(one.value(), "shuffle", False):
+            raise UserError(
+                f"{one.input_line}: a halving needs the same order each time: no shuffle"
+            )
+        if one.get_key_element() == "sweep.halving":
+            raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
     jobs = tuple(_jobs(swept))
-    return Outlook(output, lines, jobs, config.sweep.halving)
+    return Outlook(output, lines, jobs, halving)
 
 
 def _jobs(swept: Sequence[Any]) -> list[tuple[str, ...]]:
@@ -97,14 +111,12 @@ def _jobs(swept: Sequence[Any]) -> list[tuple[str, ...]]:
     return [tuple(job) for job in jobs]
 
 
-def _check_search(config: RunConfig, sweeper: Any) -> None:
-    if config.sweep.halving is not None:
-        raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
+def _check_direction(objective: Metric, sweeper: Any) -> None:
     given = sweeper.get("direction")
     direction = getattr(given, "name", given)
-    wanted = "maximize" if config.objective.greater_is_better else "minimize"
+    wanted = "maximize" if objective.greater_is_better else "minimize"
     if isinstance(direction, str) and direction != wanted:
         raise UserError(
-            f"hydra.sweeper.direction={direction} looks for the worst {config.objective.value}: it must "
-            f"be {wanted} with objective={config.objective.value}"
+            f"hydra.sweeper.direction={direction} looks for the worst {objective.value}: it must "
+            f"be {wanted} with objective={objective.value}"
         )
