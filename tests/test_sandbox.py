@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ import pytest
 from attacks import ATTACKS, ENDLESS, EXHAUSTING, WRITING
 
 from qc_experiments.data.table import Row
+from qc_experiments.execution import pool as pool_module
 from qc_experiments.execution.databases import Databases
 from qc_experiments.execution.engine import Limits
 from qc_experiments.execution.judge import ALL_ERROR_CLASSES, WRONG_RESULTS, Judge
@@ -247,3 +249,34 @@ def test_a_file_that_is_no_database_is_an_error_of_its_own(tmp_path, pool):
     assert found is not None
     assert (found.rows, found.error_class) == (None, "other")
     assert "not a database" in (found.error or "")
+
+
+def test_an_abort_reaches_a_process_that_is_being_started(monkeypatch, tmp_path):
+    """Ctrl-C used to wait for such a statement's whole time."""
+    path = tmp_path / "one.sqlite"
+    sqlite3.connect(path).close()
+    starting, go_on = threading.Event(), threading.Event()
+
+    class Slow(pool_module._Child):
+        def __init__(self) -> None:
+            starting.set()
+            go_on.wait(30)
+            super().__init__()
+
+    monkeypatch.setattr(pool_module, "_Child", Slow)
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    )
+    found = []
+    with SqlPool(1) as slow:
+        asked = ("sqlite", str(path), endless, Limits(seconds=600))
+        waiting = threading.Thread(target=lambda: found.append(slow.run(*asked)), daemon=True)
+        waiting.start()
+        assert starting.wait(30)
+        slow.abort()
+        go_on.set()
+        waiting.join(60)
+        assert not waiting.is_alive()
+        assert found[0].error == "it was interrupted"
+        slow.resume()
+        assert slow.run("sqlite", str(path), "SELECT 7", Limits()).rows == [(7,)]

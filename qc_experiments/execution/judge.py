@@ -176,19 +176,22 @@ class Judge:
         on_done: Callable[[int], None] | None,
     ) -> list[Found]:
         """Do something for each pair, as many at once as there are processes, results in order."""
-        with ThreadPoolExecutor(self._pool.size) as threads:
-            waiting = [threads.submit(do, row, sql) for row, sql in pairs]
-            try:
-                for done in as_completed(waiting):
-                    done.result()
-                    if on_done is not None:
-                        on_done(1)
-            except BaseException:
-                for one in waiting:
-                    one.cancel()
-                self._pool.abort()
-                raise
-            return [done.result() for done in waiting]
+        try:
+            with ThreadPoolExecutor(self._pool.size) as threads:
+                waiting = [threads.submit(do, row, sql) for row, sql in pairs]
+                try:
+                    for done in as_completed(waiting):
+                        done.result()
+                        if on_done is not None:
+                            on_done(1)
+                except BaseException:
+                    for one in waiting:
+                        one.cancel()
+                    self._pool.abort()
+                    raise
+                return [done.result() for done in waiting]
+        finally:
+            self._pool.resume()
 
     def _run_for(self, row: Row, sql: str) -> Execution | None:
         if self._databases is None:

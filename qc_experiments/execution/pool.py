@@ -61,6 +61,7 @@ class SqlPool:
         for _ in range(self.size):
             self._idle.put(None)  # a place without a process yet
         self._busy: set[_Child] = set()
+        self._aborted = False
 
     def __enter__(self) -> SqlPool:
         return self
@@ -82,9 +83,16 @@ class SqlPool:
             self._idle.put(None)
 
     def abort(self) -> None:
-        """End what is running, so that whoever waits for it goes on at once."""
+        """End what is running or about to, so that whoever waits for it goes on at once."""
+        self._aborted = (
+            True  # first: a process that is being started is not among the busy ones yet
+        )
         for child in list(self._busy):
             child.end()
+
+    def resume(self) -> None:
+        """Take statements again, once nobody waits for those that were ended."""
+        self._aborted = False
 
     def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution | None:
         """Run one statement in a child process, waiting for a free one.
@@ -108,6 +116,8 @@ class SqlPool:
             if child is None or not child.alive():
                 child = _Child()
             self._busy.add(child)
+            if self._aborted:
+                raise Gone("it was interrupted", "other")
             answer = child.ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
             self._busy.discard(child)
         except Gone as gone:
