@@ -163,7 +163,7 @@ def _draw_levels(
         for level, losses in levels.items():
             axes.plot([place] * len(losses), losses, "o", color=colour, alpha=0.4, markersize=5)
             axes.plot([place - 0.3, place + 0.3], [mean(losses)] * 2, color=colour, linewidth=3)
-            ticks.append((place, f"{key.replace('_', ' ')}\n{level}"))
+            ticks.append((place, f"{key.replace('learning_rate', 'lr')}\n{level}"))
             place += 1
         place += 0.5
     axes.set_xticks([tick[0] for tick in ticks], [tick[1] for tick in ticks], fontsize=7)
