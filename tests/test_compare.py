@@ -444,7 +444,7 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
     assert "OutOfMemoryError: [2J CUDA [bold]no[/bold]" in below
     assert "OutOfMemoryError" not in above
     assert f"process {ended.pid} ended without a result" in below
-    assert below.index("behind step 3; loss 0.2500") < below.index("behind step 3; loss 1.5000")
+    assert below.index("eval loss 0.2500") < below.index("eval loss 1.5000")
     (group,) = study.groups
     assert group.swept == ("lora.r",)
 

@@ -289,6 +289,8 @@ def test_ctrl_c_leaves_nothing_half_written(databases, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what it runs in the background, this test perhaps, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert "Judging 50 predictions" in process.stdout.readline()
