@@ -107,8 +107,10 @@ def test_runs_that_agree_are_not_shown_as_certain(browser, tmp_path):
     assert all("interval 0.0 % to 27.8 %" in text for text in of_rank), (
         of_rank
     )  # Wilson's for 0 of 10
-    axis = browser.run("document.querySelector('#parallel').innerText")
-    assert "-" not in axis
+    ticks = "[...document.querySelectorAll('#parallel svg text')].map((one) => one.textContent)"
+    labels = browser.run(ticks)
+    assert "accuracy, %" in labels
+    assert not any(label.startswith(("-", "\u2212")) for label in labels), labels
 
 
 def test_text_from_runs_stays_text(browser, sweep):

@@ -269,6 +269,22 @@ def test_a_job_that_asks_for_too_much_memory_is_recorded_and_the_others_finish(
     assert "Traceback" in (statuses["failed"].folder / "train.log").read_text()
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_joblibs_jobs_without_promising_a_checkpoint(tiny_model, tmp_path):
+    settings = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "lora.r=2,3")
+    command = sweep_command(tiny_model, tmp_path, *settings, "trainer.max_steps=150")
+    process = start(command)
+    wait_for(lambda: metrics_lines(tmp_path) > 10, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert "a checkpoint written" not in said
+    again = child(*command)
+    assert again.returncode == 0, again.stderr
+    assert finished(tmp_path) == 2
+
+
 def test_an_error_that_jobs_share_is_told_once():
     reports = [Report(job, f"r={job}", "failed", "no such file") for job in range(3)]
     reports += [Report(3, "r=3", "failed", "out of memory")]

@@ -56,28 +56,27 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     Raises:
         UserError: for what would make the sweep useless as a whole.
     """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
     given = [parser.parse_override(one) for one in overrides]
-    presets = [one.input_line for one in given if one.key_or_group == "sweep"]
-    if len(presets) > 1 or any(
-        one.is_sweep_override() for one in given if one.key_or_group == "sweep"
-    ):
+    presets = [one for one in given if one.key_or_group == "sweep"]
+    if len(presets) > 1 or any(one.is_sweep_override() for one in presets):
+        named = " ".join(str(one.input_line) for one in presets)
         raise UserError(
-            f"{' '.join(map(str, presets))}: the last alone would hold; name one preset and give the "
-            "keys of the other with their values"
+            f"{named}: the last alone would hold; name one preset and give the keys of the other with "
+            "their values"
         )
     fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
     try:
         # Not checked as a whole: what is swept may be what makes it right.
-        config = composed(fixed, config_dir)
-        sweeper = composed(fixed, config_dir, with_hydra=True).hydra.sweeper
+        config = composed(fixed, config_dir, with_hydra=True)
     except Exception as error:
         if explain(error) is None:
             raise
         return None
-    halving = config.sweep.halving
+    halving, sweeper = config.sweep.halving, config.hydra.sweeper
     from_preset = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     every = [*parser.parse_overrides(from_preset), *given]
     last = {one.get_key_element(): one for one in every}
@@ -100,15 +99,8 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
             )
         if one.get_key_element() == "sweep.halving":
             raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
-    jobs = tuple(_jobs(swept))
-    return Outlook(output, lines, jobs, halving)
-
-
-def _jobs(swept: Sequence[Any]) -> list[tuple[str, ...]]:
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    (jobs,) = BasicSweeper.split_arguments(list(swept), None)
-    return [tuple(job) for job in jobs]
+    (jobs,) = BasicSweeper.split_arguments(swept, None)
+    return Outlook(output, lines, tuple(map(tuple, jobs)), halving)
 
 
 def _check_direction(objective: Metric, sweeper: Any) -> None:

@@ -163,7 +163,7 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
         if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
             continue  # nobody here has given it a meaning
         before[number] = handler
-        killed = number == signal.SIGINT and _launched_on_this_machine()
+        killed = number == signal.SIGINT and _started_by_a_launcher()
         try:
             signal.signal(number, signal.SIG_IGN if killed else pass_on)
         except ValueError:  # not the main thread: whoever owns that deals with signals
@@ -175,7 +175,7 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _launched_on_this_machine() -> bool:
+def _started_by_a_launcher() -> bool:
     """Whether another process than the sweep's own started this job, as joblib's do."""
     sweep = os.environ.get(SWEEPS_PROCESS)
     return sweep not in (None, str(os.getpid())) and "SUBMITIT_EXECUTOR" not in os.environ
