@@ -45,12 +45,14 @@ def sweep_command(tiny_model: Path, output: Path, *settings: str) -> list[str]:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """Start a command at the head of its own group of processes, as a shell does."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
