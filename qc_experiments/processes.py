@@ -16,6 +16,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which containers and schedulers restrict."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
 def quiet_libraries() -> None:
     """Silence what libraries remark on each other, on which no user can act."""
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -22,6 +22,7 @@ from test_never_lose_work import assert_same, metrics_lines, wait_for
 from qc_experiments.command_line import main, plan
 from qc_experiments.composition import composed, register_schema, to_run_config
 from qc_experiments.config import SweepConfig
+from qc_experiments.processes import usable_cores
 from qc_experiments.sweeping.jobs import Report, Sweep, closing_lines, shares
 from qc_experiments.train import run as run_once
 from qc_experiments.training.checkpoints import CheckpointStore
@@ -180,6 +181,12 @@ def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(train, tiny_model, 
     assert run.result["seconds_total"] > parts
 
 
+def threads(output: Path) -> set[int]:
+    """Numbers of threads with which the runs computed."""
+    written = (json.loads(p.read_text()) for p in output.glob("*/environment.json"))
+    return {one["hardware"]["threads"] for one in written}
+
+
 @pytest.mark.slow  # the README's commands try both in short
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path, launcher):
@@ -189,6 +196,8 @@ def test_other_launchers_run_the_jobs_and_skip_what_is_done(tiny_model, tmp_path
     assert "1 job failed" in done.stderr
     assert "lora.r=-1: must be" in done.stderr
     assert finished(tmp_path) == 2
+    share = max(1, usable_cores() // 3)  # of the cores, for each of three jobs at once
+    assert threads(tmp_path) == {int(os.environ.get("OMP_NUM_THREADS", share))}
     times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/result.json")}
     again = child(*sweep_command(tiny_model, tmp_path, *settings))
     assert again.returncode == 1

@@ -17,6 +17,7 @@ from typing import Any
 from qc_experiments.errors import UserError
 from qc_experiments.execution.child import DONE, HEADER, READY, STARTED
 from qc_experiments.execution.engine import Execution, Limits
+from qc_experiments.processes import usable_cores
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
@@ -56,7 +57,7 @@ class SqlPool:
     """
 
     def __init__(self, size: int | None = None) -> None:
-        self.size = size or min(8, _usable_cores())
+        self.size = size or min(8, usable_cores())
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(self.size):
             self._idle.put(None)  # a place without a process yet
@@ -139,11 +140,6 @@ class SqlPool:
         if child is not None:
             child.kill()
             self._busy.discard(child)
-
-
-def _usable_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 class _Child:

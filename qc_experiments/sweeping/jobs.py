@@ -33,7 +33,7 @@ PLACE = "QC_SWEEP_FOLDER"
 FOLDER_PREFIX = ".sweep_"
 """It stands beside the runs, since nothing else is sure to be seen from a cluster's machines."""
 ABOUT = "sweep.json"
-"""In that folder: how many jobs there are, and in which keys they differ."""
+"""In that folder: how many jobs there are, in which keys they differ, and each one's threads."""
 FIRST_RUNG = 8
 """The first rung of a halving trains about one step in so many."""
 
@@ -137,7 +137,7 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
     started = time.perf_counter()
     share = shares(config.sweep.halving)[rung.number]
     try:
-        outcome = _worker.run(config, share)
+        outcome = _worker.run(config, share, _about().get("threads"))
     except Exception as error:  # submitit's, say, when a job's time is up for the last time
         outcome = Outcome("failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
     try:
@@ -314,7 +314,8 @@ def sweeping(ahead: Outlook | None) -> Iterator[Sweep]:
     with place as folder:
         if ahead is not None:
             jobs = None if ahead.jobs is None else len(ahead.jobs)
-            about = json.dumps({"keys": ahead.keys, "jobs": jobs})
+            threads = ahead.threads_per_job()
+            about = json.dumps({"keys": ahead.keys, "jobs": jobs, "threads": threads})
             (Path(folder) / ABOUT).write_text(about, encoding="utf-8")
         os.environ[PLACE] = folder
         os.environ[SWEEPS_PROCESS] = str(os.getpid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from qc_experiments.composition import composed, explain
 from qc_experiments.config import Metric
 from qc_experiments.errors import UserError
+from qc_experiments.processes import usable_cores
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Outlook:
         swept: ``key=values`` as given, of each key that takes several values.
         jobs: the swept values of each job; None where a sweeper searches.
         halving: one in how many goes on, or None.
+        at_once: jobs that run side by side on this machine.
     """
 
     output: Path
     swept: tuple[str, ...]
     jobs: tuple[tuple[str, ...], ...] | None
     halving: int | None
+    at_once: int = 1
 
     @property
     def keys(self) -> list[str]:
@@ -43,7 +47,21 @@ class Outlook:
             text += f": {' '.join(self.swept)}"
         if self.halving is not None:
             text += f"; sweep.halving={self.halving}: only the better ones go to their end"
+        if self.at_once > 1:
+            threads = self.threads_per_job()
+            share = "" if threads is None else f", {threads} thread{'s' * (threads > 1)} each"
+            text += f"; {self.at_once} jobs at once{share}"
         return text
+
+    def threads_per_job(self) -> int | None:
+        """Threads of each job, so that jobs side by side share the cores; None where the user has set them.
+
+        More threads than cores wait for each other at every product: two jobs with two threads each
+        on two cores take several times as long as one after the other.
+        """
+        if self.at_once == 1 or "OMP_NUM_THREADS" in os.environ:
+            return None
+        return max(1, usable_cores() // self.at_once)
 
 
 def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
@@ -89,7 +107,7 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
                 "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
             )
         _check_direction(config.objective, sweeper)
-        return Outlook(output, lines, None, None)
+        return Outlook(output, lines, None, None, _at_once(config.hydra.launcher, None))
     for one in swept:
         if not one.is_discrete_sweep():
             raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
@@ -100,7 +118,26 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
         if one.get_key_element() == "sweep.halving":
             raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
     (jobs,) = BasicSweeper.split_arguments(swept, None)
-    return Outlook(output, lines, tuple(map(tuple, jobs)), halving)
+    at_once = _at_once(config.hydra.launcher, len(jobs))
+    return Outlook(output, lines, tuple(map(tuple, jobs)), halving, at_once)
+
+
+def _at_once(launcher: Any, jobs: int | None) -> int:
+    """Jobs that a launcher runs side by side on this machine.
+
+    Args:
+        launcher: its section of Hydra's config.
+        jobs: how many there are; None where a sweeper searches.
+    """
+    kind = str(launcher["_target_"]).rpartition(".")[2]
+    if kind == "JoblibLauncher":
+        n_jobs = int(launcher.n_jobs)
+        most = n_jobs if n_jobs > 0 else usable_cores() + 1 + n_jobs  # as joblib counts
+    elif kind == "LocalLauncher":
+        most = jobs or 1  # submitit starts all of them
+    else:
+        most = 1
+    return max(1, most if jobs is None else min(most, jobs))
 
 
 def _check_direction(objective: Metric, sweeper: Any) -> None:

@@ -50,17 +50,18 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
 
-    def run(self, config: RunConfig, share: float = 1.0) -> Outcome:
+    def run(self, config: RunConfig, share: float = 1.0, threads: int | None = None) -> Outcome:
         """Train as a config says; a signal to this process reaches the job.
 
         Args:
             config: the whole, checked config.
             share: of its steps that it takes before it rests.
+            threads: that it computes with; None leaves it to torch. The first job's count holds.
 
         Raises:
             Interrupted: if this process was asked to stop, once the job has come to rest.
         """
-        process, answers = self._ready()
+        process, answers = self._ready(threads)
         assert process.stdin is not None
         with _passing_on_signals(process) as stop:
             try:
@@ -93,16 +94,19 @@ class Worker:
             self._process.wait()
         self._process = self._answers = None
 
-    def _ready(self) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    def _ready(self, threads: int | None) -> tuple[subprocess.Popen[bytes], BinaryIO]:
         if self._process is None or self._answers is None or self._process.poll() is not None:
             self.close()
             read, write = os.pipe()
+            # Before torch is imported there: later it would have made its threads already.
+            shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
             # A session of its own: Ctrl-C reaches this process alone, which passes it on.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "qc_experiments.sweeping.worker_child", str(write)],
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,
+                env={**os.environ, **shared},
             )
             os.close(write)
             self._answers = os.fdopen(read, "rb")
