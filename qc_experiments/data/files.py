@@ -1,14 +1,129 @@
-"""Find the files that a config names: paths, home folders, and files inside Python packages."""
+"""Find and open the files that users name: paths, home folders, and files inside Python packages.
+
+Whatever stands at a path, or keeps it from being looked at (no permission, a name too long, a broken
+link, a pipe), ends in words here: `file_problem` and `folder_problem` tell it, `open_file` raises it
+as the `OSError` that callers expect of ``open``. Nothing waits for a pipe's other end.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from qc_experiments.errors import UserError
 
 PACKAGE_PREFIX = "pkg://"
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+WORDS = {
+    errno.EACCES: "no permission to read it",
+    errno.EPERM: "no permission to read it",
+    errno.ELOOP: "is a link that leads back to itself",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENXIO: "is a socket, not a file",
+}
+"""What an error of the system means for who named a path."""
+
+
+def user_path(text: str, key: str) -> Path:
+    """The path that a user wrote, with ``~`` for a home folder.
+
+    Args:
+        text: as written.
+        key: the setting or flag, for the error.
+
+    Raises:
+        UserError: if it can be no path.
+    """
+    if "\0" in text:
+        raise UserError(f"{key}: a path holds no NUL character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{key}={text}: there is no such home folder") from None
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """Open a regular file for reading; of a pipe or a device it says so, and never waits for it.
+
+    Raises:
+        OSError: whose ``strerror`` says in words why it cannot be read.
+    """
+    try:
+        # Opening a pipe would wait for a writer. On a regular file the flag changes nothing.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", errno.EINVAL)
+        raise OSError(number, _in_words(path, error, "file"), str(path)) from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = next((name for is_kind, name in KINDS if is_kind(mode)), "something else")
+        raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_file(path: Path | str) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path) as file:
+        return file.read()
+
+
+def file_problem(path: Path | str) -> str | None:
+    """Why a path cannot be read as a file, in words such as ``is a folder, not a file``; None if it can."""
+    try:
+        open_file(path).close()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def folder_problem(path: Path | str) -> str | None:
+    """Why a path cannot be read as a folder, in words such as ``no such folder``; None if it can."""
+    try:
+        os.scandir(path).close()
+    except (OSError, ValueError) as error:
+        return _in_words(path, error, "folder")
+    return None
+
+
+def output_problem(path: Path) -> str | None:
+    """Why no folder can be made or used at a path, in words; None where nothing stands against it."""
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return "is a broken link" if path.is_symlink() else None
+    except (OSError, ValueError) as error:
+        return _in_words(path, error, "folder")
+    if not is_folder:
+        return "is a file, not a folder"  # or a pipe: nothing can be put below it
+    may = os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return None if may else "no permission to write there"
+
+
+def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str:
+    """What an error of the system says about a path."""
+    if not isinstance(error, OSError):
+        return "is no path: it holds a NUL character"
+    if error.errno == errno.ENOENT:
+        return "is a broken link" if os.path.islink(path) else f"no such {wanted}"
+    if error.errno == errno.ENOTDIR:
+        return "is a file, not a folder" if os.path.exists(path) else f"no such {wanted}"
+    return WORDS.get(error.errno or 0, error.strerror or str(error))
 
 
 def resolve_path(text: str, key: str) -> Path:
@@ -27,15 +142,18 @@ def resolve_path(text: str, key: str) -> Path:
         package, _, name = text.removeprefix(PACKAGE_PREFIX).partition("/")
         try:
             spec = find_spec(package)
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, ValueError):
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"{key}={text}: there is no Python package {package}")
         path = Path(next(iter(spec.submodule_search_locations))) / name
     else:
-        path = Path(text).expanduser()
-    if not path.exists():
-        raise UserError(f"{key}={text}: no such file or folder (looked at {path.absolute()})")
+        path = user_path(text, key)
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as error:
+        what = _in_words(path, error, "file or folder")
+        raise UserError(f"{key}={text}: {what} (looked at {path.absolute()})") from None
     return path
 
 
