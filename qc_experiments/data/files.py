@@ -33,6 +33,7 @@ WORDS = {
     errno.ENXIO: "is a socket, not a file",
 }
 """What an error of the system means for who named a path."""
+NO_SUCH_FILE = "no such file"
 
 
 def user_path(text: str, key: str) -> Path:

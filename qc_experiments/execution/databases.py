@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
+from qc_experiments.data.files import NO_SUCH_FILE, file_problem, folder_problem
 from qc_experiments.errors import UserError
 
 PLACEHOLDER = "{db_id}"
 SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
+NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
+"""What is in no name of a folder or a database."""
+NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
+"""What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
+somebody else's CSV it is taken for what it looks like."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +123,40 @@ class Databases:
         """
         if self.on_server:
             check_url(self.place, key)
-        elif not Path(self.place).is_dir():
-            raise UserError(f"{key}={self.place}: must be a folder of databases")
+            from qc_experiments.execution.postgresql import database_name
+
+            if self.place.count(PLACEHOLDER) != database_name(self.place).count(PLACEHOLDER):
+                raise UserError(
+                    f"{key}: {PLACEHOLDER} stands for the database's name and for nothing else in a URL: "
+                    f"write postgresql://user@host:5432/{PLACEHOLDER}"
+                )
+        elif problem := folder_problem(self.place):
+            raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}")
 
     def find(self, db_id: str) -> Database | None:
-        """The database of a ``db_id``; None if no file is there."""
+        """The database of a ``db_id``; None if there is nothing.
+
+        Raises:
+            UserError: if it is no name, or what is there cannot be read.
+        """
+        self._check_name(db_id)
         if self.on_server:
-            return Database("postgresql", self.place.replace(PLACEHOLDER, db_id))
+            return Database("postgresql", self.place.replace(PLACEHOLDER, quote(db_id, safe="")))
         folder = Path(self.place) / db_id
         for suffix, engine in SUFFIXES.items():
             path = folder / f"{db_id}{suffix}"
-            if path.is_file():
+            problem = file_problem(path)
+            if problem is None:
                 return Database(engine, str(path.absolute()))
+            if problem != NO_SUCH_FILE:
+                raise UserError(f"{path}: {problem}")
         return None
+
+    def _check_name(self, db_id: str) -> None:
+        """Make sure that a ``db_id`` is one path component, or one database's name, and no more."""
+        is_name = db_id.strip() and db_id not in (".", "..") and not NOT_IN_NAMES.search(db_id)
+        if not is_name or (self.on_server and NOT_IN_URL_NAMES.search(db_id)):
+            raise UserError(f"db_id {db_id} is no name of a database")
 
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
         """Make sure that every row names a database that is there.
@@ -145,9 +174,11 @@ class Databases:
                     f"{source}: row {number} has no db_id, which judging by databases needs: add "
                     "the column (or map it, data.columns.db_id), or judge without databases"
                 )
-            if not self.on_server and (db_id in (".", "..") or "/" in db_id or "\\" in db_id):
-                raise UserError(f"{source}: row {number} names db_id {db_id}, which is no name")
-            if self.find(db_id) is None:
+            try:
+                found = self.find(db_id)
+            except UserError as error:
+                raise UserError(f"{source}: row {number}: {error}") from None
+            if found is None:
                 expected = Path(self.place) / db_id / f"{db_id}.sqlite"
                 raise UserError(
                     f"{source}: row {number} names db_id {db_id}, but there is no {expected}"

@@ -134,6 +134,18 @@ def safe_name(target: str) -> str:
     return url._replace(drivername="postgresql", password=None).render_as_string()
 
 
+def database_name(target: str) -> str:
+    """The name of the database in a URL; empty if it has none.
+
+    Args:
+        target: SQLAlchemy URL.
+
+    Raises:
+        UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
+    """
+    return _url(target).database or ""
+
+
 @cache
 def _engine(target: str) -> Engine:
     """What opens connections; it keeps none, so that each statement has a fresh one."""
