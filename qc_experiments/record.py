@@ -8,16 +8,16 @@ started and however the data is called.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
+import re
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -84,6 +84,11 @@ RESULT_KEYS = (
     "error",
 )
 """Keys of ``result.json``; one that was not measured is null."""
+
+
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s\Z|^\ufeff')
+"""Cells that a reader would cut, strip, pass over as a blank line or take for the file's byte order mark."""
 
 
 @dataclass(frozen=True)
@@ -305,20 +310,26 @@ class RunFolder:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all: beside its place, forced to the disk, then renamed.
 
+    Args:
+        path: the file; its permissions follow the umask.
+        content: text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
+
     Raises:
         OSError: if it cannot be written; then nothing is left behind.
     """
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    draft = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        with draft.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
         os.replace(draft, path)
         sync_folder(path.parent)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise
 
 
@@ -334,12 +345,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A CSV as text; None becomes an empty cell."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    """A CSV as text, which our reader, Python's and pandas read back as it was, whatever the cells hold.
+
+    None becomes an empty cell; NUL and lone surrogates, which no UTF-8 CSV can hold, become U+FFFD.
+    """
+    return "".join(f"{_csv_line(cells)}\n" for cells in (columns, *rows))
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    texts = ["" if cell is None else UNWRITABLE.sub("\ufffd", str(cell)) for cell in cells]
+    if texts == [""]:
+        return '""'  # an empty line is no row
+    return ",".join(
+        '"' + text.replace('"', '""') + '"' if NEEDS_QUOTES.search(text) else text for text in texts
+    )
 
 
 def _changed_keys(written: Path, config: RunConfig) -> str:
