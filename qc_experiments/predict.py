@@ -81,19 +81,24 @@ def _predict(options: argparse.Namespace) -> None:
         return
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
-    source, target = Path(options.input), Path(options.output)
-    header, rows = _read_questions(source)
-    pairs = _pairs(source, header, rows, schema, options)
+    source, target = Path(options.input).expanduser(), Path(options.output).expanduser()
+    from qc_experiments.data.table import read_cells
+
+    header, numbered = read_cells(source)
+    pairs = _pairs(source, header, numbered, schema, options)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"--output {target}: is the input; choose another name")
     if not target.absolute().parent.is_dir():
         raise UserError(f"--output {target}: there is no folder {target.absolute().parent}")
     from qc_experiments.record import csv_text, write_whole
 
-    answers = _answers(folder, pairs, options)
+    answers = _answers(folder, pairs, options, [number for number, _ in numbered])
     kept = [place for place, name in enumerate(header) if name != "prediction"]
     columns = [header[place] for place in kept] + ["prediction"]
-    cells = [[row[p] for p in kept] + [answer] for row, answer in zip(rows, answers, strict=True)]
+    cells = [
+        [row[p] for p in kept] + [answer]
+        for (_, row), answer in zip(numbered, answers, strict=True)
+    ]
     try:
         write_whole(target, csv_text(columns, cells))
     except OSError as error:
@@ -101,21 +106,16 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"{len(answers)} predictions in {target}")
 
 
-def _read_questions(path: Path) -> tuple[list[str], list[list[str]]]:
-    from qc_experiments.data.table import read_cells
-
-    header, numbered = read_cells(path)
-    return header, [cells for _, cells in numbered]
-
-
 def _pairs(
     path: Path,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    numbered: Sequence[tuple[int, Sequence[str]]],
     schema: str | None,
     options: argparse.Namespace,
 ) -> list[tuple[str, str]]:
     """Pairs (context, question) of a CSV; a database given by --db takes the context's place."""
+    from qc_experiments.data.table import no_column
+
     wanted = {"question": options.question_column, "context": options.context_column}
     if schema is not None:
         del wanted["context"]
@@ -123,12 +123,11 @@ def _pairs(
         if column not in header:
             hint = ", or give --db" if name == "context" else ""
             raise UserError(
-                f"{path}: no column {column}; the header has {', '.join(header)}: name it with "
-                f"--{name}-column{hint}"
+                f"{no_column(path, column, header)}: name it with --{name}-column{hint}"
             )
     question = header.index(wanted["question"])
     pairs = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in numbered:
         context = schema if schema is not None else row[header.index(wanted["context"])].strip()
         if not row[question].strip() or not context:
             raise UserError(f"{path}: row {number} has an empty question or context: fill it")
@@ -137,7 +136,10 @@ def _pairs(
 
 
 def _answers(
-    folder: Path, pairs: Sequence[tuple[str, str]], options: argparse.Namespace
+    folder: Path,
+    pairs: Sequence[tuple[str, str]],
+    options: argparse.Namespace,
+    numbers: Sequence[int] = (0,),
 ) -> list[str]:
     from qc_experiments.config import PathsConfig
     from qc_experiments.data.encode import Encoder
@@ -151,9 +153,9 @@ def _answers(
     encoder = Encoder(tokenizer, saved.template, saved.wrap)
     prompts = encoder.prompts(pairs)
     window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for number, prompt in enumerate(prompts, start=2):
+    for number, prompt in zip(numbers, prompts, strict=True):
         if window and len(prompt) + saved.max_new_tokens > window:
-            where = "the question" if len(prompts) == 1 else f"row {number}"
+            where = f"row {number}" if number else "the question"
             raise UserError(
                 f"{where} has a prompt of {len(prompt)} tokens: with {saved.max_new_tokens} for the "
                 f"answer it exceeds the model's window of {window}; shorten the context"

@@ -7,15 +7,27 @@ message can be followed to its row.
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.config import ColumnsConfig, OnInvalid
 from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.foreign import refuse_other_formats
+from qc_experiments.data.separators import (
+    SEPARATORS,
+    encoding_refusal,
+    layout_refusal,
+    refuse_first_line,
+    refuse_quotes_in_cells,
+)
 from qc_experiments.errors import UserError
 
+QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
+"""How a cell begins that names no column."""
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
 
@@ -151,7 +163,9 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    refuse_other_formats(path, raw)
     text = _decode(path, raw)
+    refuse_first_line(path, text)
     csv.field_size_limit(2**31 - 1)  # schemas can be longer than the module's 131,072 characters
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[tuple[int, list[str]]] = []
@@ -166,22 +180,22 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             if not cells:
                 continue  # a blank line, usually the last
             if len(cells) != len(header):
-                raise UserError(
-                    f"{path}: row {number} has {len(cells)} cells, the header {len(header)}: cells "
-                    "with commas, quotes or line breaks must stand in double quotes"
-                )
+                problem = f"row {number} has {len(cells)} cells, the header {len(header)}"
+                advice = "cells with commas, quotes or line breaks must stand in double quotes"
+                if len(cells) < len(header):
+                    advice = f"a cell is missing, or one with a line break is not quoted; {advice}"
+                raise layout_refusal(path, text, problem, advice)
             rows.append((number, cells))
     except csv.Error as error:
         what = "unbalanced quotes" if "unexpected end" in str(error) else str(error)
-        raise UserError(
-            f"{path}: row {number + 1} cannot be read ({what}): a quote inside a quoted cell is "
-            "written twice"
-        ) from None
+        problem = f"row {number + 1} cannot be read ({what})"
+        advice = "a quote inside a quoted cell is written twice"
+        raise layout_refusal(path, text, problem, advice) from None
     if not any(header):
         raise UserError(f"{path}: is empty: a header and at least one row are needed")
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and separator in header[0]:
-            raise UserError(f"{path}: is separated by {name}: save it with commas")
+    if len(header) == 1 and any(separator in header[0] for separator in SEPARATORS):
+        raise layout_refusal(path, text, "it has one column", "save it with commas")
+    refuse_quotes_in_cells(path, text, [header, *(cells for _, cells in rows)])
     if not rows:
         raise UserError(f"{path}: has a header but no rows")
     return header, rows
@@ -192,13 +206,11 @@ def _decode(path: Path, raw: bytes) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}: line {line} is not UTF-8 (byte 0x{raw[error.start]:02x}): save the file as "
-            "UTF-8 CSV"
-        ) from None
+        problem = f"line {line} is not UTF-8 (byte 0x{raw[error.start]:02x})"
+        raise encoding_refusal(path, raw, problem) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise UserError(f"{path}: line {line} holds a NUL character: save the file as UTF-8 CSV")
+        raise encoding_refusal(path, raw, f"line {line} holds a NUL character")
     return text
 
 
@@ -212,10 +224,27 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
             places[name] = header.index(column)
         elif name != "db_id":
             raise UserError(
-                f"{path}: no column {column}; the header has {', '.join(header)}: rename it or map "
-                f"it with data.columns.{name}=... (in qc data: --{name} ...)"
+                f"{no_column(path, column, header)}: rename it or map it with "
+                f"data.columns.{name}=... (in qc data: --{name} ...)"
             )
     return places
+
+
+def no_column(path: Path, column: str, header: Sequence[str]) -> str:
+    """Say that a column is missing, and what there is in its place.
+
+    Args:
+        path: the CSV.
+        column: what is looked for.
+        header: what is there.
+    """
+    if any(QUERY.match(name) for name in header):
+        wanted = "a header, such as question,query,context, must stand above it"
+        return f"{path}: no column {column}: its first row is a question, no header ({wanted})"
+    near = {name.casefold(): name for name in header}
+    close = difflib.get_close_matches(column.casefold(), near, n=1, cutoff=0.8)
+    hint = f" (did you mean {near[close[0]]}?)" if close else ""
+    return f"{path}: no column {column}; the header has {', '.join(header)}{hint}"
 
 
 def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]:

@@ -176,14 +176,14 @@ def _read(
     source: Path, options: argparse.Namespace
 ) -> tuple[list[str], list[list[str]], list[Row], list[str]]:
     """Header, cells, rows and predictions of the CSV."""
-    from qc_experiments.data.table import Row, read_cells
+    from qc_experiments.data.table import Row, no_column, read_cells
 
     header, numbered = read_cells(source)
     names = {column: getattr(options, f"{column}_column") for column in NEEDED}
     for column, name in names.items():
         if name not in header:
             raise UserError(
-                f"{source}: no column {name}; the header has {', '.join(header)}: name it with "
+                f"{no_column(source, name, header)}: name it with "
                 f"--{column.replace('_', '-')}-column"
             )
     place = {column: header.index(name) for column, name in names.items()}
