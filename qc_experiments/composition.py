@@ -7,7 +7,9 @@ whatever Hydra or OmegaConf still refuses (say, in a user's own YAML) is put int
 
 from __future__ import annotations
 
+import copy
 import difflib
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,8 +19,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qc_experiments.config import RunConfig
+from qc_experiments.config import LORA_INITIALISATIONS, RunConfig
 from qc_experiments.errors import UserError
+
+log = logging.getLogger(__name__)
 
 GROUPS = (
     "model",
@@ -212,10 +216,25 @@ def to_run_config(composed: DictConfig) -> RunConfig:
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise UserError(f"{missing[0]} is not set: give {missing[0]}=... on the command line")
-    config = OmegaConf.to_object(composed)
+    config = OmegaConf.to_object(_without_idle_init(composed))
     if not isinstance(config, RunConfig):  # composed without the schema: a bug of ours
         raise TypeError(f"the composed config is a {type(config).__name__}, not a RunConfig")
     return config
+
+
+def _without_idle_init(composed: DictConfig) -> DictConfig:
+    """Take out an initialisation that a loaded adapter leaves nothing to do, so that no record claims it."""
+    init = OmegaConf.select(composed, "lora.init")
+    if OmegaConf.select(composed, "model.adapter") is None or init == "default":
+        return composed
+    if init not in LORA_INITIALISATIONS:
+        return composed  # about to be refused
+    log.warning(
+        "lora.init=%s has no effect: model.adapter is continued with the weights that it has", init
+    )
+    settled = copy.deepcopy(composed)
+    OmegaConf.update(settled, "lora.init", "default")
+    return settled
 
 
 def explain(error: Exception) -> str | None:

@@ -285,6 +285,11 @@ class LoraConfig:
             self.init,
             "one of " + ", ".join(LORA_INITIALISATIONS),
         )
+        if self.use_dora and shifts_base(self):
+            raise UserError(
+                f"lora.init={self.init} contradicts lora.use_dora: what it takes out of the base "
+                "weights cannot be put back into a DoRA adapter; use lora.init=default"
+            )
         target = self.target_modules
         is_list = isinstance(target, list) and target and all(isinstance(t, str) for t in target)
         _check(
@@ -293,6 +298,16 @@ class LoraConfig:
             target,
             "attention, all-linear or a list of module names such as [q_proj,v_proj]",
         )
+
+
+def shifts_base(config: LoraConfig) -> bool:
+    """Whether the initialisation changes the base weights, so that saving must undo it."""
+    return config.init == "olora" or config.init.startswith("pissa")
+
+
+def changes_base(config: LoraConfig) -> bool:
+    """Whether a training changes the base weights themselves, from its start or in the course of it."""
+    return not config.enabled or shifts_base(config)
 
 
 @dataclass(frozen=True)
@@ -627,6 +642,11 @@ class RunConfig:
         if self.model.adapter is not None and not self.lora.enabled:
             raise UserError(
                 "lora=none contradicts model.adapter: an adapter is continued as LoRA; use lora=r16"
+            )
+        if self.model.adapter is not None and self.lora.init != "default":
+            raise UserError(
+                f"lora.init={self.lora.init} contradicts model.adapter: its weights are loaded, none "
+                "are initialised; use lora.init=default"
             )
         if self.quant.mode is not QuantMode.none and self.lora.init not in (
             "default",

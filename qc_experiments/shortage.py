@@ -31,7 +31,7 @@ def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> U
         return UserError(
             f"{folder}: cannot be written ({error.strerror}): make room and run the same command again"
         )
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return UserError(_memory_advice(str(error), config))
     return None
 
@@ -49,7 +49,8 @@ def write_failure(error: Exception) -> str | None:
     return None
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out; torch has several ways to."""
     said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
     return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 

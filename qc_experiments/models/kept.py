@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from qc_experiments.config import ModelConfig, QuantConfig, QuantMode, RunConfig
+from qc_experiments.config import ModelConfig, QuantConfig, QuantMode, RunConfig, changes_base
 from qc_experiments.models.base import ModelSource, load_base_model
-from qc_experiments.models.lora import changes_base
 
 
 class KeptBaseModel:

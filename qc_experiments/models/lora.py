@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +151,6 @@ def _prepare(model: Any, quant: QuantConfig, gradient_checkpointing: bool) -> An
     return model
 
 
-def shifts_base(config: LoraConfig) -> bool:
-    """Whether the initialisation changes the base weights, so that saving must undo it."""
-    return config.init == "olora" or config.init.startswith("pissa")
-
-
-def changes_base(config: LoraConfig) -> bool:
-    """Whether a training changes the base weights themselves, from its start or in the course of it."""
-    return not config.enabled or shifts_base(config)
-
-
 def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
     """Save an adapter so that plain PEFT loads it onto the unchanged base model.
 
@@ -171,5 +162,7 @@ def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
     """
     if initial is None:
         model.save_pretrained(str(folder))
-    else:
+        return
+    with warnings.catch_warnings():  # it advises this very conversion
+        warnings.filterwarnings("ignore", message=".* changes the base weights")
         model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(initial))

@@ -13,18 +13,18 @@ from typing import Any
 from safetensors import SafetensorError
 
 from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config import CollatorName, PackAttention, RunConfig
+from qc_experiments.config import (
+    CollatorName,
+    PackAttention,
+    RunConfig,
+    changes_base,
+    shifts_base,
+)
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.interruption import StopRequests
 from qc_experiments.models.base import torch_dtype
-from qc_experiments.models.lora import (
-    add_adapter,
-    changes_base,
-    continue_adapter,
-    save_adapter,
-    shifts_base,
-)
+from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
 from qc_experiments.models.packable import cannot_pack
 from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process
@@ -40,6 +40,7 @@ from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
 from qc_experiments.training.lean import lean_layers
 from qc_experiments.training.trainer import Paused, TextToSqlTrainer
+from qc_experiments.training.worth import check_worth
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,7 @@ def _save(
             model.save_pretrained(str(draft))
         plan.tokenizer.save_pretrained(str(draft))
         SavedPrompting.of(config, plan.encoder).save(draft)
+        check_worth(model, draft, config, plan)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(draft, place)
     except (OSError, RuntimeError, SafetensorError) as error:

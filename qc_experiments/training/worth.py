@@ -1,0 +1,109 @@
+"""Whether what was saved is worth what was trained: its loss on a few rows, before it is called saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from qc_experiments.config import RunConfig, changes_base, shifts_base
+from qc_experiments.data.encode import IGNORED
+from qc_experiments.errors import UserError
+from qc_experiments.evaluation.loss import pad_batch
+from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.plan import Plan
+from qc_experiments.shortage import out_of_memory
+
+log = logging.getLogger(__name__)
+
+ROWS = 2
+"""Rows on which the loss is taken, the shortest there are."""
+AGREEMENT = 1e-3
+"""Nats by which the loss of a label may differ on average: the same weights are computed alike."""
+COARSE_AGREEMENT = 0.1
+"""The same where a part was taken out of 16-bit weights, and rounded there."""
+SAVED = "saved"
+"""What the saved adapter is called beside the trained one."""
+
+
+def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None:
+    """Compare the loss of what was saved with that of the model it was saved from.
+
+    An adapter on an unchanged base is loaded beside the trained one; where the training has changed the
+    base (PiSSA, OLoRA, full fine-tuning), the base or the whole model is loaded again.
+
+    Args:
+        model: the trained model.
+        folder: what was saved of it.
+        config: the whole config.
+        plan: rows in tokens, and where the base model is.
+
+    Raises:
+        UserError: if they differ by more than rounding.
+    """
+    rows = sorted(plan.validation or plan.train, key=len)[:ROWS]
+    batch = pad_batch(rows, plan.tokenizer.pad_token_id)
+    expected = _losses(model, batch)
+    if not expected.isfinite().all():
+        return  # a training that diverged is told of elsewhere
+    try:
+        with _as_saved(model, folder, config, plan) as saved:
+            found = _losses(saved, batch)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        log.warning("%s: memory did not suffice to load it again and check its loss", folder.name)
+        return
+    rounded = shifts_base(config.lora) and model.dtype != torch.float32
+    away = float((found - expected).abs().mean())
+    if not away <= (COARSE_AGREEMENT if rounded else AGREEMENT):
+        raise UserError(
+            f"{folder}: what was saved has a loss of {float(found.mean()):.4f} on {len(rows)} rows, the "
+            f"trained model {float(expected.mean()):.4f}: it is not used; please report this with the "
+            "run's config.yaml"
+        )
+
+
+@contextmanager
+def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterator[Any]:
+    """The model as it is loaded from its folder."""
+    if not config.lora.enabled:
+        whole = replace(config.model, name_or_path=str(folder), revision=None, gguf_file=None)
+        cache = Path(config.paths.cache).expanduser()
+        yield load_base_model(model_source(whole, cache), whole, config.quant)
+    elif changes_base(config.lora):
+        from peft import PeftModel
+
+        base = load_base_model(plan.source, config.model, config.quant)
+        yield PeftModel.from_pretrained(base, str(folder)).eval()
+    else:
+        trained = model.active_adapter
+        with torch.random.fork_rng():
+            model.load_adapter(str(folder), SAVED, torch_device=str(model.device))
+        try:
+            model.set_adapter(SAVED)
+            yield model
+        finally:
+            model.set_adapter(trained)
+            model.delete_adapter(SAVED)
+
+
+def _losses(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Loss of each label in nats, [labels]."""
+    was_training = model.training
+    model.eval()
+    inputs = {k: batch[k].to(model.device) for k in ("input_ids", "attention_mask")}
+    targets = batch["labels"][:, 1:].to(model.device)
+    try:
+        with torch.no_grad():
+            logits = model(**inputs, use_cache=False).logits[:, :-1]
+    finally:
+        model.train(was_training)
+    labelled = targets != IGNORED
+    return cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
