@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
-from qc_experiments.data.files import NO_SUCH_FILE, file_problem, folder_problem
+from qc_experiments.data.files import (
+    NO_SUCH_FILE,
+    file_problem,
+    folder_problem,
+    hash_bytes,
+    open_file,
+)
 from qc_experiments.errors import UserError
 
 PLACEHOLDER = "{db_id}"
 SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
+COMPANIONS = {"sqlite": ("-wal", "-journal"), "duckdb": (".wal",)}
+"""Files beside a database that hold a part of it: what was written last, or what is to be undone."""
+SETTLED_NS = 1_000_000_000
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 """What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -47,29 +58,41 @@ class Database:
         """
         if self.engine == "postgresql":
             return _server_hash(self.target)
-        path = Path(self.target)
-        # A write-ahead log beside the file (SQLite's, DuckDB's) holds what was written last.
-        logs = (Path(f"{path}-wal"), Path(f"{path}.wal"))
-        try:
-            marks = [(p, p.stat()) for p in (path, *logs) if p.exists()]
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        return _file_hash(tuple((str(p), mark.st_size, mark.st_mtime_ns) for p, mark in marks))
+        file, *others = (f"{self.target}{suffix}" for suffix in ("", *COMPANIONS[self.engine]))
+        found = [_file_hash(file)]
+        for companion in others:
+            # One without a byte says as much as none.
+            if os.path.exists(companion) and os.stat(companion).st_size:
+                found += [Path(companion).name.removeprefix(Path(file).name), _file_hash(companion)]
+        # Names and hashes, not the files' bytes in a row: a file and its log are not the file that has both.
+        return found[0] if len(found) == 1 else hash_bytes(*(part.encode() for part in found))
+
+
+def _file_hash(name: str) -> str:
+    """SHA-256 of a file, computed anew whenever the file may have changed.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        mark = os.stat(name)
+        # The time of the last change of state cannot be set by hand, as that of the content can.
+        known = (mark.st_ino, mark.st_size, mark.st_mtime_ns, mark.st_ctime_ns)
+        # Within one tick of the file system's clock a second change leaves no trace.
+        settled = time.time_ns() - mark.st_ctime_ns > SETTLED_NS
+        return _kept_hash(name, known) if settled else _hash_of(name)
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=4096)
-def _file_hash(files: tuple[tuple[str, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, size, _ in files:
-        if not size:
-            continue
-        try:
-            with open(name, "rb") as file:
-                while part := file.read(1 << 20):
-                    digest.update(part)
-        except OSError as error:
-            raise UserError(f"{name}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
+def _kept_hash(name: str, _state: tuple[int, ...]) -> str:
+    return _hash_of(name)
+
+
+def _hash_of(name: str) -> str:
+    with open_file(name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=4096)
