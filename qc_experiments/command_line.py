@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hydra
@@ -24,6 +24,7 @@ from qc_experiments.composition import (
     explain,
     nearest,
     register_schema,
+    setting_of_flag,
     to_run_config,
 )
 from qc_experiments.config import RunConfig
@@ -100,7 +101,7 @@ def _main(arguments: Sequence[str] | None, program: str) -> None:
     parsed: Arguments | None = None
     try:
         parsed = parse_arguments(given)
-        check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
+        parsed = parsed.checked()
         # Flags first: Hydra's parser cannot read one that stands between overrides.
         sys.argv = [program, *parsed.flags, *parsed.overrides]
         if parsed.multirun and not parsed.informs:
@@ -186,8 +187,7 @@ def plan(arguments: Sequence[str]) -> None:
 
 def _plan(arguments: Sequence[str]) -> None:
     try:
-        parsed = parse_arguments(arguments)
-        check_overrides(parsed.overrides, parsed.config_dir, multirun=parsed.multirun)
+        parsed = parse_arguments(arguments).checked()
         if parsed.multirun:
             _plan_sweep(parsed)
             return
@@ -240,6 +240,23 @@ SHOWING = {*EXCLUSIVE, "--help", "-h", "--hydra-help", "--version"}
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
+def _no_such_flag(name: str, value: str) -> str:
+    """What is said of a flag that Hydra does not have: the setting that is meant, as far as it is known."""
+    if value.startswith("-") or "=" in value:
+        value = ""
+    if name.strip("-").replace("_", "-") in ("dry-run", "plan", "check"):
+        return (
+            f"{name}: no such flag; what a run would do is told by qc plan with the same settings"
+        )
+    setting = setting_of_flag(name, value)
+    if setting is not None:
+        return f"{name}: no such flag; settings are given as key=value: {setting}"
+    # Not --run, which would only start the demo.
+    switches = [one for one in SWITCHES if one.startswith("--") and one != "--run"]
+    hint = nearest(name, [*switches, "--cfg", "--config-dir"], cutoff=0.7)
+    return f"{name}: no such flag{hint}; settings are given as key=value, and qc train --help lists all"
+
+
 @dataclass(frozen=True)
 class Arguments:
     """A command line, taken apart.
@@ -257,6 +274,15 @@ class Arguments:
     config_dir: str | None
     multirun: bool
     informs: bool
+
+    def checked(self) -> Arguments:
+        """The same with overrides as Hydra reads them.
+
+        Raises:
+            UserError: for one that names an unknown key, group or option, or cannot be read.
+        """
+        read = check_overrides(self.overrides, self.config_dir, multirun=self.multirun)
+        return replace(self, overrides=read)
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
@@ -283,13 +309,13 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
                 value = rest.pop(0)
                 flags.append(value)
             if name in ("--config-dir", "-cd"):
-                config_dir = value
+                config_dir = os.path.expanduser(value)  # a shell leaves ~ behind a = as it is
+                flags[-1] = f"{name}={config_dir}" if has_value else config_dir
         elif argument in INFO_FLAGS:
             if rest and rest[0] in INFO_TOPICS:
                 flags.append(rest.pop(0))
         elif argument not in SWITCHES:
-            setting = f"; settings are given as {argument.lstrip('-')}" if has_value else ""
-            raise UserError(f"{argument}: no such flag{nearest(name, SWITCHES)}{setting}")
+            raise UserError(_no_such_flag(name, value if has_value else next(iter(rest), "")))
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
     multirun = "-m" in flags or "--multirun" in flags

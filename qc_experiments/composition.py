@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qc_experiments.config import LORA_INITIALISATIONS, RunConfig
 from qc_experiments.errors import UserError
+from qc_experiments.overrides import Overrides, shown
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,11 @@ GROUPS = (
     "experiment",
     "sweep",
 )
+OWN = {
+    "data": "data=csv data.train={}",
+    "model": "model=hub model.name_or_path={}",
+}
+"""How a file, a folder or a hub id is given that was taken for an option of a group."""
 ALIASES = {
     "lr": "learning_rate",
     "epochs": "num_train_epochs",
@@ -53,13 +60,14 @@ ALIASES = {
 
 
 def register_schema() -> None:
-    """Make the schema and the ``mul`` resolver known to Hydra; may be called again."""
+    """Make the schema and our resolvers known to Hydra; may be called again."""
     from hydra.core.config_store import ConfigStore
 
     node = OmegaConf.structured(RunConfig)
     _unlock(node)
     ConfigStore.instance().store(name="schema", node=node)
     OmegaConf.register_new_resolver("mul", _multiply, replace=True)
+    OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
 
 
 def _unlock(node: Any) -> None:
@@ -97,21 +105,24 @@ def option_names(group: str, config_dir: str | None) -> list[str]:
     return sorted({p.name.removesuffix(".yaml") for r in roots for p in (r / group).glob("*.yaml")})
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str:
+def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
     """A phrase that offers the most similar of some names, or nothing where none is similar."""
-    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
     return f" (did you mean {match[0]}?)" if match else ""
 
 
 def check_overrides(
     overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool = False
-) -> None:
+) -> tuple[str, ...]:
     """Refuse command-line overrides that name an unknown key, group or option.
 
     Args:
         overrides: as given to Hydra, such as ``lora=r16``, ``+lora.r=4``, ``~lora.r``.
         config_dir: a user's own folder of option files, or None.
         multirun: whether every combination of values is run (``-m``).
+
+    Returns:
+        The same in Hydra's grammar, quoted where that is needed.
 
     Raises:
         UserError: naming the override, what is allowed and the nearest match.
@@ -121,14 +132,14 @@ def check_overrides(
 
     parser = OverridesParser.create()
     keys = known_keys()
-    for text in overrides:
+    reader = Overrides(GROUPS, lambda group: option_names(group, config_dir), multirun=multirun)
+    read = reader.read(overrides)
+    for text, written in zip(overrides, read, strict=True):
         try:
-            override = parser.parse_override(text)
+            override = parser.parse_override(written)
         except HydraException as error:
-            raise UserError(
-                f"{text}: cannot be read as key=value ({str(error).splitlines()[0]}); quote values "
-                "with commas or spaces, such as 'data.train=\"my file.csv\"'"
-            ) from None
+            reason = str(error).splitlines()[0].partition(" expecting ")[0]
+            raise UserError(f"{text}: cannot be read as key=value ({reason})") from None
         key = (override.key_or_group or "").lstrip("/")
         if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
             continue
@@ -149,6 +160,7 @@ def check_overrides(
             raise UserError(f"{text}: {unknown_key(key)}")
         if keys[key]:
             raise UserError(f"{text}: {key} is a section; set one of its keys: {_children(key)}")
+    return tuple(read)
 
 
 def _check_options(group: str, names: Sequence[object], config_dir: str | None) -> None:
@@ -156,8 +168,10 @@ def _check_options(group: str, names: Sequence[object], config_dir: str | None) 
     for value in names:
         name = "null" if value is None else str(value)
         if name.removesuffix(".yaml") not in options:
+            own = OWN.get(group, "{}") if re.search(r"[./~\\]", name) else "{}"
+            hint = nearest(name, options) if own == "{}" else f": write {own.format(shown(name))}"
             raise UserError(
-                f"{group}={name}: no such option{nearest(name, options)}; "
+                f"{group}={name}: no such option{hint}; "
                 f"{group} can be {', '.join(options) or 'nothing yet'}"
             )
 
@@ -183,6 +197,40 @@ def unknown_key(key: str) -> str:
     same = [k for k in leaves if k.rpartition(".")[2] == last]
     hint = f" (did you mean {same[0]}?)" if same else nearest(key, [*leaves, *GROUPS])
     return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
+
+
+FLAGS = {
+    **dict.fromkeys(("output", "out", "output_dir", "save_dir"), "paths.output"),
+    **dict.fromkeys(("train", "train_file", "csv", "input", "file"), "data=csv data.train"),
+    **dict.fromkeys(("validation_file", "eval_file", "dev"), "data.validation"),
+    **dict.fromkeys(("database", "db", "db_path"), "data.databases"),
+    **dict.fromkeys(("num_epochs", "epoch"), "trainer.num_train_epochs"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "cutoff_len"), "data.max_length"),
+    **dict.fromkeys(("model_name", "base_model", "model_id"), "model.name_or_path"),
+    **dict.fromkeys(("steps", "iters"), "trainer.max_steps"),
+    **dict.fromkeys(("wandb_project",), "tracking.project"),
+    **dict.fromkeys(("grad_accum",), "trainer.gradient_accumulation_steps"),
+}
+"""What other programs call our keys."""
+
+
+def setting_of_flag(name: str, value: str) -> str | None:
+    """The setting that somebody meant who gave a flag of another program; None where none is known.
+
+    Args:
+        name: such as ``--learning-rate``.
+        value: what was given with it; may be empty.
+    """
+    word = name.strip("-").replace("-", "_")
+    word = word if word in FLAGS else ALIASES.get(word, word)
+    if word in OWN and value and value not in option_names(word, None):
+        return OWN[word].format(shown(value))
+    keys = known_keys()
+    leaves = [key for key, section in keys.items() if not section]
+    same = [FLAGS[word]] if word in FLAGS else []
+    same += [key for key in leaves if word in (key.replace(".", "_"), key.rpartition(".")[2])]
+    same += [group for group in GROUPS if group == word]
+    return f"{same[0]}={shown(value) if value else '...'}" if same else None
 
 
 def composed(

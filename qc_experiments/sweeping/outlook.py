@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.composition import composed, explain
+from qc_experiments.composition import check_overrides, composed, explain
 from qc_experiments.config import Metric
 from qc_experiments.errors import UserError
 from qc_experiments.processes import usable_cores
@@ -95,7 +95,8 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
             raise
         return None
     halving, sweeper = config.sweep.halving, config.hydra.sweeper
-    from_preset = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    from_preset = check_overrides(params, config_dir, multirun=True)
     every = [*parser.parse_overrides(from_preset), *given]
     last = {one.get_key_element(): one for one in every}
     swept = [one for one in last.values() if one.is_sweep_override()]
