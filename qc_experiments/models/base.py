@@ -11,6 +11,7 @@ from typing import Any
 from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
 from qc_experiments.models import embedded
+from qc_experiments.models.hub import hub_problem
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,14 @@ class ModelSource:
             found["revision"] = self.revision
         if self.gguf_file is not None:
             found["gguf_file"] = self.gguf_file
+        if self.on_hub and hub_problem():
+            found["local_files_only"] = True
         return found
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the model is named by its hub id."""
+        return self.fingerprint.startswith("hub:")
 
 
 def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> ModelSource:
@@ -179,6 +187,12 @@ def model_window(source: ModelSource) -> int | None:
 
 
 def _load_error(what: str, source: ModelSource, error: Exception) -> UserError:
+    if source.on_hub and (problem := hub_problem()):
+        return UserError(
+            f"model.name_or_path={source.name_or_path}: its {what} is not in this machine's cache, and "
+            f"the hub cannot be asked ({problem}): fetch it where there is a network, hf download "
+            f"{source.name_or_path}, or name a folder that holds it"
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
         f"model.name_or_path={source.name_or_path}: its {what} cannot be loaded ({reason[:300]})"
