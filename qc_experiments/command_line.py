@@ -45,7 +45,9 @@ def _job(given: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode is not RunMode.MULTIRUN:
         try:
-            return _objective(_single(given))
+            config = _single(given)
+            _say_what_is_trained_on(hydra_config.overrides.task)
+            return _objective(config)
         except Exception as error:
             # SystemExit passes Hydra by, which would announce any other exception in its own words.
             raise _refusal(error) from None
@@ -68,6 +70,21 @@ def _single(given: DictConfig) -> RunConfig:
     if config.sweep.halving is not None:
         raise UserError("sweep.halving: goes through a grid of runs; add -m and values to sweep")
     return config
+
+
+def _say_what_is_trained_on(overrides: Sequence[str]) -> None:
+    """Say so where nobody has named any rows, and the demo's are taken."""
+    keys = {one.lstrip("+").partition("=")[0] for one in overrides}
+    if keys & {"data", "data.train", "experiment"}:
+        return
+    takes = ", which takes about half an hour on two CPU cores" if not keys else ""
+    log.info(
+        "No data was named: this trains on the demo, 492 questions about a library, a clinic and a "
+        "shop%s (experiment=quickstart: some minutes).\nOn your own rows: qc train data=csv "
+        "data.train=my.csv; look first with qc data check my.csv. Ctrl-C ends it, the same command "
+        "goes on.\n",
+        takes,
+    )
 
 
 def _objective(config: RunConfig) -> float | None:
@@ -125,6 +142,7 @@ def _run_sweep(parsed: Arguments, started: float) -> None:
     ahead = outlook(parsed.overrides, parsed.config_dir)
     if ahead is not None:
         log.info("%s", ahead.text())
+    _say_what_is_trained_on(parsed.overrides)
     with sweeping(ahead) as sweep:
         try:
             while True:
@@ -192,6 +210,7 @@ def _plan(arguments: Sequence[str]) -> None:
             _plan_sweep(parsed)
             return
         config = _single(composed(parsed.overrides, parsed.config_dir))
+        _say_what_is_trained_on(parsed.overrides)
         from qc_experiments.train import announce
 
         announce(config)

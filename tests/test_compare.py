@@ -226,6 +226,33 @@ def test_losses_compare_for_one_model_and_the_same_labels_only(tmp_path):
     assert len(compare([tmp_path], "eval_loss").groups) == 2
 
 
+@pytest.mark.parametrize(
+    "other", [{"model__name_or_path": "other"}, {"data__wrap": "chat"}], ids=["model", "labels"]
+)
+def test_equal_runs_are_not_ordered_by_losses_that_do_not_compare(tmp_path, other):
+    bits = "1100"
+    write_run(tmp_path / "a", bits, result={"eval_loss": 0.9}, **other)
+    write_run(tmp_path / "b", bits, result={"eval_loss": 0.1}, lora__r=8)
+    write_run(tmp_path / "c", "1110", result={"eval_loss": 2.0}, lora__r=9)
+    [group] = compare([tmp_path]).groups
+    assert names(group.runs) == ["c", "a", "b"]
+    said = "losses of different models or labels do not compare"
+    assert said in comparison_table([tmp_path])
+    like = tmp_path / "like"
+    write_run(like / "a", bits, result={"eval_loss": 0.9}, **other)
+    write_run(like / "b", bits, result={"eval_loss": 0.1}, lora__r=8, **other)
+    assert names(compare([like]).groups[0].runs) == ["b", "a"]
+    assert said not in comparison_table([like])
+
+
+def test_what_is_not_distinguishable_is_not_said_to_be_below_a_p(tmp_path):
+    for name, rank in (("a", 4), ("b", 8)):
+        write_run(tmp_path / name, "1100", lora__r=rank)
+    text = " ".join(comparison_table([tmp_path]).split())
+    assert "not distinguishable from 1 of 1 other run" in text
+    assert "a difference is claimed below p = 0.05 only" in text
+
+
 def test_runs_that_do_not_say_what_they_were_judged_on_are_not_ranked(tmp_path):
     folder = write_run(tmp_path / "a", result={"evaluation_hash": None})
     (folder / "environment.json").unlink()

@@ -538,6 +538,27 @@ def test_what_is_not_there_is_refused_by_its_key(refusal, overrides, parts):
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), ["the demo", "half an hour", "data=csv data.train=my.csv", "qc data check"]),
+        (("lora=r8",), ["the demo", "data=csv data.train=my.csv"]),
+        (("data=demo",), []),
+        (("experiment=quickstart",), []),
+    ],
+)
+def test_whoever_names_no_data_is_told_what_is_trained_on(
+    tmp_path, monkeypatch, capsys, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qc_experiments.train.run", lambda config: {"eval_loss": None})
+    main(arguments)
+    first = capsys.readouterr().out.splitlines()[:2]
+    for part in said:
+        assert part in " ".join(first)
+    assert bool(first) == bool(said)
+
+
 def test_a_folder_for_options_that_is_not_there_is_refused(refusal):
     assert "--config-dir nowhere" in refusal("--config-dir", "nowhere")
     assert "--config-dir nowhere" in refusal("--config-dir=nowhere")

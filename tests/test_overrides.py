@@ -222,3 +222,12 @@ def test_home_is_found_behind_an_equals_sign(refused, tmp_path, monkeypatch, cap
 def test_a_plan_takes_what_a_sweep_takes(typed, capsys):
     command_line.plan([*typed, "data.train=~/größe.csv", "data=csv"])
     assert "A sweep of" in capsys.readouterr().out
+
+
+def test_models_are_not_chosen_by_losses_that_do_not_compare_without_a_word(capsys):
+    sweep = ["-m", "model=smollm2-135m,qwen3-0.6b", "sweep.halving=2"]
+    command_line.plan(sweep)
+    assert "compares between models of one tokenizer alone" in capsys.readouterr().err
+    for other in (["objective=execution_accuracy"], ["lora.r=2,4", "model=smollm2-135m"]):
+        command_line.plan([*sweep, *other])
+        assert "tokenizer" not in capsys.readouterr().err

@@ -9,6 +9,7 @@ import csv
 import math
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -462,8 +463,41 @@ def test_a_role_that_could_reach_the_servers_files_is_refused(server, role, powe
         with pytest.raises(UserError) as caught:
             use(server.url(role))
         assert f"role {role} may act as {power}" in str(caught.value)
-        assert "use a role that can only read tables" in str(caught.value)
+        assert "make a role that can only read tables, CREATE ROLE" in str(caught.value)
         assert PASSWORD not in str(caught.value)
+
+
+def test_the_role_that_is_then_named_reads_every_table_and_nothing_else(server):
+    """The SQL is run as the message shows it."""
+    with pytest.raises(UserError) as caught:
+        schema(server.url("postgres"))
+    sql = re.search(r"CREATE ROLE .*qc_reader;", str(caught.value))
+    assert sql is not None
+    server.execute(sql[0])
+    reader = server.url("qc_reader", "choose%20one")
+    try:
+        assert schema(reader) == schema(server.url("writer"))
+        assert run(reader, "SELECT count(*) FROM private", SHORT).rows is not None
+        assert run(reader, "SELECT pg_read_file('/etc/passwd')", SHORT).rows is None
+    finally:
+        server.execute("DROP ROLE qc_reader")
+
+
+def test_a_training_takes_the_url_as_the_readme_writes_it(server, tmp_path, tiny_model, capsys):
+    from qc_experiments import command_line
+
+    (tmp_path / "it.csv").write_text(
+        "question,query,context,db_id\n"
+        + "".join(f"q{n},SELECT id FROM author,CREATE TABLE author(id),shop\n" for n in range(20))
+    )
+    url = server.url("reader", database="{db_id}")
+    command_line.plan(
+        [
+            *("data=csv", f"data.train={tmp_path / 'it.csv'}", f"data.databases={url}"),
+            *("model=hub", f"model.name_or_path={tiny_model}", f"paths.output={tmp_path}"),
+        ]
+    )
+    assert "18 to train on, 2 held out" in capsys.readouterr().out
 
 
 def test_the_schema_is_what_a_prompt_needs_and_the_role_may_read(server, database):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
 
-from qc_experiments.compare.objectives import Objective
+from qc_experiments.compare.objectives import LOSS_KEYS, Objective, losses_compare
 from qc_experiments.compare.runs import Run, Scalar, flatten
 from qc_experiments.compare.significance import Against, against_best
 from qc_experiments.config import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
@@ -35,9 +35,6 @@ NOT_JUDGING = frozenset(
     )
 )
 """Keys of ``evaluation`` in which runs may differ and still be ranked together."""
-
-LOSS_KEYS = ("model.name_or_path", "model.revision", "data.loss_on", "data.wrap")
-"""Losses per token compare only for one tokenizer and the same labelled tokens."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +213,19 @@ def _hashable(value: Scalar) -> tuple[str, Scalar]:
 def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: Objective) -> Group:
     known = {run.folder: facts(run) for run in runs}
     finished, repeated = _once([run for run in runs if run.finished], known)
-    finished.sort(key=objective.order)
+    by_loss = losses_compare(finished)
+    finished.sort(key=lambda run: objective.order(run, by_loss))
     swept = swept_keys(list(known.values()))
     configurations = pool_seeds(finished, known, objective)
     measured = bool(finished) and finished[0].figure(objective.key) is not None
     best = finished[0] if measured and ranked else None
     warnings = _warnings(finished, swept, known, repeated)
+    values = [run.figure(objective.key) for run in finished]
+    if measured and not by_loss and len(set(values)) < len(values):
+        warnings.append(
+            f"Runs of equal {objective.title} stand in the order of their names: losses of different "
+            "models or labels do not compare."
+        )
     if finished and not ranked:
         warnings.append("Not ranked: it is not recorded on what these runs were measured.")
     elif finished and not measured:

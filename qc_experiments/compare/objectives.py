@@ -11,6 +11,9 @@ from qc_experiments.errors import UserError
 EVAL_LOSS = "eval_loss"
 EXECUTION_ACCURACY = "execution_accuracy"
 
+LOSS_KEYS = ("model.name_or_path", "model.revision", "data.loss_on", "data.wrap")
+"""Losses per token compare only for one tokenizer and the same labelled tokens."""
+
 OBJECTIVES = {
     EXECUTION_ACCURACY: "execution accuracy",
     "exact_match": "exact match",
@@ -49,15 +52,26 @@ class Objective:
         """Factor with which smaller comes first."""
         return 1 if self.is_loss else -1
 
-    def order(self, run: Run) -> tuple[bool, float, float, str]:
-        """Sort key: the best first, equal ones by loss and name, unmeasured ones last."""
-        value, loss = run.figure(self.key), run.figure(EVAL_LOSS)
+    def order(self, run: Run, by_loss: bool = True) -> tuple[bool, float, float, str]:
+        """Sort key: the best first, equal ones by loss and name, unmeasured ones last.
+
+        Args:
+            run: what is to be ordered.
+            by_loss: whether its loss compares with those of the others (see `losses_compare`).
+        """
+        value, loss = run.figure(self.key), run.figure(EVAL_LOSS) if by_loss else None
+        known = value is not None and (by_loss or not self.is_loss)
         return (
             value is None,
-            0.0 if value is None else self.sign * value,
+            self.sign * value if known and value is not None else 0.0,
             float("inf") if loss is None else loss,
             run.name,
         )
+
+
+def losses_compare(runs: Sequence[Run]) -> bool:
+    """Whether the losses of some runs are of one tokenizer and the same labelled tokens."""
+    return len({tuple(str(run.config.get(key)) for key in LOSS_KEYS) for run in runs}) < 2
 
 
 def choose_objective(name: str | None, runs: Sequence[Run]) -> Objective:

@@ -138,5 +138,5 @@ def in_words(best: Run, found: Mapping[Path, Against], others: int) -> str:
         f"In execution accuracy on the same {questions} question{'' if questions == 1 else 's'} "
         f"{best.name} is "
         f"{', '.join(parts)} of {others} other run{'s' if others > 1 else ''} (McNemar's exact test, "
-        f"Holm-corrected for {len(found)}, p < {LEVEL:g})."
+        f"Holm-corrected for {len(found)}; a difference is claimed below p = {LEVEL:g} only)."
     )

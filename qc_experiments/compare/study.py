@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.compare.grouping import Group, group_runs
-from qc_experiments.compare.objectives import Objective, choose_objective
+from qc_experiments.compare.objectives import Objective, choose_objective, losses_compare
 from qc_experiments.compare.runs import PAUSED, STATUSES, Run, load_runs
 
 
@@ -42,12 +42,13 @@ class Study:
     def unfinished(self) -> list[Run]:
         """Runs that have not come to their end: those at work first, resting ones best first."""
         found = [run for run in self.runs if not run.finished]
+        by_loss = losses_compare(found)
         return sorted(
             found,
             key=lambda run: (
                 STATUSES.index(run.status),
                 -(run.last_step or 0) if run.status == PAUSED else 0,
-                self.objective.order(run),
+                self.objective.order(run, by_loss),
             ),
         )
 

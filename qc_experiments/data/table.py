@@ -28,6 +28,7 @@ from qc_experiments.errors import UserError
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
+MAKE_CONTEXT = "for a database's schema as a context, run qc data context FILE_OR_URL"
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
 
@@ -226,6 +227,7 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
             raise UserError(
                 f"{no_column(path, column, header)}: rename it or map it with "
                 f"data.columns.{name}=... (in qc data: --{name} ...)"
+                + (f"; {MAKE_CONTEXT}" if name == "context" else "")
             )
     return places
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
 URL_FORM = "write postgresql://user:password@host:5432/database"
+READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
+"""SQL for a role as which predictions may run (from PostgreSQL 14 on)."""
 CONNECT_SECONDS = 10
 FIRST_ROWS, MOST_ROWS = 16, 8192
 DECLARE = b"DECLARE qc_result NO SCROLL CURSOR FOR "
@@ -195,7 +197,8 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
             if power:
                 raise UserError(
                     f"{safe_name(target)}: role {role} may act as {power}, which can reach the "
-                    "server's files: use a role that can only read tables"
+                    f"server's files: make a role that can only read tables, {READER}, and name it in "
+                    "the URL"
                 )
             yield connection
             with suppress(psycopg.Error):  # the statement may have ended its own session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from qc_experiments.composition import check_overrides, composed, explain
 from qc_experiments.config import Metric
 from qc_experiments.errors import UserError
 from qc_experiments.processes import usable_cores
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,16 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     last = {one.get_key_element(): one for one in every}
     swept = [one for one in last.values() if one.is_sweep_override()]
     lines = tuple(str(one.input_line) for one in swept)
+    if config.objective is Metric.eval_loss or config.objective == Metric.eval_loss.value:
+        models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
+        if models and (
+            halving is not None or not str(sweeper["_target_"]).endswith("BasicSweeper")
+        ):
+            log.warning(
+                "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
+                "alone; objective=execution_accuracy compares all",
+                models[0].input_line,
+            )
     output = Path(config.paths.output).expanduser().absolute()
     if not str(sweeper["_target_"]).endswith("BasicSweeper"):
         if halving is not None:
