@@ -657,26 +657,28 @@ def test_a_role_that_can_reach_files_is_refused_in_one_line(server, tmp_path, re
     assert not (tmp_path / "o").exists()
 
 
+def found_on(server, name: str):
+    """The database of a db_id on the server."""
+    from qc_experiments.execution.databases import Databases
+
+    found = Databases(server.url("reader", database="{db_id}")).find(name)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("name", ["my shop", "große Städte 商店", "100%", "a%20b", "v1.2", "it's"])
 def test_a_db_id_is_the_very_name_of_a_database(server, name):
     """Also one that looks like an escape, or like another setting of the connection."""
-    from qc_experiments.execution.databases import Databases
-
     quoted = '"' + name + '"'
     server.execute(f"CREATE DATABASE {quoted}", "postgres")
     try:
-        found = Databases(server.url("reader", database="{db_id}")).find(name)
-        assert found is not None
-        assert run(found.target, "SELECT current_database()", SHORT).rows == [(name,)]
+        target = found_on(server, name).target
+        assert run(target, "SELECT current_database()", SHORT).rows == [(name,)]
     finally:
         server.execute(f"DROP DATABASE {quoted}", "postgres")
 
 
-def test_a_db_id_is_no_connection_string(server):
-    from qc_experiments.execution.databases import Databases
-
-    for name in ("dbname=shop", "shop user=writer", "host=/tmp dbname=shop"):
-        with pytest.raises(UserError, match=r"does not exist|is no name"):
-            found = Databases(server.url("reader", database="{db_id}")).find(name)
-            assert found is not None
-            run(found.target, "SELECT 1", SHORT)
+@pytest.mark.parametrize("name", ["dbname=shop", "shop user=writer", "host=/tmp dbname=shop"])
+def test_a_db_id_is_no_connection_string(server, name):
+    with pytest.raises(UserError, match=r"does not exist|is no name"):
+        run(found_on(server, name).target, "SELECT 1", SHORT)

@@ -91,8 +91,11 @@ def _kept_hash(name: str, _state: tuple[int, ...]) -> str:
 
 
 def _hash_of(name: str) -> str:
+    digest = hashlib.sha256()
     with open_file(name) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=4096)
