@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qc_experiments.execution.engine import Value
+from qc_experiments.execution.keys import Keys, keyed
 
 JUDGE = "execution-accuracy-2"
 """Name and version of these rules; part of the evaluation's hash."""
@@ -21,6 +22,8 @@ JUDGE = "execution-accuracy-2"
 RELATIVE_TOLERANCE = 1e-6
 SEARCH_BUDGET = 2_000_000
 """Cells looked at in search of an assignment of columns; about half a second."""
+CANDIDATE_SHARE = 4
+"""So many times as many cells are looked at to find columns that agree by themselves; most differ soon."""
 MATCHING_LIMIT = 400
 """Rows that are alike up to rounding and are paired exactly; more are paired in sorted order only."""
 
@@ -105,10 +108,10 @@ def compare(expected: Expected, rows: Sequence[Row], names: Sequence[str]) -> Co
 class _Search:
     """Search for an assignment of columns under which the rows agree.
 
-    Numbers are replaced by classes of numbers that may be equal, so that rows can be counted; at the
-    end the rows that were paired by their classes are paired by their values. The search assigns one
-    column after the other and goes on only while the rows, cut down to the columns assigned so far,
-    agree as a whole: columns are never compared apart from each other.
+    Cells are replaced by their keys, and numbers by classes of numbers that may be equal, so that rows
+    can be counted; at the end the rows that were paired by their classes are paired by their values.
+    The search assigns one column after the other and goes on only while the rows, cut down to the
+    columns assigned so far, agree as a whole: columns are never compared apart from each other.
     """
 
     def __init__(self, expected: Expected, rows: Sequence[Row], names: Sequence[str]) -> None:
@@ -119,9 +122,15 @@ class _Search:
         self._spent = 0
         golds = [row for group in expected.groups for row in group.rows]
         self._rounded = _has_fractions(golds) or _has_fractions(rows)
-        keys = _classes(golds, rows) if self._rounded else None
-        self._gold_columns = _columns(golds, expected.columns, keys)
-        self._columns = _columns(rows, expected.columns, keys)
+        gold_keys, own_keys = keyed(golds), keyed(rows)
+        if self._rounded:
+            classes = _classes((golds, gold_keys), (rows, own_keys))
+            gold_keys, own_keys = (
+                [tuple(classes.get(key, key) for key in row) for row in keys]
+                for keys in (gold_keys, own_keys)
+            )
+        self._gold_columns = list(zip(*gold_keys, strict=True))
+        self._columns = list(zip(*own_keys, strict=True))
         self._gold_groups = [i for i, group in enumerate(expected.groups) for _ in group.rows]
         self._groups = [i for i, group in enumerate(expected.groups) for _ in range(group.take)]
 
@@ -157,16 +166,24 @@ class _Search:
         """For each gold column the predicted ones that agree with it alone, or None."""
         gold = [Counter(zip(self._gold_groups, c, strict=True)) for c in self._gold_columns]
         own = [Counter(zip(self._groups, c, strict=True)) for c in self._columns]
-        found = [[k for k, mine in enumerate(own) if mine <= theirs] for theirs in gold]
-        used = {k for places in found for k in places}
-        if len(used) < len(own) or not all(found):
-            return None
         if all(len(group.rows) == group.take for group in self._expected.groups):
             # Without a cut columns agree exactly, so that each sort of column occurs equally often.
-            for theirs, places in zip(gold, found, strict=True):
-                if sum(theirs == other for other in gold) != len(places):
-                    return None
-        return found
+            sorts, own_sorts = ([frozenset(c.items()) for c in side] for side in (gold, own))
+            if Counter(sorts) != Counter(own_sorts):
+                return None
+            places: dict[Hashable, list[int]] = defaultdict(list)
+            for k, sort in enumerate(own_sorts):
+                places[sort].append(k)
+            return [places[sort] for sort in sorts]
+        found: list[list[int]] = []
+        for theirs in gold:
+            self._spent += sum(map(len, own)) // CANDIDATE_SHARE
+            if self._spent > SEARCH_BUDGET:
+                self.exhausted = True
+                return None
+            found.append([k for k, mine in enumerate(own) if mine <= theirs])
+        used = {k for places in found for k in places}
+        return found if len(used) == len(own) and all(found) else None
 
     def _assignments(
         self,
@@ -189,11 +206,11 @@ class _Search:
             yield assigned
             return
         column, *rest = order
-        seen: set[tuple[Hashable, ...]] = set()
+        seen: set[Keys] = set()
         for place in sorted(candidates[column], key=lambda k: k != column):
             if place in assigned.values():
                 continue
-            content = tuple(self._columns[place])
+            content = self._columns[place]
             if content in seen:
                 continue  # a copy of a column that was tried
             seen.add(content)
@@ -201,7 +218,7 @@ class _Search:
             if self._spent > SEARCH_BUDGET:
                 self.exhausted = True
                 return
-            sorts: dict[tuple[int, Hashable], int] = {}
+            sorts: dict[tuple[int, str], int] = {}
             cells = self._gold_columns[column]
             new_gold = [sorts.setdefault(k, len(sorts)) for k in zip(gold_ids, cells, strict=True)]
             new = [sorts.get(k, -1) for k in zip(ids, self._columns[place], strict=True)]
@@ -229,37 +246,37 @@ class _Search:
         return True
 
 
-def _columns(
-    rows: Sequence[Row], width: int, classes: dict[Value, Hashable] | None
-) -> list[list[Hashable]]:
-    if classes is None:
-        return [[row[j] for row in rows] for j in range(width)]
-    return [
-        [classes[c] if isinstance(c := row[j], int | float) else c for row in rows]
-        for j in range(width)
-    ]
-
-
 def _has_fractions(rows: Iterable[Row]) -> bool:
     """Whether rounding may matter: anything else compares as Python does, 2 == 2.0 included."""
     return any(isinstance(cell, float) for row in rows for cell in row)
 
 
-def _classes(*results: Iterable[Row]) -> dict[Value, Hashable]:
-    """A class for each number, such that numbers that are equal are of one class."""
-    numbers = {c for rows in results for row in rows for c in row if isinstance(c, int | float)}
-    finite = sorted(n for n in numbers if not isinstance(n, float) or math.isfinite(n))
-    classes: dict[Value, Hashable] = {}
+def _classes(*results: tuple[Sequence[Row], Sequence[Keys]]) -> dict[str, str]:
+    """A class for the key of each number, such that numbers that are equal are of one class.
+
+    Args:
+        results: rows and their keys.
+    """
+    numbers = {
+        key: cell
+        for rows, keys in results
+        for row, own in zip(rows, keys, strict=True)
+        for cell, key in zip(row, own, strict=True)
+        if isinstance(cell, int | float)
+    }
+    finite = sorted((n, k) for k, n in numbers.items() if isinstance(n, int) or math.isfinite(n))
+    classes = {
+        key: f"class {n}"
+        for key, n in numbers.items()
+        if isinstance(n, float) and not math.isfinite(n)
+    }
     current = 0
     last: int | float | None = None
-    for number in finite:
+    for number, key in finite:
         if last is None or not same_value(last, number):
             current += 1
-        classes[number] = ("number", current)
+        classes[key] = f"class {current}"
         last = number
-    for number in numbers:
-        if isinstance(number, float) and not math.isfinite(number):
-            classes[number] = ("number", str(number))
     return classes
 
 
@@ -286,10 +303,7 @@ def _same_row(left: Row, right: Row) -> bool:
 
 
 def _paired(
-    gold_keys: Sequence[tuple[Hashable, ...]],
-    gold: Sequence[Row],
-    own_keys: Sequence[tuple[Hashable, ...]],
-    own: Sequence[Row],
+    gold_keys: Sequence[Keys], gold: Sequence[Row], own_keys: Sequence[Keys], own: Sequence[Row]
 ) -> bool:
     """Whether each row finds a gold row of its own that is equal to it.
 
@@ -299,10 +313,10 @@ def _paired(
         own_keys: classes of the predicted rows.
         own: the predicted rows, columns in the gold's order.
     """
-    buckets: dict[tuple[Hashable, ...], list[Row]] = defaultdict(list)
+    buckets: dict[Keys, list[Row]] = defaultdict(list)
     for key, row in zip(gold_keys, gold, strict=True):
         buckets[key].append(row)
-    mine: dict[tuple[Hashable, ...], list[Row]] = defaultdict(list)
+    mine: dict[Keys, list[Row]] = defaultdict(list)
     for key, row in zip(own_keys, own, strict=True):
         mine[key].append(row)
     return all(_matched(rows, buckets[key]) for key, rows in mine.items())
@@ -310,7 +324,7 @@ def _paired(
 
 def _matched(rows: list[Row], golds: list[Row]) -> bool:
     """Pair rows of one class with golds of that class; they differ in their numbers only."""
-    if Counter(rows) <= Counter(golds):
+    if Counter(keyed(rows)) <= Counter(keyed(golds)):
         return True
     if len(rows) == len(golds):
         pairs = zip(sorted(rows, key=_numbers), sorted(golds, key=_numbers), strict=True)

@@ -24,9 +24,12 @@ from qc_experiments.execution.equivalence import (
     Row,
     compare,
 )
+from qc_experiments.execution.keys import keyed
 from qc_experiments.execution.ordering import Ordering, ranked_queries, read_ordering
 from qc_experiments.execution.pool import SqlPool, load_plain
 
+TIES = "dialects"
+"""Version of how ties are found out; part of the key under which a result is kept."""
 KEPT_BYTES = 20_000_000
 """Results that take more on disk are computed anew."""
 
@@ -62,7 +65,7 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
     """
     execution = pool.run(database.engine, database.target, sql, limits)
     assert execution is not None  # only schemas give none
-    ordering = read_ordering(sql)
+    ordering = read_ordering(sql, database.dialect)
     ordered = bool(ordering.keys)
     rows, columns = execution.rows, execution.columns
     if rows is None:
@@ -80,7 +83,7 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
             # The ranked query must be the gold's own but for the cut; else its ranks mean nothing.
             if expected is not None and compare(expected, rows, columns).difference is None:
                 ambiguous = any(
-                    len(group.rows) > group.take and len(set(group.rows)) > 1
+                    len(group.rows) > group.take and len(set(keyed(group.rows))) > 1
                     for group in expected.groups
                 )
                 return Gold(execution, expected, ordered, ambiguous)
@@ -103,7 +106,7 @@ def _expected(
     first = ordering.offset or 0
     if len(ranked) < first + count or (not ordering.limited and len(ranked) != count):
         return None
-    if ordering.distinct and len({row[:-1] for row in ranked}) < len(ranked):
+    if ordering.distinct and len(set(keyed(row[:-1] for row in ranked))) < len(ranked):
         return None  # the keys made different rows of what DISTINCT takes for one
     tied: dict[int, list[Row]] = {}
     for row in ranked:
@@ -139,7 +142,7 @@ class GoldCache:
         key = hash_bytes(
             *(
                 part.encode("utf-8", "surrogatepass")
-                for part in (JUDGE, database.content_hash(), str(limits), sql)
+                for part in (JUDGE, TIES, database.content_hash(), str(limits), sql)
             )
         )
         with self._lock:

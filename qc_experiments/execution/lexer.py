@@ -2,33 +2,45 @@
 
 Comments are skipped; strings, quoted identifiers and numbers are one token each. No grammar is
 needed for what is asked here: whatever stands outside all parentheses belongs to the outermost query.
+The time it takes grows with the length of the text and nothing else, whatever the text is.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
-    | (?P<string>'(?:[^']|'')*(?:'|\Z)|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-    | (?P<quoted>"(?:[^"]|"")*(?:"|\Z)|`(?:[^`]|``)*(?:`|\Z)|\[[^\]]*(?:\]|\Z))
+_BRACKETED = r"|\[[^\]]*(?:\]|\Z)"
+_ESCAPED_STRING = r"[eE]'[^'\\]*(?:(?:''|\\(?:.|\Z))[^'\\]*)*(?:'|\Z)|"
+_TOKEN = r"""
+      (?P<space>\s+|--[^\n]*)
+    | (?P<comment>/\*)
+    | (?P<dollar>\$(?:[^\W\d]\w*)?\$)
+    | (?P<string>{escaped}'[^']*(?:''[^']*)*(?:'|\Z))
+    | (?P<quoted>"[^"]*(?:""[^"]*)*(?:"|\Z)|`[^`]*(?:``[^`]*)*(?:`|\Z){bracketed})
     | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))
-    | (?P<word>\w[\w$]*)
+    | (?P<word>\$?\w[\w$]*)
     | (?P<mark>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
 
 
-@dataclass(frozen=True)
-class Token:
+def _pattern(escaped: str, bracketed: str) -> re.Pattern[str]:
+    return re.compile(_TOKEN.format(escaped=escaped, bracketed=bracketed), re.VERBOSE | re.DOTALL)
+
+
+_SQLITE = _pattern("", _BRACKETED)
+_OTHERS = _pattern(_ESCAPED_STRING, "")
+"""PostgreSQL and DuckDB: brackets are arrays, E'...' has escapes, comments may hold comments."""
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
+
+
+class Token(NamedTuple):
     """A piece of SQL.
 
     Attributes:
-        kind: ``string``, ``quoted`` (an identifier in ``"``, `````` or ``[]``), ``number``, ``word``
-            or ``mark`` (one character of punctuation).
+        kind: ``string``, ``quoted`` (an identifier in ``"``, `````` or, in SQLite, ``[]``), ``number``,
+            ``word`` or ``mark`` (one character of punctuation).
         text: as it is written.
         start: place of its first character.
         end: place behind its last one.
@@ -56,26 +68,56 @@ class Token:
         return (inner if mark == "[" else inner.replace(mark * 2, mark)).lower()
 
 
-def tokens(sql: str) -> list[Token]:
-    """The tokens of a text, comments and blanks left out."""
+def tokens(sql: str, dialect: str = "sqlite") -> list[Token]:
+    """The tokens of a text, comments and blanks left out.
+
+    Args:
+        sql: the text.
+        dialect: ``sqlite``, ``postgres`` or ``duckdb``.
+    """
+    pattern = _SQLITE if dialect == "sqlite" else _OTHERS
     found: list[Token] = []
-    depth = 0
-    for match in _TOKEN.finditer(sql):
-        kind = match.lastgroup or "mark"
+    depth = place = 0
+    while (match := pattern.match(sql, place)) is not None:
+        kind, start, place = match.lastgroup or "mark", place, match.end()
         if kind == "space":
             continue
-        text = match.group()
-        if text == ")":
+        if kind == "comment":
+            place = _comment_end(sql, place, nested=dialect != "sqlite")
+            continue
+        if kind == "dollar":  # one that is not closed goes on to the end, as an open string does
+            closing = sql.find(match.group(), place)
+            kind, place = "string", len(sql) if closing < 0 else closing + len(match.group())
+        text = sql[start:place]
+        if text in _CLOSING:
             depth -= 1
-        found.append(Token(kind, text, match.start(), match.end(), depth))
-        if text == "(":
+        found.append(Token(kind, text, start, place, depth))
+        if text in _OPENING:
             depth += 1
     return found
 
 
-def statement(sql: str) -> str:
-    """A statement without the semicolons and comments that follow it."""
-    found = tokens(sql)
+def _comment_end(sql: str, start: int, *, nested: bool) -> int:
+    """Where a comment ends whose opening mark ends at a place."""
+    open_comments = 1
+    for edge in _COMMENT_EDGE.finditer(sql, start):
+        if edge.group() == "*/":
+            open_comments -= 1
+        elif nested:
+            open_comments += 1
+        if not open_comments:
+            return edge.end()
+    return len(sql)
+
+
+def statement(sql: str, dialect: str = "sqlite") -> str:
+    """A statement without the semicolons and comments that follow it.
+
+    Args:
+        sql: the text.
+        dialect: as for `tokens`.
+    """
+    found = tokens(sql, dialect)
     while found and found[-1].text == ";":
         found.pop()
     return sql[: found[-1].end] if found else ""

@@ -7,14 +7,18 @@ columns and ranked by DENSE_RANK, so that collations and NULLs count as the data
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from qc_experiments.execution.lexer import Token, statement, tokens
 
-CLAUSES_AFTER_COLUMNS = ("from", "where", "group", "having", "window", "order", "limit")
 COMPOUNDS = ("union", "intersect", "except")
+CLAUSES = ("from", "where", "group", "having", "window", "qualify", "order")
+CLAUSES_BEFORE_LIMIT = (*CLAUSES, *COMPOUNDS)
+CLAUSES_AFTER_COLUMNS = (*CLAUSES, "limit")
+_ORDERING_WORD = re.compile(r"order|limit|fetch|offset", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,12 @@ class Ordering:
     """What stands outside all parentheses of a query behind its rows.
 
     Attributes:
-        body: the query without its ORDER BY and LIMIT.
+        body: the query without its LIMIT and, unless DISTINCT ON needs it, its ORDER BY.
         keys: terms of ORDER BY.
         limited: whether it has a LIMIT.
         distinct: whether its SELECT is DISTINCT, so that no two of its rows are the same.
         offset: rows that it skips; None where that is no plain number.
+        dialect: what sqlglot calls the SQL it is written in.
     """
 
     body: str
@@ -47,13 +52,24 @@ class Ordering:
     limited: bool
     offset: int | None
     distinct: bool = False
+    dialect: str = "sqlite"
 
 
-def read_ordering(sql: str) -> Ordering:
-    """Find the outermost ORDER BY and LIMIT of a query; text that is no query has neither."""
-    sql = _without_outer_parentheses(statement(sql))
-    found = tokens(sql)
+def read_ordering(sql: str, dialect: str = "sqlite") -> Ordering:
+    """Find the outermost ORDER BY and LIMIT of a query; text that is no query has neither.
+
+    Args:
+        sql: the query.
+        dialect: what sqlglot calls the SQL it is written in.
+    """
+    if _ORDERING_WORD.search(sql) is None:  # which saves the tokens of a query of megabytes
+        return Ordering(sql, (), False, 0, dialect=dialect)
+    sql = _without_outer_parentheses(statement(sql, dialect), dialect)
+    found = tokens(sql, dialect)
     top = [token for token in found if token.depth == 0]
+    last_clause = max(
+        (i for i, t in enumerate(top) if t.is_word(*CLAUSES_BEFORE_LIMIT)), default=-1
+    )
     order = limit = None
     for place, token in enumerate(top):
         after = top[place + 1] if place + 1 < len(top) else None
@@ -61,7 +77,10 @@ def read_ordering(sql: str) -> Ordering:
             order = place
         # `limit` may be a column's name where no number or expression follows it as a clause.
         elif (
-            token.is_word("limit", "fetch", "offset") and limit is None and _ends_query(top, place)
+            limit is None
+            and token.is_word("limit", "fetch", "offset")
+            and last_clause < place
+            and _starts_cut(top, place)
         ):
             limit = place
     end = len(sql) if limit is None else top[limit].start
@@ -69,33 +88,41 @@ def read_ordering(sql: str) -> Ordering:
     if order is not None:
         first = top[order + 1].end
         keys = _keys([t for t in found if first <= t.start < end])
-    body_end = end if order is None else min(end, top[order].start)
+    behind = [b for a, b in pairwise(top) if a.is_word("distinct")]
+    picks = any(token.is_word("on") for token in behind)
+    # ORDER BY decides which row DISTINCT ON keeps, so that it stays with the rows.
+    body_end = end if order is None or picks else min(end, top[order].start)
     cut = [] if limit is None else top[limit:]
-    distinct = any(a.is_word("select") and b.is_word("distinct") for a, b in pairwise(top))
-    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut), distinct)
+    distinct = not picks and any(
+        a.is_word("select") and b.is_word("distinct") for a, b in pairwise(top)
+    )
+    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut), distinct, dialect)
 
 
-def _without_outer_parentheses(sql: str) -> str:
-    found = tokens(sql)
-    while len(found) > 2 and found[0].text == "(" and found[-1].text == ")":
-        if any(token.depth == 0 for token in found[1:-1]):
-            break
-        sql = sql[found[0].end : found[-1].start]
-        found = tokens(sql)
-    return sql
+def _without_outer_parentheses(sql: str, dialect: str) -> str:
+    found = tokens(sql, dialect)
+    pairs = 0
+    while 2 * pairs + 2 < len(found) and (found[pairs].text, found[-1 - pairs].text) == ("(", ")"):
+        pairs += 1
+    # A pair is one that encloses all if nothing between stands outside it, from the innermost out.
+    lowest = min((token.depth for token in found[pairs : len(found) - pairs]), default=0)
+    outer = pairs if lowest >= pairs else 0
+    for place in range(pairs - 1, 0, -1):
+        lowest = min(lowest, found[place].depth, found[-1 - place].depth)
+        if not outer and lowest >= place:
+            outer = place
+    return sql[found[outer - 1].end : found[-outer].start] if outer else sql
 
 
-def _ends_query(top: Sequence[Token], place: int) -> bool:
-    """Whether a word that may start a LIMIT does: nothing behind it is a clause of a query."""
+def _starts_cut(top: Sequence[Token], place: int) -> bool:
+    """Whether a word that may start a LIMIT does, where no clause of a query is behind it."""
     before = top[place - 1] if place else None
     if before is None or before.text in (".", ",") or before.is_word("select", "by", "as"):
         return False
-    rest = top[place + 1 :]
+    rest = top[place + 1 : place + 2]
     if top[place].is_word("fetch") and not (rest and rest[0].is_word("first", "next")):
         return False
-    if not rest or rest[0].text in (".", ",", "=", "<", ">"):
-        return False
-    return not any(t.is_word(*CLAUSES_AFTER_COLUMNS[:-1], *COMPOUNDS) for t in rest)
+    return bool(rest) and rest[0].text not in (".", ",", "=", "<", ">")
 
 
 def _offset(cut: Sequence[Token]) -> int | None:
@@ -158,13 +185,19 @@ def ranked_queries(ordering: Ordering, columns: Sequence[str]) -> list[str]:
 
 
 def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> str | None:
-    body = tokens(ordering.body)
+    body = tokens(ordering.body, ordering.dialect)
     top = [token for token in body if token.depth == 0]
     aliases = _aliases(ordering.body, body)
     names = [name.lower() for name in columns]
     added: list[str] = []
     terms: list[str] = []
     for key in ordering.keys:
+        if (
+            ordering.dialect == "duckdb"
+            and "".join(t.text.lower() for t in key.expression) == "all"
+        ):
+            terms += [f"c{i + 1} {key.suffix}".rstrip() for i in range(len(columns))]
+            continue
         place = _output_column(key.expression, names)
         if place is None:
             added.append(_expression(ordering, key, aliases if substituted else {}))
@@ -224,7 +257,7 @@ def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
 def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
     """Alias, in lower case, to expression, of the outermost columns."""
     top = [token for token in found if token.depth == 0]
-    start = next((token.end for token in top if token.is_word("select")), None)
+    start = _columns_start(top)
     end = _columns_end(top, len(sql))
     if start is None or end is None:
         return {}
@@ -245,6 +278,18 @@ def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
         if behind:
             aliases[name] = sql[item[0].start : behind[0].end]
     return aliases
+
+
+def _columns_start(top: Sequence[Token]) -> int | None:
+    """Where the outermost SELECT's columns start; None where there is no such SELECT."""
+    first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
+    if first is None:
+        return None
+    if top[first + 1 : first + 2] and top[first + 1].is_word("distinct"):
+        first += 1
+        if top[first + 1 : first + 2] and top[first + 1].is_word("on"):
+            first += 3  # ON ( )
+    return top[first].end if first < len(top) else None
 
 
 def _columns_end(top: Sequence[Token], length: int) -> int | None:

@@ -6,25 +6,17 @@ predictions and refuse some right ones. They are kept as published, with what th
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from qc_experiments.execution.engine import Value
+from qc_experiments.execution.keys import Keys, keyed
+from qc_experiments.execution.lexer import tokens
 
 Row = tuple[Value, ...]
 
 MAX_CELLS = 10_000_000
 """Most cells that `ex_test_suite` looks at again, once it has to turn back in its search."""
-
-_TOKEN = re.compile(
-    r"""
-      '[^']*'? | "[^"]*"? | `[^`]*`? | \[[^\]]*\]?  # strings and quoted identifiers, closed or not
-    | --[^\n]* | /\*.*?(?:\*/|\Z)                   # comments
-    | [0-9A-Za-z_$\u0080-\U0010ffff]+               # words, as SQLite delimits them
-    """,
-    re.DOTALL | re.VERBOSE,
-)
 
 
 def ex_bird(gold_rows: Sequence[Row], predicted_rows: Sequence[Row]) -> bool:
@@ -42,7 +34,7 @@ def ex_bird(gold_rows: Sequence[Row], predicted_rows: Sequence[Row]) -> bool:
         gold_rows: rows of the gold query.
         predicted_rows: rows of the predicted query.
     """
-    return set(gold_rows) == set(predicted_rows)
+    return gold_rows == predicted_rows or set(keyed(gold_rows)) == set(keyed(predicted_rows))
 
 
 def ex_test_suite(
@@ -74,15 +66,17 @@ def ex_test_suite(
         return True
     if len(gold_rows) != len(predicted_rows) or len(gold_rows[0]) != len(predicted_rows[0]):
         return False
-    gold_sorted, predicted_sorted = map(_sorted_cells, (gold_rows, predicted_rows))
+    gold_keys, predicted_keys = keyed(gold_rows), keyed(predicted_rows)
+    gold_sorted = _sorted_cells(gold_rows, gold_keys)
+    predicted_sorted = _sorted_cells(predicted_rows, predicted_keys)
     if order_matters:
         # Equal as lists under some assignment: the same columns, each as often.
         return gold_sorted == predicted_sorted and (
-            Counter(zip(*gold_rows, strict=True)) == Counter(zip(*predicted_rows, strict=True))
+            Counter(zip(*gold_keys, strict=True)) == Counter(zip(*predicted_keys, strict=True))
         )
     if set(gold_sorted) != set(predicted_sorted):
         return False
-    gold, predicted = Counter(gold_rows), Counter(predicted_rows)
+    gold, predicted = Counter(gold_keys), Counter(predicted_keys)
     return gold == predicted or _some_assignment_fits(gold, predicted)
 
 
@@ -101,11 +95,12 @@ def order_matters_in_test_suite(gold_sql: str) -> bool:
     return "order by" in gold_sql.lower()
 
 
-def without_distinct(sql: str) -> str:
+def without_distinct(sql: str, dialect: str = "sqlite") -> str:
     """A query as Spider's test suites run it, be it gold or prediction: without any DISTINCT.
 
     Every DISTINCT is dropped, also within ``count(DISTINCT x)`` (and ``IS DISTINCT FROM``, which
-    then no longer runs); strings, quoted identifiers and comments are left alone. Before that,
+    then no longer runs); strings, quoted identifiers and comments are left alone, and so is
+    PostgreSQL's ``DISTINCT ON``, which the original does not know. Before that,
     ``> =``, ``< =`` and ``! =`` lose their blank, also in strings. A query with none of these comes
     back as it was. The original also drops all but the first of several statements; this one does
     not, as an engine runs only one.
@@ -115,16 +110,36 @@ def without_distinct(sql: str) -> str:
 
     Args:
         sql: the gold or the predicted query.
+        dialect: what sqlglot calls the SQL it is written in.
     """
     joined = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
-    return _TOKEN.sub(lambda token: "" if token[0].lower() == "distinct" else token[0], joined)
+    if "distinct" not in joined.lower():  # which saves the tokens of a query of megabytes
+        return joined
+    found = tokens(joined, dialect)
+    dropped = [
+        token
+        for token, behind in zip(found, [*found[1:], None], strict=True)
+        if token.is_word("distinct") and not (behind is not None and behind.is_word("on"))
+    ]
+    starts = [0, *(token.end for token in dropped)]
+    ends = [*(token.start for token in dropped), len(joined)]
+    return "".join(joined[start:end] for start, end in zip(starts, ends, strict=True))
 
 
-def _sorted_cells(rows: Sequence[Row]) -> list[Row]:
-    return [tuple(sorted(row, key=lambda cell: str(cell) + str(type(cell)))) for row in rows]
+def _sorted_cells(rows: Sequence[Row], keys: Sequence[Keys]) -> list[Keys]:
+    """The keys of each row's cells, sorted by the cells' spelling and type."""
+    found = []
+    for row, own in zip(rows, keys, strict=True):
+        spellings = [str(cell) + str(type(cell)) for cell in row]
+        found.append(tuple(key for _, key in sorted(zip(spellings, own, strict=True), key=_first)))
+    return found
 
 
-def _some_assignment_fits(gold: Counter[Row], predicted: Counter[Row]) -> bool:
+def _first(pair: tuple[str, str]) -> str:
+    return pair[0]
+
+
+def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool:
     """Whether the columns of one multiset of rows can be permuted so that it equals the other.
 
     Each row carries a number. At first it stands for what no permutation changes: the row's cells,
@@ -133,8 +148,8 @@ def _some_assignment_fits(gold: Counter[Row], predicted: Counter[Row]) -> bool:
     soon as the two results' numbers differ as multisets.
 
     Args:
-        gold: the gold's rows, and how often each occurs.
-        predicted: the prediction's rows, as many columns wide.
+        gold: the keys of the gold's rows, and how often each occurs.
+        predicted: those of the prediction's rows, as many columns wide.
     """
     numbers: dict[Hashable, int] = {}
     gold_start, predicted_start = (
@@ -158,10 +173,10 @@ def _some_assignment_fits(gold: Counter[Row], predicted: Counter[Row]) -> bool:
     order = sorted(range(len(gold_columns)), key=lambda index: len(candidates[index]))
 
     # Per depth, the next number of each pair of number and cell, and the numbers to be met.
-    steps: list[tuple[dict[tuple[int, Value], int], Counter[int]]] = []
+    steps: list[tuple[dict[tuple[int, str], int], Counter[int]]] = []
     row_numbers = gold_start
     for index in order:
-        successors: dict[tuple[int, Value], int] = {}
+        successors: dict[tuple[int, str], int] = {}
         row_numbers = [
             successors.setdefault(pair, len(successors))
             for pair in zip(row_numbers, gold_columns[index], strict=True)
@@ -191,6 +206,6 @@ def _some_assignment_fits(gold: Counter[Row], predicted: Counter[Row]) -> bool:
     return False
 
 
-def _profile(row_numbers: Sequence[int], column: Row) -> Hashable:
+def _profile(row_numbers: Sequence[int], column: Keys) -> Hashable:
     """What a column has in common with every column that it can be assigned to."""
     return frozenset(Counter(zip(row_numbers, column, strict=True)).items())
