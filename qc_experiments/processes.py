@@ -25,8 +25,7 @@ def usable_cores() -> int:
 def quiet_libraries() -> None:
     """Silence what libraries remark on each other, on which no user can act."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("bitsandbytes", "sqlglot"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def process_lives(pid: int) -> bool:

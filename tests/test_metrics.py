@@ -326,12 +326,23 @@ def test_the_hashes_say_what_changed(databases):
     assert changed(judged_on(rows, place, Limits())) == {"databases"}
 
 
-def test_a_model_that_repeats_a_join_for_ever_is_judged_in_time(databases):
+@pytest.mark.parametrize("join", [" JOIN t", " JOIN t /* ON */"])
+def test_a_model_that_repeats_a_join_for_ever_is_judged_in_time(databases, join):
     """sqlglot takes twice as long for each further JOIN without ON; fifty would take for ever."""
     started = time.perf_counter()
-    judged = judge_one("SELECT name FROM t", "SELECT name FROM t" + " JOIN t" * 50, databases)
+    judged = judge_one("SELECT name FROM t", "SELECT name FROM t" + join * 50, databases)
     assert time.perf_counter() - started < 30
-    assert (judged.correct, judged.exact) == (False, False)
+    assert (judged.correct, judged.exact, judged.hardness) == (False, False, "easy")
+    assert "more than 10 JOINs without ON" in (judged.verdict.warning or "")
+
+
+def test_what_is_too_large_to_parse_is_judged_by_running_it(databases):
+    many = f"SELECT name FROM t WHERE price IN (2, 3, {', '.join(['9'] * 60_000)})"
+    judged = judge_one("SELECT name FROM t WHERE price IN (2, 3)", many, databases)
+    assert (judged.exact, judged.hardness, judged.verdict.valid) == (False, "easy", True)
+    as_gold = judge_one(many, many, databases)
+    assert (as_gold.correct, as_gold.hardness, as_gold.components) == (True, "unknown", None)
+    assert "100,000 characters" in (as_gold.verdict.warning or "")
 
 
 def test_a_gold_that_draws_random_numbers_is_warned_of(databases):

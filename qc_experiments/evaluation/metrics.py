@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.exact_match import exact_match
-from qc_experiments.evaluation.query_components import Components, components
-from qc_experiments.evaluation.query_structure import FEATURES, features, hardness
+from qc_experiments.evaluation.query_analysis import Analysis, analyse
+from qc_experiments.evaluation.query_components import Components
+from qc_experiments.evaluation.query_structure import FEATURES
 from qc_experiments.evaluation.statistics import Rate, rate
 from qc_experiments.execution.judge import ALL_ERROR_CLASSES, Judge, Verdict
 
@@ -85,15 +85,29 @@ def assess(
         Judged(
             row,
             prediction,
-            verdict,
-            exact_match(row.query, prediction),
-            hardness(row.query),
-            features(row.query),
-            components(row.query, prediction),
+            _warned(verdict, found),
+            found.exact,
+            found.hardness,
+            found.features,
+            found.components,
             mended,
         )
-        for row, prediction, verdict, mended in zip(rows, predictions, verdicts, after, strict=True)
+        for row, prediction, verdict, found, mended in zip(
+            rows, predictions, verdicts, analyse(rows, predictions, judge), after, strict=True
+        )
     ]
+
+
+def _warned(verdict: Verdict, found: Analysis) -> Verdict:
+    """A verdict that says, too, which text was too much to parse."""
+    warnings = [] if verdict.warning is None else [verdict.warning]
+    for whose, problem, without in (
+        ("gold", found.gold_problem, "its hardness is unknown"),
+        ("prediction", found.problem, "no exact match"),
+    ):
+        if problem is not None:
+            warnings.append(f"the {whose} was not parsed ({problem}): {without}")
+    return replace(verdict, warning="; ".join(warnings) or None)
 
 
 def verdict_cells(one: Judged) -> list[str | int | float | None]:

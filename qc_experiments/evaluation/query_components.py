@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from qc_experiments.evaluation.query_names import Names, is_value
+from qc_experiments.evaluation.query_names import Names
 from qc_experiments.evaluation.query_structure import bare, conditions, parsed, sources
 
 
@@ -37,7 +37,7 @@ class _Parts:
     joins: set[tuple[str, str]] = field(default_factory=set)
 
 
-def components(gold: str, predicted: str) -> Components | None:
+def components(gold: str, predicted: str, dialect: str = "sqlite") -> Components | None:
     """Compare the parts of two queries; None where the gold query cannot be parsed.
 
     A prediction that cannot be parsed has no parts. Comparing queries part by part follows the
@@ -47,11 +47,11 @@ def components(gold: str, predicted: str) -> Components | None:
     * tables are the base tables;
     * columns are those used anywhere, with ``*`` as one of them. A name that only one of the two
       queries gives a table takes the table from there, so that a bare ``column`` matches it;
-    * conditions are the comparisons in WHERE, HAVING and ON, except those that join;
+    * conditions are the comparisons in WHERE, HAVING, QUALIFY and ON, except those that join;
     * joins are the pairs of columns that ON, USING or WHERE hold equal. A table that no such pair
       connects, as in CROSS and NATURAL joins, is paired with each other table in its FROM.
     """
-    gold_names, predicted_names = _names(gold), _names(predicted)
+    gold_names, predicted_names = _names(gold, dialect), _names(predicted, dialect)
     expected = _parts(gold_names, predicted_names)
     if expected is None:
         return None
@@ -71,10 +71,10 @@ def _score(expected: Set[object], found: Set[object]) -> Score:
     return Score(equal=expected == found, f1=f1)
 
 
-def _names(sql: str) -> Names | None:
-    tree = parsed(sql)
+def _names(sql: str, dialect: str) -> Names | None:
+    tree = parsed(sql, dialect)
     try:
-        return None if tree is None else Names(tree)
+        return None if tree is None else Names(tree, strings_in_quotes=dialect == "sqlite")
     except RecursionError:  # queries in WITH that read from one another, hundreds in a row
         return None
 
@@ -111,7 +111,7 @@ def _add_conditions(parts: _Parts, names: Names, select: exp.Select) -> None:
 
 
 def _tests(select: exp.Select) -> Iterator[tuple[exp.Expression, bool]]:
-    clauses = [select.args.get("where"), select.args.get("having")]
+    clauses = [select.args.get(name) for name in ("where", "having", "qualify")]
     roots = [clause.this for clause in clauses if clause is not None]
     roots += [join.args.get("on") for join in sources(select)[1]]
     for root in roots:
@@ -139,7 +139,7 @@ def _joins(names: Names, test: exp.Expression, select: exp.Select) -> bool:
     if not isinstance(test, exp.EQ):
         return False
     sides = [bare(test.this), bare(test.expression)]
-    if not all(isinstance(side, exp.Column) and not is_value(side) for side in sides):
+    if not all(isinstance(side, exp.Column) and not names.is_value(side) for side in sides):
         return False
     left, right = (side.table.lower() for side in sides)
     return left != right or (not left and len(names.scope(select)) > 1)

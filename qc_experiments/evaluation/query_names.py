@@ -34,9 +34,14 @@ class Names:
       does, it is left as ``column``;
     * columns of subqueries, and aliases of results, are followed to the column behind them; where
       something computed is behind them, they are no columns.
+
+    Args:
+        tree: the query.
+        strings_in_quotes: whether a name in double quotes may be a string, as in SQLite.
     """
 
-    def __init__(self, tree: exp.Expression) -> None:
+    def __init__(self, tree: exp.Expression, *, strings_in_quotes: bool = True) -> None:
+        self._strings_in_quotes = strings_in_quotes
         nodes = list(tree.walk())  # each after the one above it
         self.places: dict[int, Place] = {}
         for node in nodes:
@@ -68,11 +73,32 @@ class Names:
         """The columns used anywhere; ``*``, as in ``count(*)``, is one."""
         for node in self._columns:
             if isinstance(node, exp.Column):
-                name = None if is_value(node) else self._name(node)
+                name = None if self.is_value(node) else self._name(node)
                 if name is not None:
                     yield name
             elif not isinstance(node.parent, exp.Column):
                 yield "*"
+
+    def is_value(self, column: exp.Column) -> bool:
+        """Whether a name in double quotes is a string, as SQLite reads one that names no column.
+
+        Without the schema, it is taken for a string if it spells a number or stands where a condition
+        has its value: on the right of a comparison whose left is no literal, in the list of IN, and as
+        a bound of BETWEEN.
+        """
+        if not self._strings_in_quotes or column.table or not column.this.args.get("quoted"):
+            return False
+        if _NUMBER.fullmatch(column.name):
+            return True
+        parent: exp.Expression = column.parent
+        key: str | None = column.arg_key
+        if isinstance(parent, exp.In):
+            return key == "expressions"
+        if isinstance(parent, exp.Between):
+            return key in ("low", "high")
+        if not isinstance(parent, exp.Predicate) or isinstance(bare(parent.this), exp.Literal):
+            return False
+        return key == "expression"
 
     def scope(self, query: exp.Expression) -> dict[str, str | exp.Expression]:
         """What the names in a SELECT's FROM stand for: a base table, or else a query."""
@@ -157,7 +183,7 @@ class Names:
         """An expression in one spelling, with its columns named and its literals normalised."""
         node = bare(node)
         if isinstance(node, exp.Column):
-            if is_value(node):
+            if self.is_value(node):
                 return _value(node.name, is_string=True)
             aliased = self._aliased(node)
             return (
@@ -193,28 +219,6 @@ class Names:
                 yield f"{key}=[{', '.join(map(self.text, value))}]"
             elif value:
                 yield f"{key}={str(value).lower()}"
-
-
-def is_value(column: exp.Column) -> bool:
-    """Whether a name in double quotes is a string, as SQLite reads one that names no column.
-
-    Without the schema, it is taken for a string if it spells a number or stands where a condition
-    has its value: on the right of a comparison whose left is no literal, in the list of IN, and as
-    a bound of BETWEEN.
-    """
-    if column.table or not column.this.args.get("quoted"):
-        return False
-    if _NUMBER.fullmatch(column.name):
-        return True
-    parent: exp.Expression = column.parent
-    key: str | None = column.arg_key
-    if isinstance(parent, exp.In):
-        return key == "expressions"
-    if isinstance(parent, exp.Between):
-        return key in ("low", "high")
-    if not isinstance(parent, exp.Predicate) or isinstance(bare(parent.this), exp.Literal):
-        return False
-    return key == "expression"
 
 
 def _table_name(unit: exp.Expression) -> str:

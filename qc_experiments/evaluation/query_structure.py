@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import re
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-import sqlglot
-from sqlglot import exp
+from sqlglot import Dialect, Token, TokenType, exp
+
+logging.getLogger("sqlglot").setLevel(
+    logging.CRITICAL
+)  # what it cannot parse is said by our own means
 
 Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
 
@@ -27,7 +29,7 @@ FEATURES: dict[str, str] = {
     "subquery": "a query inside a query: in FROM, in a condition or as a value",
     "exists": "a test whether a subquery returns rows",
     "set operation": "UNION, INTERSECT or EXCEPT",
-    "like": "text is matched with LIKE or GLOB",
+    "like": "text is matched with LIKE, ILIKE, SIMILAR TO or GLOB",
     "between": "a range is tested with BETWEEN",
     "in": "a value is looked up with IN, in a list or a subquery",
     "not": "a condition is negated with NOT, as in NOT IN; IS NOT NULL is a null test instead",
@@ -43,11 +45,11 @@ FEATURES: dict[str, str] = {
 _MARKS: tuple[tuple[str, type[exp.Expression] | tuple[type[exp.Expression], ...]], ...] = (
     ("group by", exp.Group),
     ("having", exp.Having),
-    ("limit", exp.Limit),
+    ("limit", (exp.Limit, exp.Fetch)),
     ("distinct", exp.Distinct),
     ("exists", exp.Exists),
     ("set operation", exp.SetOperation),
-    ("like", (exp.Like, exp.Glob)),
+    ("like", (exp.Like, exp.ILike, exp.SimilarTo, exp.Glob)),
     ("between", exp.Between),
     ("in", exp.In),
     ("or", exp.Or),
@@ -58,8 +60,12 @@ _MARKS: tuple[tuple[str, type[exp.Expression] | tuple[type[exp.Expression], ...]
 )
 """The features that one kind of node in the tree gives away wherever it stands."""
 
-_JOIN_WORDS = re.compile(r"\b(?:straight_)?(join|on|using)\b", re.IGNORECASE)
-_MAX_OPEN_JOINS = 10
+MAX_CHARACTERS = 100_000
+MAX_TOKENS = 20_000
+MAX_OPEN_JOINS = 10
+"""What is larger than one of these is not parsed."""
+
+_BEFORE_NAMES = (TokenType.DOT, TokenType.ALIAS)
 
 
 class Condition(NamedTuple):
@@ -69,28 +75,85 @@ class Condition(NamedTuple):
     negated: bool
 
 
+class Parsed(NamedTuple):
+    """What became of a text.
+
+    Attributes:
+        tree: the query, shared between callers, who must not change it; None if there is none.
+        problem: the limit that the text exceeds, or None. Text that is no query is no problem.
+    """
+
+    tree: exp.Query | None
+    problem: str | None = None
+
+
 @functools.lru_cache(maxsize=256)
-def parsed(sql: str) -> exp.Query | None:
-    """The tree of a query, shared between callers, who must not change it; None if there is none."""
-    if _open_joins(sql) > _MAX_OPEN_JOINS:
-        return None
+def parse(sql: str, dialect: str = "sqlite") -> Parsed:
+    """Parse a query within limits that depend on its text alone.
+
+    A text that is below them can still take long: untrusted text is parsed in a child process, with
+    a limit of time (see `qc_experiments.evaluation.query_analysis`).
+
+    Args:
+        sql: the text.
+        dialect: what sqlglot calls the SQL of its database.
+    """
+    if len(sql) > MAX_CHARACTERS:
+        return Parsed(None, f"it has more than {MAX_CHARACTERS:,} characters")
+    reads = Dialect.get_or_raise(dialect)
     try:
-        tree = sqlglot.parse_one(sql, dialect="sqlite")
+        found = reads.tokenize(sql)
+        if len(found) > MAX_TOKENS:
+            return Parsed(None, f"it has more than {MAX_TOKENS:,} words and marks")
+        if _open_joins(found) > MAX_OPEN_JOINS:
+            return Parsed(None, f"it has more than {MAX_OPEN_JOINS} JOINs without ON or USING")
+        trees = reads.parser().parse(found, sql)
+    except RecursionError:
+        return Parsed(None, "it nests too deeply")
     except Exception:  # on odd texts sqlglot fails with more than its own errors
-        return None
+        return Parsed(None)
+    tree = trees[0] if len(trees) == 1 else None
     while isinstance(tree, exp.Subquery) and isinstance(tree.this, exp.Query):
         tree = tree.this  # a query in parentheses
-    return tree if isinstance(tree, (exp.Select, exp.SetOperation)) else None
+    if not isinstance(tree, (exp.Select, exp.SetOperation)):
+        return Parsed(None)
+    _write_limits_alike(tree)
+    return Parsed(tree)
 
 
-def _open_joins(sql: str) -> int:
+def parsed(sql: str, dialect: str = "sqlite") -> exp.Query | None:
+    """The tree of a query, shared between callers, who must not change it; None if there is none."""
+    return parse(sql, dialect).tree
+
+
+def _write_limits_alike(tree: exp.Query) -> None:
+    """Drop LIMIT ALL and LIMIT NULL, which keep every row; write FETCH FIRST n ROWS ONLY as LIMIT n."""
+    for limit in list(tree.find_all(exp.Limit, exp.Fetch)):
+        if isinstance(limit, exp.Limit):
+            if isinstance(limit.expression, exp.Null) or limit.expression.name.lower() == "all":
+                limit.pop()
+            continue
+        options = limit.args.get("limit_options")
+        if options is None or not (options.args.get("with_ties") or options.args.get("percent")):
+            limit.replace(exp.Limit(expression=limit.args.get("count") or exp.Literal.number(1)))
+
+
+def _open_joins(found: Sequence[Token]) -> int:
     """The number of JOINs after which the next JOIN, or the end, comes before any ON or USING.
 
     Each of them doubles the time that sqlglot 30 takes to parse a text: with twenty, such as a
     model writes when it starts to repeat itself, to more than ten seconds.
     """
-    words = [*map(str.lower, _JOIN_WORDS.findall(sql)), "join"]
-    return sum(pair == ("join", "join") for pair in itertools.pairwise(words))
+    count, is_open, before = 0, False, None
+    for token in found:
+        kind = token.token_type
+        if kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN):
+            count += is_open
+            is_open = before not in (TokenType.CROSS, TokenType.NATURAL)  # which take no ON
+        elif kind in (TokenType.ON, TokenType.USING) and before not in _BEFORE_NAMES:
+            is_open = False
+        before = kind
+    return count + is_open
 
 
 def leftmost(query: exp.Expression) -> exp.Expression:
@@ -159,7 +222,7 @@ def _only_encloses(node: exp.Expression) -> bool:
     return isinstance(node, exp.Subquery) and isinstance(node.this, (exp.Table, exp.Subquery))
 
 
-def hardness(sql: str) -> Hardness:
+def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
     """How hard a query is by the rules of Spider; ``unknown`` where it cannot be parsed.
 
     The rules are those of `eval_hardness` in Spider's evaluation.py (Yu et al. 2018, "Spider: A
@@ -170,8 +233,12 @@ def hardness(sql: str) -> Hardness:
 
     One slip of that parser is not copied: after a comparison with a column on its right-hand side
     it skips a following OR, as in ``WHERE a < b OR c > d``.
+
+    Args:
+        sql: the query.
+        dialect: what sqlglot calls the SQL of its database.
     """
-    tree = parsed(sql)
+    tree = parsed(sql, dialect)
     select = None if tree is None else leftmost(tree)
     if not isinstance(select, exp.Select):
         return "unknown"
@@ -187,7 +254,7 @@ def hardness(sql: str) -> Hardness:
         + where_ors
         + having_ors
         + sum(ors for _, ors in joined)
-        + sum(isinstance(test, (exp.Like, exp.Escape)) for test in tests)
+        + sum(isinstance(test, (exp.Like, exp.ILike, exp.Escape)) for test in tests)
     )
     others = _others(select, where, having)
     if parts <= 1 and others == 0 and nested == 0:
@@ -254,9 +321,14 @@ def _queries(node: exp.Expression) -> int:
     return count
 
 
-def features(sql: str) -> tuple[str, ...]:
-    """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed."""
-    tree = parsed(sql)
+def features(sql: str, dialect: str = "sqlite") -> tuple[str, ...]:
+    """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed.
+
+    Args:
+        sql: the query.
+        dialect: what sqlglot calls the SQL of its database.
+    """
+    tree = parsed(sql, dialect)
     if tree is None:
         return ()
     nodes = list(tree.walk())

@@ -24,6 +24,8 @@ from qc_experiments.execution.engine import Execution, Limits
 HEADER = struct.Struct(">Q")
 READY = b"r"
 """Sent once the process can take requests."""
+CALL = "call"
+"""Kind of a request that names a module, as target, and the arguments of its ``answer``."""
 DONE = b"."
 """Sent as soon as a statement has ended, before its rows are packed."""
 MEMORY_BYTES = 2_000_000_000
@@ -48,13 +50,16 @@ def main() -> None:
         if request is None:
             return
         kind, target, sql, seconds, rows, size = pickle.loads(request)  # from our own parent
-        for library in LIBRARIES.get(kind, ()):
+        for library in (target,) if kind == CALL else LIBRARIES.get(kind, ()):
             with suppress(ImportError):  # the engine says what to install
                 import_module(library)
         answers.write(STARTED)
         answers.flush()
         _limit_cpu(seconds)
-        answer = _answer(kind, target, sql, Limits(seconds, rows, size))
+        if kind == CALL:
+            answer: tuple[object, ...] = (CALL, import_module(target).answer(*sql))
+        else:
+            answer = _answer(kind, target, sql, Limits(seconds, rows, size))
         answers.write(DONE)
         answers.flush()
         packed = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from qc_experiments.data.files import hash_bytes
 from qc_experiments.data.table import Row
@@ -18,8 +20,8 @@ from qc_experiments.execution.databases import Database, Databases
 from qc_experiments.execution.engine import ERROR_CLASSES, Execution, Limits
 from qc_experiments.execution.equivalence import JUDGE, compare
 from qc_experiments.execution.gold import Gold, GoldCache
-from qc_experiments.execution.lexer import tokens
-from qc_experiments.execution.pool import SqlPool
+from qc_experiments.execution.lexer import Token, tokens
+from qc_experiments.execution.pool import Gone, SqlPool
 from qc_experiments.execution.published_rules import (
     ex_bird,
     ex_test_suite,
@@ -162,6 +164,32 @@ class Judge:
         """
         return self._each(self._try, pairs, None)
 
+    def call_each(
+        self, module: str, calls: Sequence[tuple[Any, ...]], seconds: float
+    ) -> list[tuple[Any, ...] | str]:
+        """Call a module's ``answer`` in the child processes.
+
+        Args:
+            module: its full name.
+            calls: the arguments of each call, plain values.
+            seconds: time after which a call's process is killed.
+
+        Returns:
+            For each call what it gives; a message where its process ended before.
+        """
+
+        def call(*arguments: Any) -> tuple[Any, ...] | str:
+            try:
+                return self._pool.call(module, arguments, seconds)
+            except Gone as gone:
+                return str(gone.args[0])
+
+        return self._each(call, calls, None)
+
+    def dialect(self, row: Row) -> str:
+        """What sqlglot calls the SQL of a row's database; SQLite's where there is none."""
+        return "sqlite" if self._databases is None else self._database(row).dialect
+
     def _try(self, row: Row, sql: str) -> Tried:
         found = self._run_for(row, sql)
         if found is None:
@@ -171,14 +199,14 @@ class Judge:
 
     def _each(
         self,
-        do: Callable[[Row, str], Found],
-        pairs: Sequence[tuple[Row, str]],
+        do: Callable[..., Found],
+        pairs: Sequence[tuple[Any, ...]],
         on_done: Callable[[int], None] | None,
     ) -> list[Found]:
         """Do something for each pair, as many at once as there are processes, results in order."""
         try:
             with ThreadPoolExecutor(self._pool.size) as threads:
-                waiting = [threads.submit(do, row, sql) for row, sql in pairs]
+                waiting = [threads.submit(do, *pair) for pair in pairs]
                 try:
                     for done in as_completed(waiting):
                         done.result()
@@ -246,7 +274,7 @@ class Judge:
             warnings.append("the gold's LIMIT cuts through a tie: any legal cut counts as correct")
         elif not gold.ties_known:
             warnings.append("the gold's ties are unknown: its own order was asked for")
-        if calls_random(row.query):
+        if calls_random(row.query, database.dialect):
             warnings.append("the gold calls a random function: it may return other rows each time")
         error_class = predicted.error_class
         if predicted.rows is not None:
@@ -278,7 +306,7 @@ class Judge:
     ) -> bool:
         """Spider's rule, which takes DISTINCT out of both queries before it runs them."""
         gold_rows, rows = gold.execution.rows, predicted.rows
-        plain_gold, plain = without_distinct(query), without_distinct(prediction)
+        plain_gold, plain = (without_distinct(sql, database.dialect) for sql in (query, prediction))
         if plain_gold != query:
             found = self._golds.get(self._pool, database, plain_gold, self._limits)
             gold_rows = found.execution.rows
@@ -326,9 +354,38 @@ class Judge:
             return self._made_copies[target]
 
 
-def calls_random(sql: str) -> bool:
-    """Whether a query calls a random function."""
-    return any(token.is_word("random", "randomblob", "uuid") for token in tokens(sql))
+RANDOM_FUNCTIONS = {
+    "sqlite": ("random", "randomblob"),
+    "duckdb": ("random", "uuid", "gen_random_uuid", "uuidv4", "uuidv7"),
+    "postgres": (
+        *("random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"),
+        *("uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"),
+    ),
+}
+_RANDOM_WORD = re.compile("random|uuid|sample", re.IGNORECASE)
+
+
+def calls_random(sql: str, dialect: str = "sqlite") -> bool:
+    """Whether a query calls a random function, or takes rows at random.
+
+    Args:
+        sql: the query.
+        dialect: what sqlglot calls the SQL it is written in.
+    """
+    if _RANDOM_WORD.search(sql) is None:  # which saves the tokens of a query of megabytes
+        return False
+    found = tokens(sql, dialect)
+    return any(
+        (behind.text == "(" and token.name() in RANDOM_FUNCTIONS[dialect])
+        or (token.is_word("tablesample", "using") and _samples(token, behind, dialect))
+        for token, behind in pairwise(found)
+    )
+
+
+def _samples(token: Token, behind: Token, dialect: str) -> bool:
+    if token.is_word("tablesample"):
+        return dialect != "sqlite"
+    return dialect == "duckdb" and behind.is_word("sample")
 
 
 def result_hash(execution: Execution) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from qc_experiments.errors import UserError
-from qc_experiments.execution.child import DONE, HEADER, READY, STARTED
+from qc_experiments.execution.child import CALL, DONE, HEADER, READY, STARTED
 from qc_experiments.execution.engine import Execution, Limits
 from qc_experiments.processes import usable_cores
 
@@ -111,22 +111,41 @@ class SqlPool:
         Raises:
             UserError: if the engine is not to be had, or the database not to be reached.
         """
-        child = self._idle.get()
         started = time.perf_counter()
+        try:
+            answer = self._ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
+        except Gone as gone:
+            message, error_class = gone.args
+            return Execution(None, (), message, error_class, time.perf_counter() - started)
+        return None if answer[0] == "no_schema" else Execution(*answer[1:])
+
+    def call(self, module: str, arguments: tuple[object, ...], seconds: float) -> tuple[Any, ...]:
+        """Call a module's ``answer`` in a child process, waiting for a free one.
+
+        Args:
+            module: its full name.
+            arguments: plain values.
+            seconds: time after which the process is killed.
+
+        Returns:
+            What it gives: a tuple of plain values.
+
+        Raises:
+            Gone: with a message and an error class, if there is no answer in time.
+        """
+        return self._ask((CALL, module, arguments, seconds, 0, 0))[1]
+
+    def _ask(self, request: tuple[object, ...]) -> tuple[Any, ...]:
+        child = self._idle.get()
         try:
             if child is None or not child.alive():
                 child = _Child()
             self._busy.add(child)
             if self._aborted:
                 raise Gone("it was interrupted", "other")
-            answer = child.ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
+            answer = child.ask(request)
             self._busy.discard(child)
-        except Gone as gone:
-            self._dismiss(child)
-            child = None
-            message, error_class = gone.args
-            return Execution(None, (), message, error_class, time.perf_counter() - started)
-        except BaseException:  # interrupted in the middle of an answer
+        except BaseException:  # it is gone, or interrupted in the middle of an answer
             self._dismiss(child)
             child = None
             raise
@@ -134,7 +153,7 @@ class SqlPool:
             self._idle.put(child)
         if answer[0] == "user_error":
             raise UserError(answer[1])
-        return None if answer[0] == "no_schema" else Execution(*answer[1:])
+        return answer
 
     def _dismiss(self, child: _Child | None) -> None:
         if child is not None:
