@@ -46,6 +46,7 @@ def analysed(judge: Judge, gold: str, predicted: str) -> Analysis:
         "JO\u0131N b /* USING */ ",  # sqlglot takes a dotless i for an I
         "LEFT JOIN `b on` ",
         "STRAIGHT_JOIN b ",
+        "JOIN NATURAL ",
     ],
 )
 def test_joins_whose_on_is_none_are_not_parsed(judge, join):

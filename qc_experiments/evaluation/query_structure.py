@@ -149,7 +149,7 @@ def _open_joins(found: Sequence[Token]) -> int:
         kind = token.token_type
         if kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN):
             count += is_open
-            is_open = before not in (TokenType.CROSS, TokenType.NATURAL)  # which take no ON
+            is_open = before is not TokenType.CROSS  # which takes no ON
         elif kind in (TokenType.ON, TokenType.USING) and before not in _BEFORE_NAMES:
             is_open = False
         before = kind
