@@ -68,6 +68,10 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         table.add_row(
             "  95 % interval", *(_interval(rate([j.correct for j in m.judged])) for m in columns)
         )
+    if any(one.verdict.verdict == "gold_error" for one in trained.judged):
+        if not executed:
+            table.add_row("execution accuracy", *("not measured" for _ in columns))
+        table.add_row("  questions judged", *(_counted(m.judged) for m in columns))
     for title, name in (
         ("  after one repair", "repaired_execution_accuracy"),
         ("  on all neighbour databases", "fuzz_accuracy"),
@@ -91,6 +95,13 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
         lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
     return "\n".join([*lines, f"Files: {files}", ""])
+
+
+def _counted(judged: Sequence[Judged]) -> str:
+    """How many questions execution accuracy is taken over, and why not over all."""
+    failing = sum(one.verdict.verdict == "gold_error" for one in judged)
+    counted = sum(one.correct is not None for one in judged)
+    return f"{counted} of {len(judged)} ({failing} gold{'s' if failing > 1 else ''} fail)"
 
 
 def _by_hardness(judged: Sequence[Judged], level: str, executed: bool) -> Rate:

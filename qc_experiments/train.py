@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from qc_experiments.shortage import explain_shortage
 
 if TYPE_CHECKING:
     from qc_experiments.evaluation.measure import Measured
+    from qc_experiments.execution.judge import Judge
     from qc_experiments.plan import Plan
     from qc_experiments.tracking.tracker import Tracker
     from qc_experiments.training.fit import Fitted, Rested
@@ -68,6 +69,7 @@ def run(
         return known
     folder.check_owner(config)
     plan = _plan(config, data)
+    judge, warnings = _tried_golds(config, data, plan)
     stop = StopRequests()
     with locked(folder.path), stop.listening():
         finished = folder.finished()
@@ -75,9 +77,9 @@ def run(
             return finished
         folder.claim(config, data)
         with _logged(folder):
-            _announce(plan, config, data, folder)
+            _announce(plan, config, data, folder, warnings)
             try:
-                return _execute(config, data, plan, folder, stop, share, load)
+                return _execute(config, data, plan, folder, judge, stop, share, load)
             except BaseException as error:
                 told = explain_shortage(error, config, folder.path) or error
                 _record_failure(folder, error, told)
@@ -115,7 +117,8 @@ def announce(config: RunConfig) -> None:
     """
     data = load_data(config)
     folder = run_folder(config, data)
-    _announce(_plan(config, data), config, data, folder)
+    plan = _plan(config, data)
+    _announce(plan, config, data, folder, _tried_golds(config, data, plan)[1])
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
 
@@ -127,9 +130,28 @@ def _plan(config: RunConfig, data: RunData) -> Plan:
     return make_plan(config, data, model_source(config.model, cache))
 
 
-def _announce(plan: Plan, config: RunConfig, data: RunData, folder: RunFolder) -> None:
+def _tried_golds(config: RunConfig, data: RunData, plan: Plan) -> tuple[Judge, tuple[str, ...]]:
+    """The run's judge, which has run the golds, and lines about those that fail."""
+    from qc_experiments.evaluation.golds import check_golds
+    from qc_experiments.execution.engine import Limits
+    from qc_experiments.execution.judge import Judge
+
+    judge = Judge(
+        data.databases,
+        Limits(seconds=config.evaluation.timeout),
+        cache=Path(config.paths.cache).expanduser(),
+        neighbours=config.evaluation.fuzz,
+        seed=config.evaluation.seed,
+    )
+    rows = [example.row for example in plan.validation]
+    return judge, check_golds(config, rows, data.validation_source, judge)
+
+
+def _announce(
+    plan: Plan, config: RunConfig, data: RunData, folder: RunFolder, warnings: Sequence[str]
+) -> None:
     advice = plan.sharing_advice(config)
-    for line in (*data.decisions, *plan.decisions, *([advice] if advice else [])):
+    for line in (*data.decisions, *plan.decisions, *warnings, *([advice] if advice else [])):
         log.warning("%s", line)
     for line in (f"Run     {folder.path}", *plan.lines(config)):
         log.info("%s", line)
@@ -140,6 +162,7 @@ def _execute(
     data: RunData,
     plan: Plan,
     folder: RunFolder,
+    judge: Judge,
     stop: StopRequests,
     share: float,
     load: Callable[[ModelSource, RunConfig], Any] | None,
@@ -149,8 +172,6 @@ def _execute(
 
     from qc_experiments.evaluation.journal import Journal
     from qc_experiments.evaluation.measure import Examination
-    from qc_experiments.execution.engine import Limits
-    from qc_experiments.execution.judge import Judge
     from qc_experiments.memory import keep_memory
     from qc_experiments.models.base import load_base_model
     from qc_experiments.training.base_measurement import base_journal, shared_place
@@ -170,13 +191,6 @@ def _execute(
     if resume_from is not None:
         log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
     cut_metrics(folder / "metrics.jsonl", resume_from.step if resume_from else -1)
-    judge = Judge(
-        data.databases,
-        Limits(seconds=config.evaluation.timeout),
-        cache=Path(config.paths.cache).expanduser(),
-        neighbours=config.evaluation.fuzz,
-        seed=config.evaluation.seed,
-    )
     examination = Examination(plan.encoder, plan.validation, judge, config.evaluation, plan.window)
     tracker = _trackers(config, folder)
     exit_code = 1

@@ -164,6 +164,25 @@ class Judge:
         """
         return self._each(self._try, pairs, None)
 
+    def try_golds(
+        self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
+    ) -> list[Tried]:
+        """Run the gold queries of rows and keep what they return, for `judge`.
+
+        Args:
+            rows: questions with databases.
+            on_done: called with 1 after each query, for progress.
+
+        Raises:
+            UserError: if a database cannot be reached or read.
+        """
+
+        def try_one(row: Row) -> Tried:
+            found = self._golds.get(self._pool, self._database(row), row.query, self._limits)
+            return Tried(found.execution.error, found.execution.error_class, None)
+
+        return self._each(try_one, [(row,) for row in rows], on_done)
+
     def call_each(
         self, module: str, calls: Sequence[tuple[Any, ...]], seconds: float
     ) -> list[tuple[Any, ...] | str]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from qc_experiments.collators.standard import build_collator, features
 from qc_experiments.config import (
     CollatorName,
+    Metric,
     PackAttention,
     RunConfig,
     changes_base,
@@ -163,9 +164,7 @@ def fit(
             trainer.train(resume_from_checkpoint=place)
     if pause_at is not None:
         # Also where the training has ended before: what comes behind it belongs to the last rung.
-        figures = examination.during_training(
-            trainer.model, generates=config.objective.needs_generation
-        )
+        figures = _measured(examination, trainer.model, "objective", config.objective)
         raise Rested(int(trainer.state.global_step), figures)
     seconds = trainer.seconds
     steps = int(trainer.state.global_step)
@@ -201,6 +200,17 @@ def _adapted(model: Any, config: RunConfig) -> Any:
     return continue_adapter(
         model, folder, config.lora, config.quant, gradient_checkpointing=checkpointing
     )
+
+
+def _measured(examination: Examination, model: Any, key: str, metric: Metric) -> dict[str, float]:
+    """Figures during training, the one that is chosen by among them."""
+    figures = examination.during_training(model, generates=metric.needs_generation)
+    if f"eval_{metric.value.removeprefix('eval_')}" not in figures:
+        raise UserError(
+            f"{key}={metric.value} cannot be measured any more: every gold query fails on its database, "
+            "though some did not when the run started: see whether the databases are as they were"
+        )
+    return figures
 
 
 def _trainer(
@@ -240,7 +250,9 @@ def _trainer(
         store=store,
         stop=stop,
         pause_at=pause_at,
-        measure=lambda model: examination.during_training(model, generates=metric.needs_generation),
+        measure=lambda model: _measured(
+            examination, model, "trainer.metric_for_best_model", metric
+        ),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ReportCallback(tracker))

@@ -1,0 +1,99 @@
+"""Try the gold queries of the held-out rows before anything is trained, and say which fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from qc_experiments.config import Metric, RunConfig, Strategy
+from qc_experiments.data.split import sample_rows
+from qc_experiments.data.table import Row, name_rows
+from qc_experiments.errors import UserError
+from qc_experiments.execution.judge import Judge, Tried
+from qc_experiments.progress import progress
+
+log = logging.getLogger(__name__)
+
+MANY = 500
+"""Queries that are worth a line where there is no bar: the first time they take some seconds."""
+SHOWN_REASONS = 5
+SHOWN_CHARACTERS = 160
+
+
+def check_golds(
+    config: RunConfig, rows: Sequence[Row], source: str, judge: Judge
+) -> tuple[str, ...]:
+    """Run the golds; what they return is kept, so that judging does not run them again.
+
+    Args:
+        config: the whole config.
+        rows: the held-out rows.
+        source: their CSV, for messages.
+        judge: runs them; its processes are ended.
+
+    Returns:
+        Lines that name the golds that fail.
+
+    Raises:
+        UserError: if the figure by which the run or its checkpoints are chosen could not be measured
+            on any row.
+    """
+    if config.data.databases is None:
+        if Metric.valid_sql not in (config.objective, config.trainer.metric_for_best_model):
+            return ()
+        tried = judge.try_all([(row, "SELECT 1") for row in rows])
+        problem, metric = "contexts are no schema that SQLite runs", Metric.valid_sql
+    else:
+        if len(rows) >= MANY:
+            log.info("Trying %d gold queries ...", len(rows))
+        with progress(f"Trying {len(rows)} gold queries", len(rows)) as advance:
+            tried = judge.try_golds(rows, advance)
+        problem, metric = "gold queries fail", Metric.execution_accuracy
+    judge.close()
+    failing = [(r, found) for r, found in zip(rows, tried, strict=True) if found.error is not None]
+    for key, needed in _needed(config, metric, rows):
+        asked = {row.number for row in needed}
+        in_vain = [(row, found) for row, found in failing if row.number in asked]
+        if asked and len(in_vain) == len(asked):
+            where = "" if len(asked) == len(rows) else " of the rows asked in training"
+            raise UserError(
+                f"{key}={metric.value} cannot be measured: {source}: all {len(asked)} {problem}{where} "
+                f"({_reasons(in_vain)}): mend them, or choose by another figure, such as eval_loss"
+            )
+    if not failing or config.data.databases is None:
+        return ()
+    left = len(rows) - len(failing)
+    return (
+        f"{source}: {len(failing)} of {len(rows)} gold queries fail, so that execution accuracy is "
+        + (f"taken over the other {left}" if left else "not measured")
+        + f" ({_reasons(failing)})",
+    )
+
+
+def _needed(
+    config: RunConfig, metric: Metric, rows: Sequence[Row]
+) -> list[tuple[str, Sequence[Row]]]:
+    """The settings that choose by a figure, and the rows on which it is taken for them."""
+    sample = sample_rows(rows, config.evaluation.during_training, config.evaluation.seed)
+    trainer = config.trainer
+    needed: list[tuple[str, Sequence[Row]]] = []
+    if trainer.metric_for_best_model is metric and trainer.eval_strategy is not Strategy.never:
+        needed.append(("trainer.metric_for_best_model", sample))
+    if config.objective is metric:
+        needed.append(("objective", rows if config.sweep.halving is None else sample))
+    return needed
+
+
+def _reasons(failing: Sequence[tuple[Row, Tried]]) -> str:
+    """What the database says, each message once with its rows, the most frequent first."""
+    numbers: dict[str, list[int]] = {}
+    for row, found in failing:
+        kind = "" if found.error_class is None else f"{found.error_class}: "
+        message = " ".join(f"{kind}{found.error}".split())
+        if len(message) > SHOWN_CHARACTERS:
+            message = message[:SHOWN_CHARACTERS] + " ..."
+        numbers.setdefault(message, []).append(row.number)
+    often = sorted(numbers.items(), key=lambda item: -len(item[1]))
+    shown = [f"{name_rows(rows)}: {message}" for message, rows in often[:SHOWN_REASONS]]
+    more = sum(len(rows) for _, rows in often[SHOWN_REASONS:])
+    return "; ".join(shown) + (f"; and {more} more rows" if more else "")
