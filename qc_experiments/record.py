@@ -30,6 +30,14 @@ from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
 from qc_experiments.processes import is_main_process, world_size
+from qc_experiments.reading import Unreadable, read_json
+from qc_experiments.recorded import (
+    check_result,
+    flatten,
+    read_config,
+    read_environment,
+    read_result,
+)
 
 PACKAGES = (
     "qc_experiments",
@@ -180,8 +188,8 @@ class RunFolder:
     def finished(self) -> dict[str, Any] | None:
         """The result of this very run if it has finished, else None."""
         try:
-            result: dict[str, Any] = json.loads((self / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            result = read_result(self.path) or {}
+        except Unreadable:
             return None
         own = result.get("config_hash") == self.identity.config_hash
         return result if own and result.get("status") == "finished" else None
@@ -199,15 +207,14 @@ class RunFolder:
 
     def rested(self, share: float) -> dict[str, Any] | None:
         """What `rest` wrote down for a share, or None."""
-        found: dict[str, Any] | None = self._rungs().get(repr(share))
-        return found
+        return self._rungs().get(repr(share))
 
-    def _rungs(self) -> dict[str, Any]:
+    def _rungs(self) -> dict[str, dict[str, Any]]:
         try:
-            found: dict[str, Any] = json.loads((self / "rungs.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(self / "rungs.json") or {}
+            return {share: check_result(result, "rungs.json") for share, result in found.items()}
+        except Unreadable:
             return {}
-        return found
 
     def empty(self) -> None:
         """Remove all that the run has left, for it to be run anew; the result goes first."""
@@ -243,13 +250,12 @@ class RunFolder:
         if all(path.name.startswith(".") for path in self.path.iterdir()):
             return  # nothing but a lock, and what a kill left of a file that was being written
         try:
-            written = json.loads((self / "environment.json").read_text(encoding="utf-8"))
-            owner = written["config_hash"]
-        except (OSError, ValueError, KeyError, TypeError):
+            owner = read_environment(self.path).config_hash
+        except Unreadable:
             owner = None
         if owner == self.identity.config_hash:
             return
-        changed = _changed_keys(self / "config.yaml", config)
+        changed = _changed_keys(self.path, config)
         what = (
             f"a run with other settings ({changed})" if changed else "something else than this run"
         )
@@ -363,28 +369,18 @@ def _csv_line(cells: Sequence[object]) -> str:
 
 def _changed_keys(written: Path, config: RunConfig) -> str:
     """How a run that was written down differs: ``lora.r=8 there, 16 here; ...``; empty if it does not."""
-    import yaml
-
     try:
-        there = _flat(yaml.safe_load(written.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, AttributeError):
+        there = read_config(written)
+    except Unreadable:
         return ""
-    here = _flat(plain(config))
+    if not there:
+        return ""
+    here = flatten(plain(config))
     return "; ".join(
         f"{key}={there.get(key)} there, {here.get(key)} here"
         for key in sorted(here.keys() | there.keys())
         if there.get(key) != here.get(key) and not key.startswith(("paths.", "tracking."))
     )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def _yaml(value: object) -> str:

@@ -119,7 +119,7 @@ def test_judged_csv_is_read_again_by_all_and_judged_the_same(tmp_path):
 
 
 def test_compare_reads_and_writes_them_too(tmp_path):
-    folder = write_run(tmp_path / "runs" / "a\rb", "11")
+    folder = write_run(tmp_path / "runs" / "a\rb", "11", result={"config_hash": "1"})
     header = ["row", "db_id", "question", "query", "prediction", "correct"]
     rows = [["2", "shop", "q\r", "SELECT 1", one, "1"] for one in PREDICTIONS]
     write_whole(folder / "predictions.csv", csv_text(header, rows))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.data.files import hash_bytes
+from qc_experiments.reading import MOST_BYTES, Unreadable, opened
+
+MOST_PREDICTIONS = 512 * MOST_BYTES
+"""Each row has its context, which may be the schema of a large database."""
+LONGEST_CELL = 64 * MOST_BYTES
+
+ASKED = ("db_id", "question", "query")
 
 RIGHT, WRONG, UNKNOWN = "1", "0", "-"
 """How `Outcomes.bits` writes a verdict; unknown where it was not measured."""
@@ -60,33 +67,41 @@ class Answer:
 
 
 def read_outcomes(path: Path) -> Outcomes | None:
-    """The verdicts of a run; None where the file is missing, unreadable or was not judged."""
+    """The verdicts of a run; None where the file is missing or has none.
+
+    Raises:
+        Unreadable: if it is no such table.
+    """
     bits: list[str] = []
     asked: list[str] = []
-    known = {"1": RIGHT, "0": WRONG}
-    try:
-        rows = _rows(path)
-        header = next(rows)
-        where = [header.index(name) for name in ("db_id", "question", "query")]
-        correct = header.index("correct")
-        db_id, question, query = where
-        for cells in rows:
-            bits.append(known.get(cells[correct], UNKNOWN))
-            asked += (cells[db_id], cells[question], cells[query])
-    except (OSError, ValueError, StopIteration, IndexError, csv.Error):
+    known = {"1": RIGHT, "0": WRONG, "": UNKNOWN}
+    rows = _rows(path)
+    header = next(rows, None)
+    if header is None:
         return None
+    missing = [name for name in (*ASKED, "correct") if name not in header]
+    if missing:
+        raise Unreadable(f"{path.name} has no column {missing[0]}")
+    correct = header.index("correct")
+    db_id, question, query = (header.index(name) for name in ASKED)
+    for cells in rows:
+        if cells[correct] not in known:
+            raise Unreadable(f"{path.name}: correct is {cells[correct][:20]!r}, not 1, 0 or empty")
+        bits.append(known[cells[correct]])
+        asked += (cells[db_id], cells[question], cells[query])
     text = "\x1f".join(asked)
-    return Outcomes("".join(bits), hash_bytes(text.encode("utf-8", "surrogatepass")))
+    return Outcomes("".join(bits), hash_bytes(text.encode()))
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """All answers of a run; empty where the file is missing or unreadable."""
-    try:
-        rows = _rows(path)
-        header = next(rows)
-        return [_answer(dict(zip(header, cells, strict=False))) for cells in rows]
-    except (OSError, StopIteration, csv.Error):
-        return []
+    """All answers of a run; empty where the file is missing.
+
+    Raises:
+        Unreadable: if it is no table.
+    """
+    rows = _rows(path)
+    header = next(rows, [])
+    return [_answer(dict(zip(header, cells, strict=True))) for cells in rows]
 
 
 def _answer(cells: dict[str, str]) -> Answer:
@@ -109,8 +124,23 @@ def _answer(cells: dict[str, str]) -> Answer:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)  # a schema of a thousand tables is one cell
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        for cells in csv.reader(file):
-            if cells:
-                yield cells
+    """Header and rows, all of one length; none where there is no file."""
+    csv.field_size_limit(LONGEST_CELL)
+    width = 0
+    with opened(path, MOST_PREDICTIONS) as file:
+        if file is None:
+            return
+        try:
+            lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            for cells in csv.reader(lines, strict=True):
+                width = width or len(cells)
+                if cells and len(cells) != width:
+                    raise Unreadable(f"{path.name} has rows of {width} and of {len(cells)} cells")
+                if cells:
+                    yield cells
+        except UnicodeDecodeError:
+            raise Unreadable(f"{path.name} is not UTF-8") from None
+        except csv.Error as error:
+            raise Unreadable(f"{path.name} is no CSV ({error})") from None
+    if not width:
+        raise Unreadable(f"{path.name} is empty")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qc_experiments.compare.objectives import OBJECTIVES
 from qc_experiments.errors import UserError, told_to_users
+
+if TYPE_CHECKING:
+    from qc_experiments.compare.study import Study
 
 FILES = ("compare.csv", "compare.html")
 
@@ -50,15 +54,34 @@ def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def studied(options: argparse.Namespace) -> Study:
+    """The comparison that a command line asks for.
+
+    Args:
+        options: as `runs_parser` gives them.
+
+    Raises:
+        UserError: if there is no run, or none that can be read.
+    """
+    from qc_experiments.compare.study import compare
+
+    study = compare([Path(folder).expanduser() for folder in options.folders], options.objective)
+    if not study.runs:
+        more = len(study.left_out) - 1
+        raise UserError(
+            f"{study.left_out[0].name}: {study.left_out[0].reason}"
+            + (f"; {more} more cannot be read either" if more else "")
+        )
+    return study
+
+
 def _compare(options: argparse.Namespace) -> None:
     from qc_experiments.compare.page import page_html
-    from qc_experiments.compare.study import compare
     from qc_experiments.compare.table import csv_table, table_text
     from qc_experiments.record import csv_text, write_whole
 
-    folders = [Path(folder).expanduser() for folder in options.folders]
-    study = compare(folders, options.objective)
-    output = Path(options.output).expanduser() if options.output else _beside(folders[0])
+    study = studied(options)
+    output = Path(options.output).expanduser() if options.output else _beside(study.folders[0])
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output}: is a file; name a folder")
     contents = (csv_text(*csv_table(study)), page_html(study))

@@ -9,11 +9,12 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 
 from qc_experiments.compare.objectives import LOSS_KEYS, Objective, losses_compare
-from qc_experiments.compare.runs import Run, Scalar, flatten
+from qc_experiments.compare.runs import Run
 from qc_experiments.compare.significance import Against, against_best
 from qc_experiments.config import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
+from qc_experiments.recorded import Scalar, flatten
 
 DATA, TEMPLATE, CODE = "training data", "template", "code"
 """Columns that stand for the content behind the config's paths, and for the commit."""

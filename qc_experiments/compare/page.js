@@ -179,6 +179,7 @@
     byId("counts").replaceChildren(...Object.entries(data.counts).map(([status, count]) =>
       h("li", {}, h("b", {}, count), " " + status)));
     byId("source").textContent = `Made ${data.made} from ${data.folders.join(", ")}.`;
+    byId("left-out").replaceChildren(...data.left_out.map((line) => h("li", {}, line)));
   }
   function groups() {
     const several = data.groups.length > 1;

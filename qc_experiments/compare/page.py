@@ -20,10 +20,11 @@ from typing import Any
 from qc_experiments.compare.answers import Answer, read_answers
 from qc_experiments.compare.curves import Curve
 from qc_experiments.compare.grouping import Group, facts
-from qc_experiments.compare.runs import Run, Scalar
+from qc_experiments.compare.runs import Run
 from qc_experiments.compare.significance import Against, in_words
 from qc_experiments.compare.study import Study
 from qc_experiments.compare.table import SELECTION
+from qc_experiments.recorded import Scalar
 
 WITH_TEXTS = 30
 """Runs of each group, the best ones, whose SQL is in the page."""
@@ -99,6 +100,7 @@ def page_data(study: Study) -> dict[str, Any]:
         },
         "counted": study.counted(),
         "counts": study.counts(),
+        "left_out": study.left_out_lines(),
         "folders": [str(folder) for folder in study.folders],
         "made": datetime.now(UTC).isoformat(timespec="minutes"),
         "keys": varying,

@@ -1,21 +1,18 @@
 """Read run folders, whatever state they are in: finished, failed, interrupted, or still at work.
 
 A run writes its files whole or not at all, but a comparison may come before some of them are there,
-and folders are copied, cut and deleted by hand. So nothing that is missing or unreadable here is an
-error: the figure is absent, and the comparison says so.
+and folders are copied, cut and edited by hand. So nothing here is an error: a figure whose file is
+missing is absent, and a run with a file that cannot be what the run wrote is left out, by name and reason.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +22,17 @@ from qc_experiments.config import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
 from qc_experiments.processes import process_lives
-
-Scalar = str | int | float | bool | None
+from qc_experiments.reading import Unreadable, read_json
+from qc_experiments.recorded import (
+    COUNT,
+    Scalar,
+    check,
+    flatten,
+    read_config,
+    read_environment,
+    read_report,
+    read_result,
+)
 
 DEPTH = 3
 """How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
@@ -104,21 +110,40 @@ class Run:
         return value if math.isfinite(value) else None
 
 
-def load_runs(folders: Sequence[Path]) -> list[Run]:
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is part of no comparison.
+
+    Attributes:
+        name: as `Run.name`.
+        reason: one line on what of it cannot be read.
+    """
+
+    name: str
+    reason: str
+
+
+def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     """Read all runs in some folders, which may be runs themselves or hold them up to `DEPTH` below.
 
     Args:
         folders: a run that is found twice is read once.
 
+    Returns:
+        The runs, and those that cannot be read.
+
     Raises:
         UserError: naming a folder that is missing or holds no run.
     """
     found: dict[Path, Path] = {}
+    left_out: list[LeftOut] = []
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UserError(f"{folder}: is no folder; name a run's folder or one that holds runs")
-        inside = list(_below(folder, DEPTH))
-        if not inside:
+        closed: list[LeftOut] = []
+        inside = list(_below(folder, DEPTH, closed))
+        left_out += closed
+        if not inside and not closed:
             raise UserError(
                 f"{folder}: holds no run (a folder with config.yaml and result.json, at most {DEPTH} "
                 "levels down): name the paths.output of a training"
@@ -128,48 +153,37 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     names = _distinct(list(found))
     defaults = flatten(plain(RunConfig()))
     now = time.time()
-    return [
-        _read(path, name, defaults, now) for path, name in zip(found.values(), names, strict=True)
-    ]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """A nested config by dotted keys; lists and what is no number become text."""
-    found: dict[str, Scalar] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            found[f"{prefix}{key}"] = "+".join(map(str, value))
-        elif (
-            value is None
-            or isinstance(value, str | bool | int)
-            or (isinstance(value, float) and math.isfinite(value))
-        ):
-            found[f"{prefix}{key}"] = value
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
+    runs = []
+    for path, name in zip(found.values(), names, strict=True):
+        try:
+            runs.append(_read(path, name, defaults, now))
+        except Unreadable as problem:
+            left_out.append(LeftOut(one_line(name), one_line(str(problem))))
+    return runs, left_out
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's."""
-    return (folder / "environment.json").is_file() or (folder / "config.yaml").is_file()
+    return any(os.path.lexists(folder / name) for name in ("environment.json", "config.yaml"))
 
 
-def _below(folder: Path, depth: int) -> Iterator[Path]:
+def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
+    """Runs in a folder; folders into which nobody may look are added to `closed`."""
     if is_run(folder):
         yield folder  # what is inside a run (its W&B folder has a config.yaml too) is no run
         return
     if depth == 0:
         return
     try:
-        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except OSError:
+        with os.scandir(folder) as entries:
+            inside = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        reason = f"cannot be looked into ({error.strerror})"
+        closed.append(LeftOut(one_line(str(folder)), reason))
         return
     for name in inside:
         if not name.startswith("."):
-            yield from _below(folder / name, depth - 1)
+            yield from _below(folder / name, depth - 1, closed)
 
 
 def _distinct(paths: Sequence[Path]) -> list[str]:
@@ -182,15 +196,15 @@ def _distinct(paths: Sequence[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -> Run:
-    result = _json(folder / "result.json")
-    environment = _json(folder / "environment.json")
-    written = environment.get("data")
-    data = written if isinstance(written, dict) else {}
+    result = read_result(folder) or {}
+    environment = read_environment(folder)
+    written = read_config(folder)
+    if not written and result.get("status") == FINISHED:
+        raise Unreadable("config.yaml is missing or empty, so that it is not known what was run")
     # A key that an older run's config lacks came later, with a default that changed nothing.
-    config = {**defaults, **_config(folder / "config.yaml")}
+    config = {**defaults, **written}
     status, error = _status(folder, result, now, config)
-    report = _json(folder / "report.json")
-    judged_on = report.get("judged_on")
+    report = read_report(folder)
     return Run(
         folder=folder,
         name=name,
@@ -198,17 +212,17 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         error=error,
         config=config,
         result=result,
-        config_hash=_text(result.get("config_hash")) or _text(environment.get("config_hash")),
-        evaluation_hash=_text(result.get("evaluation_hash")) or _text(data.get("evaluation_hash")),
-        data_hash=_text(result.get("data_hash")) or _text(data.get("train_hash")),
-        template_hash=_text(result.get("template_hash")) or _text(data.get("template_hash")),
-        code_commit=_text(result.get("code_commit")) or _text(environment.get("code_commit")),
-        processes=_processes(environment.get("hardware")),
+        config_hash=result.get("config_hash") or environment.config_hash,
+        evaluation_hash=result.get("evaluation_hash") or environment.evaluation_hash,
+        data_hash=result.get("data_hash") or environment.data_hash,
+        template_hash=result.get("template_hash") or environment.template_hash,
+        code_commit=result.get("code_commit") or environment.code_commit,
+        processes=environment.processes,
         outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
         curves=read_curves(folder / "metrics.jsonl"),
-        judged_on=judged_on if isinstance(judged_on, dict) else {},
-        by_hardness=_shares(report.get("by_hardness")),
-        by_database=_shares(report.get("by_database")),
+        judged_on=report.judged_on,
+        by_hardness=report.by_hardness,
+        by_database=report.by_database,
     )
 
 
@@ -217,8 +231,8 @@ def _status(
 ) -> tuple[str, str | None]:
     status = result.get("status")
     if status in (FINISHED, FAILED, INTERRUPTED):
-        error = _text(result.get("error"))
-        return status, _one_line(error)[:LONGEST_ERROR] if error else None
+        error = result.get("error")
+        return status, one_line(error)[:LONGEST_ERROR] if error else None
     if status == PAUSED:
         figure = str(config.get("objective", "objective")).replace("_", " ")
         objective = result.get("objective")
@@ -227,7 +241,7 @@ def _status(
     return _unfinished(folder, now)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Without line breaks and without what would steer a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -238,20 +252,17 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
     To try the lock would be surer, but a run that starts at that moment would find it held.
     """
     try:
-        text = (folder / LOCK).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        text = None
-    try:
-        holder = json.loads(text or "")
-        pid, host = int(holder["pid"]), str(holder["host"])
-    except (ValueError, KeyError, TypeError):
-        if text is not None:
-            return INTERRUPTED, "ended without a result"
-    else:
-        if host == socket.gethostname():
-            if process_lives(pid):
-                return RUNNING, None
-            return INTERRUPTED, f"process {pid} ended without a result"
+        holder = read_json(folder / LOCK)
+        if holder is not None:
+            pid, host = check(holder.get("pid"), COUNT, LOCK), holder.get("host")
+            if pid is None or host is None:
+                return INTERRUPTED, "ended without a result"
+            if host == socket.gethostname():
+                if process_lives(pid):
+                    return RUNNING, None
+                return INTERRUPTED, f"process {pid} ended without a result"
+    except Unreadable:  # emptied when its process ended
+        return INTERRUPTED, "ended without a result"
     silent = now - _last_change(folder)
     if silent < SILENT_SECONDS:
         return RUNNING, None
@@ -267,58 +278,3 @@ def _last_change(folder: Path) -> float:
     except OSError:
         pass
     return newest
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _config(path: Path) -> dict[str, Scalar]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return {}
-    # The runs of a sweep share most sections, and each of these is read once: a third of the time.
-    sections = [_section(section) for section in re.split(r"(?m)^(?=[A-Za-z_])", text)]
-    if None in sections:  # it may still be whole, if one section refers to another
-        sections = [_section(text)]
-    return {key: value for section in sections for key, value in (section or {}).items()}
-
-
-@lru_cache(maxsize=4096)
-def _section(text: str) -> Mapping[str, Scalar] | None:
-    """Top-level keys of a config by their dotted paths; None where it is no config."""
-    import yaml
-
-    # PyYAML's loader in C, where it was built with it, takes a tenth of the other's time.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        found = yaml.load(text, Loader=loader)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        return None
-    if found is None:
-        return {}
-    return flatten(found) if isinstance(found, dict) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _processes(hardware: object) -> int:
-    found = hardware.get("processes") if isinstance(hardware, dict) else None
-    return found if isinstance(found, int) and found > 0 else 1
-
-
-def _shares(value: object) -> dict[str, tuple[int, int]]:
-    found = {}
-    for name, share in value.items() if isinstance(value, dict) else ():
-        try:
-            found[str(name)] = (int(share["hits"]), int(share["count"]))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found

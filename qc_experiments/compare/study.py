@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qc_experiments.compare.grouping import Group, group_runs
 from qc_experiments.compare.objectives import Objective, choose_objective, losses_compare
-from qc_experiments.compare.runs import PAUSED, STATUSES, Run, load_runs
+from qc_experiments.compare.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Study:
         runs: all of them.
         groups: those that may be ranked together, the largest first.
         objective: the figure by which they are ranked.
+        left_out: runs that cannot be read.
     """
 
     folders: tuple[Path, ...]
     runs: tuple[Run, ...]
     groups: tuple[Group, ...]
     objective: Objective
+    left_out: tuple[LeftOut, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many runs there are of each status."""
@@ -38,6 +40,10 @@ class Study:
         parts = [f"{count} {status}" for status, count in self.counts().items() if count]
         total = len(self.runs)
         return f"{total} run{'' if total == 1 else 's'}: {', '.join(parts)}"
+
+    def left_out_lines(self) -> list[str]:
+        """What is said of runs that cannot be read: one line each."""
+        return [f"Left out: {one.name}: {one.reason}" for one in self.left_out]
 
     def unfinished(self) -> list[Run]:
         """Runs that have not come to their end: those at work first, resting ones best first."""
@@ -64,6 +70,7 @@ def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
     Raises:
         UserError: if a folder holds no run, or there is no such objective.
     """
-    runs = load_runs(folders)
+    runs, left_out = load_runs(folders)
     chosen = choose_objective(objective, runs)
-    return Study(tuple(folders), tuple(runs), tuple(group_runs(runs, chosen)), chosen)
+    groups = group_runs(runs, chosen)
+    return Study(tuple(folders), tuple(runs), tuple(groups), chosen, tuple(left_out))

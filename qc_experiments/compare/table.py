@@ -17,9 +17,10 @@ from qc_experiments.compare.grouping import (
     facts,
 )
 from qc_experiments.compare.objectives import EVAL_LOSS, EXECUTION_ACCURACY
-from qc_experiments.compare.runs import Run, Scalar
+from qc_experiments.compare.runs import Run
 from qc_experiments.compare.significance import in_words
 from qc_experiments.compare.study import Study, compare
+from qc_experiments.recorded import Scalar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,6 +82,8 @@ def table_text(study: Study, width: int | None = None) -> str:
     unfinished = study.unfinished()
     if unfinished:
         blocks.append(f"Not finished\n{_unfinished(unfinished, width)}")
+    if study.left_out:
+        blocks.append("\n".join(study.left_out_lines()))
     return "\n\n".join(blocks)
 
 

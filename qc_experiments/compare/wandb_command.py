@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from qc_experiments.compare.command import runs_parser
+from qc_experiments.compare.command import runs_parser, studied
 from qc_experiments.errors import UserError, told_to_users
 
 
@@ -32,8 +32,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from qc_experiments.compare.study import compare
-
     if find_spec("wandb_workspaces") is None:
         raise UserError("qc wandb needs wandb-workspaces: pip install 'qc_experiments[sweeps]'")
     from qc_experiments.compare.wandb_views import (
@@ -46,8 +44,7 @@ def _show(options: argparse.Namespace) -> None:
     from qc_experiments.config import WandbMode
     from qc_experiments.tracking.wandb_run import wandb_mode
 
-    folders = [Path(folder).expanduser() for folder in options.folders]
-    study = compare(folders, options.objective)
+    study = studied(options)
     shown = choose(study, options.title, options.entity, options.project)
     workspace = build_workspace(shown)
     report = build_report(shown)
@@ -55,6 +52,8 @@ def _show(options: argparse.Namespace) -> None:
     print(f"{len(shown.runs)} runs of project {shown.project}, compared by {study.objective.title}")
     if shown.left_out:
         print(f"{shown.left_out} more were measured otherwise, or are in another project: left out")
+    for line in study.left_out_lines():
+        print(line)
     print(f"Workspace {workspace.name}: {len(workspace.sections)} sections, {panels} panels")
     print(f"Report    {report.title}: {len(report.blocks)} blocks")
     waiting = offline_runs(shown)

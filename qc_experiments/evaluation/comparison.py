@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,12 @@ from typing import Any
 from qc_experiments.data.table import read_cells
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.statistics import Paired, Rate, paired
+from qc_experiments.reading import MOST_BYTES, Unreadable, opened
+from qc_experiments.recorded import read_evaluation
 
 JUDGED_FILES = ("judged.csv", "predictions.csv")
 """Where verdicts stand: as `qc evaluate` writes them, and as a run does."""
+MOST_JUDGED = 512 * MOST_BYTES
 
 WHAT = {
     "questions": "the questions",
@@ -51,11 +53,13 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
     """
     source = next((folder / name for name in JUDGED_FILES if (folder / name).is_file()), None)
     try:
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        judged_on = dict(report["judged_on"])
-    except (OSError, ValueError, KeyError, TypeError):
-        judged_on = {}
-    if source is None or not judged_on:
+        report = read_evaluation(folder)
+        if source is not None:
+            with opened(source, MOST_JUDGED):
+                pass  # read below, and no pipe or device
+    except Unreadable as problem:
+        raise UserError(f"{key} {folder}: {problem}; judge it again with qc evaluate") from None
+    if source is None or report is None:
         raise UserError(
             f"{key} {folder}: holds no evaluation; name the --output of an earlier qc evaluate, or a "
             f"run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
@@ -72,7 +76,7 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
                 f"{source}: row {number}: correct is {cells[place]!r}, not 1, 0 or empty"
             )
         outcomes.append(known[cells[place]])
-    return JudgedFile(folder, outcomes, judged_on, report)
+    return JudgedFile(folder, outcomes, report["judged_on"], report)
 
 
 def distinct_names(first: str, second: str) -> tuple[str, str]:
