@@ -285,6 +285,10 @@ class LoraConfig:
             self.init,
             "one of " + ", ".join(LORA_INITIALISATIONS),
         )
+        if self.init == "orthogonal" and self.r % 2:
+            raise UserError(
+                f"lora.r={self.r}: must be even with lora.init=orthogonal, such as {self.r + 1}"
+            )
         if self.use_dora and shifts_base(self):
             raise UserError(
                 f"lora.init={self.init} contradicts lora.use_dora: what it takes out of the base "

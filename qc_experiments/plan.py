@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
-from qc_experiments.models.lora import check_adapter
+from qc_experiments.models.continued import check_adapter, check_same_layers
+from qc_experiments.models.outline import adapted_layers, check_layers, model_outline
 from qc_experiments.processes import world_size
 
 LITTLE_SAVED = 1.1
@@ -186,6 +187,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
             validation, window, "the model's window", OnInvalid.drop, data.validation_source
         )
         dropped += unfit
+    known = _check_model(config, source, tokenizer, [*train, *validation])
     labels = sum(sum(x != IGNORED for x in e.labels(config.data.loss_on)) for e in train)
     rows_per_step = config.trainer.rows_per_step()
     return Plan(
@@ -195,12 +197,61 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         train=train,
         validation=validation,
         window=window,
-        decisions=tuple(d.line(data.train_source) for d in dropped),
+        decisions=(*known, *(d.line(data.train_source) for d in dropped)),
         steps=_steps(config, len(train)),
         rows_per_step=rows_per_step,
         label_tokens=labels,
         tokens=sum(len(example) for example in train),
     )
+
+
+def _check_model(
+    config: RunConfig, source: ModelSource, tokenizer: Any, examples: Sequence[Example]
+) -> list[str]:
+    """Check the model's shapes before its weights are loaded; gives lines that the user should know."""
+    outline = model_outline(source)
+    if outline is None:
+        return []
+    _check_tokens(outline.get_input_embeddings().weight.shape[0], tokenizer, examples)
+    if not config.lora.enabled:
+        return []
+    layers = adapted_layers(source, config=config.lora)
+    known = check_layers(config.lora, layers, outline)
+    if config.model.adapter is not None:
+        _check_adapters_layers(config, source, layers)
+    return known
+
+
+def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> None:
+    """Check that the embedding has a row for each token that is used."""
+    has = f"the model's embedding has {rows} rows, its tokenizer {len(tokenizer)} tokens"
+    if tokenizer.pad_token_id >= rows:
+        raise UserError(
+            f"{has}: the padding token {tokenizer.pad_token} (id {tokenizer.pad_token_id}) is beyond "
+            f"them: set model.pad_token={tokenizer.eos_token}, say, or resize the model's embedding"
+        )
+    for example in examples:
+        beyond = max(example.input_ids)
+        if beyond >= rows:
+            token = tokenizer.convert_ids_to_tokens(beyond)
+            raise UserError(
+                f"{has}: row {example.row.number} has {token} (id {beyond}), which is beyond them: take "
+                "the tokenizer that the model was trained with, or resize the model's embedding"
+            )
+
+
+def _check_adapters_layers(config: RunConfig, source: ModelSource, asked: dict[str, Any]) -> None:
+    from peft import PeftConfig
+
+    folder = Path(str(config.model.adapter)).expanduser()
+    try:
+        has = adapted_layers(source, PeftConfig.from_pretrained(str(folder)))
+    except UserError as error:
+        raise UserError(f"model.adapter={folder}: does not fit this model ({error})") from None
+    options = {}
+    for name in ("all-linear", "attention"):
+        options[name] = adapted_layers(source, config=replace(config.lora, target_modules=name))
+    check_same_layers(folder, has, asked, options)
 
 
 def _steps(config: RunConfig, rows: int) -> int:

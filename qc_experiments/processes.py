@@ -25,6 +25,13 @@ def usable_cores() -> int:
 def quiet_libraries() -> None:
     """Silence what libraries remark on each other, on which no user can act."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # PEFT's, of what is done (converted at saving, the base left out) or said by the plan.
+    for said in (
+        ".* changes the base weights",
+        "Model (has|with) `tie_word_embeddings",
+        ".*save_emb",
+    ):
+        warnings.filterwarnings("ignore", message=said)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.composition import nearest
 from qc_experiments.config import LoraConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
 
@@ -58,24 +57,71 @@ def add_adapter(
     Raises:
         UserError: if a target module does not exist in the model.
     """
+    model = _prepare(model, quant, gradient_checkpointing)
+    return inject(model, lora_settings(model, config))
+
+
+def lora_settings(model: Any, config: LoraConfig) -> Any:
+    """A fresh adapter's settings as PEFT takes them.
+
+    Args:
+        model: the base model, with or without weights.
+        config: rank, scaling, dropout, targets, initialisation.
+
+    Raises:
+        UserError: if a target module does not exist in the model.
+    """
     import peft
 
-    model = _prepare(model, quant, gradient_checkpointing)
-    targets = config.target_modules
-    if targets == "attention":
-        targets = attention_modules(model)
-    settings = peft.LoraConfig(
+    return peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=config.r,
         lora_alpha=config.alpha if config.alpha != int(config.alpha) else int(config.alpha),
         lora_dropout=config.dropout,
-        target_modules=targets,
+        target_modules=_target_modules(model, config.target_modules),
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights=True if config.init == "default" else config.init,
     )
+
+
+def _target_modules(model: Any, targets: Any) -> str | list[str]:
+    if targets == "attention":
+        return attention_modules(model)
+    if targets == "all-linear":
+        return "all-linear"
+    layers = {
+        name: len(module.weight.shape) > 1
+        for name, module in model.named_modules()
+        if getattr(module, "weight", None) is not None
+    }
+    matrices = [name for name, is_matrix in layers.items() if is_matrix]
+    known = list(dict.fromkeys(name.rpartition(".")[2] for name in matrices))
+    for target in targets:
+        # PEFT passes over a name that is in no layer, as long as another one is.
+        if not any(f".{name}".endswith(f".{target}") for name in matrices):
+            hint = nearest(target, [*known, *matrices])
+            raise UserError(
+                f"lora.target_modules: the model has no layer {target}{hint}; it has {', '.join(known)}"
+            )
+    return list(targets)
+
+
+def inject(model: Any, settings: Any, *, empty: bool = False) -> Any:
+    """Put an adapter on a model.
+
+    Args:
+        model: the base model; it is changed.
+        settings: PEFT's.
+        empty: whether the adapter has shapes, but no numbers.
+
+    Raises:
+        UserError: if PEFT refuses the settings.
+    """
+    import peft
+
     try:
-        return peft.get_peft_model(model, settings)
+        return peft.get_peft_model(model, settings, low_cpu_mem_usage=empty)
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"lora: PEFT refuses these settings ({reason})") from error
@@ -117,28 +163,6 @@ def continue_adapter(
     return wrapped
 
 
-def check_adapter(folder: Path, config: LoraConfig) -> None:
-    """Read a saved adapter's settings and compare them with what the run asks for.
-
-    Raises:
-        UserError: if there is none, or its rank or alpha are others.
-    """
-    file = folder / "adapter_config.json"
-    if not file.is_file():
-        raise UserError(
-            f"model.adapter={folder}: holds no adapter_config.json; name a run's adapter/"
-        )
-    saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if saved.get("peft_type") != "LORA":
-        raise UserError(f"model.adapter={folder}: is a {saved.get('peft_type')} adapter, not LoRA")
-    if saved["r"] != config.r or saved["lora_alpha"] != config.alpha:
-        raise UserError(
-            f"model.adapter={folder}: has r={saved['r']} and alpha={saved['lora_alpha']}, the run "
-            f"asks for r={config.r} and alpha={config.alpha:g}: set lora.r={saved['r']} "
-            f"lora.alpha={saved['lora_alpha']}"
-        )
-
-
 def _prepare(model: Any, quant: QuantConfig, gradient_checkpointing: bool) -> Any:
     import peft
 
@@ -160,9 +184,8 @@ def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
         initial: the adapter as saved before training, for initialisations that shift the base
             weights: the difference is saved as a plain LoRA adapter of twice the rank.
     """
-    if initial is None:
-        model.save_pretrained(str(folder))
-        return
-    with warnings.catch_warnings():  # it advises this very conversion
-        warnings.filterwarnings("ignore", message=".* changes the base weights")
-        model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(initial))
+    # Embeddings that are adapted are the base model's all the same.
+    options: dict[str, Any] = {"save_embedding_layers": False}
+    if initial is not None:
+        options["path_initial_model_for_weight_conversion"] = str(initial)
+    model.save_pretrained(str(folder), **options)

@@ -162,7 +162,7 @@ class _GatedLowRank(torch.autograd.Function):
         out.addmm_(low, b.T, alpha=scaling)
         ctx.save_for_backward(gate, up, low, weight, a, b)
         ctx.scaling = scaling
-        return out.view(*gate.shape[:-1], -1)
+        return out.view(*gate.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -201,7 +201,7 @@ class _AddedLowRank(torch.autograd.Function):
         out.addmm_(low, up.T, alpha=scaling)
         ctx.save_for_backward(flat, low, weight, down, up)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
