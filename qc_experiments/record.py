@@ -145,7 +145,7 @@ def _adapter_hash(config: RunConfig) -> str | None:
     if config.model.adapter is None:
         return None
     folder = Path(config.model.adapter).expanduser()
-    names = ("adapter_config.json", "adapter_model.safetensors")
+    names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
     found = [folder / name for name in names if (folder / name).is_file()]
     return hash_bytes(*(path.read_bytes() for path in found))
 

@@ -217,7 +217,8 @@ def _execute(
             exit_code = 0
             return _rest(config, folder, rested, share)
         answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
-        trained = examination.measure(fitted.model, "Trained model", answers)
+        name = _trained_name(config, fitted.steps).capitalize()
+        trained = examination.measure(fitted.model, "Trained model" if fitted.steps else name, answers)
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
         for journal in (answers, base_journal(folder)):
             journal.remove()  # all of it stands in the tables of predictions now
@@ -245,7 +246,7 @@ def _write_down(
     from qc_experiments.record import code_commit
     from qc_experiments.report import prediction_table, summary
 
-    name = "adapter" if config.lora.enabled else "fine-tuned"
+    name = _trained_name(config, fitted.steps)
     columns, rows = prediction_table(trained.judged)
     folder.write_csv("predictions.csv", columns, rows)
     found = {name: report(trained.judged, data.judged_on)}
@@ -287,6 +288,13 @@ def _write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _trained_name(config: RunConfig, steps: int) -> str:
+    """What the model is called that was measured at the end."""
+    if not steps:
+        return "not trained" if config.model.adapter is None else "adapter as loaded"
+    return "adapter" if config.lora.enabled else "fine-tuned"
 
 
 def _rest(config: RunConfig, folder: RunFolder, rested: Rested, share: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
 from qc_experiments.models import embedded
+from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
 from qc_experiments.models.hub import hub_problem
+from qc_experiments.models.hub_revision import hub_commit
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,6 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "tokenizer_config.json",
 )
-SMALL_FILE = 1 << 20
-"""Files of a model folder up to this many bytes are fingerprinted by content, others by size."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,12 @@ def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> Mo
     if path.suffix == ".gguf" or path.is_file():
         if not path.is_file():
             raise UserError(f"model.name_or_path={name}: no such GGUF file")
-        print_of = f"{path.name}:{path.stat().st_size}:{_ends_hash(path)}"
+        print_of = f"{path.name}:{path.stat().st_size}:{file_hash(path, cache)[:16]}"
         return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust)
     if path.is_dir():
         _check_folder(path, config)
-        print_of = folder_fingerprint(path)
+        files = model_files(path, config.gguf_file)
+        print_of = f"folder:{files_hash(path, files, cache)[:16]}"
         return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         if name.count("/") == 0 and not name.startswith((".", "~")):
@@ -98,12 +98,13 @@ def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> Mo
 
 def _hub_source(config: ModelConfig) -> ModelSource:
     name = config.name_or_path
+    revision = hub_commit(name, config.revision) or config.revision
     return ModelSource(
         name,
-        config.revision,
+        revision,
         config.gguf_file,
         name.rpartition("/")[2],
-        f"hub:{name}@{config.revision or 'default'}:{config.gguf_file or ''}",
+        f"hub:{name}@{revision or 'default'}:{config.gguf_file or ''}",
         config.trust_remote_code,
     )
 
@@ -123,24 +124,6 @@ def _check_folder(path: Path, config: ModelConfig) -> None:
     weights = [*path.glob("*.safetensors"), *path.glob("*.bin")]
     if not weights:
         raise UserError(f"model.name_or_path={path}: the folder has no weights (*.safetensors)")
-
-
-def _ends_hash(path: Path) -> str:
-    """Hash of the first and last MiB, where a large file differs from its like."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(SMALL_FILE))
-        file.seek(max(0, path.stat().st_size - SMALL_FILE))
-        digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def folder_fingerprint(path: Path) -> str:
-    """Hash over the files of a model folder: names and sizes, the ends of each content."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.is_file()):
-        digest.update(f"{file.name}:{file.stat().st_size}:{_ends_hash(file)}\n".encode())
-    return f"folder:{digest.hexdigest()[:16]}"
 
 
 def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
