@@ -553,6 +553,10 @@ class EvaluationConfig:
             )
 
 
+NOT_IN_WANDB_NAMES = "/\\#?%:"
+MOST_IN_WANDB_NAME, MOST_IN_WANDB_TAG = 128, 64
+
+
 @dataclass(frozen=True)
 class TrackingConfig:
     """Weights & Biases, or nothing."""
@@ -573,6 +577,33 @@ class TrackingConfig:
     """W&B tags."""
     notes: str | None = None
     """W&B notes."""
+
+    def __post_init__(self) -> None:
+        """Check what W&B would refuse, which would lose the figures of a whole sweep."""
+        if self.name is not TrackerName.wandb:
+            return
+        team, slash, project = self.project.partition("/")
+        if slash and team and project and "/" not in project:
+            raise UserError(
+                f"tracking.project={self.project}: a team is named apart: tracking.entity={team} "
+                f"tracking.project={project}"
+            )
+        for key in ("project", "entity"):
+            value = getattr(self, key)
+            fits = value is None or (value.strip() and not set(value) & set(NOT_IN_WANDB_NAMES))
+            allowed = f"a name without any of {' '.join(NOT_IN_WANDB_NAMES)}"
+            _check(bool(fits), f"tracking.{key}", value, allowed)
+        for key in ("project", "entity", "group", "job_type"):
+            value = getattr(self, key)
+            length = f"of 1 to {MOST_IN_WANDB_NAME} characters"
+            _check(
+                value is None or 0 < len(value) <= MOST_IN_WANDB_NAME,
+                f"tracking.{key}",
+                value,
+                length,
+            )
+        for tag in self.tags:
+            _check(0 < len(tag) <= MOST_IN_WANDB_TAG, "tracking.tags", tag, "of 1 to 64 characters")
 
 
 @dataclass(frozen=True)

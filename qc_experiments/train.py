@@ -20,6 +20,7 @@ from qc_experiments.models.base import ModelSource, model_source
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder, identify
 from qc_experiments.shortage import explain_shortage
+from qc_experiments.tracking.wandb_run import check_wandb, switched_off
 
 if TYPE_CHECKING:
     from qc_experiments.evaluation.measure import Measured
@@ -68,6 +69,7 @@ def run(
             log.info("Has come to this rung before")
         return known
     folder.check_owner(config)
+    check_wandb(config.tracking)
     plan = _plan(config, data)
     judge, warnings = _tried_golds(config, data, plan)
     stop = StopRequests()
@@ -117,6 +119,7 @@ def announce(config: RunConfig) -> None:
     """
     data = load_data(config)
     folder = run_folder(config, data)
+    check_wandb(config.tracking)
     plan = _plan(config, data)
     _announce(plan, config, data, folder, _tried_golds(config, data, plan)[1])
     if folder.finished() is not None:
@@ -357,7 +360,10 @@ def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
     remote: Tracker = NullTracker()
     if not is_main_process():
         return remote
-    if config.tracking.name is TrackerName.wandb:
+    tracked = config.tracking.name is TrackerName.wandb
+    if tracked and switched_off():
+        log.info("WANDB_DISABLED is set: Weights & Biases is told nothing")
+    elif tracked:
         from qc_experiments.tracking.wandb_run import WandbTracker
 
         identity = folder.identity

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from qc_experiments.config import TrackingConfig, WandbMode
+from qc_experiments.config import MOST_IN_WANDB_NAME, TrackerName, TrackingConfig, WandbMode
+from qc_experiments.errors import UserError
 from qc_experiments.tracking.tracker import Figure
 
 INIT_SECONDS = 60
@@ -17,14 +18,59 @@ INIT_SECONDS = 60
 Mode = Literal["online", "offline", "disabled"]
 
 
+def switched_off() -> bool:
+    """Whether Hugging Face's variable for that says so: WANDB_DISABLED, with its values."""
+    return os.environ.get("WANDB_DISABLED", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def check_wandb(tracking: TrackingConfig) -> None:
+    """Make sure, before anything is computed, that W&B will take its settings.
+
+    Args:
+        tracking: mode and whether anything is tracked at all.
+
+    Raises:
+        UserError: naming the variable of the environment that W&B refuses, or the login that lacks.
+    """
+    if tracking.name is not TrackerName.wandb or switched_off():
+        return
+    import wandb
+    from pydantic import ValidationError
+
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("WANDB_"):
+            continue
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except ValidationError as error:  # without the value, which may be a secret
+            reason = error.errors()[0]["msg"]
+        except (wandb.Error, ValueError) as error:
+            reason = str(error)
+        else:
+            continue
+        shown = f"{name}={value}" if name == "WANDB_MODE" else name
+        raise UserError(f"{shown}: W&B refuses it ({reason}): set it right or unset it")
+    try:
+        online = wandb_mode(tracking.mode) == "online"
+        known = not online or bool(wandb.login(prompt=False, verify=False))
+    except (wandb.Error, ValueError) as error:
+        raise UserError(f"W&B refuses the login ({error}): wandb login, or tracking=none") from None
+    if not known and "WANDB_IDENTITY_TOKEN_FILE" not in os.environ:
+        raise UserError(
+            "tracking.mode=online needs a login: wandb login, or tracking.mode=offline, or tracking=none"
+        )
+
+
 def wandb_mode(asked: WandbMode) -> Mode:
     """As asked; for ``auto`` by ``WANDB_MODE``, else online where there is a login."""
     if asked is WandbMode.online:
         return "online"
     if asked is WandbMode.offline:
         return "offline"
+    given = os.environ.get("WANDB_MODE", "")
+    given = {"dryrun": "offline", "run": "online"}.get(given, given)  # as W&B called them once
     for mode in get_args(Mode):
-        if os.environ.get("WANDB_MODE") == mode:
+        if given == mode:
             return mode
     import wandb
 
@@ -71,7 +117,7 @@ class WandbTracker:
             tags=list(tracking.tags),
             notes=tracking.notes,
             id=run_id,
-            name=name,
+            name=name if len(name) <= MOST_IN_WANDB_NAME else f"{name[:119]}{name[-9:]}",
             config=config,
             dir=str(folder),
             mode=mode,
