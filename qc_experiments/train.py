@@ -221,7 +221,9 @@ def _execute(
             return _rest(config, folder, rested, share)
         answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
         name = _trained_name(config, fitted.steps).capitalize()
-        trained = examination.measure(fitted.model, "Trained model" if fitted.steps else name, answers)
+        trained = examination.measure(
+            fitted.model, "Trained model" if fitted.steps else name, answers
+        )
         result = _write_down(config, data, plan, folder, tracker, fitted, trained, started)
         for journal in (answers, base_journal(folder)):
             journal.remove()  # all of it stands in the tables of predictions now

@@ -13,6 +13,7 @@ import pytest
 
 from qc_experiments.execution.engine import Limits
 from qc_experiments.execution.sqlite import (
+    SCHEMA_QUERY,
     classify,
     empty_database,
     open_readonly,
@@ -242,7 +243,7 @@ def test_a_context_that_never_ends_is_given_up():
 
 
 def test_the_schema_of_a_database_is_its_create_statements_in_order(connection):
-    assert schema_of(connection) == (
+    assert schema_of(connection.execute(SCHEMA_QUERY)) == (
         "CREATE TABLE author (id INTEGER PRIMARY KEY, name TEXT);\n"
         "CREATE TABLE book (id INTEGER, author_id INTEGER, price REAL);"
     )
@@ -255,12 +256,12 @@ def test_the_schema_leaves_out_what_is_no_table_of_the_user_and_makes_the_same_t
             'CREATE TABLE "Order Details" (id INTEGER PRIMARY KEY AUTOINCREMENT, "my name" TEXT);'
             "CREATE INDEX i ON \"Order Details\" ('my name'); CREATE VIEW v AS SELECT 1;"
         )
-        schema = schema_of(made)
+        schema = schema_of(made.execute(SCHEMA_QUERY))
     assert schema.count("CREATE") == 1
     again = empty_database(schema)
     assert again is not None
     with closing(again):
-        assert schema_of(again) == schema
+        assert schema_of(again.execute(SCHEMA_QUERY)) == schema
         assert (
             run_query(again, 'SELECT "my name" FROM "Order Details"', Limits(seconds=5)).rows == []
         )

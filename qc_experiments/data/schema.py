@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from qc_experiments.errors import UserError
 from qc_experiments.execution.databases import SUFFIXES, check_url
-from qc_experiments.execution.sqlite import open_readonly, schema_of
+from qc_experiments.execution.engine import Limits
+from qc_experiments.execution.pool import SqlPool
+from qc_experiments.execution.sqlite import SCHEMA_QUERY, schema_of
 
 
 def read_schema(text: str, key: str) -> str:
@@ -41,10 +41,9 @@ def _file_schema(path: Path, key: str) -> str:
         from qc_experiments.execution import duckdb
 
         return duckdb.schema(str(path))
-    try:
-        with closing(open_readonly(path)) as connection:
-            return schema_of(connection)
-    except sqlite3.Error as error:
-        raise UserError(
-            f"{key} {path}: is not a SQLite database that can be read ({error})"
-        ) from None
+    with SqlPool(1) as pool:
+        found = pool.run("sqlite", str(path.absolute()), SCHEMA_QUERY, Limits())
+    assert found is not None  # only schemas give none
+    if found.rows is None:
+        raise UserError(f"{key} {path}: is not a SQLite database that can be read ({found.error})")
+    return schema_of(found.rows)

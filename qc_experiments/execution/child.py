@@ -35,6 +35,9 @@ LIBRARIES = {"duckdb": ("duckdb",), "postgresql": ("sqlalchemy", "psycopg")}
 STARTED = b"s"
 """Sent once the libraries that a statement needs are there."""
 CPU_GRACE_SECONDS = 5
+WRITING = ("snapshot",)
+"""No engines but work of our own on files that may be hostile; it writes files of at most the limit's
+bytes, where its parent says."""
 
 
 def main() -> None:
@@ -56,6 +59,7 @@ def main() -> None:
         answers.write(STARTED)
         answers.flush()
         _limit_cpu(seconds)
+        _limit(resource.RLIMIT_FSIZE, size if kind in WRITING else 0)
         if kind == CALL:
             answer: tuple[object, ...] = (CALL, import_module(target).answer(*sql))
         else:
@@ -92,13 +96,15 @@ def _confine() -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, MEMORY_BYTES),
     ):
-        hard = resource.getrlimit(what)[1]
-        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
-            resource.setrlimit(what, (soft, hard))
-        except (ValueError, OSError):
-            continue  # macOS knows no limit on address space
+        _limit(what, most)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write fails with an error instead
+
+
+def _limit(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    with suppress(ValueError, OSError):  # macOS knows no limit on address space
+        resource.setrlimit(what, (soft, hard))
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
-from qc_experiments.data.files import (
-    NO_SUCH_FILE,
-    file_problem,
-    folder_problem,
-    hash_bytes,
-    open_file,
-)
+from qc_experiments.data.files import NO_SUCH_FILE, file_problem, folder_problem
 from qc_experiments.errors import UserError
+from qc_experiments.execution.content import content_hash as file_content
 
 PLACEHOLDER = "{db_id}"
 SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
-COMPANIONS = {"sqlite": ("-wal", "-journal"), "duckdb": (".wal",)}
-"""Files beside a database that hold a part of it: what was written last, or what is to be undone."""
-SETTLED_NS = 1_000_000_000
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 """What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -58,44 +47,7 @@ class Database:
         """
         if self.engine == "postgresql":
             return _server_hash(self.target)
-        file, *others = (f"{self.target}{suffix}" for suffix in ("", *COMPANIONS[self.engine]))
-        found = [_file_hash(file)]
-        for companion in others:
-            # One without a byte says as much as none.
-            if os.path.exists(companion) and os.stat(companion).st_size:
-                found += [Path(companion).name.removeprefix(Path(file).name), _file_hash(companion)]
-        # Names and hashes, not the files' bytes in a row: a file and its log are not the file that has both.
-        return found[0] if len(found) == 1 else hash_bytes(*(part.encode() for part in found))
-
-
-def _file_hash(name: str) -> str:
-    """SHA-256 of a file, computed anew whenever the file may have changed.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    try:
-        mark = os.stat(name)
-        # The time of the last change of state cannot be set by hand, as that of the content can.
-        known = (mark.st_ino, mark.st_size, mark.st_mtime_ns, mark.st_ctime_ns)
-        # Within one tick of the file system's clock a second change leaves no trace.
-        settled = time.time_ns() - mark.st_ctime_ns > SETTLED_NS
-        return _kept_hash(name, known) if settled else _hash_of(name)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
-
-
-@lru_cache(maxsize=4096)
-def _kept_hash(name: str, _state: tuple[int, ...]) -> str:
-    return _hash_of(name)
-
-
-def _hash_of(name: str) -> str:
-    digest = hashlib.sha256()
-    with open_file(name) as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return file_content(self.engine, self.target)
 
 
 @lru_cache(maxsize=4096)

@@ -17,11 +17,13 @@ from typing import Any
 from qc_experiments.errors import UserError
 from qc_experiments.execution.child import CALL, DONE, HEADER, READY, STARTED
 from qc_experiments.execution.engine import Execution, Limits
+from qc_experiments.execution.snapshot import Snapshots, Unreadable
 from qc_experiments.processes import usable_cores
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
 """What a statement may take beyond its time before its process is killed; engines stop by themselves."""
+ON_SQLITE_FILES = ("sqlite",)
 PACKING_SECONDS = 30.0
 START_SECONDS = 30.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
@@ -63,6 +65,7 @@ class SqlPool:
             self._idle.put(None)  # a place without a process yet
         self._busy: set[_Child] = set()
         self._aborted = False
+        self._snapshots = Snapshots(self._recover)
 
     def __enter__(self) -> SqlPool:
         return self
@@ -76,12 +79,13 @@ class SqlPool:
         self.close()
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes, and remove what was copied for them."""
         for _ in range(self.size):
             child = self._idle.get()
             if child is not None:
                 child.kill()
             self._idle.put(None)
+        self._snapshots.close()
 
     def abort(self) -> None:
         """End what is running or about to, so that whoever waits for it goes on at once."""
@@ -111,6 +115,20 @@ class SqlPool:
         Raises:
             UserError: if the engine is not to be had, or the database not to be reached.
         """
+        if engine not in ON_SQLITE_FILES:
+            return self._execute(engine, target, sql, limits)
+        try:
+            with self._snapshots.reading(target) as readable:
+                return self._execute(engine, readable, sql, limits)
+        except Unreadable as problem:
+            return Execution(None, (), str(problem), "other")
+
+    def _recover(self, copy: Path, limits: Limits) -> Execution:
+        done = self._execute("snapshot", str(copy), "", limits)
+        assert done is not None  # only schemas give none
+        return done
+
+    def _execute(self, engine: str, target: str, sql: str, limits: Limits) -> Execution | None:
         started = time.perf_counter()
         try:
             answer = self._ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))

@@ -7,12 +7,14 @@ that: it takes the child process, which the parent kills (see `qc_experiments.ex
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from qc_experiments.execution.content import logs
 from qc_experiments.execution.engine import Execution, Limits, ResultTooLarge, Value, collect
 from qc_experiments.execution.lexer import statement, tokens
 
@@ -33,6 +35,10 @@ SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 QUOTED_LOOKED_AT = 20
 """At most this many double-quoted words of a statement are asked for whether they are columns."""
+SCHEMA_QUERY = (
+    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+    "AND sql IS NOT NULL ORDER BY rowid"
+)
 WAL_VERSION = b"\x02\x02"
 
 
@@ -79,18 +85,22 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         sqlite3.Error: if it cannot be opened.
     """
     # Reading a database in WAL mode makes -wal and -shm files, unless it is said not to change.
-    frozen = "&immutable=1" if _is_wal(path) and not Path(f"{path}-wal").exists() else ""
+    frozen = "&immutable=1" if _makes_files(path) and not logs("sqlite", str(path)) else ""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{frozen}", uri=True)
     connection.text_factory = _decode
     return connection
 
 
-def _is_wal(path: Path) -> bool:
+def _makes_files(path: Path) -> bool:
+    """Whether SQLite may make or remove files beside this one when it reads it."""
+    if os.path.lexists(f"{os.path.realpath(path)}-wal"):
+        return True
     try:
         with path.open("rb") as file:
-            return file.read(20)[18:20] == WAL_VERSION
+            head = file.read(20)
     except OSError:
         return False  # connect says what is wrong
+    return not head or head[18:20] == WAL_VERSION
 
 
 def _decode(raw: bytes) -> str | bytes:
@@ -244,10 +254,10 @@ def classify(message: str) -> str:
     return "other"
 
 
-def schema_of(connection: sqlite3.Connection) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context."""
-    statements: Sequence[tuple[str]] = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
-        "AND sql IS NOT NULL ORDER BY rowid"
-    ).fetchall()
+def schema_of(statements: Iterable[Sequence[Value]]) -> str:
+    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
+
+    Args:
+        statements: the rows of `SCHEMA_QUERY`.
+    """
     return "\n".join(f"{str(sql).strip()};" for (sql,) in statements)
