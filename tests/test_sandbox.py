@@ -42,6 +42,11 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "CREATE TRIGGER guard AFTER DELETE ON book BEGIN SELECT 1; END;"
             "INSERT INTO author (name) VALUES ('Ada'), ('Bob');"
             f"INSERT INTO wide {ENDLESS} SELECT x FROM n LIMIT 2000;"
+            "CREATE VIRTUAL TABLE note USING fts5 (body); INSERT INTO note VALUES ('dear all');"
+            "CREATE VIRTUAL TABLE letter USING fts4 (body); INSERT INTO letter VALUES ('dear all');"
+            "CREATE VIRTUAL TABLE area USING rtree (id, low, high); INSERT INTO area VALUES (1, 0, 1);"
+            "CREATE VIEW loading AS SELECT load_extension('other');"
+            "CREATE VIEW tokenizing AS SELECT fts3_tokenizer('x', x'00');"
         )
     return folder
 

@@ -282,5 +282,8 @@ def test_no_room_for_a_copy_is_said_in_a_line(tmp_path, own_place, monkeypatch):
             own.run("sqlite", str(path), QUERY, Limits())
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(own_place / "gone"))
-    with SqlPool(1) as own, pytest.raises(UserError, match=r"gone.*No such file or directory.*TMPDIR$"):
+    with (
+        SqlPool(1) as own,
+        pytest.raises(UserError, match=r"gone.*No such file or directory.*TMPDIR$"),
+    ):
         own.run("sqlite", str(path), QUERY, Limits())

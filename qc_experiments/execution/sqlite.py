@@ -17,18 +17,8 @@ from pathlib import Path
 from qc_experiments.execution.content import logs
 from qc_experiments.execution.engine import Execution, Limits, ResultTooLarge, Value, collect
 from qc_experiments.execution.lexer import statement, tokens
+from qc_experiments.execution.sqlite_rights import authorize, authorize_schema, start
 
-ALLOWED_ACTIONS = frozenset(
-    (
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_RECURSIVE,
-    )
-)
-OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
-DENIED_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"))
-"""Most are not there in Python's SQLite; a distribution may have built them in."""
 HEAP_BYTES = 512_000_000
 SCHEMA_SECONDS = 2.0
 SCHEMA_MAX_BYTES = 10_000_000
@@ -122,7 +112,7 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
     connection = sqlite3.connect(":memory:")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
-    connection.set_authorizer(_authorize_schema)
+    connection.set_authorizer(authorize_schema)
     deadline = time.perf_counter() + SCHEMA_SECONDS
     connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
     try:
@@ -155,7 +145,7 @@ def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execu
     columns: tuple[str, ...] = ()
     error = error_class = None
     try:
-        cursor = connection.execute(sql)
+        cursor = start(connection, sql)
         if cursor.description is None:
             error, error_class = "the statement returns no rows", "not_a_query"
         else:
@@ -180,28 +170,15 @@ def _confine(connection: sqlite3.Connection, limits: Limits) -> None:
     for pragma in (
         "temp_store = MEMORY",  # large sorts must not spill into files
         "query_only = ON",
-        "trusted_schema = OFF",  # a view of a hostile file may not call what a query may not
+        # A view, an index or a column may then call json_extract; what is dangerous SQLite lets no
+        # schema call at all, and a view is asked about like a query.
+        "trusted_schema = ON",
         f"hard_heap_limit = {HEAP_BYTES}",
     ):
         connection.execute(f"PRAGMA {pragma}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes)
-    connection.set_authorizer(_authorize)
-
-
-def _authorize(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in DENIED_FUNCTIONS:
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
-
-
-def _authorize_schema(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
-    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK
+    connection.set_authorizer(authorize)
 
 
 def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
@@ -241,6 +218,9 @@ def classify(message: str) -> str:
         ("not authorized", "forbidden"),
         ("authorization denied", "forbidden"),
         ("prohibited", "forbidden"),
+        ("unsafe use of", "forbidden"),
+        ("may not be modified", "forbidden"),
+        ("readonly database", "forbidden"),
         ("too many attached databases", "forbidden"),
         ("one statement at a time", "not_a_query"),
         ("string or blob too big", "result_too_large"),
