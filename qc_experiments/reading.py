@@ -6,13 +6,15 @@ of others nor a training.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from qc_experiments.data.files import open_file
 
 MOST_BYTES = 1 << 20
 """Of a file that holds settings or figures; ours take some thousands."""
@@ -40,24 +42,20 @@ def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO | None]:
         Unreadable: if it is no such file or cannot be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (FileNotFoundError, NotADirectoryError):
+        file = open_file(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
         yield None
         return
-    except OSError as error:
-        raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
-    try:
-        state = os.fstat(handle)
-        if not stat.S_ISREG(state.st_mode):
-            raise Unreadable(f"{path.name} is no regular file")
-        if state.st_size > most:
-            raise Unreadable(f"{path.name} has {state.st_size} bytes, more than {most}")
-        with open(handle, "rb", closefd=False) as file:
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Unreadable(f"{path.name} has {size} bytes, more than {most}")
+        try:
             yield file
-    except OSError as error:
-        raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
-    finally:
-        os.close(handle)
+        except OSError as error:
+            raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
 
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes | None:

@@ -327,7 +327,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         content = content.encode("utf-8", "backslashreplace")
     draft = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with draft.open("xb") as file:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
