@@ -30,7 +30,7 @@ from qc_experiments.composition import (
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, swept_part, take
-from qc_experiments.sweeping.outlook import outlook
+from qc_experiments.sweeping.outlook import first_job, outlook
 from qc_experiments.terminal import set_up_logging, unbreakable_output
 
 log = logging.getLogger("qc_experiments")
@@ -192,7 +192,7 @@ def plan(arguments: Sequence[str]) -> None:
         arguments: Hydra overrides, ``--config-dir DIR``, and ``-m`` for a list of a sweep's jobs.
 
     Raises:
-        SystemExit: with code 2 for a user's mistake.
+        SystemExit: with code 2 for a user's mistake, 1 if jobs of a sweep will be refused.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(PLAN_HELP)
@@ -221,12 +221,24 @@ def _plan(arguments: Sequence[str]) -> None:
 def _plan_sweep(parsed: Arguments) -> None:
     ahead = outlook(parsed.overrides, parsed.config_dir)
     if ahead is None:
+        composed(first_job(parsed.overrides), parsed.config_dir)
         raise UserError(
-            "this sweep cannot be composed: qc plan without -m and with one value says why"
+            "this sweep cannot be composed: qc plan with one value for each key says why"
         )
-    log.info("%s", ahead.text())
-    for number, job in enumerate(ahead.jobs or ()):
-        log.info("Job %d: %s", number, " ".join(job))
+    _say_what_is_trained_on(parsed.overrides)
+    if ahead.jobs is None:
+        log.info("%s", ahead.text())
+        return
+    from qc_experiments.sweeping.preview import preview
+
+    seen = preview(ahead, parsed.overrides, parsed.config_dir)
+    log.info("%s", ahead.text(seen.runs))
+    for line in seen.lines:
+        log.info("%s", line)
+    if seen.refused:
+        jobs = "1 job" if seen.refused == 1 else f"{seen.refused} jobs"
+        print(f"error: {jobs} of {len(seen.lines)} will be refused", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _refusal(error: Exception) -> SystemExit:

@@ -126,6 +126,16 @@ def announce(config: RunConfig) -> None:
         log.info("This run has finished; its result is in %s", folder.path)
 
 
+def check_plan(config: RunConfig, data: RunData) -> None:
+    """Make sure of what `run` makes sure of before it computes anything.
+
+    Raises:
+        UserError: for what it would refuse.
+    """
+    check_wandb(config.tracking)
+    _plan(config, data)
+
+
 def _plan(config: RunConfig, data: RunData) -> Plan:
     from qc_experiments.plan import make_plan
 

@@ -18,11 +18,14 @@ from qc_experiments.command_line import parse_arguments
 from qc_experiments.composition import composed, register_schema
 from qc_experiments.errors import UserError
 from qc_experiments.overrides import literal, shown
+from qc_experiments.sweeping.outlook import outlook
+from qc_experiments.terminal import set_up_logging
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _schema() -> None:
     register_schema()
+    set_up_logging()
 
 
 def values(*arguments: str) -> dict[str, Any]:
@@ -220,14 +223,18 @@ def test_home_is_found_behind_an_equals_sign(refused, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("typed", [["-m", "lora=glob(r8*)"], ["-m", "lora.r=range(8,32,8)"]])
 def test_a_plan_takes_what_a_sweep_takes(typed, capsys):
-    command_line.plan([*typed, "data.train=~/größe.csv", "data=csv"])
-    assert "A sweep of" in capsys.readouterr().out
+    arguments = [*typed, "data=csv", "data.train=~/größe.csv"]
+    with pytest.raises(SystemExit):
+        command_line.plan(arguments)
+    assert "will be refused: data.train=~/größe.csv: no such file" in capsys.readouterr().out
 
 
 def test_models_are_not_chosen_by_losses_that_do_not_compare_without_a_word(capsys):
     sweep = ["-m", "model=smollm2-135m,qwen3-0.6b", "sweep.halving=2"]
-    command_line.plan(sweep)
+    parsed = parse_arguments(sweep).checked()
+    assert outlook(parsed.overrides, None) is not None
     assert "compares between models of one tokenizer alone" in capsys.readouterr().err
     for other in (["objective=execution_accuracy"], ["lora.r=2,4", "model=smollm2-135m"]):
-        command_line.plan([*sweep, *other])
+        parsed = parse_arguments([*sweep, *other]).checked()
+        assert outlook(parsed.overrides, None) is not None
         assert "tokenizer" not in capsys.readouterr().err

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 """Paul Tol's bright scheme, which people who see colours differently can tell apart."""
+
+OTHER_SCRIPTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC"),
+    *("Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS", "Unifont"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),
+)
+"""Fonts for letters that matplotlib's own lacks, where they are installed."""
 
 ROW_INCHES = 0.24
 MOST_DATABASES = 40
@@ -19,6 +28,23 @@ def accuracy_plot(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     Args:
         reports: name of each system to its report (see `metrics.report`), on the same questions.
     """
+    import matplotlib
+
+    with matplotlib.rc_context({"font.sans-serif": _fonts()}), warnings.catch_warnings():
+        # Letters that no font of this machine has become boxes; the report has the names.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        return _drawn(reports)
+
+
+def _fonts() -> list[str]:
+    """The installed fonts that are looked through for a letter, matplotlib's own first."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+
+
+def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     rows = _rows(next(iter(reports.values())))
@@ -43,6 +69,8 @@ def accuracy_plot(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
                 label=name if place == 0 else None,
             )
     axes.set_yticks(range(len(rows)), [kind or "all questions" for _, kind in rows])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)  # a $ in a name is a $
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
     axes.set_xlabel(f"{_title(next(iter(reports.values())))} in %, with 95 % intervals")
@@ -50,7 +78,11 @@ def accuracy_plot(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     for border in ("top", "right"):
         axes.spines[border].set_visible(False)
     if len(reports) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(reports), frameon=False)
+        legend = axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(reports), frameon=False
+        )
+        for label in legend.get_texts():
+            label.set_parse_math(False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130, bbox_inches="tight")
     return picture.getvalue()

@@ -40,11 +40,18 @@ class Outlook:
         """The keys that take several values."""
         return [one.partition("=")[0] for one in self.swept]
 
-    def text(self) -> str:
-        """The same in one line for the user."""
+    def text(self, different: int | None = None) -> str:
+        """The same in one line for the user.
+
+        Args:
+            different: runs that differ from each other and are not refused; None where that is not known.
+        """
         if self.jobs is None:
             return f"A search over {' '.join(self.swept)} in {self.output}"
-        runs = f"{len(self.jobs):,} run{'' if len(self.jobs) == 1 else 's'}"
+        count = len(self.jobs) if different is None else different
+        runs = f"{count:,} run{'' if count == 1 else 's'}"
+        if count != len(self.jobs):
+            runs += f" ({len(self.jobs):,} jobs)"
         text = f"A sweep of {runs} in {self.output}"
         if self.swept:
             text += f": {' '.join(self.swept)}"
@@ -134,6 +141,16 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     (jobs,) = BasicSweeper.split_arguments(swept, None)
     at_once = _at_once(config.hydra.launcher, len(jobs))
     return Outlook(output, lines, tuple(map(tuple, jobs)), halving, at_once)
+
+
+def first_job(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a sweep's first job, to see what is wrong with all of them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    return list(jobs[0])
 
 
 def _at_once(launcher: Any, jobs: int | None) -> int:
