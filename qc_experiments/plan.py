@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens, pass_tokens
-from qc_experiments.config import CollatorName, LossOn, OnInvalid, QuantMode, RunConfig
+from qc_experiments.config import (
+    CollatorName,
+    LossOn,
+    OnInvalid,
+    QuantConfig,
+    QuantMode,
+    RunConfig,
+)
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
 from qc_experiments.models.continued import check_adapter, check_same_layers
 from qc_experiments.models.outline import adapted_layers, check_layers, model_outline
+from qc_experiments.models.stored_quantization import (
+    check_quantization,
+    in_words,
+    stored_quantization,
+)
 from qc_experiments.processes import world_size
 
 LITTLE_SAVED = 1.1
@@ -33,6 +45,7 @@ class Plan:
         train: training rows that fit.
         validation: held-out rows that fit the model's window.
         window: longest input of the model in tokens, or None where it does not say.
+        stored: how the checkpoint quantizes its weights, or None where it does not.
         decisions: lines about rows that were left out.
         steps: optimizer steps of the whole run.
         rows_per_step: effective batch size.
@@ -46,6 +59,7 @@ class Plan:
     train: list[Example]
     validation: list[Example]
     window: int | None
+    stored: QuantConfig | None
     decisions: tuple[str, ...]
     steps: int
     rows_per_step: int
@@ -73,15 +87,8 @@ class Plan:
         longest = max(len(example) for example in self.train)
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         share = self.label_tokens / self.tokens
-        lora = config.lora
-        quant = config.quant.mode
-        stored = "not quantized" if quant is QuantMode.none else f"in {quant.value}"
-        method = "all weights"
-        if lora.enabled:
-            kind = "DoRA" if lora.use_dora else "LoRA"
-            method = f"{kind} r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
         lines = [
-            f"Model   {self.source.label}; trains {method}; base weights {stored}",
+            f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
@@ -110,6 +117,24 @@ class Plan:
                 "at once"
             )
         return lines
+
+    def storage(self, config: RunConfig) -> str:
+        """How the base weights are stored."""
+        if self.stored is not None:
+            return f"in {in_words(self.stored)}, as the checkpoint has them"
+        mode = config.quant.mode
+        return "not quantized" if mode is QuantMode.none else f"in {mode.value}"
+
+    def _method(self, config: RunConfig) -> str:
+        """What is trained, and from where."""
+        lora, adapter = config.lora, config.model.adapter
+        kind = ("rsLoRA" if lora.use_rslora else "LoRA") if not lora.use_dora else "DoRA"
+        what = f"{kind} r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
+        if not self.steps:
+            return "nothing is trained" if adapter is None else f"{what} of {adapter} as it is"
+        if adapter is not None:
+            return f"goes on training {what} of {adapter}"
+        return f"trains {what if lora.enabled else 'all weights'}"
 
     def sharing_advice(self, config: RunConfig) -> str | None:
         """What keeps ``shared_schema`` from helping, and what would change it; None if it helps."""
@@ -167,6 +192,8 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         check_adapter(Path(config.model.adapter).expanduser(), config.lora)
     tokenizer = load_tokenizer(source, config.model.pad_token)
     window = model_window(source)
+    stored = stored_quantization(source)
+    check_quantization(config, stored)
     longest = config.data.max_length
     if window is not None and longest > window:
         raise UserError(
@@ -197,6 +224,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         train=train,
         validation=validation,
         window=window,
+        stored=stored,
         decisions=(*known, *(d.line(data.train_source) for d in dropped)),
         steps=_steps(config, len(train)),
         rows_per_step=rows_per_step,

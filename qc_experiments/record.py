@@ -261,8 +261,13 @@ class RunFolder:
         )
         raise UserError(f"{self.path}: holds {what}: move it away or choose another paths.output")
 
-    def claim(self, config: RunConfig, data: RunData) -> None:
+    def claim(self, config: RunConfig, data: RunData, model: Mapping[str, str]) -> None:
         """Make the folder and write down what the run is, before it computes anything.
+
+        Args:
+            config: the whole config.
+            data: its rows.
+            model: what the base model is, and how its weights are stored.
 
         Raises:
             UserError: if the folder cannot be written or belongs to something else.
@@ -272,7 +277,7 @@ class RunFolder:
         self.check_owner(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("environment.json", environment(self.identity, data))
+            self.write_json("environment.json", environment(self.identity, data, model))
             self.write("config.yaml", _yaml(plain(config)))
             (self / "result.json").unlink(missing_ok=True)
         except OSError as error:
@@ -390,8 +395,8 @@ def _yaml(value: object) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload]
 
 
-def environment(identity: Identity, data: RunData) -> dict[str, Any]:
-    """Versions, commit, hardware and data hashes, as ``environment.json`` holds them."""
+def environment(identity: Identity, data: RunData, model: Mapping[str, str]) -> dict[str, Any]:
+    """Versions, commit, hardware, base model and data hashes, as ``environment.json`` holds them."""
     return {
         "name": identity.name,
         "config_hash": identity.config_hash,
@@ -402,6 +407,7 @@ def environment(identity: Identity, data: RunData) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "code_commit": code_commit(),
         "hardware": _hardware(),
+        "model": dict(model),
         "data": {
             "train": data.train_source,
             "train_hash": data.train_hash,

@@ -77,7 +77,7 @@ def run(
         finished = folder.finished()
         if finished is not None:  # by another process, in the meantime
             return finished
-        folder.claim(config, data)
+        folder.claim(config, data, {"label": plan.source.label, "weights": plan.storage(config)})
         with _logged(folder):
             _announce(plan, config, data, folder, warnings)
             try:

@@ -39,7 +39,7 @@ def trained(model: Any, config: RunConfig) -> Any:
     from qc_experiments.training.lean import lean_layers
 
     torch.manual_seed(0)
-    model = add_adapter(model, config.lora, config.quant, gradient_checkpointing=True)
+    model = add_adapter(model, config.lora, gradient_checkpointing=True)
     lean_layers(model)
     model.train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)

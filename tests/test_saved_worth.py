@@ -95,7 +95,7 @@ def trained_and_saved(config: RunConfig, plan: Any, folder: Path) -> Any:
     """A model whose adapter is far from where it began, and what `fit` saves of it."""
     torch.manual_seed(0)
     model = load_base_model(plan.source, config.model, config.quant)
-    model = add_adapter(model, config.lora, config.quant, gradient_checkpointing=False)
+    model = add_adapter(model, config.lora, gradient_checkpointing=False)
     initial = folder / "initial_adapter" if shifts_base(config.lora) else None
     if initial is not None:
         model.save_pretrained(str(initial))

@@ -265,7 +265,7 @@ def test_4_bit_layers_give_the_same_gradients_after_an_evaluation_as_before(
     quant = QuantConfig(mode=QuantMode.int4)
     torch.manual_seed(0)
     model = load_base_model(model_source(config, tmp_path), config, quant)
-    model = add_adapter(model, LoraConfig(r=2), quant, gradient_checkpointing=False)
+    model = add_adapter(model, LoraConfig(r=2), gradient_checkpointing=False)
     ids = tokenizer("SELECT name FROM book", return_tensors="pt").input_ids
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
@@ -336,12 +336,37 @@ def test_training_continues_from_a_saved_adapter(train, refused, tiny_model, tmp
     assert "lora.r=4" in line
 
 
-def test_without_training_the_model_is_measured_as_it_is(train):
+def test_without_training_the_model_is_measured_as_it_is(train, capsys):
     run = train("trainer.max_steps=0")
+    printed = capsys.readouterr().out
+    assert "nothing is trained" in printed
+    assert "Trains " not in printed
     assert run.result["steps"] == 0
     assert run.result["eval_loss"] == run.result["base_eval_loss"]
     assert run.result["examples_per_second"] is None
     assert not (run.folder / "adapter").exists()
+    head = (run.folder / "summary.txt").read_text().splitlines()[2]
+    assert head.rstrip().endswith("  not trained")
+    assert "adapter" not in (run.folder / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize("option", ["lora=none", "lora.init=olora"])
+def test_whatever_is_not_trained_is_not_called_trained(train, option):
+    run = train("trainer.max_steps=0", option, "evaluation.limit=1", "evaluation.base=false")
+    text = (run.folder / "summary.txt").read_text().replace(str(run.folder), "")
+    assert "not trained" in text
+    assert "adapter" not in text
+    assert "fine-tuned" not in text
+
+
+def test_an_adapter_that_is_not_trained_further_is_called_so(train, tmp_path, capsys):
+    first = train("trainer.max_steps=1", "data.limit=4", output=tmp_path / "first")
+    adapter = first.folder / "adapter"
+    capsys.readouterr()
+    run = train(f"model.adapter={adapter}", "trainer.max_steps=0", output=tmp_path / "second")
+    assert run.result["eval_loss"] == pytest.approx(first.result["eval_loss"], rel=1e-5)
+    assert "adapter as loaded" in (run.folder / "summary.txt").read_text()
+    assert f"of {adapter} as it is" in capsys.readouterr().out
 
 
 def test_without_databases_exact_match_and_validity_are_measured(train):

@@ -13,6 +13,7 @@ from qc_experiments.models import embedded
 from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
 from qc_experiments.models.hub import hub_problem
 from qc_experiments.models.hub_revision import hub_commit
+from qc_experiments.models.stored_quantization import stored_quantization
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +246,11 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
     from transformers import AutoModelForCausalLM
 
     dtype = torch_dtype(config.dtype)
-    arguments = source.arguments() | quantization_arguments(quant, dtype)
+    stored = stored_quantization(source)
+    if stored is None:
+        arguments = source.arguments() | quantization_arguments(quant, dtype)
+    else:  # `check_quantization` has seen to it that nothing else is asked for
+        arguments = source.arguments() | {"device_map": {"": training_device()}}
     if config.attn_implementation is not None:
         arguments["attn_implementation"] = config.attn_implementation
     try:
@@ -259,11 +264,13 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-    if quant.mode is QuantMode.none:
+    if quant.mode is QuantMode.none and stored is None:
         model = model.to(training_device())
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first evaluation for a kernel
         # that has no gradient; adapters trained afterwards would silently get none through it.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if stored is not None and hasattr(module, "compute_dtype"):
+            module.compute_dtype = dtype  # the checkpoint's is that of the machine that made it
     return model.eval()

@@ -7,6 +7,7 @@ from typing import Any
 
 from qc_experiments.config import ModelConfig, QuantConfig, QuantMode, RunConfig, changes_base
 from qc_experiments.models.base import ModelSource, load_base_model
+from qc_experiments.models.stored_quantization import stored_quantization
 
 
 class KeptBaseModel:
@@ -33,7 +34,8 @@ class KeptBaseModel:
             UserError: if it cannot be loaded.
         """
         # bitsandbytes moves its 8-bit weights at their first use.
-        keeps = not changes_base(config.lora) and config.quant.mode is not QuantMode.int8
+        stored = stored_quantization(source) or config.quant
+        keeps = not changes_base(config.lora) and stored.mode is not QuantMode.int8
         key = (source.fingerprint, config.model, config.quant) if keeps else None
         if key != self._key:
             self._key = self._model = None  # two models may be more than the memory holds

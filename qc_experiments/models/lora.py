@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.composition import nearest
-from qc_experiments.config import LoraConfig, QuantConfig, QuantMode
+from qc_experiments.config import LoraConfig
 from qc_experiments.errors import UserError
 
 ATTENTION = re.compile(r"attn|attention")
@@ -42,22 +42,19 @@ def attention_modules(model: Any) -> list[str]:
     return sorted(last)
 
 
-def add_adapter(
-    model: Any, config: LoraConfig, quant: QuantConfig, *, gradient_checkpointing: bool
-) -> Any:
+def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool) -> Any:
     """Wrap a base model so that only a fresh LoRA adapter is trained.
 
     Args:
         model: the base model; its weights are frozen (and, with an initialisation such as PiSSA,
             shifted by the adapter's start).
         config: rank, scaling, dropout, targets, initialisation.
-        quant: storage of the base weights.
         gradient_checkpointing: whether activations will be recomputed.
 
     Raises:
         UserError: if a target module does not exist in the model.
     """
-    model = _prepare(model, quant, gradient_checkpointing)
+    model = _prepare(model, gradient_checkpointing)
     return inject(model, lora_settings(model, config))
 
 
@@ -131,7 +128,6 @@ def continue_adapter(
     model: Any,
     folder: Path,
     config: LoraConfig,
-    quant: QuantConfig,
     *,
     gradient_checkpointing: bool,
 ) -> Any:
@@ -141,7 +137,6 @@ def continue_adapter(
         model: the base model.
         folder: the saved adapter; rank, scaling and targets are its own.
         config: what this run asks for; `check_adapter` has compared it with the adapter.
-        quant: storage of the base weights.
         gradient_checkpointing: whether activations will be recomputed.
 
     Raises:
@@ -149,7 +144,7 @@ def continue_adapter(
     """
     import peft
 
-    model = _prepare(model, quant, gradient_checkpointing)
+    model = _prepare(model, gradient_checkpointing)
     try:
         wrapped = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except (ValueError, RuntimeError) as error:
@@ -163,10 +158,10 @@ def continue_adapter(
     return wrapped
 
 
-def _prepare(model: Any, quant: QuantConfig, gradient_checkpointing: bool) -> Any:
+def _prepare(model: Any, gradient_checkpointing: bool) -> Any:
     import peft
 
-    if quant.mode is not QuantMode.none:
+    if getattr(model, "is_quantized", False):  # by the run, or as its checkpoint stores it
         return peft.prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=gradient_checkpointing
         )

@@ -132,14 +132,10 @@ def fit(
                 model.save_pretrained(str(initial))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = model.num_parameters()
-    log.info(
-        "Trains  %s of %s weights (%.2f %%)",
-        f"{trainable:,}",
-        f"{total:,}",
-        100 * trainable / total,
-    )
     tokens = plan.tokens * plan.epochs
     if plan.steps:
+        share = 100 * trainable / total
+        log.info("Trains  %s of %s weights (%.2f %%)", f"{trainable:,}", f"{total:,}", share)
         pad_id = plan.tokenizer.pad_token_id
         computed = plan.computed_tokens(config) * plan.epochs
         estimate = estimated_training_seconds(model, plan.train, computed, pad_id)
@@ -170,8 +166,8 @@ def fit(
     steps = int(trainer.state.global_step)
     log.info("Trained in %s", duration(seconds))
     _save(model, config, plan, folder, initial)
-    share = steps / plan.steps
-    rows = len(plan.train) * plan.epochs * share
+    done = steps / plan.steps
+    rows = len(plan.train) * plan.epochs * done
     return Fitted(
         model=model,
         base=base,
@@ -179,7 +175,7 @@ def fit(
         seconds=seconds,
         seconds_before=trainer.seconds_before,
         examples_per_second=rows / seconds,
-        tokens_per_second=tokens * share / seconds,
+        tokens_per_second=tokens * done / seconds,
         parameters_trainable=trainable,
         parameters_total=total,
     )
@@ -195,11 +191,9 @@ def _with_adapter(model: Any, config: RunConfig) -> Any:
 def _adapted(model: Any, config: RunConfig) -> Any:
     checkpointing = config.trainer.gradient_checkpointing
     if config.model.adapter is None:
-        return add_adapter(model, config.lora, config.quant, gradient_checkpointing=checkpointing)
+        return add_adapter(model, config.lora, gradient_checkpointing=checkpointing)
     folder = Path(config.model.adapter).expanduser()
-    return continue_adapter(
-        model, folder, config.lora, config.quant, gradient_checkpointing=checkpointing
-    )
+    return continue_adapter(model, folder, config.lora, gradient_checkpointing=checkpointing)
 
 
 def _measured(examination: Examination, model: Any, key: str, metric: Metric) -> dict[str, float]:
