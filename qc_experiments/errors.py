@@ -27,7 +27,8 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
         interrupted: what is said behind Ctrl-C.
 
     Raises:
-        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C, 141 if nobody reads the output any more
+        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C (143 behind SIGTERM, where that is
+            listened to), 141 if nobody reads the output any more
             (``qc ... | head``), as shells have it.
     """
     try:
@@ -36,9 +37,9 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(getattr(error, "exit_code", 130)) from None
     except BrokenPipeError:
         # Python would try once more to write what is left when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from None
     with file:
         waited = time.monotonic()
-        while not _taken(file.fileno()):
+        while not taken(file.fileno()):
             file.seek(0)
             holder = _holder(file.read())
             if holder.alive() or time.monotonic() - waited > PATIENCE:
@@ -98,7 +98,12 @@ def _holder(text: str) -> _Holder:
         return _Holder(None, "", "")
 
 
-def _taken(descriptor: int) -> bool:
+def taken(descriptor: int) -> bool:
+    """Take the lock of an open file, if no other process has it.
+
+    Args:
+        descriptor: of the file; the lock is held until it is closed or the process ends.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

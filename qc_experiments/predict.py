@@ -9,11 +9,13 @@ Everything needed stands beside the adapter: template, wrap, tokenizer, and whic
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.errors import UserError, told_to_users
+from qc_experiments.interruption import GOES_ON, StopRequests
 from qc_experiments.processes import quiet_libraries
 
 
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     quiet_libraries()
-    with told_to_users():
+    with told_to_users(GOES_ON if options.input else "interrupted"), StopRequests().listening():
         _predict(options)
 
 
@@ -77,7 +79,8 @@ def _predict(options: argparse.Namespace) -> None:
             raise UserError("--output goes with --input; one question's SQL is printed")
         if not options.question.strip():
             raise UserError("--question is empty")
-        print(_answers(folder, [(schema, options.question.strip())], options)[0])
+        asked = _Asked(folder, [(schema, options.question.strip())], options)
+        print(asked.answer([0])[0])
         return
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
@@ -91,18 +94,22 @@ def _predict(options: argparse.Namespace) -> None:
     if not target.absolute().parent.is_dir():
         raise UserError(f"--output {target}: there is no folder {target.absolute().parent}")
     from qc_experiments.record import csv_text, write_whole
+    from qc_experiments.unfinished import kept_at, written
 
-    answers = _answers(folder, pairs, options, [number for number, _ in numbered])
-    kept = [place for place, name in enumerate(header) if name != "prediction"]
-    columns = [header[place] for place in kept] + ["prediction"]
-    cells = [
-        [row[p] for p in kept] + [answer]
-        for (_, row), answer in zip(numbered, answers, strict=True)
-    ]
-    try:
-        write_whole(target, csv_text(columns, cells))
-    except OSError as error:
-        raise UserError(f"--output {target}: cannot be written ({error.strerror})") from None
+    option = f"--output {target}"
+    unfinished = target.parent / f".{target.name}.partial"
+    with kept_at(unfinished, option):
+        asked = _Asked(folder, pairs, options, [number for number, _ in numbered])
+        answers = asked.answers(unfinished, option)
+        kept = [place for place, name in enumerate(header) if name != "prediction"]
+        columns = [header[place] for place in kept] + ["prediction"]
+        cells = [
+            [row[p] for p in kept] + [answer]
+            for (_, row), answer in zip(numbered, answers, strict=True)
+        ]
+        with written(option):
+            write_whole(target, csv_text(columns, cells))
+            unfinished.unlink()
     print(f"{len(answers)} predictions in {target}")
 
 
@@ -135,43 +142,131 @@ def _pairs(
     return pairs
 
 
-def _answers(
-    folder: Path,
-    pairs: Sequence[tuple[str, str]],
-    options: argparse.Namespace,
-    numbers: Sequence[int] = (0,),
-) -> list[str]:
-    from qc_experiments.config import PathsConfig
-    from qc_experiments.data.encode import Encoder
-    from qc_experiments.evaluation.extraction import extract_sql
-    from qc_experiments.evaluation.generate import write_answers
-    from qc_experiments.evaluation.searching import Decoding
-    from qc_experiments.progress import progress
+class _Asked:
+    """Questions with the model that answers them.
 
-    cache = options.cache or PathsConfig().cache
-    tokenizer, model, saved = load_saved(folder, Path(cache).expanduser())
-    encoder = Encoder(tokenizer, saved.template, saved.wrap)
-    prompts = encoder.prompts(pairs)
-    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for number, prompt in zip(numbers, prompts, strict=True):
-        if window and len(prompt) + saved.max_new_tokens > window:
-            where = f"row {number}" if number else "the question"
-            raise UserError(
-                f"{where} has a prompt of {len(prompt)} tokens: with {saved.max_new_tokens} for the "
-                f"answer it exceeds the model's window of {window}; shorten the context"
+    Args:
+        folder: the adapter's.
+        pairs: context and question of each.
+        options: the command's.
+        numbers: their rows, for messages; 0 for a question of the command line.
+
+    Raises:
+        UserError: if there is no such model, or a prompt leaves no room for an answer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pairs: Sequence[tuple[str, str]],
+        options: argparse.Namespace,
+        numbers: Sequence[int] = (0,),
+    ) -> None:
+        from qc_experiments.config import PathsConfig
+        from qc_experiments.data.encode import Encoder
+
+        cache = options.cache or PathsConfig().cache
+        tokenizer, self._model, self._saved = load_saved(folder, Path(cache).expanduser())
+        self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
+        self._prompts = self._encoder.prompts(pairs)
+        self._batch_size = options.batch_size
+        window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        room = self._saved.max_new_tokens
+        for number, prompt in zip(numbers, self._prompts, strict=True):
+            if window and len(prompt) + room > window:
+                where = f"row {number}" if number else "the question"
+                raise UserError(
+                    f"{where} has a prompt of {len(prompt)} tokens: with {room} for the answer it "
+                    f"exceeds the model's window of {window}; shorten the context"
+                )
+
+    def answers(self, unfinished: Path, option: str) -> list[str]:
+        """The SQL to all questions, in parts that are kept until all are there.
+
+        Args:
+            unfinished: file with the parts that an earlier start has answered.
+            option: what the user calls the output, with its value, for messages.
+        """
+        from qc_experiments.evaluation.answering import Predicted
+        from qc_experiments.evaluation.generate import SHARED_BATCH
+        from qc_experiments.evaluation.journal import Journal
+        from qc_experiments.progress import progress
+        from qc_experiments.unfinished import written
+
+        # What is answered together depends on the questions alone: so does each answer, to the last bit.
+        ordered = sorted(range(len(self._prompts)), key=lambda place: list(self._prompts[place]))
+        size = SHARED_BATCH * self._batch_size
+        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        journal = Journal(unfinished, self._work())
+        if journal.dropped:
+            print(
+                "The unfinished work beside it was another's (questions, model or settings): starts anew"
             )
-    with progress(f"Answering {len(prompts)} questions", len(prompts)) as advance:
+        if len(journal):
+            print(f"Goes on: {len(journal)} of {len(ordered)} were answered before", flush=True)
+        found: dict[int, str] = {}
+        with progress(f"Answering {len(ordered)} questions", len(ordered)) as advance:
+            for part in parts:
+                known = journal.answers(part)
+                if known is None:
+                    known = [Predicted(sql, None) for sql in self.answer(part, advance)]
+                    with written(option):
+                        journal.add(part, known)
+                else:
+                    advance(len(part))
+                found.update(zip(part, (one.sql for one in known), strict=True))
+        return [found[place] for place in range(len(ordered))]
+
+    def answer(
+        self, places: Sequence[int], on_answer: Callable[[int], None] | None = None
+    ) -> list[str]:
+        """The SQL to some of the questions.
+
+        Args:
+            places: which ones.
+            on_answer: called with the number of questions just answered.
+        """
+        from qc_experiments.evaluation.extraction import extract_sql
+        from qc_experiments.evaluation.generate import write_answers
+        from qc_experiments.evaluation.searching import Decoding
+
         texts = write_answers(
-            model,
-            prompts,
-            tokenizer=tokenizer,
-            stop_ids=encoder.stop_ids,
-            max_new_tokens=saved.max_new_tokens,
-            batch_size=options.batch_size,
+            self._model,
+            [self._prompts[place] for place in places],
+            tokenizer=self._encoder.tokenizer,
+            stop_ids=self._encoder.stop_ids,
+            max_new_tokens=self._saved.max_new_tokens,
+            batch_size=self._batch_size,
             decoding=Decoding(),
-            on_answer=advance,
+            on_answer=on_answer,
         )
-    return [extract_sql(text, saved.template.after_query()) for (text,) in texts]
+        after = self._saved.template.after_query()
+        return [extract_sql(text, after) for (text,) in texts]
+
+    def _work(self) -> str:
+        """Tells what is answered, by which model and how: by content, wherever it is read from."""
+        from qc_experiments.data.files import hash_bytes
+        from qc_experiments.models.base import weights_hash
+        from qc_experiments.unfinished import code_hash
+
+        saved, settings = self._saved, self._model.config.to_dict()
+        settings.pop("_name_or_path", None)
+        scaling = {
+            name: (one.r, one.lora_alpha, one.use_rslora)
+            for name, one in getattr(self._model, "peft_config", {}).items()
+        }
+        what = [
+            [list(prompt) for prompt in self._prompts],
+            sorted(self._encoder.stop_ids),
+            saved.template.after_query(),
+            saved.max_new_tokens,
+            self._batch_size,
+            str(settings),
+            str(scaling),
+            weights_hash(self._model),
+            code_hash(),
+        ]
+        return hash_bytes(json.dumps(what).encode())
 
 
 def load_saved(folder: Path, cache: Path) -> tuple[Any, Any, Any]:

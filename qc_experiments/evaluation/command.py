@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.errors import UserError, told_to_users
+from qc_experiments.interruption import GOES_ON, StopRequests
 
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
+    from qc_experiments.evaluation.comparison import JudgedFile
+    from qc_experiments.evaluation.metrics import Judged
+    from qc_experiments.evaluation.verdict_journal import VerdictJournal
+    from qc_experiments.execution.databases import Databases
+
+UNFINISHED = ".judged.partial"
+"""Verdicts of an evaluation that has not come to its end, in the output folder."""
 
 NEEDED = ("db_id", "question", "query", "prediction")
 
@@ -25,7 +33,7 @@ NEEDED = ("db_id", "question", "query", "prediction")
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
     options = _parser().parse_args(arguments)
-    with told_to_users("interrupted; nothing was written"):
+    with told_to_users(GOES_ON), StopRequests().listening():
         _evaluate(options)
 
 
@@ -73,21 +81,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    """Read, judge, write; nothing is written before everything was judged."""
-    from qc_experiments.config import PathsConfig
+    """Read, judge, write; verdicts are kept as they come, the files are written once all are there."""
+    from qc_experiments.data.files import hash_bytes
     from qc_experiments.data.load import find_databases
-    from qc_experiments.evaluation.comparison import (
-        compare_judged,
-        comparison_lines,
-        distinct_names,
-        read_judged,
-    )
-    from qc_experiments.evaluation.metrics import VERDICT_COLUMNS, assess, report, verdict_cells
-    from qc_experiments.evaluation.plot import accuracy_plot
+    from qc_experiments.evaluation.comparison import compare_judged, read_judged
+    from qc_experiments.evaluation.metrics import report
+    from qc_experiments.evaluation.verdict_journal import VerdictJournal
     from qc_experiments.execution.engine import Limits
-    from qc_experiments.execution.judge import Judge, judged_on
-    from qc_experiments.progress import progress
-    from qc_experiments.record import csv_text, write_whole
+    from qc_experiments.execution.judge import judged_on
+    from qc_experiments.unfinished import code_hash, kept_at, written
 
     _check(options)
     source, output = Path(options.predictions).expanduser(), Path(options.output).expanduser()
@@ -99,52 +101,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     header, cells, rows, predictions = _read(source, options)
     databases.check_rows(((row.number, row.db_id) for row in rows), source)
-    limits = Limits(seconds=options.timeout)
-    hashes = judged_on(rows, databases, limits)
+    hashes = judged_on(rows, databases, Limits(seconds=options.timeout))
     if first is not None:
         compare_judged(first, [None] * len(rows), hashes, str(source))  # refuse before computing
-    places = len({row.db_id for row in rows})
-    cache = Path(options.cache or PathsConfig().cache).expanduser()
-    judge = Judge(
-        databases,
-        limits,
-        cache=cache,
-        neighbours=options.fuzz,
-        seed=options.seed,
-        processes=options.processes,
-    )
-    fuzz = f", on {options.fuzz} neighbours each as well" if options.fuzz else ""
-    print(
-        f"Judging {len(rows)} predictions on {places} databases{fuzz}: a hundred a second as a rule, "
-        f"at most {options.timeout:g} s a statement"
-    )
+    work = json.dumps([hashes, predictions, options.fuzz, options.seed, code_hash()])
+    kept, option = output / UNFINISHED, f"--output {output}"
     started = time.perf_counter()
-    with judge, progress("Judging", len(rows)) as advance:
-        judged = assess(rows, predictions, judge, advance)
-    seconds = time.perf_counter() - started
-    content = report(judged, hashes) | {"seconds": seconds, "predictions": str(source)}
-    lines = []
-    drawn = {source.stem: content}
-    if first is not None:
-        found = compare_judged(first, [one.correct for one in judged], hashes, str(source))
-        content["against"] = {"folder": str(first.folder), **found.plain()}
-        names = distinct_names(first.folder.name, source.stem)
-        drawn = dict(zip(names, (first.report, content), strict=True))
-        lines = comparison_lines(found, *names)
-    kept = [place for place, name in enumerate(header) if name not in VERDICT_COLUMNS]
-    table = [
-        [*(row[p] for p in kept), *verdict_cells(one)]
-        for row, one in zip(cells, judged, strict=True)
-    ]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            output / "judged.csv", csv_text([*(header[p] for p in kept), *VERDICT_COLUMNS], table)
-        )
-        write_whole(output / "report.json", json.dumps(content, indent=2) + "\n")
-        write_whole(output / "accuracy.png", accuracy_plot(drawn))
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
+    with kept_at(kept, option):
+        journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
+        judged = _judged(options, rows, predictions, databases, journal)
+        seconds = journal.seconds + time.perf_counter() - started
+        content = report(judged, hashes) | {"seconds": seconds, "predictions": str(source)}
+        drawn = {source.stem: content}
+        lines: list[str] = []
+        if first is not None:
+            drawn, lines = _compared(first, judged, hashes, content, source)
+        with written(option):
+            _write(output, header, cells, judged, content, drawn)
+        journal.remove()
     print(summary(content))
     for line in lines:
         print(line)
@@ -154,6 +128,87 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(
         f"\n{seconds:.1f} s, {rate:.0f} a second. Files in {output}: judged.csv, report.json, accuracy.png"
     )
+
+
+def _judged(
+    options: argparse.Namespace,
+    rows: Sequence[Row],
+    predictions: Sequence[str],
+    databases: Databases,
+    journal: VerdictJournal,
+) -> list[Judged]:
+    """Judge what an earlier start has not judged."""
+    from qc_experiments.config import PathsConfig
+    from qc_experiments.evaluation.metrics import assess
+    from qc_experiments.execution.engine import Limits
+    from qc_experiments.execution.judge import Judge
+    from qc_experiments.progress import progress
+
+    judge = Judge(
+        databases,
+        Limits(seconds=options.timeout),
+        cache=Path(options.cache or PathsConfig().cache).expanduser(),
+        neighbours=options.fuzz,
+        seed=options.seed,
+        processes=options.processes,
+    )
+    places = len({row.db_id for row in rows})
+    fuzz = f", on {options.fuzz} neighbours each as well" if options.fuzz else ""
+    print(
+        f"Judging {len(rows)} predictions on {places} databases{fuzz}: a hundred a second as a rule, "
+        f"at most {options.timeout:g} s a statement",
+        flush=True,
+    )
+    if journal.dropped:
+        print("An unfinished evaluation of something else was here: it starts anew")
+    if journal.known:
+        print(f"Goes on: {len(journal.known)} were judged before", flush=True)
+    with judge, progress("Judging", len(rows)) as advance:
+        return assess(rows, predictions, judge, advance, memory=journal)
+
+
+def _compared(
+    first: JudgedFile,
+    judged: Sequence[Judged],
+    hashes: dict[str, str],
+    content: dict[str, Any],
+    source: Path,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Both reports by name and the comparison in words; it is added to this one's report, too."""
+    from qc_experiments.evaluation.comparison import (
+        compare_judged,
+        comparison_lines,
+        distinct_names,
+    )
+
+    found = compare_judged(first, [one.correct for one in judged], hashes, str(source))
+    content["against"] = {"folder": str(first.folder), **found.plain()}
+    names = distinct_names(first.folder.name, source.stem)
+    drawn = dict(zip(names, (first.report, content), strict=True))
+    return drawn, comparison_lines(found, *names)
+
+
+def _write(
+    output: Path,
+    header: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    judged: Sequence[Judged],
+    content: dict[str, Any],
+    drawn: dict[str, dict[str, Any]],
+) -> None:
+    from qc_experiments.evaluation.metrics import VERDICT_COLUMNS, verdict_cells
+    from qc_experiments.evaluation.plot import accuracy_plot
+    from qc_experiments.record import csv_text, write_whole
+
+    kept = [place for place, name in enumerate(header) if name not in VERDICT_COLUMNS]
+    table = [
+        [*(row[p] for p in kept), *verdict_cells(one)]
+        for row, one in zip(cells, judged, strict=True)
+    ]
+    columns = [*(header[p] for p in kept), *VERDICT_COLUMNS]
+    write_whole(output / "judged.csv", csv_text(columns, table))
+    write_whole(output / "report.json", json.dumps(content, indent=2) + "\n")
+    write_whole(output / "accuracy.png", accuracy_plot(drawn))
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What was measured of a model is kept until the run has finished, so that nothing is computed twice.
+"""What was computed is kept until the work has finished, so that an interruption loses little of it.
 
 Questions are answered in parts that depend on nothing but the questions, so that a run that was
 interrupted answers the rest as it would have without.
@@ -6,14 +6,12 @@ interrupted answers the rest as it would have without.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.evaluation.answering import Predicted
-from qc_experiments.processes import is_main_process
+from qc_experiments.unfinished import Lines
 
 
 class Journal:
@@ -25,10 +23,14 @@ class Journal:
     """
 
     def __init__(self, path: Path, model: str) -> None:
-        self._path = path
-        self._model = model
         self._loss: float | None = None
-        self._known = self._read()
+        self._known: dict[tuple[int, ...], list[Predicted]] = {}
+        self._lines = Lines(path, model, self._take)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the file was about another model."""
+        return self._lines.dropped
 
     def __len__(self) -> int:
         """Answers that are kept."""
@@ -49,7 +51,7 @@ class Journal:
             OSError: if it cannot be written.
         """
         self._loss = loss
-        self._append({"loss": loss})
+        self._lines.append({"loss": loss})
 
     def answers(self, rows: Sequence[int]) -> list[Predicted] | None:
         """What was answered to these rows, or None.
@@ -75,43 +77,15 @@ class Journal:
             "sql": [one.sql for one in answers],
             "after_repair": [one.after_repair for one in answers],
         }
-        self._append(part)
-
-    def _append(self, part: Mapping[str, Any]) -> None:
-        if not is_main_process():
-            return
-        line = {"model": self._model, **part}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._lines.append(part)
 
     def remove(self) -> None:
         """Forget all."""
-        if is_main_process():
-            self._path.unlink(missing_ok=True)
+        self._lines.remove()
 
-    def _read(self) -> dict[tuple[int, ...], list[Predicted]]:
-        found: dict[tuple[int, ...], list[Predicted]] = {}
-        whole = 0
-        try:
-            lines = self._path.read_bytes().splitlines(keepends=True)
-        except OSError:
-            return found
-        for line in lines:
-            try:
-                part = json.loads(line)
-                if not line.endswith(b"\n") or part["model"] != self._model:
-                    break
-                if "loss" in part:
-                    self._loss = float(part["loss"])
-                    whole += len(line)
-                    continue
-                pairs = zip(part["sql"], part["after_repair"], strict=True)
-                found[tuple(part["rows"])] = [Predicted(*both) for both in pairs]
-            except (ValueError, KeyError, TypeError):
-                break  # torn: it and what follows is answered again
-            whole += len(line)
-        if whole < sum(map(len, lines)) and is_main_process():
-            os.truncate(self._path, whole)
-        return found
+    def _take(self, part: dict[str, Any]) -> None:
+        if "loss" in part:
+            self._loss = float(part["loss"])
+            return
+        pairs = zip(part["sql"], part["after_repair"], strict=True)
+        self._known[tuple(part["rows"])] = [Predicted(*both) for both in pairs]

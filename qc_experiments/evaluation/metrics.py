@@ -12,7 +12,7 @@ from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.query_components import Components
 from qc_experiments.evaluation.query_structure import FEATURES
 from qc_experiments.evaluation.statistics import Rate, rate
-from qc_experiments.execution.judge import ALL_ERROR_CLASSES, Judge, Verdict
+from qc_experiments.execution.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
 
 HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 """Spider's levels, in their order; ``unknown`` where the gold could not be parsed."""
@@ -63,6 +63,7 @@ def assess(
     on_done: Callable[[int], None] | None = None,
     *,
     repaired: Sequence[str] | None = None,
+    memory: Memory | None = None,
 ) -> list[Judged]:
     """Judge predictions and look at their parts.
 
@@ -72,8 +73,9 @@ def assess(
         judge: runs them.
         on_done: called with 1 after each verdict, for progress.
         repaired: the predictions after a repair of those that fail, or None.
+        memory: keeps the verdicts over several starts, or None.
     """
-    verdicts = judge.judge(rows, predictions, on_done)
+    verdicts = judge.judge(rows, predictions, on_done, memory)
     after: list[tuple[str, Verdict] | None] = [None] * len(rows)
     if repaired is not None:
         after = list(zip(repaired, verdicts, strict=True))

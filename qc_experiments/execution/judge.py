@@ -6,13 +6,13 @@ import logging
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from qc_experiments.data.files import hash_bytes
 from qc_experiments.data.table import Row
@@ -21,7 +21,7 @@ from qc_experiments.execution.engine import ERROR_CLASSES, Execution, Limits
 from qc_experiments.execution.equivalence import JUDGE, compare
 from qc_experiments.execution.gold import Gold, GoldCache
 from qc_experiments.execution.lexer import Token, tokens
-from qc_experiments.execution.pool import Gone, SqlPool
+from qc_experiments.execution.pool import PROCESS, Gone, SqlPool
 from qc_experiments.execution.published_rules import (
     ex_bird,
     ex_test_suite,
@@ -85,6 +85,17 @@ class Tried:
     result: str | None
 
 
+class Memory(Protocol):
+    """Keeps verdicts over several starts of a command."""
+
+    @property
+    def known(self) -> Mapping[int, Verdict]:
+        """Verdicts by the place of their row."""
+
+    def add(self, place: int, verdict: Verdict) -> None:
+        """Keep a verdict; called by several threads."""
+
+
 class Judge:
     """Runs and compares; used as a context manager, which ends its processes.
 
@@ -139,19 +150,36 @@ class Judge:
         rows: Sequence[Row],
         predictions: Sequence[str],
         on_done: Callable[[int], None] | None = None,
+        memory: Memory | None = None,
     ) -> list[Verdict]:
         """Judge one prediction for each row.
 
         Args:
             rows: what was asked, with gold queries.
             predictions: SQL texts, one a row.
-            on_done: called with 1 after each verdict, for progress.
+            on_done: called with the number of verdicts that have just come, for progress.
+            memory: verdicts of an earlier start, which are not looked for again, and keeps new ones.
 
         Raises:
             UserError: if a database cannot be reached or read.
         """
         pairs = list(zip(rows, predictions, strict=True))
-        return self._each(self._one, pairs, on_done)
+        known = {} if memory is None else dict(memory.known)
+        if on_done is not None and known:
+            on_done(len(known))
+
+        def judged(place: int) -> Verdict:
+            verdict = self._one(*pairs[place])
+            # A process that somebody ended, perhaps with this one, says nothing of its statement.
+            ended = self._pool.aborted or (verdict.error or "").startswith(PROCESS)
+            if memory is not None and not ended:
+                memory.add(place, verdict)
+            return verdict
+
+        waiting = [place for place in range(len(pairs)) if place not in known]
+        found = self._each(judged, [(place,) for place in waiting], on_done)
+        known |= zip(waiting, found, strict=True)
+        return [known[place] for place in range(len(pairs))]
 
     def try_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Tried]:
         """Run SQL on the databases of rows, without comparing anything.

@@ -24,6 +24,8 @@ PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
 """What a statement may take beyond its time before its process is killed; engines stop by themselves."""
 ON_SQLITE_FILES = ("sqlite",)
+PROCESS = "the process that ran it"
+"""Begins what is said of a statement whose process ended, by its own doing or by somebody's."""
 PACKING_SECONDS = 30.0
 START_SECONDS = 30.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
@@ -94,6 +96,11 @@ class SqlPool:
         )
         for child in list(self._busy):
             child.end()
+
+    @property
+    def aborted(self) -> bool:
+        """Whether statements are being ended, so that what comes of them says nothing."""
+        return self._aborted
 
     def resume(self) -> None:
         """Take statements again, once nobody waits for those that were ended."""
@@ -231,12 +238,12 @@ class _Child:
             self._process.stdin.write(HEADER.pack(len(packed)) + packed)
             self._process.stdin.flush()
         except OSError:
-            raise Gone("the process that ran it was ended", "other") from None
+            raise Gone(f"{PROCESS} was ended", "other") from None
         if self._read(1, time.monotonic() + START_SECONDS) != STARTED:
-            raise Gone("the process that ran it was ended", "other")
+            raise Gone(f"{PROCESS} was ended", "other")
         patience = float(request[3]) + GRACE_SECONDS  # type: ignore[arg-type]
         if self._read(1, time.monotonic() + patience) != DONE:
-            raise Gone("the process that ran it was ended", "other")
+            raise Gone(f"{PROCESS} was ended", "other")
         until = time.monotonic() + PACKING_SECONDS
         (length,) = HEADER.unpack(self._read(HEADER.size, until))
         answer: tuple[Any, ...] = load_plain(self._read(length, until))
@@ -256,7 +263,7 @@ class _Child:
             if not part:
                 code = self._process.wait()
                 reason = "memory" if code == -9 else "other"
-                raise Gone(f"the process that ran it ended with {code}", reason)
+                raise Gone(f"{PROCESS} ended with {code}", reason)
             parts.append(part)
             count -= len(part)
         return b"".join(parts)

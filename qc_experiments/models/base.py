@@ -127,6 +127,25 @@ def _check_folder(path: Path, config: ModelConfig) -> None:
         raise UserError(f"model.name_or_path={path}: the folder has no weights (*.safetensors)")
 
 
+def weights_hash(model: Any) -> str:
+    """Hash of all weights of a loaded model, those of an adapter included.
+
+    Args:
+        model: the model, on any device.
+    """
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
     """The model's tokenizer, padding on the right, with a pad token.
 

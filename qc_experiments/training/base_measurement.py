@@ -22,6 +22,7 @@ from qc_experiments.plan import Plan
 from qc_experiments.processes import is_main_process, world_size
 from qc_experiments.progress import duration
 from qc_experiments.record import RunFolder, write_whole
+from qc_experiments.unfinished import code_hash
 
 log = logging.getLogger(__name__)
 
@@ -92,17 +93,11 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
         # The layers that an adapter wraps are computed in another order of operations.
         "layers": [lora.enabled, lora.target_modules, lora.use_dora, lora.init],
         "checkpointing": config.trainer.gradient_checkpointing,
-        "code": _code(),
+        "code": code_hash(),
         "machine": [platform.node(), os.cpu_count(), *_versions()],
     }
     key = hash_bytes(json.dumps(what, sort_keys=True, default=str).encode())[:16]
     return Path(config.paths.output).expanduser() / SHARED / f"{key}.jsonl"
-
-
-def _code() -> str:
-    """Hash of this package's code, which tells more than a commit: files may have been edited since."""
-    root = Path(__file__).parents[1]
-    return hash_bytes(*(path.read_bytes() for path in sorted(root.rglob("*.py"))))
 
 
 def _versions() -> list[str]:
