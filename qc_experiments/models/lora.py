@@ -52,10 +52,18 @@ def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool)
         gradient_checkpointing: whether activations will be recomputed.
 
     Raises:
-        UserError: if a target module does not exist in the model.
+        UserError: if a target module does not exist in the model, or cannot be adapted.
     """
     model = _prepare(model, gradient_checkpointing)
-    return inject(model, lora_settings(model, config))
+    adapted = inject(model, lora_settings(model, config))
+    for name, module in adapted.get_base_model().named_modules():
+        for magnitudes in getattr(module, "lora_magnitude_vector", {}).values():
+            if not magnitudes.weight.all():
+                raise UserError(
+                    f"lora.use_dora: {name} has rows of zeros (such as that of a token for padding), by "
+                    "whose norms DoRA divides: leave it out of lora.target_modules, or use lora=r16"
+                )
+    return adapted
 
 
 def lora_settings(model: Any, config: LoraConfig) -> Any:

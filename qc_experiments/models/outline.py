@@ -70,11 +70,6 @@ def check_layers(config: LoraConfig, layers: dict[str, Any], outline: Any) -> li
     tied = outline.config.get_text_config().tie_word_embeddings
     ends = [n for n, m in outline.named_modules() if m in _ends(outline) and n in layers]
     embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
-    if config.use_dora and embeddings:
-        raise UserError(
-            f"lora.use_dora cannot be used with {embeddings[0]}: it divides by the norms of an "
-            "embedding's rows, of which that of padding is zero: leave it out of lora.target_modules"
-        )
     for name, layer in layers.items() if shifts_base(config) else ():
         width = min(layer.weight.shape)
         if name in embeddings or (tied and name in ends):
