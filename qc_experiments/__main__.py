@@ -66,10 +66,10 @@ def main() -> None:
         print(f"qc_experiments {__version__}")
     else:
         from qc_experiments.composition import nearest
+        from qc_experiments.errors import UserError, told_to_users
 
-        hint = nearest(name, COMMANDS)
-        print(f"error: no command {name}{hint}; qc alone lists them", file=sys.stderr)
-        raise SystemExit(2)
+        with told_to_users():
+            raise UserError(f"no command {name}{nearest(name, COMMANDS)}; qc alone lists them")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +30,10 @@ from qc_experiments.composition import (
 )
 from qc_experiments.config import RunConfig
 from qc_experiments.errors import UserError, told_to_users
+from qc_experiments.secrets import in_environment
 from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, swept_part, take
 from qc_experiments.sweeping.outlook import first_job, outlook
-from qc_experiments.terminal import set_up_logging, unbreakable_output
+from qc_experiments.terminal import safe_output, set_up_logging, unbreakable_output
 
 log = logging.getLogger("qc_experiments")
 
@@ -104,7 +106,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> N
     Raises:
         SystemExit: with code 2 for a user's mistake, 1 if a job of a multirun failed.
     """
-    with unbreakable_output():
+    with unbreakable_output(), safe_output(data=False):
         _main(arguments, program)
 
 
@@ -117,14 +119,13 @@ def _main(arguments: Sequence[str] | None, program: str) -> None:
     kept_arguments = sys.argv
     parsed: Arguments | None = None
     try:
-        parsed = parse_arguments(given)
-        parsed = parsed.checked()
-        # Flags first: Hydra's parser cannot read one that stands between overrides.
-        sys.argv = [program, *parsed.flags, *parsed.overrides]
-        if parsed.multirun and not parsed.informs:
-            _run_sweep(parsed, started)
-        else:
-            _job()
+        with _parsed(given) as parsed:
+            # Flags first: Hydra's parser cannot read one that stands between overrides.
+            sys.argv = [program, *parsed.flags, *parsed.overrides]
+            if parsed.multirun and not parsed.informs:
+                _run_sweep(parsed, started)
+            else:
+                _job()
     except Exception as error:
         if parsed is not None and parsed.multirun and isinstance(error, OSError):
             # Jobs' own exceptions do not get here: this is Hydra's, about the sweep's folder.
@@ -205,15 +206,15 @@ def plan(arguments: Sequence[str]) -> None:
 
 def _plan(arguments: Sequence[str]) -> None:
     try:
-        parsed = parse_arguments(arguments).checked()
-        if parsed.multirun:
-            _plan_sweep(parsed)
-            return
-        config = _single(composed(parsed.overrides, parsed.config_dir))
-        _say_what_is_trained_on(parsed.overrides)
-        from qc_experiments.train import announce
+        with _parsed(arguments) as parsed:
+            if parsed.multirun:
+                _plan_sweep(parsed)
+                return
+            config = _single(composed(parsed.overrides, parsed.config_dir))
+            _say_what_is_trained_on(parsed.overrides)
+            from qc_experiments.train import announce
 
-        announce(config)
+            announce(config)
     except Exception as error:
         raise _refusal(error) from None
 
@@ -314,6 +315,18 @@ class Arguments:
         """
         read = check_overrides(self.overrides, self.config_dir, multirun=self.multirun)
         return replace(self, overrides=read)
+
+
+@contextmanager
+def _parsed(arguments: Sequence[str]) -> Iterator[Arguments]:
+    """A checked command line; its secrets are kept in the environment as long as it is at work.
+
+    Raises:
+        UserError: for what it cannot say.
+    """
+    parsed = parse_arguments(arguments)
+    with in_environment(parsed.overrides) as overrides:
+        yield replace(parsed, overrides=tuple(overrides)).checked()
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:

@@ -7,21 +7,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qc_experiments.secrets import redacted
+from qc_experiments.terminal import safe_output
+
 
 class UserError(Exception):
     """Something the user can mend: a wrong key, file, row or folder.
 
-    The message is one line that says what is wrong, where (file, row, column, key) and what to do.
-    Entry points print it without a traceback and exit with code 2.
+    The message is one line that says what is wrong, where (file, row, column, key) and what to do; it
+    holds no secret. Entry points print it without a traceback and exit with code 2.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(redacted(" ".join(message.split())))
 
 
 @contextmanager
 def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
     """End a command in one line and with an exit code where the user has to mend or has ended something.
+
+    What it prints is the user's data and passes `safe_output`.
 
     Args:
         interrupted: what is said behind Ctrl-C.
@@ -31,16 +36,17 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
             listened to), 141 if nobody reads the output any more
             (``qc ... | head``), as shells have it.
     """
-    try:
-        yield
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as error:
-        print(interrupted, file=sys.stderr)
-        raise SystemExit(getattr(error, "exit_code", 130)) from None
-    except BrokenPipeError:
-        # Python would try once more to write what is left when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
+    with safe_output(data=True):
+        try:
+            yield
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt as error:
+            print(interrupted, file=sys.stderr)
+            raise SystemExit(getattr(error, "exit_code", 130)) from None
+        except BrokenPipeError:
+            # Python would try once more to write what is left when it ends, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None

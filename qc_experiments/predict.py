@@ -21,9 +21,9 @@ from qc_experiments.processes import quiet_libraries
 
 def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
     quiet_libraries()
+    with told_to_users():
+        options = _parser().parse_args(arguments)
     with told_to_users(GOES_ON if options.input else "interrupted"), StopRequests().listening():
         _predict(options)
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from qc_experiments.terminal import safe_output, steering_stream
+
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -21,6 +23,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stdout.isatty():
         yield lambda done: None
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -30,7 +33,10 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+    console = Console(file=steering_stream())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    # The bar prints, above itself, what is printed meanwhile; that passes the same guard first.
+    with bar, safe_output(data=False):
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
 

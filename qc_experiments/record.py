@@ -38,6 +38,7 @@ from qc_experiments.recorded import (
     read_environment,
     read_result,
 )
+from qc_experiments.secrets import redacted_tree
 
 PACKAGES = (
     "qc_experiments",
@@ -278,7 +279,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("environment.json", environment(self.identity, data, model))
-            self.write("config.yaml", _yaml(plain(config)))
+            self.write("config.yaml", _yaml(redacted_tree(plain(config))))
             (self / "result.json").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
@@ -287,8 +288,8 @@ class RunFolder:
             ) from None
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file, whole or not at all."""
-        self.write(name, json.dumps(value, indent=2) + "\n")
+        """Write a JSON file, whole or not at all, and without secrets."""
+        self.write(name, json.dumps(redacted_tree(value), indent=2) + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file, whole or not at all: beside its place, then renamed.
@@ -381,7 +382,7 @@ def _changed_keys(written: Path, config: RunConfig) -> str:
         return ""
     if not there:
         return ""
-    here = flatten(plain(config))
+    here = flatten(redacted_tree(plain(config)))
     return "; ".join(
         f"{key}={there.get(key)} there, {here.get(key)} here"
         for key in sorted(here.keys() | there.keys())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.reading import MOST_BYTES, Unreadable, parse_yaml, read_json, read_text
+from qc_experiments.secrets import redacted_tree
 
 MOST = 1e15
 """The largest measured figure, and nearly the largest whole number that a float holds."""
@@ -241,7 +242,8 @@ def read_config(folder: Path) -> dict[str, Scalar]:
 def _settings(text: str) -> dict[str, Scalar]:
     """A config's keys by their dotted paths."""
     try:
-        found = flatten(parse_yaml(text, "config.yaml"))
+        # Older runs wrote down the passwords in their URLs.
+        found = redacted_tree(flatten(parse_yaml(text, "config.yaml")))
     except ValueError:
         raise Unreadable("config.yaml holds a number of too many digits") from None
     for key, value in found.items():

@@ -19,7 +19,9 @@ from qc_experiments.locking import locked
 from qc_experiments.models.base import ModelSource, model_source
 from qc_experiments.processes import is_main_process
 from qc_experiments.record import RunFolder, identify
+from qc_experiments.secrets import redacted, redacted_tree
 from qc_experiments.shortage import explain_shortage
+from qc_experiments.terminal import SafeFormatter
 from qc_experiments.tracking.wandb_run import check_wandb, switched_off
 
 if TYPE_CHECKING:
@@ -379,7 +381,7 @@ def _trackers(config: RunConfig, folder: RunFolder) -> Tracker:
         from qc_experiments.tracking.wandb_run import WandbTracker
 
         identity = folder.identity
-        settings = plain(config)
+        settings = redacted_tree(plain(config))
         try:
             run = WandbTracker(
                 config.tracking,
@@ -408,7 +410,7 @@ def _record_failure(folder: RunFolder, error: BaseException, told: BaseException
         return
     if not isinstance(error, UserError):
         file_only.error("%s", "".join(traceback.format_exception(error)))
-    reason = f"{type(told).__name__}: {told}".splitlines()[0].rstrip(": ")
+    reason = redacted(f"{type(told).__name__}: {told}".splitlines()[0].rstrip(": "))
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     config_hash = folder.identity.config_hash
     try:
@@ -424,7 +426,7 @@ def _logged(folder: RunFolder) -> Iterator[None]:
         yield
         return
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = (logging.getLogger("qc_experiments"), file_only)
     for logger in loggers:
         logger.addHandler(handler)

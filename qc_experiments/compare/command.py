@@ -18,9 +18,8 @@ FILES = ("compare.csv", "compare.html")
 
 def main(arguments: Sequence[str]) -> None:
     """Compare; exits with 2 where the user has to mend something."""
-    options = _parser().parse_args(arguments)
     with told_to_users():
-        _compare(options)
+        _compare(_parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,6 +33,7 @@ from qc_experiments.recorded import (
     read_report,
     read_result,
 )
+from qc_experiments.secrets import redacted
 
 DEPTH = 3
 """How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
@@ -232,7 +233,7 @@ def _status(
     status = result.get("status")
     if status in (FINISHED, FAILED, INTERRUPTED):
         error = result.get("error")
-        return status, one_line(error)[:LONGEST_ERROR] if error else None
+        return status, redacted(one_line(error))[:LONGEST_ERROR] if error else None
     if status == PAUSED:
         figure = str(config.get("objective", "objective")).replace("_", " ")
         objective = result.get("objective")

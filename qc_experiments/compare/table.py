@@ -21,6 +21,7 @@ from qc_experiments.compare.runs import Run
 from qc_experiments.compare.significance import in_words
 from qc_experiments.compare.study import Study, compare
 from qc_experiments.recorded import Scalar
+from qc_experiments.terminal import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -131,7 +132,7 @@ def _table(
     for place, one in enumerate(group.configurations[:MOST_ROWS], 1):
         measured = one.mean(study.objective.key) is not None
         cells = [str(place) if group.ranked and measured else "-"]
-        cells += [_clipped(show(one.facts.get(key))) for key in shown]
+        cells += [_clipped(visible(show(one.facts.get(key)))) for key in shown]
         cells += [str(len(one.runs))] if pooled else []
         cells += [_with_spread(one, study.objective.key, 100, 1)] if own_column else []
         table.add_row(
@@ -141,7 +142,7 @@ def _table(
             _with_spread(one, EVAL_LOSS, 1, 4, spread=False),
             *(FIGURES[name](one) for name in figures),
             *_against(one, group),
-            *([] if shown else [one.runs[0].name]),
+            *([] if shown else [visible(one.runs[0].name)]),
         )
     return table
 
@@ -189,14 +190,15 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
     table.add_column("why", overflow="fold")
     for run in runs:
         step = run.last_step
-        table.add_row(run.status, run.name, "" if step is None else str(step), run.error or "")
+        step_text = "" if step is None else str(step)
+        table.add_row(run.status, visible(run.name), step_text, run.error or "")
     return _printed(table, width)
 
 
 def _natural_width(table: Table) -> int:
     from rich.console import Console
 
-    return Console(width=10_000).measure(table).maximum
+    return Console(width=10_000, markup=False, emoji=False).measure(table).maximum
 
 
 def _printed(table: Table, width: int) -> str:

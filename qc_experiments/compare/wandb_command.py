@@ -14,9 +14,8 @@ from qc_experiments.errors import UserError, told_to_users
 
 def main(arguments: Sequence[str]) -> None:
     """Build both, and save them where there is a login; exits with 2 where the user has to mend something."""
-    options = _parser().parse_args(arguments)
     with told_to_users():
-        _show(options)
+        _show(_parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

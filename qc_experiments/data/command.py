@@ -19,8 +19,8 @@ from qc_experiments.errors import UserError, told_to_users
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the three; exits with 2 where the user has to mend something."""
-    options = _parser().parse_args(arguments)
     with told_to_users():
+        options = _parser().parse_args(arguments)
         {"check": _check, "show": _show, "context": _context}[options.action](options)
 
 

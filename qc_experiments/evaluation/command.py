@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.interruption import GOES_ON, StopRequests
+from qc_experiments.terminal import visible
 
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
@@ -32,9 +33,8 @@ NEEDED = ("db_id", "question", "query", "prediction")
 
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
-    options = _parser().parse_args(arguments)
     with told_to_users(GOES_ON), StopRequests().listening():
-        _evaluate(options)
+        _evaluate(_parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -299,9 +299,10 @@ def summary(content: dict[str, Any]) -> str:
             table.add_section()
             table.add_row(title)
             for name, share in content[key].items():
-                add(f"  {name}", share)
+                add(f"  {visible(name)}", share)
     buffer = io.StringIO()
-    Console(file=buffer, width=100, color_system=None).print(table)
+    # Names are data: no markup, no emoji.
+    Console(file=buffer, width=100, color_system=None, markup=False, emoji=False).print(table)
     lines = [buffer.getvalue().rstrip()]
     failed = content["gold_errors"]
     if failed:

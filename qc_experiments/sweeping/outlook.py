@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from qc_experiments.composition import check_overrides, composed, explain
 from qc_experiments.config import Metric
 from qc_experiments.errors import UserError
 from qc_experiments.processes import usable_cores
+from qc_experiments.secrets import place_of_secret
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,7 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
         if explain(error) is None:
             raise
         return None
+    _check_recorded(config)
     halving, sweeper = config.sweep.halving, config.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     from_preset = check_overrides(params, config_dir, multirun=True)
@@ -169,6 +173,16 @@ def _at_once(launcher: Any, jobs: int | None) -> int:
     else:
         most = 1
     return max(1, most if jobs is None else min(most, jobs))
+
+
+def _check_recorded(config: DictConfig) -> None:
+    """Refuse a secret in an option file: Hydra's record of a sweep and a launcher's job files hold it all."""
+    key = place_of_secret(OmegaConf.to_container(config, resolve=False))
+    if key is not None:
+        raise UserError(
+            f"{key}: an option file holds a password or token, which a sweep's records would repeat: "
+            "name an environment variable in its place, as in ${oc.env:PASSWORD}"
+        )
 
 
 def _check_direction(objective: Metric, sweeper: Any) -> None:

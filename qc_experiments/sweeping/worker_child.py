@@ -22,8 +22,9 @@ from qc_experiments.composition import explain
 from qc_experiments.config import RunConfig
 from qc_experiments.memory import give_memory_back
 from qc_experiments.processes import process_lives
+from qc_experiments.secrets import redacted
 from qc_experiments.sweeping.worker import SWEEPS_PROCESS, Outcome
-from qc_experiments.terminal import set_up_logging, unbreakable_output
+from qc_experiments.terminal import safe_output, set_up_logging, unbreakable_output
 
 PARENT_SECONDS = 0.5
 """How often it is looked whether the sweep is still there."""
@@ -31,7 +32,7 @@ PARENT_SECONDS = 0.5
 
 def main() -> None:
     """Train what comes."""
-    with unbreakable_output():
+    with unbreakable_output(), safe_output(data=False):
         _work()
 
 
@@ -65,7 +66,7 @@ def _outcome(config: RunConfig, share: float, load: Callable[..., Any]) -> Outco
         line = explain(error)
         if line is None:
             traceback.print_exc()
-            line = " ".join(f"{type(error).__name__}: {error}".split())
+            line = redacted(" ".join(f"{type(error).__name__}: {error}".split()))
         return Outcome("failed", error=line)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from qc_experiments.config import MOST_IN_WANDB_NAME, TrackerName, TrackingConfig, WandbMode
 from qc_experiments.errors import UserError
+from qc_experiments.secrets import redacted_tree
 from qc_experiments.tracking.tracker import Figure
 
 INIT_SECONDS = 60
@@ -85,7 +86,7 @@ class WandbTracker:
         folder: the run's folder; W&B writes below it and nowhere else.
         run_id: stays the same when the same run is started again.
         name: shown on the dashboard.
-        config: the nested config, so that the dashboard shows ``lora.r`` and its like.
+        config: the nested config, so that the dashboard shows ``lora.r`` and its like; without secrets.
         logged: figures of the steps before this start, by step. Online W&B has them already. Offline
             it does not go on with a run: they are told to a fresh one of the same id, and what earlier
             starts wrote is removed, so that no step is missing or there twice.
@@ -112,10 +113,10 @@ class WandbTracker:
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
-            group=tracking.group,
+            group=redacted_tree(tracking.group),
             job_type=tracking.job_type,
-            tags=list(tracking.tags),
-            notes=tracking.notes,
+            tags=redacted_tree(tracking.tags),
+            notes=redacted_tree(tracking.notes),
             id=run_id,
             name=name if len(name) <= MOST_IN_WANDB_NAME else f"{name[:119]}{name[-9:]}",
             config=config,
@@ -123,7 +124,11 @@ class WandbTracker:
             mode=mode,
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(
-                silent=True, console="off", save_code=False, init_timeout=INIT_SECONDS
+                silent=True,
+                console="off",
+                save_code=False,
+                disable_git=True,  # a remote's address may hold a token; we record the commit
+                init_timeout=INIT_SECONDS,
             ),
         )
         if mode == "offline":
