@@ -8,10 +8,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any
 
 from qc_experiments.errors import UserError
 from qc_experiments.processes import is_main_process, process_lives
@@ -22,7 +23,7 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[Callable[[], bool]]:
     """Hold a folder, so that no other process computes in it.
 
     The operating system frees the lock when its process ends, however it ends, so that none is ever
@@ -31,11 +32,14 @@ def locked(folder: Path) -> Iterator[None]:
     Args:
         folder: it is made if it is missing.
 
+    Yields:
+        Whether it is still held: false once it was deleted, moved or taken over.
+
     Raises:
         UserError: if another process holds it, which is named.
     """
     if not is_main_process():
-        yield
+        yield lambda: True
         return
     path = folder / LOCK
     try:
@@ -67,7 +71,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{path}: cannot be written ({error.strerror}): make room and run the same command again"
             ) from None
         try:
-            yield
+            yield lambda: is_at(file, path)
         finally:
             file.truncate(0)
             fcntl.flock(file, fcntl.LOCK_UN)
@@ -96,6 +100,19 @@ def _holder(text: str) -> _Holder:
         return _Holder(int(found["pid"]), str(found["host"]), str(found["since"]))
     except (ValueError, KeyError, TypeError):
         return _Holder(None, "", "")
+
+
+def is_at(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is still the one at its path.
+
+    Args:
+        file: any file.
+        path: where it was opened.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False
 
 
 def taken(descriptor: int) -> bool:

@@ -16,8 +16,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -176,11 +176,15 @@ class RunFolder:
     Args:
         path: ``<paths.output>/<name>``.
         identity: the run that it belongs to.
+
+    Attributes:
+        held: whether it is still there and this process's, once that works in it (see `owned`).
     """
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path = path
         self.identity = identity
+        self.held: Callable[[], bool] = lambda: True
 
     def __truediv__(self, name: str) -> Path:
         """A file of the folder."""
@@ -262,6 +266,45 @@ class RunFolder:
         )
         raise UserError(f"{self.path}: holds {what}: move it away or choose another paths.output")
 
+    @contextmanager
+    def owned(self, held: Callable[[], bool]) -> Iterator[None]:
+        """Work in the folder; if it is deleted or moved meanwhile, that is what went wrong, whatever did.
+
+        Args:
+            held: whether it is still ours.
+
+        Raises:
+            UserError: if it is gone, in the place of any other exception but a request to stop.
+        """
+        self.held = held
+        try:
+            yield
+            self.check_held()
+            for name in ("config.yaml", "environment.json"):
+                if is_main_process() and not (self / name).is_file():
+                    raise self._gone(name)
+        except Exception as error:
+            if held():
+                raise
+            raise self._gone() from error
+        finally:
+            self.held = lambda: True
+
+    def check_held(self) -> None:
+        """Check that the folder is still there, and this process's, before something is written into it.
+
+        Raises:
+            UserError: if it was deleted, moved or taken over.
+        """
+        if not self.held():
+            raise self._gone()
+
+    def _gone(self, name: str = "") -> UserError:
+        return UserError(
+            f"{self / name if name else self.path}: was deleted or moved while the run was at work, so "
+            "that its result would not be whole: run the same command again"
+        )
+
     def claim(self, config: RunConfig, data: RunData, model: Mapping[str, str]) -> None:
         """Make the folder and write down what the run is, before it computes anything.
 
@@ -297,6 +340,7 @@ class RunFolder:
         Like all that the folder writes, by the main process only.
         """
         if is_main_process():
+            self.check_held()
             write_whole(self / name, content)
 
     def write_csv(

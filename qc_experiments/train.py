@@ -75,21 +75,23 @@ def run(
     plan = _plan(config, data)
     judge, warnings = _tried_golds(config, data, plan)
     stop = StopRequests()
-    with locked(folder.path), stop.listening():
+    with locked(folder.path) as held, stop.listening():
         finished = folder.finished()
         if finished is not None:  # by another process, in the meantime
             return finished
-        folder.claim(config, data, {"label": plan.source.label, "weights": plan.storage(config)})
-        with _logged(folder):
-            _announce(plan, config, data, folder, warnings)
-            try:
-                return _execute(config, data, plan, folder, judge, stop, share, load)
-            except BaseException as error:
-                told = explain_shortage(error, config, folder.path) or error
-                _record_failure(folder, error, told)
-                if told is error:
-                    raise
-                raise told from error
+        with folder.owned(held):
+            about = {"label": plan.source.label, "weights": plan.storage(config)}
+            folder.claim(config, data, about)
+            with _logged(folder):
+                _announce(plan, config, data, folder, warnings)
+                try:
+                    return _execute(config, data, plan, folder, judge, stop, share, load)
+                except BaseException as error:
+                    told = explain_shortage(error, config, folder.path) or error
+                    _record_failure(folder, error, told)
+                    if told is error:
+                        raise
+                    raise told from error
 
 
 def _repeat(known: Mapping[str, Any], folder: RunFolder, alone: bool) -> None:
@@ -406,7 +408,7 @@ def _record_failure(folder: RunFolder, error: BaseException, told: BaseException
 
     What comes behind the result (closing W&B, say) cannot take it back.
     """
-    if folder.finished() is not None:
+    if folder.finished() is not None or not folder.held():
         return
     if not isinstance(error, UserError):
         file_only.error("%s", "".join(traceback.format_exception(error)))

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from qc_experiments.data.files import file_problem, hash_bytes
 from qc_experiments.errors import UserError
-from qc_experiments.locking import taken
+from qc_experiments.locking import is_at, taken
 from qc_experiments.processes import is_main_process
 from qc_experiments.reading import Unreadable, read_file
 
@@ -102,7 +102,7 @@ def kept_at(path: Path, option: str) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):
-                if not os.fstat(file.fileno()).st_size and _is_at(file, path):
+                if not os.fstat(file.fileno()).st_size and is_at(file, path):
                     path.unlink()
                     if made:
                         path.parent.rmdir()
@@ -145,18 +145,10 @@ def _held(path: Path, option: str) -> BinaryIO:
         except OSError as error:
             raise UserError(f"{option}: cannot be written ({error.strerror})") from None
         if taken(file.fileno()):
-            if _is_at(file, path):
+            if is_at(file, path):
                 return file
         elif time.monotonic() - started > PATIENCE:
             file.close()
             raise UserError(f"{option}: another process is writing it: wait for it or stop it")
         file.close()
         time.sleep(0.05)
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file is still the one at its path: its holder may have removed it meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except OSError:
-        return False

@@ -203,6 +203,11 @@ def _tell(report: Report) -> None:
     try:
         with (Path(place) / f"rung{_rung().number}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
+    except FileNotFoundError:
+        raise UserError(
+            f"{Path(place).parent}: was deleted or moved while the sweep was at work: run the same command "
+            "again"
+        ) from None
     except OSError as error:  # the run's own folder has all of it
         log.error("job %s cannot be reported to the sweep (%s)", report.job, error)
 

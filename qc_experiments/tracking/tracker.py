@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,9 +58,15 @@ class JsonlTracker:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Write one line."""
+        """Write one line.
+
+        Raises:
+            FileNotFoundError: if the file was deleted, so that nobody would find the line.
+        """
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
         self._file.flush()
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
         """Do nothing: tables are files of their own."""

@@ -62,7 +62,8 @@ class CheckpointStore:
         draft = self.folder / DRAFT
         if is_main_process():
             shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
+            self.folder.mkdir(exist_ok=True)  # but not the run's own, if that was deleted meanwhile
+            draft.mkdir()
         return draft
 
     def commit(self, written: Path, step: int, progress: dict[str, Any]) -> None:

@@ -129,6 +129,7 @@ def fit(
         if shifts_base(config.lora):
             initial = folder / "checkpoints" / "initial_adapter"
             if is_main_process():
+                folder.check_held()
                 model.save_pretrained(str(initial))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = model.num_parameters()
@@ -147,6 +148,7 @@ def fit(
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, 0.0, None, None, trainable, total)
 
+    folder.check_held()  # the Trainer makes folders as it pleases
     trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
     if resume_from is not None and resume_from.progress["ended"]:
         trainer.take_over(resume_from)
@@ -264,6 +266,7 @@ def _save(
         return
     place = folder / ("adapter" if config.lora.enabled else "model")
     draft = folder / f".{place.name}"
+    folder.check_held()
     shutil.rmtree(draft, ignore_errors=True)
     try:
         if config.lora.enabled:
