@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from qc_experiments.errors import UserError
 from qc_experiments.execution import neighbours
 from qc_experiments.execution.neighbours import MAX_ROWS, RULES, STRENGTHS, neighbour_databases
 
@@ -127,7 +129,10 @@ def test_neighbours_have_a_folder_by_content_rules_and_seed_and_are_reused(shop,
     (folder,) = cache.iterdir()
     assert folder.name.endswith(f"-{RULES}-s7")
     assert len(folder.name.split("-")[0]) == 16
-    assert made == [folder / f"{i}.sqlite" for i in range(3)]
+    # A file is named after its index and its content, by which damage is seen.
+    assert [file.stem.split("-")[0] for file in made] == ["0", "1", "2"]
+    for file in made:
+        assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.split("-")[1])
     assert sorted(folder.iterdir()) == made
     stamps = [file.stat().st_mtime_ns for file in made]
     assert neighbour_databases(shop, 2, 7, cache) == made[:2]
@@ -511,7 +516,7 @@ def test_what_is_no_database_is_an_error(tmp_path):
     path.write_text("no database at all" * 100)
     with pytest.raises(sqlite3.DatabaseError):
         neighbour_databases(path, 1, 0, tmp_path / "cache")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match=r"none\.sqlite: cannot be read"):
         neighbour_databases(tmp_path / "none.sqlite", 1, 0, tmp_path / "cache")
 
 

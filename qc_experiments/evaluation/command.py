@@ -123,7 +123,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for line in lines:
         print(line)
     if options.fuzz and content["figures"]["fuzz_accuracy"]["value"] is None:
-        print("No neighbours were asked: they are made of SQLite databases only, where golds run.")
+        print("No perturbed copies were asked: they are made of SQLite databases, where golds run.")
     rate = len(rows) / seconds
     print(
         f"\n{seconds:.1f} s, {rate:.0f} a second. Files in {output}: judged.csv, report.json, accuracy.png"
@@ -309,6 +309,13 @@ def summary(content: dict[str, Any]) -> str:
         shown = ", ".join(f"row {one['row']} ({one['error_class']})" for one in failed[:10])
         more = f" and {len(failed) - 10} more" if len(failed) > 10 else ""
         lines.append(f"{len(failed)} gold queries fail and count for nothing: {shown}{more}")
+    left_out = content.get("not_fuzzed")
+    if left_out:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in left_out.items())
+        lines.append(
+            f"{sum(left_out.values())} questions were not asked on perturbed copies and do not count "
+            f"there: {reasons}"
+        )
     ambiguous = content["ambiguous_golds"]
     if ambiguous:
         shown = ", ".join(str(one["row"]) for one in ambiguous[:10])

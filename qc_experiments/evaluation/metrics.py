@@ -210,6 +210,9 @@ def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
             for one in judged
             if one.verdict.ambiguous
         ],
+        "not_fuzzed": dict(
+            Counter(one.verdict.not_fuzzed for one in judged if one.verdict.not_fuzzed is not None)
+        ),
         "warnings": sum(one.verdict.warning is not None for one in judged),
     }
 

@@ -139,16 +139,19 @@ class GoldCache:
 
     def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
         """The result of a gold query: from memory, from disk, or by running it."""
+        content = database.content_hash()
         key = hash_bytes(
             *(
                 part.encode("utf-8", "surrogatepass")
-                for part in (JUDGE, TIES, database.content_hash(), str(limits), sql)
+                for part in (JUDGE, TIES, content, str(limits), sql)
             )
         )
         with self._lock:
             known = self._memory.get(key) or self._load(key)
         if known is None:
             known = run_gold(pool, database, sql, limits)
+            if database.content_hash() != content:
+                return known  # somebody writes to it: the rows are of another content
         with self._lock:
             if key not in self._memory:
                 self._memory[key] = known

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from qc_experiments.execution.engine import ERROR_CLASSES, Execution, Limits
 from qc_experiments.execution.equivalence import JUDGE, compare
 from qc_experiments.execution.gold import Gold, GoldCache
 from qc_experiments.execution.lexer import Token, tokens
+from qc_experiments.execution.perturbed import PerturbedCopies
 from qc_experiments.execution.pool import PROCESS, Gone, SqlPool
 from qc_experiments.execution.published_rules import (
     ex_bird,
@@ -28,8 +26,6 @@ from qc_experiments.execution.published_rules import (
     order_matters_in_test_suite,
     without_distinct,
 )
-
-log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
@@ -53,6 +49,7 @@ class Verdict:
         ex_bird: the verdict of BIRD's rule; None where the gold failed or nothing was run.
         ex_test_suite: the verdict of Spider's test-suite rule on this one database.
         fuzz: whether it is right on all neighbour databases as well; None if they were not asked.
+        not_fuzzed: database and reason, where they were to be asked and could not.
         seconds: how long the prediction ran; None where it did not run.
     """
 
@@ -66,6 +63,7 @@ class Verdict:
     ex_bird: bool | None = None
     ex_test_suite: bool | None = None
     fuzz: bool | None = None
+    not_fuzzed: str | None = None
     seconds: float | None = None
 
 
@@ -122,13 +120,11 @@ class Judge:
         self._limits = limits
         # Children work elsewhere, so that a relative folder would not be found there.
         cache = None if cache is None else cache.absolute()
-        self._cache = cache
-        self._neighbours = neighbours
-        self._seed = seed
         self._golds = GoldCache(None if cache is None else cache / "gold.sqlite")
         self._pool = SqlPool(processes)
-        self._making_copies = threading.Lock()
-        self._made_copies: dict[str, list[Path] | None] = {}
+        self._copies: PerturbedCopies | None = None
+        if neighbours and cache is not None:
+            self._copies = PerturbedCopies(self._pool, cache / "neighbours", neighbours, seed)
 
     def __enter__(self) -> Judge:
         return self
@@ -334,6 +330,7 @@ class Judge:
         if predicted.rows is not None:
             bird = ex_bird(gold.execution.rows, predicted.rows)
             suite = self._test_suite(database, row.query, prediction, gold, predicted)
+        fuzz, not_fuzzed = self._holds(database, row, prediction, correct)
         return Verdict(
             correct=correct,
             verdict="correct" if correct else "wrong",
@@ -344,7 +341,8 @@ class Judge:
             ambiguous=gold.ambiguous,
             ex_bird=bird,
             ex_test_suite=suite,
-            fuzz=self._holds(database, row.query, prediction, correct),
+            fuzz=fuzz,
+            not_fuzzed=not_fuzzed,
             seconds=predicted.seconds,
         )
 
@@ -363,42 +361,30 @@ class Judge:
             return False
         return ex_test_suite(gold_rows, rows, order_matters=order_matters_in_test_suite(query))
 
-    def _holds(self, database: Database, query: str, prediction: str, correct: bool) -> bool | None:
-        """Whether a prediction is right on the database and on all its neighbours."""
-        if not self._neighbours or database.engine != "sqlite" or self._cache is None:
-            return None
-        if not correct:
-            return False
-        copies = self._copies(database.target, self._cache / "neighbours")
-        if copies is None:
-            return None
-        asked = 0
+    def _holds(
+        self, database: Database, row: Row, prediction: str, correct: bool
+    ) -> tuple[bool | None, str | None]:
+        """Whether a prediction is right on all neighbours as well, or why that is not known."""
+        if self._copies is None:
+            return None, None
+        copies = self._copies.of(database)
+        if isinstance(copies, str):
+            return None, f"{row.db_id}: {copies}"
+        asked = False
         for copy in copies:
             neighbour = Database("sqlite", str(copy))
-            gold = self._golds.get(self._pool, neighbour, query, self._limits)
+            gold = self._golds.get(self._pool, neighbour, row.query, self._limits)
             if gold.expected is None:
                 continue  # nothing to hold on to there
-            asked += 1
+            if not correct:
+                return False, None
+            asked = True
             predicted = self._run(neighbour, prediction)
             if predicted.rows is None:
-                return False
+                return False, None
             if compare(gold.expected, predicted.rows, predicted.columns).difference is not None:
-                return False
-        return True if asked else None
-
-    def _copies(self, target: str, folder: Path) -> list[Path] | None:
-        """The neighbours of a database, made once; None where none can be made."""
-        from qc_experiments.execution.neighbours import neighbour_databases
-
-        with self._making_copies:
-            if target not in self._made_copies:
-                try:
-                    made = neighbour_databases(Path(target), self._neighbours, self._seed, folder)
-                    self._made_copies[target] = made
-                except (sqlite3.DatabaseError, OSError) as problem:
-                    log.warning("%s: no neighbours can be made (%s)", target, problem)
-                    self._made_copies[target] = None
-            return self._made_copies[target]
+                return False, None
+        return (True, None) if asked else (None, f"{row.db_id}: the gold fails on all copies")
 
 
 RANDOM_FUNCTIONS = {

@@ -8,19 +8,19 @@ plausible values, and some rows go.
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from functools import cache, partial
-from itertools import groupby, permutations
 from pathlib import Path
 from random import Random
 
+from qc_experiments.errors import UserError
+from qc_experiments.execution.content import content_hash
+from qc_experiments.execution.engine import Execution, Limits
+from qc_experiments.execution.layout import Reference, Table, quoted, read_layout
 from qc_experiments.execution.sqlite import open_readonly
 
 RULES = "v1"
@@ -38,7 +38,8 @@ RESPELL_SHARE = 0.05  # of changed texts get another spelling, the rest another 
 MOST_CODES = 5  # a text column of 2 to this many values holds codes, which have one spelling
 EXACT = 2**50  # beyond, an integer may overflow and a float have no v + 1
 
-LOOKS_LIKE_ID = re.compile(r"(?i:(?:^|_)id)$|[a-z]I[dD]$")
+HASH_DIGITS = 16
+Make = Callable[[Path, Path, str, int], None]
 
 Value = object
 Row = tuple[Value, ...]
@@ -47,42 +48,8 @@ UNREADABLE: Value = object()
 """A text that is not UTF-8. Python could only write it back as a BLOB, so such a cell stays."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """An ordinary table; plain names are in lower case, quoted ones ready for SQL.
-
-    Attributes:
-        name: quoted.
-        columns: quoted by plain name.
-        computed: plain names of the generated columns.
-        primary: plain names of the primary key's columns, in its order.
-        identity: SQL that tells rows apart: the rowid or the primary key; empty if nothing does.
-        keys: plain names of the columns that stay as they are.
-    """
-
-    name: str
-    columns: dict[str, str]
-    computed: frozenset[str]
-    primary: tuple[str, ...]
-    identity: tuple[str, ...]
-    keys: set[str]
-
-    def changeable(self) -> tuple[str, ...]:
-        """Columns whose cells may change, quoted."""
-        if self.keys & self.computed:  # such a key changes with the cells it is computed from
-            return ()
-        stay = self.keys | self.computed
-        return tuple(quoted for name, quoted in self.columns.items() if name not in stay)
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """Rows of the child refer to rows of the parent; plain names, columns side by side."""
-
-    child: str
-    child_columns: tuple[str, ...]
-    parent: str
-    parent_columns: tuple[str, ...]
+class CannotPerturb(Exception):
+    """A database cannot be perturbed within the limits; the message says why."""
 
 
 class _Pool:
@@ -129,167 +96,111 @@ class _Pool:
         return random.choice((text[0].swapcase() + text[1:], f"{text}s", f"{text[0]}{text}"))
 
 
-def neighbour_databases(path: Path, count: int, seed: int, cache: Path) -> list[Path]:
+def neighbour_databases(
+    path: Path, count: int, seed: int, cache: Path, make: Make | None = None
+) -> list[Path]:
     """Copies of a SQLite file with other rows, made once and then reused.
 
-    The same original, seed and index give the same rows, however many neighbours are asked for.
+    The same original, seed and index give the same rows, however many neighbours are asked for. A
+    file's name tells its content's hash, so that a damaged one is seen, and made again.
 
     Args:
         path: the original, which is only read.
         count: how many neighbours.
         seed: another seed makes other ones.
         cache: folder that keeps them.
+        make: makes one of them; by default `make_neighbour`, in this very process.
 
     Returns:
         Their files, each of them complete.
 
     Raises:
         sqlite3.DatabaseError: if the original is no database that SQLite can read.
+        CannotPerturb: if it cannot be perturbed within the limits.
         OSError: if a file cannot be read or written.
+        UserError: if the original cannot be read.
     """
     digest = _digest(path)
     folder = cache / f"{digest}-{RULES}-s{seed}"
-    files = [folder / f"{index}.sqlite" for index in range(count)]
-    missing = [(index, file) for index, file in enumerate(files) if not file.exists()]
-    if not missing:
-        return files
-    with closing(open_readonly(path)) as original:
-        original.text_factory = str
-        tables, references = _read_layout(original)
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, file in missing:
-            # In a folder of its own, so that what SQLite puts beside a file goes away with it.
-            with tempfile.TemporaryDirectory(dir=folder) as workshop:
-                unfinished = Path(workshop, file.name)
-                with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
-                    copy.execute("PRAGMA synchronous = OFF")  # once, at the end, is enough
-                    original.backup(copy)
-                    _perturb(copy, tables, references, f"{digest}:{seed}:{index}", index)
-                with unfinished.open("rb") as written:
-                    os.fsync(written.fileno())
-                os.replace(unfinished, file)
+    files = []
+    for index in range(count):
+        kept = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
+        files.append(kept[0] if kept else _made_anew(path, folder, seed, index, make))
     return files
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    log = Path(f"{path}-wal")
-    if log.exists():  # it holds changes that the file itself does not show yet
-        digest.update(log.read_bytes())
-    return digest.hexdigest()[:16]
+def is_whole(file: Path) -> bool:
+    """Whether a neighbour's file still holds what it was made with."""
+    try:
+        return _digest(file) == file.stem.partition("-")[2]
+    except UserError:
+        return False
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _made_anew(path: Path, folder: Path, seed: int, index: int, make: Make | None) -> Path:
+    for damaged in folder.glob(f"{index}-*"):
+        if not is_whole(damaged):
+            damaged.unlink()
+    digest = _digest(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    # In a folder of its own, so that what SQLite puts beside a file goes away with it.
+    with tempfile.TemporaryDirectory(dir=folder) as workshop:
+        unfinished = Path(workshop, "neighbour.sqlite")
+        (make or make_neighbour)(path, unfinished, f"{digest}:{seed}:{index}", index)
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        if _digest(path) != digest:
+            raise CannotPerturb("it is being written to")
+        file = folder / f"{index}-{_digest(unfinished)}.sqlite"
+        os.replace(unfinished, file)
+    return file
 
 
-def _read_layout(connection: sqlite3.Connection) -> tuple[dict[str, _Table], list[_Reference]]:
-    """The ordinary tables by plain name, children before their parents, and their references."""
-    listed = connection.execute(
-        "SELECT lower(name), name, sql LIKE 'CREATE VIRTUAL %' FROM sqlite_master "
-        "WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
-    ).fetchall()
-    # A virtual table keeps its content in tables of its own, named after it.
-    shadows = tuple(f"{plain}_" for plain, _, virtual in listed if virtual)
-    tables = {
-        plain: _read_table(connection, name)
-        for plain, name, virtual in listed
-        if not virtual and not plain.startswith(shadows)
-    }
-    references = [*_declared(connection, tables), *_guess_joins(connection, tables)]
-    rank = dict.fromkeys(tables, 0)
-    for reference in references * len(tables):  # often enough; in a circle any order will do
-        tables[reference.child].keys.update(reference.child_columns)
-        tables[reference.parent].keys.update(reference.parent_columns)
-        if reference.child != reference.parent:
-            rank[reference.parent] = max(rank[reference.parent], rank[reference.child] + 1)
-    return {name: tables[name] for name in sorted(tables, key=rank.__getitem__)}, references
+def make_neighbour(path: Path, file: Path, seed: str, index: int) -> None:
+    """Make one copy with other rows.
 
+    Args:
+        path: the original, which is only read.
+        file: the copy, which is not there yet.
+        seed: of what is drawn.
+        index: how strongly rows change (see `STRENGTHS`).
 
-def _read_table(connection: sqlite3.Connection, name: str) -> _Table:
-    described = connection.execute(
-        "SELECT lower(name), name, pk, hidden FROM pragma_table_xinfo(?) ORDER BY pk, cid", (name,)
-    ).fetchall()
-    columns = {plain: _quoted(column) for plain, column, _, _ in described}
-    primary = tuple(plain for plain, _, position, _ in described if position)
-    unique = connection.execute(
-        "SELECT lower(k.name) FROM pragma_index_list(?) AS i, pragma_index_xinfo(i.name) AS k "
-        'WHERE i."unique" AND k.key AND k.name IS NOT NULL',
-        (name,),
-    )
-    keys = {*primary, *(plain for (plain,) in unique)}
-    keys.update(plain for plain, column, _, _ in described if LOOKS_LIKE_ID.search(column))
-    # Columns may take all of the rowid's names; a table WITHOUT ROWID has none.
-    rowid = next((alias for alias in ("rowid", "_rowid_", "oid") if alias not in columns), None)
-    identity: tuple[str, ...] = ()
-    if rowid:
-        try:
-            connection.execute(f"SELECT {rowid} FROM {_quoted(name)} LIMIT 0")
-            identity = (rowid,)
-        except sqlite3.OperationalError:
-            identity = tuple(columns[plain] for plain in primary)
-    computed = frozenset(plain for plain, _, _, hidden in described if hidden)
-    return _Table(_quoted(name), columns, computed, primary, identity, keys)
-
-
-def _declared(connection: sqlite3.Connection, tables: dict[str, _Table]) -> Iterator[_Reference]:
-    """Foreign keys, less those that name what is not there."""
-    listed = connection.execute(
-        'SELECT lower(m.name), f.id, lower(f."table"), lower(f."from"), lower(f."to") '
-        "FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS f "
-        "WHERE m.type = 'table' ORDER BY m.rowid, f.id, f.seq"
-    )
-    for (child, _, parent), group in groupby(listed, key=lambda row: row[:3]):
-        if child not in tables or parent not in tables:
-            continue
-        pairs = [(source, target) for *_, source, target in group]
-        sources = tuple(source for source, _ in pairs)
-        # A foreign key that names no columns of the parent means its primary key.
-        targets = tuple(target for _, target in pairs if target) or tables[parent].primary
-        if len(sources) == len(targets) and tables[parent].columns.keys() >= set(targets):
-            yield _Reference(child, sources, parent, targets)
-
-
-def _guess_joins(connection: sqlite3.Connection, tables: dict[str, _Table]) -> Iterator[_Reference]:
-    """Add columns that share name and values to the keys; find references that nothing declares.
-
-    Such a column refers to a table in which it is unique, and a ``pet_id`` to ``pets.id``.
+    Raises:
+        sqlite3.DatabaseError: if the original is no database that SQLite can read.
     """
-    is_unique = cache(partial(_is_unique, connection))
-    for (place, child), (other_place, parent) in permutations(enumerate(tables), 2):
-        own, other = tables[child], tables[parent]
-        for column in own.columns:
-            named = (f"{stem}{end}" for stem in (parent, parent[:-1]) for end in ("_id", "id"))
-            if column in named and is_unique(other, "id"):
-                yield _Reference(child, (column,), parent, ("id",))
-            if column not in other.columns or not _any(connection, own, "IN", other, column):
-                continue
-            own.keys.add(column)
-            if column == "id" or not is_unique(other, column):
-                continue  # an id numbers the rows of its own table
-            # Unique in both: then the later table tells more about rows of the earlier one.
-            if not is_unique(own, column) or (
-                place > other_place and not _any(connection, own, "NOT IN", other, column)
-            ):
-                yield _Reference(child, (column,), parent, (column,))
+    with closing(open_readonly(path)) as original:
+        original.text_factory = str
+        tables, references = read_layout(original)
+        with closing(sqlite3.connect(file, isolation_level=None)) as copy:
+            copy.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+            copy.execute("PRAGMA synchronous = OFF")  # once, at the end, is enough
+            original.backup(copy)
+            _perturb(copy, tables, references, seed, index)
 
 
-def _is_unique(connection: sqlite3.Connection, table: _Table, column: str) -> bool:
-    name = table.columns.get(column, "NULL")
-    query = f"SELECT count({name}) AND count(DISTINCT {name}) = count({name}) FROM {table.name}"
-    return bool(connection.execute(query).fetchone()[0])
+def run(target: str, sql: str, limits: Limits) -> Execution:
+    """Make one copy in a child process, which is held to its time and size.
+
+    Args:
+        target: path of the original.
+        sql: as JSON, the other arguments of `make_neighbour`.
+        limits: unused here.
+
+    Returns:
+        No rows, or an error.
+    """
+    file, seed, index = json.loads(sql)
+    try:
+        make_neighbour(Path(target), Path(file), seed, index)
+    except MemoryError:
+        raise
+    except Exception as problem:
+        return Execution(None, (), str(problem) or type(problem).__name__, "other")
+    return Execution([])
 
 
-def _any(
-    connection: sqlite3.Connection, table: _Table, test: str, other: _Table, column: str
-) -> bool:
-    """Whether any value of a table's column is (not) in another table's of the same name."""
-    values = (
-        f"SELECT {other.columns[column]} FROM {other.name} WHERE {other.columns[column]} NOT NULL"
-    )
-    query = f"SELECT 1 FROM {table.name} WHERE {table.columns[column]} {test} ({values}) LIMIT 1"
-    return connection.execute(query).fetchone() is not None
+def _digest(path: Path) -> str:
+    return content_hash("sqlite", str(path))[:HASH_DIGITS]
 
 
 def _decode(raw: bytes) -> Value:
@@ -301,8 +212,8 @@ def _decode(raw: bytes) -> Value:
 
 def _perturb(
     copy: sqlite3.Connection,
-    tables: dict[str, _Table],
-    references: list[_Reference],
+    tables: dict[str, Table],
+    references: Sequence[Reference],
     seed: str,
     index: int,
 ) -> None:
@@ -314,11 +225,15 @@ def _perturb(
     change, delete = STRENGTHS[index % len(STRENGTHS)]
     copy.execute("BEGIN")
     for name, _ in triggers:  # or they would fire
-        copy.execute(f"DROP TRIGGER {_quoted(name)}")
+        copy.execute(f"DROP TRIGGER {quoted(name)}")
+    concerned: dict[str, list[Reference]] = {}
+    for reference in references:
+        for name in dict.fromkeys((reference.child, reference.parent)):
+            concerned.setdefault(name, []).append(reference)
     for name, table in tables.items():
         if table.identity:
             random = Random(f"{seed}:{name}")
-            _delete_rows(copy, name, tables, references, delete, random)
+            _delete_rows(copy, name, tables, concerned.get(name, ()), delete, random)
             _change_rows(copy, table, change, random)
     for _, sql in triggers:
         copy.execute(sql)
@@ -326,7 +241,7 @@ def _perturb(
 
 
 def _sample(
-    copy: sqlite3.Connection, table: _Table, columns: Sequence[str], random: Random
+    copy: sqlite3.Connection, table: Table, columns: Sequence[str], random: Random
 ) -> list[tuple[Row, Row]]:
     """Identity and cells of at most `MAX_ROWS` rows, in random order."""
     identity = ", ".join(table.identity)
@@ -340,15 +255,15 @@ def _sample(
     ]
 
 
-def _where(table: _Table) -> str:
+def _where(table: Table) -> str:
     return " AND ".join(f"{column} = ?" for column in table.identity)
 
 
 def _delete_rows(
     copy: sqlite3.Connection,
     name: str,
-    tables: dict[str, _Table],
-    references: list[_Reference],
+    tables: dict[str, Table],
+    references: Sequence[Reference],
     share: float,
     random: Random,
 ) -> None:
@@ -378,7 +293,7 @@ def _delete_rows(
     copy.executemany(f"DELETE FROM {table.name} WHERE {_where(table)}", doomed)
 
 
-def _change_rows(copy: sqlite3.Connection, table: _Table, share: float, random: Random) -> None:
+def _change_rows(copy: sqlite3.Connection, table: Table, share: float, random: Random) -> None:
     """Change cells, but for those of a row that its table then does not take."""
     columns = table.changeable()
     sample = _sample(copy, table, columns, random) if columns else []

@@ -23,7 +23,7 @@ from qc_experiments.processes import usable_cores
 PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
 """What a statement may take beyond its time before its process is killed; engines stop by themselves."""
-ON_SQLITE_FILES = ("sqlite",)
+ON_SQLITE_FILES = ("sqlite", "neighbours")
 PROCESS = "the process that ran it"
 """Begins what is said of a statement whose process ended, by its own doing or by somebody's."""
 PACKING_SECONDS = 30.0
@@ -111,7 +111,8 @@ class SqlPool:
 
         Args:
             engine: ``sqlite``, ``duckdb``, ``postgresql``; ``schema`` for an empty SQLite database
-                made of the CREATE statements given as target.
+                made of the CREATE statements given as target; ``neighbours`` to make a copy with
+                other rows.
             target: the database: a file's path, a URL, or CREATE statements.
             sql: one statement.
             limits: what it may use.
