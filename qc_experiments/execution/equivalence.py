@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from qc_experiments.execution.engine import Value
 from qc_experiments.execution.keys import Keys, keyed
 
-JUDGE = "execution-accuracy-2"
+JUDGE = "execution-accuracy-3"
 """Name and version of these rules; part of the evaluation's hash."""
 
 RELATIVE_TOLERANCE = 1e-6
