@@ -162,6 +162,9 @@ class ModelConfig:
     """Attention kernel as transformers names it (sdpa, eager, flash_attention_2); null: its choice."""
     trust_remote_code: bool = False
     """Whether code from the model's repository may run on this machine."""
+    allow_pickle: bool = field(default=False, metadata=NOT_DETERMINING)
+    """Whether weights (of the model, and of ``adapter``) may be read from pickles (``.bin``), where there
+    are no safetensors; torch then unpickles tensors only. What they hold is fingerprinted either way."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +75,21 @@ def locked(folder: Path) -> Iterator[Callable[[], bool]]:
         finally:
             file.truncate(0)
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Hold a folder that exists, once no other process holds it so; nothing is written into it.
+
+    On a file system without locks it is not waited for.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 class _Holder:

@@ -856,6 +856,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
     assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep")} == {
         "objective",
+        "model.allow_pickle",
         "collator.attention",
         "trainer.save_total_limit",
         "trainer.logging_steps",

