@@ -20,8 +20,10 @@ from qc_experiments.config import (
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
+from qc_experiments.models.adapters import check_adapter_files
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
 from qc_experiments.models.continued import check_adapter, check_same_layers
+from qc_experiments.models.files import load_errors
 from qc_experiments.models.outline import adapted_layers, check_layers, model_outline
 from qc_experiments.models.stored_quantization import (
     check_quantization,
@@ -189,9 +191,11 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
             ``data.max_length`` beyond the model's window, or a ``model.adapter`` of another shape.
     """
     if config.model.adapter is not None:
-        check_adapter(Path(config.model.adapter).expanduser(), config.lora)
-    tokenizer = load_tokenizer(source, config.model.pad_token)
+        adapter = Path(config.model.adapter).expanduser()
+        check_adapter_files(adapter, f"model.adapter={adapter}", config.model.allow_pickle)
+        check_adapter(adapter, config.lora)
     window = model_window(source)
+    tokenizer = load_tokenizer(source, config.model.pad_token)
     stored = stored_quantization(source)
     check_quantization(config, stored)
     longest = config.data.max_length
@@ -273,7 +277,8 @@ def _check_adapters_layers(config: RunConfig, source: ModelSource, asked: dict[s
 
     folder = Path(str(config.model.adapter)).expanduser()
     try:
-        has = adapted_layers(source, PeftConfig.from_pretrained(str(folder)))
+        with load_errors("the adapter", folder):
+            has = adapted_layers(source, PeftConfig.from_pretrained(str(folder)))
     except UserError as error:
         raise UserError(f"model.adapter={folder}: does not fit this model ({error})") from None
     options = {}

@@ -12,11 +12,11 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.interruption import GOES_ON, StopRequests
 from qc_experiments.processes import quiet_libraries
+from qc_experiments.saved_model import check_vocabulary, load_saved
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,6 +58,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=16, help="questions at once (16)")
     parser.add_argument(
         "--cache", default=None, metavar="DIR", help="cache folder, as paths.cache in training"
+    )
+    parser.add_argument(
+        "--base-model",
+        metavar="PATH_OR_ID",
+        help="where the base model is now, if it is not where it was in training",
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="let code run that comes with the base model or the tokenizer; read it first",
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read weights from pickles (.bin) where there are no safetensors",
     )
     return parser
 
@@ -166,9 +181,16 @@ class _Asked:
         from qc_experiments.data.encode import Encoder
 
         cache = options.cache or PathsConfig().cache
-        tokenizer, self._model, self._saved = load_saved(folder, Path(cache).expanduser())
+        tokenizer, self._model, self._saved = load_saved(
+            folder,
+            Path(cache).expanduser(),
+            options.base_model,
+            trust_remote_code=options.trust_remote_code,
+            allow_pickle=options.allow_pickle,
+        )
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
         self._prompts = self._encoder.prompts(pairs)
+        check_vocabulary(self._prompts, self._encoder, self._model, folder)
         self._batch_size = options.batch_size
         window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         room = self._saved.max_new_tokens
@@ -267,36 +289,3 @@ class _Asked:
             code_hash(),
         ]
         return hash_bytes(json.dumps(what).encode())
-
-
-def load_saved(folder: Path, cache: Path) -> tuple[Any, Any, Any]:
-    """Tokenizer, model and prompting of a run's ``adapter/`` or ``model/`` folder.
-
-    Args:
-        folder: what the run saved.
-        cache: folder of what is made once per user, for the embedded base model.
-
-    Raises:
-        UserError: if the folder is not one that a run saved, or its base model is not to be had.
-    """
-    import transformers
-
-    from qc_experiments.models.base import load_base_model, model_source
-    from qc_experiments.saved import SavedPrompting
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    saved = SavedPrompting.load(folder)
-    settings, quant = saved.model_config(), saved.quant_config()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-    if (folder / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        base = load_base_model(model_source(settings, cache), settings, quant)
-        model = PeftModel.from_pretrained(base, str(folder)).eval()
-    else:
-        from dataclasses import replace
-
-        whole = replace(settings, name_or_path=str(folder), gguf_file=None, revision=None)
-        model = load_base_model(model_source(whole, cache), whole, quant)
-    return tokenizer, model, saved

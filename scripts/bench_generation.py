@@ -30,7 +30,7 @@ from qc_experiments.evaluation.generate import generate_texts
 from qc_experiments.evaluation.searching import Answer, Decoding
 from qc_experiments.evaluation.tree_decoding import shares_prefixes, tree_decode
 from qc_experiments.models.embedded import embedded_model
-from qc_experiments.predict import load_saved
+from qc_experiments.saved_model import load_saved
 
 TIE = 1e-3
 """Logits this close together are a tie."""

@@ -60,7 +60,7 @@ def test_without_its_package_the_embedded_model_says_how_to_get_it(tmp_path, mon
 
 def test_a_gguf_file_is_a_model(tiny_model, tmp_path):
     path = embedded.gguf_folder() / embedded.GGUF_FILE
-    source = model_source(ModelConfig(name_or_path=str(path)), tmp_path)
+    source = model_source(ModelConfig(name_or_path=str(path)), tmp_path, unpack=False)
     assert source.gguf_file == embedded.GGUF_FILE
     assert source.label == "SmolLM2-135M-Instruct.Q4_1"
     with pytest.raises(UserError, match="no such GGUF file"):

@@ -15,6 +15,7 @@ from qc_experiments.config import LossOn, OnInvalid, Wrap
 from qc_experiments.data.table import Decision, Row, name_rows
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
+from qc_experiments.models.files import load_errors
 
 IGNORED = -100
 """Label of a token that is not trained on, as in torch's cross entropy."""
@@ -127,12 +128,13 @@ class Encoder:
         turns = [{"role": "user", "content": prompt}]
         if answer is not None:
             turns.append({"role": "assistant", "content": answer})
-        text: str = self.tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=answer is None,
-            enable_thinking=False,  # Qwen3 and its like: answer at once; others ignore it
-        )
+        with load_errors("the chat template of the tokenizer", None):
+            text: str = self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=answer is None,
+                enable_thinking=False,  # Qwen3 and its like: answer at once; others ignore it
+            )
         return text
 
     def _end_of_turn(self) -> list[int]:

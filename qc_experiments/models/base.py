@@ -2,99 +2,79 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
-from qc_experiments.models import embedded
+from qc_experiments.models import embedded, gguf
 from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
-from qc_experiments.models.hub import hub_problem
-from qc_experiments.models.hub_revision import hub_commit
-from qc_experiments.models.stored_quantization import stored_quantization
-
-log = logging.getLogger(__name__)
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer_config.json",
+from qc_experiments.models.files import (
+    TRAINING,
+    Spelling,
+    check_model_folder,
+    weight_files,
 )
+from qc_experiments.models.hub_revision import hub_commit
+from qc_experiments.models.source import ModelSource as ModelSource
+from qc_experiments.models.stored_quantization import stored_quantization
+from qc_experiments.models.weight_report import check_loaded, check_names
+
+HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model is loaded from.
-
-    Attributes:
-        name_or_path: hub id or folder, as transformers takes it.
-        revision: hub revision, or None.
-        gguf_file: name of a GGUF file in there, or None.
-        label: short name for folders and tables.
-        fingerprint: text that changes when the model does.
-        trust_remote_code: whether its own code may run.
-    """
-
-    name_or_path: str
-    revision: str | None
-    gguf_file: str | None
-    label: str
-    fingerprint: str
-    trust_remote_code: bool
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for ``from_pretrained``."""
-        found: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
-        if self.revision is not None:
-            found["revision"] = self.revision
-        if self.gguf_file is not None:
-            found["gguf_file"] = self.gguf_file
-        if self.on_hub and hub_problem():
-            found["local_files_only"] = True
-        return found
-
-    @property
-    def on_hub(self) -> bool:
-        """Whether the model is named by its hub id."""
-        return self.fingerprint.startswith("hub:")
-
-
-def model_source(config: ModelConfig, cache: Path, *, unpack: bool = True) -> ModelSource:
+def model_source(
+    config: ModelConfig, cache: Path, *, unpack: bool = True, spelling: Spelling = TRAINING
+) -> ModelSource:
     """Resolve ``model.name_or_path``.
 
     Args:
         config: the model section.
-        cache: folder of what is made once per user (the embedded model's weights).
-        unpack: whether the embedded model is unpacked if it is not there yet; False where only
-            label and fingerprint are wanted.
+        cache: folder of what is made once per user (converted GGUF files).
+        unpack: whether a GGUF file is converted if that was not done yet; False where only label and
+            fingerprint are wanted.
+        spelling: of the settings, for messages.
 
     Raises:
         UserError: if a local folder or file lacks what a model needs.
     """
+    name = config.name_or_path
+    named = f"{spelling.model}{name}"
+    try:
+        source = _local_source(config, cache, named, spelling) or _hub_source(config)
+    except OSError as error:
+        raise UserError(f"{named}: cannot be read ({error.strerror})") from None
+    source = replace(source, allow_pickle=config.allow_pickle, named=named, spelling=spelling)
+    return _converted(source, config, cache) if unpack and source.gguf_file else source
+
+
+def _local_source(
+    config: ModelConfig, cache: Path, named: str, spelling: Spelling
+) -> ModelSource | None:
+    """Where a model of this machine is; None if it is one of the hub."""
     name, trust = config.name_or_path, config.trust_remote_code
     if name == "embedded":
-        folder = str(embedded.embedded_model(cache)) if unpack else "embedded"
-        return ModelSource(folder, None, None, "smollm2-135m", embedded.FINGERPRINT, trust)
+        file, print_of = embedded.GGUF_FILE, embedded.FINGERPRINT
+        return ModelSource(name, None, file, "smollm2-135m", print_of, trust, embedded.GGUF_HASH)
+    if not name.strip():
+        raise UserError(f"{named}: is empty; give a folder, a GGUF file or a hub id")
     path = Path(name).expanduser()
     if path.suffix == ".gguf" or path.is_file():
         if not path.is_file():
-            raise UserError(f"model.name_or_path={name}: no such GGUF file")
-        print_of = f"{path.name}:{path.stat().st_size}:{file_hash(path, cache)[:16]}"
-        return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust)
+            raise UserError(f"{named}: no such GGUF file{spelling.moved}")
+        content = file_hash(path, cache)
+        print_of = f"{path.name}:{path.stat().st_size}:{content[:16]}"
+        return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust, content)
     if path.is_dir():
-        _check_folder(path, config)
+        check_model_folder(path, config, named, spelling)
         files = model_files(path, config.gguf_file)
         print_of = f"folder:{files_hash(path, files, cache)[:16]}"
         return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        if name.count("/") == 0 and not name.startswith((".", "~")):
-            return _hub_source(config)  # such as gpt2
-        raise UserError(f"model.name_or_path={name}: no such folder, and not a hub id (owner/name)")
-    return _hub_source(config)
+    if not HUB_ID.fullmatch(name):
+        raise UserError(f"{named}: no such folder, and not a hub id (owner/name){spelling.moved}")
+    return None
 
 
 def _hub_source(config: ModelConfig) -> ModelSource:
@@ -110,21 +90,22 @@ def _hub_source(config: ModelConfig) -> ModelSource:
     )
 
 
-def _check_folder(path: Path, config: ModelConfig) -> None:
-    if config.gguf_file is not None:
-        if not (path / config.gguf_file).is_file():
-            raise UserError(f"model.gguf_file={config.gguf_file}: not in {path}")
-        return
-    if not (path / "config.json").is_file():
-        raise UserError(f"model.name_or_path={path}: the folder has no config.json, so no model")
-    if not any((path / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(
-            f"model.name_or_path={path}: the folder has no tokenizer ({TOKENIZER_FILES[0]} or the "
-            "like): save the tokenizer beside the model"
-        )
-    weights = [*path.glob("*.safetensors"), *path.glob("*.bin")]
-    if not weights:
-        raise UserError(f"model.name_or_path={path}: the folder has no weights (*.safetensors)")
+def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSource:
+    """A source that is a GGUF file, as the folder into which it is converted once per user."""
+    if source.name_or_path == "embedded":
+        return replace(source, name_or_path=str(embedded.embedded_model(cache)))
+    assert source.gguf_file is not None
+    path = Path(source.name_or_path) / source.gguf_file
+    if not Path(source.name_or_path).is_dir():
+        from transformers.utils.hub import cached_file
+
+        arguments = source.arguments()
+        del arguments["trust_remote_code"]
+        with source.loading("GGUF file"):
+            path = Path(cached_file(source.name_or_path, source.gguf_file, **arguments))
+    content = source.gguf_hash or gguf.content_hash(path, cache, source.named)
+    folder = gguf.converted(path, content, torch_dtype(config.dtype), cache, source.named)
+    return replace(source, name_or_path=str(folder), revision=None, gguf_hash=content)
 
 
 def weights_hash(model: Any) -> str:
@@ -159,10 +140,8 @@ def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
+    with source.loading("tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source.name_or_path, **source.arguments())
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise _load_error("tokenizer", source, error) from error
     tokenizer.padding_side = "right"
     if pad_token is not None:
         if pad_token not in tokenizer.get_vocab():
@@ -181,25 +160,10 @@ def model_window(source: ModelSource) -> int | None:
     """
     from transformers import AutoConfig
 
-    try:
+    with source.loading("config"):
         config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
-    except (OSError, ValueError, KeyError) as error:
-        raise _load_error("config", source, error) from error
-    window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(window) if window else None
-
-
-def _load_error(what: str, source: ModelSource, error: Exception) -> UserError:
-    if source.on_hub and (problem := hub_problem()):
-        return UserError(
-            f"model.name_or_path={source.name_or_path}: its {what} is not in this machine's cache, and "
-            f"the hub cannot be asked ({problem}): fetch it where there is a network, hf download "
-            f"{source.name_or_path}, or name a folder that holds it"
-        )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        f"model.name_or_path={source.name_or_path}: its {what} cannot be loaded ({reason[:300]})"
-    )
+        window = getattr(config.get_text_config(), "max_position_embeddings", None)
+        return int(window) if window else None
 
 
 def training_device() -> Any:
@@ -251,6 +215,32 @@ def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, 
     return {"quantization_config": settings, "device_map": {"": training_device()}}
 
 
+def _check_names(source: ModelSource) -> None:
+    from transformers import AutoConfig
+
+    folder = source.folder()
+    config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+    if folder is not None and hasattr(config, "quantization_config"):
+        del config.quantization_config
+        files = weight_files(folder, "model", "pytorch_model", source.allow_pickle, source.spelling)
+        check_names(files, config, source.named)
+
+
+def _check_kernels(source: ModelSource) -> None:
+    """Refuse a config that has attention computed by code which transformers would fetch from the hub."""
+    from transformers import AutoConfig
+
+    with source.loading("config"):
+        config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+    for part in (config, config.get_text_config()):
+        kernel = str(part._attn_implementation)
+        if "/" in kernel and not source.trust_remote_code:
+            raise UserError(
+                f"{source.named}: its config.json names code of the hub for attention ({kernel}): remove "
+                f"that line, or allow it with {source.spelling.trust_remote_code}"
+            )
+
+
 def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     """The pretrained causal language model, on this process's device, not in training mode.
 
@@ -260,29 +250,42 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         quant: storage of its weights.
 
     Raises:
-        UserError: if it cannot be found or is no causal language model.
+        UserError: if it cannot be found, is no causal language model, or its weights are not those that
+            its config asks for, one by one.
     """
     from transformers import AutoModelForCausalLM
 
     dtype = torch_dtype(config.dtype)
-    stored = stored_quantization(source)
+    if config.attn_implementation is None:
+        _check_kernels(source)
+    with source.loading("config"):
+        stored = stored_quantization(source)
     if stored is None:
         arguments = source.arguments() | quantization_arguments(quant, dtype)
     else:  # `check_quantization` has seen to it that nothing else is asked for
         arguments = source.arguments() | {"device_map": {"": training_device()}}
     if config.attn_implementation is not None:
         arguments["attn_implementation"] = config.attn_implementation
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source.name_or_path, dtype=dtype, **arguments)
-    except (OSError, ValueError, ImportError) as error:
-        raise _load_error("weights", source, error) from error
-    if source.gguf_file is not None and quant.mode is QuantMode.none:
-        # The weights are unpacked, but transformers still calls the model quantized and refuses both
-        # to train and to save it.
-        model.is_quantized = False
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
+    if not source.allow_pickle:
+        arguments["use_safetensors"] = True
+    with source.loading("weights"):
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source.name_or_path,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **arguments,
+            )
+        except NotImplementedError:  # random numbers for quantized weights that are missing
+            _check_names(source)
+            raise
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"{source.named}: holds an adapter beside the model, which would be loaded with it: name the "
+            "base model alone"
+        )
+    check_loaded(report, source.named)
     if quant.mode is QuantMode.none and stored is None:
         model = model.to(training_device())
     for module in model.modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from qc_experiments.config import LoraConfig
 from qc_experiments.errors import UserError
+from qc_experiments.models.adapters import read_adapter_config
 
 SETTINGS = {
     "r": ("lora.r", 8),
@@ -45,9 +45,7 @@ def check_adapter(folder: Path, config: LoraConfig) -> None:
     Raises:
         UserError: if there is none, or it differs, or has what a run cannot ask for.
     """
-    saved = saved_settings(folder)
-    if saved.get("peft_type") != "LORA":
-        raise UserError(f"model.adapter={folder}: is a {saved.get('peft_type')} adapter, not LoRA")
+    saved = read_adapter_config(folder, f"model.adapter={folder}")
     defaults = _defaults()
     for key, value in saved.items():
         if key in SETTINGS or key in NO_PART:
@@ -78,21 +76,6 @@ def _defaults() -> dict[str, Any]:
     import peft
 
     return {f.name: f.default for f in fields(peft.LoraConfig) if f.default is not MISSING}
-
-
-def saved_settings(folder: Path) -> dict[str, Any]:
-    """What stands in ``adapter_config.json``.
-
-    Raises:
-        UserError: if there is none.
-    """
-    file = folder / "adapter_config.json"
-    if not file.is_file():
-        raise UserError(
-            f"model.adapter={folder}: holds no adapter_config.json; name a run's adapter/"
-        )
-    saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return saved
 
 
 def check_same_layers(

@@ -9,6 +9,7 @@ from typing import Any
 from qc_experiments.composition import nearest
 from qc_experiments.config import LoraConfig
 from qc_experiments.errors import UserError
+from qc_experiments.models.adapters import load_adapter
 
 ATTENTION = re.compile(r"attn|attention")
 
@@ -150,14 +151,8 @@ def continue_adapter(
     Raises:
         UserError: if the adapter is for another model.
     """
-    import peft
-
     model = _prepare(model, gradient_checkpointing)
-    try:
-        wrapped = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.adapter={folder}: does not fit this model ({reason})") from error
+    wrapped = load_adapter(model, folder, f"model.adapter={folder}", trainable=True)
     for module in wrapped.modules():  # dropout is no part of the weights: the run decides it
         for dropout in getattr(module, "lora_dropout", {}).values():
             if hasattr(dropout, "p"):

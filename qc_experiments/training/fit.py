@@ -25,6 +25,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.measure import Examination, Measured
 from qc_experiments.interruption import StopRequests
 from qc_experiments.models.base import torch_dtype
+from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
 from qc_experiments.models.packable import cannot_pack
 from qc_experiments.plan import Plan
@@ -274,7 +275,8 @@ def _save(
         else:
             model.save_pretrained(str(draft))
         plan.tokenizer.save_pretrained(str(draft))
-        SavedPrompting.of(config, plan.encoder).save(draft)
+        base = _base_fingerprint(plan) if config.lora.enabled else None
+        SavedPrompting.of(config, plan.encoder, base).save(draft)
         check_worth(model, draft, config, plan)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(draft, place)
@@ -285,3 +287,12 @@ def _save(
         raise UserError(
             f"{place}: cannot be written ({reason}): make room and run the same command again"
         ) from error
+
+
+def _base_fingerprint(plan: Plan) -> BaseModelFingerprint | None:
+    """What the base model's weights are, for those who will load the adapter."""
+    try:
+        return base_model_fingerprint(plan.source)
+    except UserError as error:  # moved during the training, say, which is no reason to lose it
+        log.warning("%s; qc predict will not notice another base model", error)
+        return None
