@@ -16,7 +16,7 @@ from qc_experiments.config import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.loss import pad_batch
-from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.models.base import load_base_model
 from qc_experiments.plan import Plan
 from qc_experiments.shortage import out_of_memory
 
@@ -74,9 +74,8 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
 def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterator[Any]:
     """The model as it is loaded from its folder."""
     if not config.lora.enabled:
-        whole = replace(config.model, name_or_path=str(folder), revision=None, gguf_file=None)
-        cache = Path(config.paths.cache).expanduser()
-        yield load_base_model(model_source(whole, cache), whole, config.quant)
+        whole = replace(plan.source, name_or_path=str(folder), revision=None, gguf_file=None)
+        yield load_base_model(whole, config.model, config.quant)
     elif changes_base(config.lora):
         from peft import PeftModel
 
