@@ -478,8 +478,8 @@ def test_a_sweep_runs_every_job_and_names_those_that_fail(tiny_model, tmp_path, 
         )
     assert stopped.value.code == 1
     finished = [Run(folder) for folder in run_folders(tmp_path)]
-    statuses = sorted(run.result["status"] for run in finished)
-    assert statuses == ["failed", "failed", "finished", "finished"]
+    # What the plan refuses leaves no folder behind.
+    assert [run.result["status"] for run in finished] == ["finished", "finished"]
     err = capsys.readouterr().err
     assert "2 jobs failed" in err
     assert "no_such_layer" in err
