@@ -17,6 +17,7 @@ from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.interruption import GOES_ON, StopRequests
 from qc_experiments.processes import quiet_libraries
 from qc_experiments.saved_model import check_vocabulary, load_saved
+from qc_experiments.shortage import out_of_memory
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,7 +26,14 @@ def main(arguments: Sequence[str]) -> None:
     with told_to_users():
         options = _parser().parse_args(arguments)
     with told_to_users(GOES_ON if options.input else "interrupted"), StopRequests().listening():
-        _predict(options)
+        try:
+            _predict(options)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"out of memory: try a --batch-size below {options.batch_size}, or a machine with more"
+            ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

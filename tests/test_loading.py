@@ -443,6 +443,7 @@ BROKEN_ADAPTERS = {
     "settings without end": (content("adapter_config.json", "[" * 99999), "is not valid JSON"),
     "settings are binary": (content("adapter_config.json", b"\xff\x00"), "is not valid JSON"),
     "rank is a word": (setting("adapter_config.json", r="x"), 'r="x" must be'),
+    "rank beyond all memory": (setting("adapter_config.json", r=10**11), "out of memory"),
     "rank is zero": (setting("adapter_config.json", r=0), "r=0 must be"),
     "alpha is no number": (
         setting("adapter_config.json", lora_alpha=float("nan")),
