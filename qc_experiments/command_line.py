@@ -29,6 +29,7 @@ from qc_experiments.composition import (
     to_run_config,
 )
 from qc_experiments.config import RunConfig
+from qc_experiments.data.files import folder_problem
 from qc_experiments.errors import UserError, told_to_users
 from qc_experiments.secrets import in_environment
 from qc_experiments.sweeping.jobs import closing_lines, refuse, sweeping, swept_part, take
@@ -360,8 +361,9 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
                 flags.append(rest.pop(0))
         elif argument not in SWITCHES:
             raise UserError(_no_such_flag(name, value if has_value else next(iter(rest), "")))
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: no such folder")
+    problem = None if config_dir is None else folder_problem(config_dir)
+    if problem is not None:
+        raise UserError(f"--config-dir {config_dir}: {problem}")
     multirun = "-m" in flags or "--multirun" in flags
     shown = [name for flag in flags if (name := flag.partition("=")[0]) in SHOWING]
     if multirun and set(shown) & EXCLUSIVE:

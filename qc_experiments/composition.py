@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qc_experiments.config import LORA_INITIALISATIONS, RunConfig
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, of_the_system
 from qc_experiments.overrides import Overrides, shown
 
 log = logging.getLogger(__name__)
@@ -292,6 +292,8 @@ def explain(error: Exception) -> str | None:
 
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError):
+        return of_the_system(error)
     if isinstance(error, YAMLError):
         return f"an option file is not YAML: {' '.join(str(error).split())}"
     if not isinstance(error, HydraException | OmegaConfBaseException):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from qc_experiments.data.files import user_path
 from qc_experiments.errors import UserError
 from qc_experiments.processes import world_size
 
@@ -165,6 +166,12 @@ class ModelConfig:
     allow_pickle: bool = field(default=False, metadata=NOT_DETERMINING)
     """Whether weights (of the model, and of ``adapter``) may be read from pickles (``.bin``), where there
     are no safetensors; torch then unpickles tensors only. What they hold is fingerprinted either way."""
+
+    def __post_init__(self) -> None:
+        """Check that what is named can be paths."""
+        user_path(self.name_or_path, "model.name_or_path")
+        if self.adapter is not None:
+            user_path(self.adapter, "model.adapter")
 
 
 @dataclass(frozen=True)
@@ -617,6 +624,11 @@ class PathsConfig:
     """Folder in which each run makes its own."""
     cache: str = "~/.cache/qc_experiments"
     """Folder for what is made once per user, such as the embedded model's weights."""
+
+    def __post_init__(self) -> None:
+        """Check that both can be paths."""
+        user_path(self.output, "paths.output")
+        user_path(self.cache, "paths.cache")
 
 
 class Rerun(Enum):

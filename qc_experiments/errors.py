@@ -22,6 +22,13 @@ class UserError(Exception):
         super().__init__(redacted(" ".join(message.split())))
 
 
+def of_the_system(error: BaseException) -> str | None:
+    """What a file system refuses, in one line that names the file; None for any other exception."""
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return None
+    return f"{error.filename}: {error.strerror}"
+
+
 @contextmanager
 def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
     """End a command in one line and with an exit code where the user has to mend or has ended something.
@@ -50,3 +57,9 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
             # Python would try once more to write what is left when it ends, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
+        except OSError as error:
+            line = of_the_system(error)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None

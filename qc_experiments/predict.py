@@ -86,12 +86,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from qc_experiments.data.files import folder_problem, output_file_problem, user_path
     from qc_experiments.data.schema import read_schema
 
     # Check what the user gave before anything heavy is imported.
-    folder = Path(options.adapter).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"--adapter {folder}: no such folder; name the adapter/ of a run")
+    folder = user_path(options.adapter, "--adapter")
+    if problem := folder_problem(folder):
+        raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     schema = None if options.db is None else read_schema(options.db, "--db")
@@ -107,15 +108,16 @@ def _predict(options: argparse.Namespace) -> None:
         return
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
-    source, target = Path(options.input).expanduser(), Path(options.output).expanduser()
+    source = user_path(options.input, "--input")
+    target = user_path(options.output, "--output")
+    if problem := output_file_problem(target):
+        raise UserError(f"--output {target}: {problem}")
     from qc_experiments.data.table import read_cells
 
     header, numbered = read_cells(source)
     pairs = _pairs(source, header, numbered, schema, options)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"--output {target}: is the input; choose another name")
-    if not target.absolute().parent.is_dir():
-        raise UserError(f"--output {target}: there is no folder {target.absolute().parent}")
     from qc_experiments.record import csv_text, write_whole
     from qc_experiments.unfinished import kept_at, written
 
@@ -187,11 +189,12 @@ class _Asked:
     ) -> None:
         from qc_experiments.config import PathsConfig
         from qc_experiments.data.encode import Encoder
+        from qc_experiments.data.files import user_path
 
         cache = options.cache or PathsConfig().cache
         tokenizer, self._model, self._saved = load_saved(
             folder,
-            Path(cache).expanduser(),
+            user_path(cache, "--cache"),
             options.base_model,
             trust_remote_code=options.trust_remote_code,
             allow_pickle=options.allow_pickle,

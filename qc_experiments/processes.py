@@ -23,7 +23,11 @@ def usable_cores() -> int:
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries remark on each other, on which no user can act."""
+    """Silence what libraries remark on each other, on which no user can act, and their bars.
+
+    A bar redraws its line by a carriage return, which is not let through to the terminal.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # those of transformers, too
     warnings.filterwarnings("ignore", category=FutureWarning)
     # PEFT's, of what is done (converted at saving, the base left out) or said by the plan.
     for said in (

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import QuantMode, RunConfig, determining, plain
-from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.files import NO_SUCH_FOLDER, folder_problem, hash_bytes, output_problem
 from qc_experiments.data.load import RunData
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
@@ -246,11 +246,19 @@ class RunFolder:
         Raises:
             UserError: if the folder belongs to something else.
         """
-        if not self.path.exists():
+        problem = folder_problem(self.path)
+        if problem == NO_SUCH_FOLDER:
+            problem = output_problem(self.path)
+            if problem is not None:
+                raise UserError(
+                    f"paths.output={config.paths.output}: {self.path} cannot be written ({problem}): "
+                    "choose another paths.output"
+                )
             return
-        if not self.path.is_dir():
+        if problem is not None:
             raise UserError(
-                f"{self.path}: is a file where the run's folder should be: move it away"
+                f"{self.path}: {problem}, where the run's folder should be: move it away or choose "
+                "another paths.output"
             )
         if all(path.name.startswith(".") for path in self.path.iterdir()):
             return  # nothing but a lock, and what a kill left of a file that was being written

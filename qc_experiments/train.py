@@ -123,6 +123,7 @@ def announce(config: RunConfig) -> None:
     """
     data = load_data(config)
     folder = run_folder(config, data)
+    folder.check_owner(config)
     check_wandb(config.tracking)
     plan = _plan(config, data)
     _announce(plan, config, data, folder, _tried_golds(config, data, plan)[1])

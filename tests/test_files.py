@@ -97,7 +97,7 @@ def test_no_permission_is_told(tmp_path):
         assert file_problem(tmp_path / "secret") == "no permission to read it"
         assert folder_problem(tmp_path / "closed") == "no permission to read it"
         assert file_problem(tmp_path / "closed" / "x") == "no permission to read it"
-        assert output_problem(tmp_path / "closed") == "no permission to write there"
+        assert output_problem(tmp_path / "closed") == f"no permission to write to {tmp_path}/closed"
     assert file_problem(tmp_path / "secret") is None or os.geteuid() != 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qc_experiments.compare.objectives import OBJECTIVES
+from qc_experiments.data.files import output_problem, user_path
 from qc_experiments.errors import UserError, told_to_users
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def studied(options: argparse.Namespace) -> Study:
     """
     from qc_experiments.compare.study import compare
 
-    study = compare([Path(folder).expanduser() for folder in options.folders], options.objective)
+    study = compare([user_path(folder, "DIR") for folder in options.folders], options.objective)
     if not study.runs:
         more = len(study.left_out) - 1
         raise UserError(
@@ -80,9 +81,9 @@ def _compare(options: argparse.Namespace) -> None:
     from qc_experiments.record import csv_text, write_whole
 
     study = studied(options)
-    output = Path(options.output).expanduser() if options.output else _beside(study.folders[0])
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output}: is a file; name a folder")
+    output = user_path(options.output, "--output") if options.output else _beside(study.folders[0])
+    if problem := output_problem(output):
+        raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")
     contents = (csv_text(*csv_table(study)), page_html(study))
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from typing import Any
 from qc_experiments.compare.answers import Outcomes, read_outcomes
 from qc_experiments.compare.curves import Curves, read_curves
 from qc_experiments.config import RunConfig, plain
+from qc_experiments.data.files import folder_problem
 from qc_experiments.errors import UserError
 from qc_experiments.locking import LOCK
 from qc_experiments.processes import process_lives
@@ -139,8 +140,10 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     found: dict[Path, Path] = {}
     left_out: list[LeftOut] = []
     for folder in folders:
-        if not os.path.isdir(folder):
-            raise UserError(f"{folder}: is no folder; name a run's folder or one that holds runs")
+        if problem := folder_problem(folder):
+            raise UserError(
+                f"{folder}: is no folder to read ({problem}); name a run's folder or one that holds runs"
+            )
         closed: list[LeftOut] = []
         inside = list(_below(folder, DEPTH, closed))
         left_out += closed

@@ -1,8 +1,8 @@
 """Find and open the files that users name: paths, home folders, and files inside Python packages.
 
 Whatever stands at a path, or keeps it from being looked at (no permission, a name too long, a broken
-link, a pipe), ends in words here: `file_problem` and `folder_problem` tell it, `open_file` raises it
-as the `OSError` that callers expect of ``open``. Nothing waits for a pipe's other end.
+link, a pipe), ends in words here: `file_problem`, `folder_problem` and their like tell it, `open_file`
+raises it as the `OSError` that callers expect of ``open``. Nothing waits for a pipe's other end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORDS = {
     errno.ENXIO: "is a socket, not a file",
 }
 """What an error of the system means for who named a path."""
-NO_SUCH_FILE = "no such file"
+NO_SUCH_FILE, NO_SUCH_FOLDER = "no such file", "no such folder"
 
 
 def user_path(text: str, key: str) -> Path:
@@ -104,16 +104,33 @@ def folder_problem(path: Path | str) -> str | None:
 
 def output_problem(path: Path) -> str | None:
     """Why no folder can be made or used at a path, in words; None where nothing stands against it."""
-    try:
-        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return "is a broken link" if path.is_symlink() else None
-    except (OSError, ValueError) as error:
-        return _in_words(path, error, "folder")
-    if not is_folder:
-        return "is a file, not a folder"  # or a pipe: nothing can be put below it
-    may = os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-    return None if may else "no permission to write there"
+    for place in (path, *path.parents):
+        try:
+            is_folder = stat.S_ISDIR(os.stat(place).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(place):
+                return "is a broken link" if place == path else f"{place} is a broken link"
+            continue
+        except (OSError, ValueError) as error:
+            return _in_words(place, error, "folder")
+        if not is_folder:
+            return "is a file, not a folder" if place == path else f"{place} is no folder"
+        may = os.access(
+            place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+        )
+        return None if may else f"no permission to write to {place}"
+    return None
+
+
+def output_file_problem(path: Path) -> str | None:
+    """Why no file can be written at a path, in words; None where nothing stands against it."""
+    folder = path.absolute().parent
+    if folder_problem(folder) == NO_SUCH_FOLDER:
+        return f"there is no folder {folder}"
+    problem = file_problem(path)
+    if problem not in (None, NO_SUCH_FILE, WORDS[errno.EACCES]):
+        return problem  # it would be replaced, were it a pipe or a device
+    return output_problem(folder)
 
 
 def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str:
@@ -143,7 +160,7 @@ def resolve_path(text: str, key: str) -> Path:
         package, _, name = text.removeprefix(PACKAGE_PREFIX).partition("/")
         try:
             spec = find_spec(package)
-        except (ModuleNotFoundError, ValueError):
+        except (ImportError, ValueError, TypeError):
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"{key}={text}: there is no Python package {package}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qc_experiments.data.files import file_problem, user_path
 from qc_experiments.errors import UserError
 from qc_experiments.execution.databases import SUFFIXES, check_url
 from qc_experiments.execution.engine import Limits
@@ -27,9 +28,9 @@ def read_schema(text: str, key: str) -> str:
         check_url(text, key)
         name, schema = postgresql.safe_name(text), postgresql.schema(text)
     else:
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise UserError(f"{key} {path}: no such file")
+        path = user_path(text, key)
+        if problem := file_problem(path):
+            raise UserError(f"{key} {path}: {problem}")
         name, schema = str(path), _file_schema(path, key)
     if not schema:
         raise UserError(f"{key} {name}: has no tables")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.config import ColumnsConfig, OnInvalid
-from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.files import hash_bytes, read_file
 from qc_experiments.data.foreign import refuse_other_formats
 from qc_experiments.data.separators import (
     SEPARATORS,
@@ -158,10 +159,10 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         UserError: naming file and row, for anything that cannot be read; also when there are no
             rows.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a CSV file")
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_other_formats(path, raw)

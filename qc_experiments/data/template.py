@@ -6,11 +6,12 @@ training and in inference alike; what stands after it closes the completion.
 
 from __future__ import annotations
 
+import io
 import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.data.files import hash_bytes
+from qc_experiments.data.files import hash_bytes, open_file
 from qc_experiments.errors import UserError
 
 FIELDS = ("context", "question", "query")
@@ -106,7 +107,8 @@ def read_template(path: Path) -> Template:
         UserError: if it cannot be read, lacks a field, or has its braces unbalanced.
     """
     try:
-        return Template(path.read_text(encoding="utf-8-sig"), str(path))
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
+            return Template(file.read(), str(path))
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text: save the template as UTF-8") from None
     except OSError as error:

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Read, judge, write; verdicts are kept as they come, the files are written once all are there."""
-    from qc_experiments.data.files import hash_bytes
+    from qc_experiments.data.files import hash_bytes, user_path
     from qc_experiments.data.load import find_databases
     from qc_experiments.evaluation.comparison import compare_judged, read_judged
     from qc_experiments.evaluation.metrics import report
@@ -92,12 +92,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from qc_experiments.unfinished import code_hash, kept_at, written
 
     _check(options)
-    source, output = Path(options.predictions).expanduser(), Path(options.output).expanduser()
+    source, output = user_path(options.predictions, "CSV"), user_path(options.output, "--output")
     databases = find_databases(options.databases, "--databases")
     first = (
         None
         if options.against is None
-        else read_judged(Path(options.against).expanduser(), "--against")
+        else read_judged(user_path(options.against, "--against"), "--against")
     )
     header, cells, rows, predictions = _read(source, options)
     databases.check_rows(((row.number, row.db_id) for row in rows), source)
@@ -139,6 +139,7 @@ def _judged(
 ) -> list[Judged]:
     """Judge what an earlier start has not judged."""
     from qc_experiments.config import PathsConfig
+    from qc_experiments.data.files import user_path
     from qc_experiments.evaluation.metrics import assess
     from qc_experiments.execution.engine import Limits
     from qc_experiments.execution.judge import Judge
@@ -147,7 +148,7 @@ def _judged(
     judge = Judge(
         databases,
         Limits(seconds=options.timeout),
-        cache=Path(options.cache or PathsConfig().cache).expanduser(),
+        cache=user_path(options.cache or PathsConfig().cache, "--cache"),
         neighbours=options.fuzz,
         seed=options.seed,
         processes=options.processes,
@@ -212,13 +213,15 @@ def _write(
 
 
 def _check(options: argparse.Namespace) -> None:
+    from qc_experiments.data.files import output_problem, user_path
+
     if not 0 < options.timeout <= MOST_SECONDS:
         raise UserError(
             f"--timeout {options.timeout:g}: must be above 0 seconds and at most {MOST_SECONDS}"
         )
-    output = Path(options.output).expanduser()
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output}: is a file; name a folder")
+    output = user_path(options.output, "--output")
+    if problem := output_problem(output):
+        raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")
     if options.against is not None and output.absolute() == Path(options.against).absolute():
         raise UserError(f"--output {output}: is what --against names; choose another folder")
     if options.fuzz < 0:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.data.files import folder_problem
 from qc_experiments.data.table import read_cells
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.statistics import Paired, Rate, paired
@@ -51,7 +53,7 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
     Raises:
         UserError: if it is no such folder.
     """
-    source = next((folder / name for name in JUDGED_FILES if (folder / name).is_file()), None)
+    source = next((folder / name for name in JUDGED_FILES if os.path.isfile(folder / name)), None)
     try:
         report = read_evaluation(folder)
         if source is not None:
@@ -60,9 +62,11 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
     except Unreadable as problem:
         raise UserError(f"{key} {folder}: {problem}; judge it again with qc evaluate") from None
     if source is None or report is None:
+        closed = folder_problem(folder)
+        why = "" if closed is None else f" ({closed})"
         raise UserError(
-            f"{key} {folder}: holds no evaluation; name the --output of an earlier qc evaluate, or a "
-            f"run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
+            f"{key} {folder}: holds no evaluation{why}; name the --output of an earlier qc evaluate, or "
+            f"a run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
         )
     header, numbered = read_cells(source)
     if "correct" not in header:

@@ -6,11 +6,12 @@ taken for another's. Failures are not kept: they may be the moment's, such as a 
 
 from __future__ import annotations
 
+import os
 import pickle
 import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +161,7 @@ class GoldCache:
         return known
 
     def _load(self, key: str) -> Gold | None:
-        if self._path is None or not self._path.exists():
+        if self._path is None or not os.path.exists(self._path):
             return None
         try:
             with closing(sqlite3.connect(self._path, timeout=10)) as file:
@@ -182,7 +183,8 @@ class GoldCache:
                 file.execute("INSERT OR REPLACE INTO gold VALUES (?, ?)", (key, packed))
         except sqlite3.DatabaseError as problem:
             if "malformed" in str(problem) or "not a database" in str(problem):
-                self._path.unlink(missing_ok=True)  # it holds nothing that cannot be made again
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)  # it holds nothing that cannot be made again
         except OSError:
             return  # a cache that cannot be written costs time only
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from qc_experiments.composition import check_overrides, composed, explain
 from qc_experiments.config import Metric
+from qc_experiments.data.files import output_problem, user_path
 from qc_experiments.errors import UserError
 from qc_experiments.processes import usable_cores
 from qc_experiments.secrets import place_of_secret
@@ -125,7 +126,11 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
                 "alone; objective=execution_accuracy compares all",
                 models[0].input_line,
             )
-    output = Path(config.paths.output).expanduser().absolute()
+    output = user_path(config.paths.output, "paths.output").absolute()
+    if problem := output_problem(output):
+        raise UserError(
+            f"paths.output={config.paths.output}: the sweep's folder cannot be written ({problem})"
+        )
     if not str(sweeper["_target_"]).endswith("BasicSweeper"):
         if halving is not None:
             raise UserError(

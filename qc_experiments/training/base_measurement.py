@@ -56,7 +56,7 @@ def measure_base(
     measured = examination.measure(model, "Base model", journal)
     after = "" if known else " (the trained model will take about as long)"
     log.info("Measured in %s%s", duration(measured.seconds), after)
-    if place is not None and not place.exists():
+    if place is not None and not os.path.exists(place):
         _copied(folder / "base_answers.jsonl", place)
     return measured
 
