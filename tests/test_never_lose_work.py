@@ -585,12 +585,18 @@ def test_an_interruption_neither_doubles_nor_loses_steps(train, tmp_path, monkey
 # --- The end, the best, and who listens ----------------------------------------------------------
 
 
-def test_a_signal_behind_the_result_does_not_take_it_back(train, monkeypatch, capsys):
+def test_a_signal_behind_the_result_does_not_take_it_back(train, tmp_path, monkeypatch, capsys):
     """Closing W&B may take a minute, in which Ctrl-C is pressed or a scheduler ends the job."""
     from qc_experiments.execution.judge import Judge
 
     close = Judge.close
-    monkeypatch.setattr(Judge, "close", lambda self: os.kill(os.getpid(), signal.SIGINT))
+
+    def interrupting(judge: Judge) -> None:
+        close(judge)
+        if list(tmp_path.glob("outputs/*/result.json")):  # it is closed behind the golds, too
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Judge, "close", interrupting)
     with pytest.raises(SystemExit) as ended:
         train()
     monkeypatch.setattr(Judge, "close", close)
