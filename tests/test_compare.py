@@ -21,6 +21,7 @@ from qc_experiments.compare.command import main
 from qc_experiments.compare.page import embedded, page_data, page_html
 from qc_experiments.compare.significance import against_best, holm, mcnemar_p, pair_bits
 from qc_experiments.config import RunConfig, plain
+from qc_experiments.data.files import hash_bytes
 from qc_experiments.evaluation.statistics import Paired, paired, wilson
 
 COLUMNS = [
@@ -73,7 +74,7 @@ def write_run(
     figures: dict[str, Any] = {
         "status": status,
         "error": error,
-        "config_hash": str(folder),
+        "config_hash": hash_bytes(str(folder).encode()),
         "code_commit": "c" * 40,
         "data_hash": "d" * 64,
         **hashes,

@@ -231,12 +231,12 @@ def test_tokens_are_those_of_the_dialect(sql, sqlite, others):
     ids=["parentheses", "limits", "dollars", "quotes", "escapes", "comments", "distinct"],
 )
 def test_the_time_for_tokens_grows_with_the_length_alone(text):
-    started = time.perf_counter()
+    started = time.process_time()  # what other processes take does not count
     for dialect in ("sqlite", "postgres"):
         read_ordering(text, dialect)
         without_distinct(text, dialect)
         calls_random(text + "random", dialect)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(

@@ -577,7 +577,7 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(server):
 )
 def test_a_url_that_is_none_of_postgresqls_says_how_to_write_one(url):
     for use in (lambda url: run(url, "SELECT 1", SHORT), safe_name):
-        with pytest.raises(UserError, match="postgresql://user:password@host") as caught:
+        with pytest.raises(UserError, match="postgresql://user@host") as caught:
             use(url)
         assert PASSWORD not in str(caught.value)
 

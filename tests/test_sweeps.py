@@ -548,10 +548,11 @@ def test_a_halving_that_would_compare_unlike_with_unlike_is_refused(capsys, sett
 
 
 def test_what_is_right_only_with_its_swept_values_is_told_too(capsys):
-    said = told_about(
-        capsys, "model=hub", "model.name_or_path=a/b,c/d", "data=csv", "data.train=x,y"
-    )
-    assert "A sweep of 4 runs" in said
+    with pytest.raises(SystemExit):  # the files are not there
+        told_about(capsys, "model=hub", "model.name_or_path=a/b,c/d", "data=csv", "data.train=x,y")
+    said = capsys.readouterr()
+    assert "Job 3: model.name_or_path=c/d data.train=y" in said.out
+    assert "4 jobs of 4 will be refused" in said.err
 
 
 def test_a_plan_of_one_run_refuses_what_the_run_refuses(capsys):

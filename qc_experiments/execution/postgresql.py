@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
-URL_FORM = "write postgresql://user:password@host:5432/database"
+URL_FORM = "write postgresql://user@host:5432/database, the password in PGPASSWORD"
 READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
 """SQL for a role as which predictions may run (from PostgreSQL 14 on)."""
 CONNECT_SECONDS = 10
