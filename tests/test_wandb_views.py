@@ -21,6 +21,7 @@ from qc_experiments.compare.wandb_views import (
     choose,
     offline_runs,
 )
+from qc_experiments.data.files import hash_bytes
 from qc_experiments.record import Identity
 
 
@@ -42,7 +43,7 @@ def shown(folder: Path, **settings: Any) -> Shown:
 
 
 def ids(folder: Path, *names: str) -> list[str]:
-    return [Identity(name, str(folder / name)).run_id for name in names]
+    return [Identity(name, hash_bytes(str(folder / name).encode())).run_id for name in names]
 
 
 def test_the_workspace_shows_these_runs_best_first_with_what_was_swept(sweep):
