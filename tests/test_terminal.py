@@ -124,7 +124,9 @@ def test_qc_compare_and_qc_wandb(place, told):
     for rank, bits in ((8, "1100"), (16, "1111")):
         write_run(place / "runs" / f"{NAME}{rank}", bits, lora__r=rank, lora__init=EVIL + str(rank))
     write_run(place / "runs" / f"bad{NAME}", status="failed", error=f"OSError: {EVIL}")
+    (write_run(place / "runs" / f"out{NAME}") / "result.json").write_text('{"eval_loss": 1e400}')
     text = told(compare_main, "runs")
+    assert r"out\x1b]2own" in text  # the one that is left out, by its name
     assert "[/b]" in text
     told(compare_main, "runs", "--objective", EVIL)
     told(compare_main, f"absent{EVIL}")

@@ -35,6 +35,7 @@ from qc_experiments.recorded import (
     read_result,
 )
 from qc_experiments.secrets import redacted
+from qc_experiments.terminal import visible
 
 DEPTH = 3
 """How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
@@ -162,7 +163,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(_read(path, name, defaults, now))
         except Unreadable as problem:
-            left_out.append(LeftOut(one_line(name), one_line(str(problem))))
+            left_out.append(LeftOut(one_line(visible(name)), one_line(visible(str(problem)))))
     return runs, left_out
 
 
@@ -183,7 +184,7 @@ def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
             inside = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         reason = f"cannot be looked into ({error.strerror})"
-        closed.append(LeftOut(one_line(str(folder)), reason))
+        closed.append(LeftOut(one_line(visible(str(folder))), reason))
         return
     for name in inside:
         if not name.startswith("."):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
+from qc_experiments.data.files import NO_SUCH_FILE, file_problem, folder_problem, user_path
 from qc_experiments.errors import UserError
 from qc_experiments.models import embedded, gguf
 from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
@@ -60,20 +62,22 @@ def _local_source(
         return ModelSource(name, None, file, "smollm2-135m", print_of, trust, embedded.GGUF_HASH)
     if not name.strip():
         raise UserError(f"{named}: is empty; give a folder, a GGUF file or a hub id")
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf" or path.is_file():
-        if not path.is_file():
-            raise UserError(f"{named}: no such GGUF file{spelling.moved}")
+    path = user_path(name, "model.name_or_path")
+    if path.suffix == ".gguf" or os.path.isfile(path):
+        if problem := file_problem(path):
+            what = "no such GGUF file" if problem == NO_SUCH_FILE else problem
+            raise UserError(f"{named}: {what}{spelling.moved}")
         content = file_hash(path, cache)
         print_of = f"{path.name}:{path.stat().st_size}:{content[:16]}"
         return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust, content)
-    if path.is_dir():
+    if os.path.isdir(path):
         check_model_folder(path, config, named, spelling)
         files = model_files(path, config.gguf_file)
         print_of = f"folder:{files_hash(path, files, cache)[:16]}"
         return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
     if not HUB_ID.fullmatch(name):
-        raise UserError(f"{named}: no such folder, and not a hub id (owner/name){spelling.moved}")
+        problem = folder_problem(path)
+        raise UserError(f"{named}: {problem}, and not a hub id (owner/name){spelling.moved}")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config import ModelConfig
-from qc_experiments.data.files import open_file
+from qc_experiments.data.files import open_file, read_file
 from qc_experiments.errors import UserError
 from qc_experiments.shortage import out_of_memory
 
@@ -150,7 +151,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     _check_content(file)
     try:
-        found = json.loads(file.read_bytes().decode("utf-8"))
+        found = json.loads(read_file(file).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -254,18 +255,18 @@ def check_model_folder(path: Path, config: ModelConfig, named: str, spelling: Sp
         UserError: if it does not.
     """
     if config.gguf_file is not None:
-        if not (path / config.gguf_file).is_file():
+        if not os.path.isfile(path / config.gguf_file):
             raise UserError(f"model.gguf_file={config.gguf_file}: not in {path}")
         return
-    if (path / "adapter_config.json").exists():
+    if os.path.exists(path / "adapter_config.json"):
         raise UserError(
             f"{named}: holds an adapter (adapter_config.json), no model alone: name the base model's folder "
             "here (training goes on from an adapter with model.adapter)"
         )
-    if not (path / "config.json").exists():
+    if not os.path.exists(path / "config.json"):
         raise UserError(f"{named}: the folder has no config.json, so no model")
     read_json(path / "config.json")
-    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+    if not any(os.path.isfile(path / name) for name in TOKENIZER_FILES):
         raise UserError(
             f"{named}: the folder has no tokenizer ({TOKENIZER_FILES[0]} or the like): save the tokenizer "
             "beside the model"

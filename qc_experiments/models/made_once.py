@@ -55,7 +55,7 @@ def made_once(folder: Path, make: Callable[[Path], None], announcement: str) -> 
 
 def _is_made(folder: Path) -> bool:
     names = ("model.safetensors", "model.safetensors.index.json")
-    return any((folder / name).is_file() for name in names)
+    return any(os.path.isfile(folder / name) for name in names)
 
 
 def _make(folder: Path, make: Callable[[Path], None]) -> None:
