@@ -33,31 +33,31 @@ def main() -> None:
         print(usage())
         return
     if name == "train":
-        from qc_experiments import command_line
+        from qc_experiments.cli import train as command_line
 
         command_line.main(rest, "qc train")
     elif name == "plan":
-        from qc_experiments import command_line
+        from qc_experiments.cli import train as command_line
 
         command_line.plan(rest)
     elif name == "evaluate":
-        from qc_experiments.evaluation import command
+        from qc_experiments.cli import evaluate as command
 
         command.main(rest)
     elif name == "predict":
-        from qc_experiments import predict
+        from qc_experiments.cli import predict
 
         predict.main(rest)
     elif name == "compare":
-        from qc_experiments.compare import command as compare_command
+        from qc_experiments.cli import compare as compare_command
 
         compare_command.main(rest)
     elif name == "wandb":
-        from qc_experiments.compare import wandb_command
+        from qc_experiments.cli import wandb as wandb_command
 
         wandb_command.main(rest)
     elif name == "data":
-        from qc_experiments.data import command as data_command
+        from qc_experiments.cli import data as data_command
 
         data_command.main(rest)
     elif name == "--version":
@@ -65,8 +65,9 @@ def main() -> None:
 
         print(f"qc_experiments {__version__}")
     else:
-        from qc_experiments.composition import nearest
-        from qc_experiments.errors import UserError, told_to_users
+        from qc_experiments.config.compose import nearest
+        from qc_experiments.errors import UserError
+        from qc_experiments.system.endings import told_to_users
 
         with told_to_users():
             raise UserError(f"no command {name}{nearest(name, COMMANDS)}; qc alone lists them")

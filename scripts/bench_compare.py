@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.compare.page import page_html
-from qc_experiments.compare.study import compare
-from qc_experiments.compare.table import csv_table, table_text
-from qc_experiments.config import RunConfig, plain
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.page import page_html
+from qc_experiments.comparison.views.table import csv_table, table_text
+from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.evaluation.statistics import wilson
 
 PREDICTIONS = [

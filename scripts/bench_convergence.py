@@ -40,7 +40,7 @@ def main() -> None:
         "--record", type=Path, help="file that keeps each run; runs in it are not repeated"
     )
     options = parser.parse_args()
-    from qc_experiments.memory import keep_memory
+    from qc_experiments.system.memory import keep_memory
 
     keep_memory()
     kept: dict[str, float] = {}
@@ -78,13 +78,13 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoTokenizer
 
-    from qc_experiments.collators.pack_loss import backward_pack
-    from qc_experiments.collators.prefix_tree import PackRow, pack_rows
     from qc_experiments.collators.shared_schema import SchemaSampler
-    from qc_experiments.config import LossOn, PathsConfig
+    from qc_experiments.config.schema import LossOn, PathsConfig
     from qc_experiments.evaluation.loss import validation_loss
-    from qc_experiments.models.embedded import embedded_model
-    from qc_experiments.training.lean import lean_layers
+    from qc_experiments.models.cpu_layers import lean_layers
+    from qc_experiments.models.packaged import embedded_model
+    from qc_experiments.packing.loss import backward_pack
+    from qc_experiments.packing.prefix_tree import PackRow, pack_rows
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -129,11 +129,11 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
 
 
 def _examples(path: Path, tokenizer: Any, longest: int) -> list[Any]:
-    from qc_experiments.config import DataConfig, Wrap
+    from qc_experiments.config.schema import DataConfig, Wrap
     from qc_experiments.data.encode import Encoder
-    from qc_experiments.data.files import resolve_path
     from qc_experiments.data.table import Row
     from qc_experiments.data.template import read_template
+    from qc_experiments.system.paths import resolve_path
 
     template = read_template(resolve_path(DataConfig().template, "template"))
     encoder = Encoder(tokenizer, template, Wrap.plain)

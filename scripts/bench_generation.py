@@ -21,16 +21,16 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from qc_experiments.config import DataConfig, PathsConfig, Wrap
+from qc_experiments.config.schema import DataConfig, PathsConfig, Wrap
 from qc_experiments.data.encode import Encoder
-from qc_experiments.data.files import resolve_path
 from qc_experiments.data.template import read_template
-from qc_experiments.evaluation.extraction import answer_complete
-from qc_experiments.evaluation.generate import generate_texts
-from qc_experiments.evaluation.searching import Answer, Decoding
-from qc_experiments.evaluation.tree_decoding import shares_prefixes, tree_decode
-from qc_experiments.models.embedded import embedded_model
-from qc_experiments.saved_model import load_saved
+from qc_experiments.generation.decoding import Answer, Decoding
+from qc_experiments.generation.generate import generate_texts
+from qc_experiments.generation.tree_decoding import shares_prefixes, tree_decode
+from qc_experiments.models.packaged import embedded_model
+from qc_experiments.models.saved import load_saved
+from qc_experiments.sql.extraction import answer_complete
+from qc_experiments.system.paths import resolve_path
 
 TIE = 1e-3
 """Logits this close together are a tie."""

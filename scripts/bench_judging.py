@@ -15,9 +15,9 @@ from collections import Counter
 from pathlib import Path
 
 from qc_experiments.data.table import Row
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.judge import Judge
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
+from qc_experiments.judging.judge import Judge
 
 
 def main() -> None:

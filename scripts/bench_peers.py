@@ -28,7 +28,7 @@ REQUIREMENTS = {
 }
 PEERS = tuple(REQUIREMENTS)
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-"""As `qc_experiments.memory.keep_memory`."""
+"""As `qc_experiments.system.memory.keep_memory`."""
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]
 def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
-    from qc_experiments.config import DataConfig, PathsConfig
-    from qc_experiments.models.embedded import embedded_model
+    from qc_experiments.config.schema import DataConfig, PathsConfig
+    from qc_experiments.models.packaged import embedded_model
 
     folder = embedded_model(Path(PathsConfig().cache).expanduser())
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -188,13 +188,13 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     import transformers
 
-    from qc_experiments.collators.prefix_tree import pack_rows
     from qc_experiments.collators.shared_schema import pass_tokens
-    from qc_experiments.config import CollatorConfig, PathsConfig
-    from qc_experiments.memory import keep_memory
-    from qc_experiments.models.embedded import embedded_model
-    from qc_experiments.training.lean import lean_layers
-    from qc_experiments.training.packed import disagreement
+    from qc_experiments.config.schema import CollatorConfig, PathsConfig
+    from qc_experiments.models.cpu_layers import lean_layers
+    from qc_experiments.models.packaged import embedded_model
+    from qc_experiments.packing.agreement import disagreement
+    from qc_experiments.packing.prefix_tree import pack_rows
+    from qc_experiments.system.memory import keep_memory
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -337,13 +337,13 @@ def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
     """Effective batches as shared_schema plans them; every method takes these rows."""
     from transformers import AutoTokenizer
 
-    from qc_experiments.collators.prefix_tree import PackRow
     from qc_experiments.collators.shared_schema import SchemaSampler
-    from qc_experiments.config import DataConfig, LossOn, Wrap
+    from qc_experiments.config.schema import DataConfig, LossOn, Wrap
     from qc_experiments.data.encode import Encoder
-    from qc_experiments.data.files import resolve_path
     from qc_experiments.data.table import Row
     from qc_experiments.data.template import read_template
+    from qc_experiments.packing.prefix_tree import PackRow
+    from qc_experiments.system.paths import resolve_path
 
     template = read_template(resolve_path(DataConfig().template, "template"))
     encoder = Encoder(AutoTokenizer.from_pretrained(folder), template, Wrap.plain)
@@ -368,8 +368,8 @@ def _labels(rows: Sequence[Any]) -> int:
 
 
 def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
-    from qc_experiments.collators.pack_loss import backward_pack
-    from qc_experiments.collators.prefix_tree import pack_rows
+    from qc_experiments.packing.loss import backward_pack
+    from qc_experiments.packing.prefix_tree import pack_rows
 
     labels = _labels(rows)
     packs = pack_rows(rows, options.max_tokens)
@@ -382,8 +382,8 @@ def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tu
 
 
 def _padded_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
-    from qc_experiments.evaluation.loss import summed_loss
-    from qc_experiments.training.packed import padded
+    from qc_experiments.models.loss import summed_loss
+    from qc_experiments.packing.agreement import padded
 
     labels = _labels(rows)
     shuffled = random.Random(options.seed).sample(rows, len(rows))

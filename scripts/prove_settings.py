@@ -86,7 +86,7 @@ def main() -> None:
 
 def _ranked(sweep: Path) -> list[list[str]]:
     """Overrides of the configurations that were trained to their end, best first; seeds are pooled."""
-    from qc_experiments.compare import compare
+    from qc_experiments.comparison.study import compare
 
     keys = [setting.partition("=")[0] for setting in (*GRID, TARGETS)]
     finalists = compare([sweep], "eval_loss").groups[0].configurations
@@ -97,7 +97,7 @@ def _report(sweep: Path, final: Path, plot: Path) -> None:
     """Print what the stages found, and draw it."""
     from matplotlib.figure import Figure
 
-    from qc_experiments.compare.table import comparison_table
+    from qc_experiments.comparison.views.table import comparison_table
     from qc_experiments.evaluation.plot import COLOURS
 
     print(comparison_table([sweep], "eval_loss"))
@@ -127,8 +127,8 @@ Curve = tuple[dict[str, Any], list[tuple[int, float]]]
 
 
 def _curves(sweep: Path) -> list[Curve]:
-    from qc_experiments.compare import compare
-    from qc_experiments.compare.grouping import facts
+    from qc_experiments.comparison.grouping import facts
+    from qc_experiments.comparison.study import compare
 
     keys = ["seed", *(setting.partition("=")[0] for setting in GRID)]
     found = []

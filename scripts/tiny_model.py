@@ -44,7 +44,7 @@ def embedded_tokenizer() -> Any:
     """The embedded model's own tokenizer."""
     from transformers import AutoTokenizer
 
-    from qc_experiments.models.embedded import embedded_model
+    from qc_experiments.models.packaged import embedded_model
 
     cache = Path(os.environ.get("QC_CACHE", "~/.cache/qc_experiments")).expanduser()
     return AutoTokenizer.from_pretrained(embedded_model(cache))

@@ -82,7 +82,7 @@ def run_folders(output: Path) -> list[Path]:
 @pytest.fixture
 def train(tiny_model: Path, tmp_path: Path):
     """Train the tiny model in this process: ``train("lora.r=8") -> Run``."""
-    from qc_experiments.command_line import main
+    from qc_experiments.cli.train import main
 
     def start(*overrides: str, output: Path | None = None) -> Run:
         output = output or tmp_path / "outputs"

@@ -12,11 +12,11 @@ import torch
 from conftest import CACHE
 from test_train import adapter_weights
 
-from qc_experiments.config import DataConfig, LoraConfig, ModelConfig, PathsConfig, RunConfig
-from qc_experiments.data.load import load_data
+from qc_experiments.config.schema import DataConfig, LoraConfig, ModelConfig, PathsConfig, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
-from qc_experiments.plan import Plan, make_plan
+from qc_experiments.training.inputs import load_data
+from qc_experiments.training.plan import Plan, make_plan
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]

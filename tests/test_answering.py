@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.config import Choose, EvaluationConfig, Wrap
+from qc_experiments.config.schema import Choose, EvaluationConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
-from qc_experiments.evaluation import answering
-from qc_experiments.evaluation.answering import Asker, first_valid, majority
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.judge import Judge, Tried
+from qc_experiments.generation import predictor as answering
+from qc_experiments.generation.predictor import Asker, first_valid, majority
+from qc_experiments.judging.judge import Judge, Tried
 
 FAILS = Tried("no such column: x", "no_such_column", None)
 

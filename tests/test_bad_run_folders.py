@@ -18,15 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_compare import write_run
 
-from qc_experiments.compare import compare, comparison_table
-from qc_experiments.compare.command import main
-from qc_experiments.compare.page import page_html
-from qc_experiments.compare.wandb_command import main as wandb_main
-from qc_experiments.config import RunConfig
+from qc_experiments.cli.compare import main
+from qc_experiments.cli.wandb import main as wandb_main
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.page import page_html
+from qc_experiments.comparison.views.table import comparison_table
+from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.comparison import read_judged
-from qc_experiments.record import RESULT_KEYS, Identity, RunFolder
-from qc_experiments.recorded import RESULT_KINDS
+from qc_experiments.records.folder import RESULT_KEYS, Identity, RunFolder
+from qc_experiments.records.results import RESULT_KINDS
 
 EXAMPLES = int(os.environ.get("QC_EXAMPLES", "60"))
 """More of them by hand: ``QC_EXAMPLES=5000 pytest tests/test_bad_run_folders.py``."""

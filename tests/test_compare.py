@@ -16,13 +16,14 @@ import pytest
 import yaml
 from conftest import child
 
-from qc_experiments.compare import compare, comparison_table
-from qc_experiments.compare.command import main
-from qc_experiments.compare.page import embedded, page_data, page_html
-from qc_experiments.compare.significance import against_best, holm, mcnemar_p, pair_bits
-from qc_experiments.config import RunConfig, plain
-from qc_experiments.data.files import hash_bytes
+from qc_experiments.cli.compare import main
+from qc_experiments.comparison.significance import against_best, holm, mcnemar_p, pair_bits
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.page import embedded, page_data, page_html
+from qc_experiments.comparison.views.table import comparison_table
+from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.evaluation.statistics import Paired, paired, wilson
+from qc_experiments.system.paths import hash_bytes
 
 COLUMNS = [
     "row",
@@ -618,7 +619,7 @@ def test_the_page_asks_nothing_of_the_network(tmp_path):
 
 
 def test_sql_of_the_best_runs_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("qc_experiments.compare.page.WITH_TEXTS", 2)
+    monkeypatch.setattr("qc_experiments.comparison.views.page.WITH_TEXTS", 2)
     for number in range(4):
         write_run(
             tmp_path / f"r{number}", "1" * number + "0" * (10 - number) or "0", lora__r=4 + number

@@ -14,8 +14,8 @@ import pytest
 from browser import Browser, find_browser
 from test_compare import lock, write_run
 
-from qc_experiments.compare import compare
-from qc_experiments.compare.page import page_html
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.page import page_html
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium (apt-get install chromium)")

@@ -18,9 +18,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qc_experiments.command_line import main, parse_arguments
-from qc_experiments.composition import GROUPS, register_schema, to_run_config
-from qc_experiments.config import (
+from qc_experiments.cli.train import main, parse_arguments
+from qc_experiments.config.compose import GROUPS, register_schema, to_run_config
+from qc_experiments.config.schema import (
     CollatorName,
     ColumnsConfig,
     DataConfig,
@@ -45,9 +45,10 @@ from qc_experiments.config import (
     determining,
     plain,
 )
-from qc_experiments.data.load import load_data
 from qc_experiments.errors import UserError
-from qc_experiments.record import Identity, identify
+from qc_experiments.records.folder import Identity
+from qc_experiments.runs.identity import identify
+from qc_experiments.training.inputs import load_data
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -551,7 +552,7 @@ def test_whoever_names_no_data_is_told_what_is_trained_on(
     tmp_path, monkeypatch, capsys, arguments, said
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("qc_experiments.train.run", lambda config: {"eval_loss": None})
+    monkeypatch.setattr("qc_experiments.runs.train.run", lambda config: {"eval_loss": None})
     main(arguments)
     first = capsys.readouterr().out.splitlines()[:2]
     for part in said:
@@ -1021,7 +1022,7 @@ def test_plain_and_determining_hold_nothing_but_plain_values():
 
 
 def test_an_option_file_that_is_no_yaml_is_refused_in_one_line(refused, tmp_path):
-    from qc_experiments import command_line
+    from qc_experiments.cli import train as command_line
 
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "broken.yaml").write_text("r: [1, 2\n", encoding="utf-8")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Database
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.errors import UserError
-from qc_experiments.execution.databases import Database
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.gold import GoldCache
-from qc_experiments.execution.pool import SqlPool
+from qc_experiments.judging.gold import GoldCache
 
 
 def content_hash(path: Path, engine: str = "sqlite") -> str:

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_compare import write_run
 
-from qc_experiments.compare.answers import read_answers
-from qc_experiments.compare.command import main as compare_main
+from qc_experiments.cli.compare import main as compare_main
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.comparison.predictions import read_answers
 from qc_experiments.data.table import read_cells
-from qc_experiments.evaluation.command import main as evaluate_main
-from qc_experiments.record import csv_text, write_whole
+from qc_experiments.system.files import csv_text, write_whole
 
 EXAMPLES = int(os.environ.get("QC_EXAMPLES", "150"))
 """More of them by hand: ``QC_EXAMPLES=100000 pytest tests/test_csv_round_trip.py``."""

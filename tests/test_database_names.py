@@ -14,13 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from qc_experiments.command_line import main as train_main
-from qc_experiments.data.command import main as data_main
+from qc_experiments.cli.data import main as data_main
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.train import main as train_main
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
+from qc_experiments.databases.sqlite import run
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.command import main as evaluate_main
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.sqlite import run
 
 URL = "postgresql://reader:s3cret@db.example:5433/{db_id}?sslmode=prefer"
 NAMES = ("große Städte", "商店", "v1.2", "100%", "a%20b", "%2e%2e", "it's", "a=b", "..x", "-f")

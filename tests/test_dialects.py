@@ -12,18 +12,18 @@ import duckdb
 import pytest
 
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.exact_match import exact_match
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Database, Databases
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.evaluation.metrics import Judged, assess
-from qc_experiments.evaluation.query_components import components
-from qc_experiments.evaluation.query_structure import features, hardness
-from qc_experiments.execution.databases import Database, Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.gold import Gold, run_gold
-from qc_experiments.execution.judge import Judge, calls_random
-from qc_experiments.execution.lexer import tokens
-from qc_experiments.execution.ordering import read_ordering
-from qc_experiments.execution.pool import SqlPool
-from qc_experiments.execution.published_rules import without_distinct
+from qc_experiments.judging.gold import Gold, run_gold
+from qc_experiments.judging.judge import Judge, calls_random
+from qc_experiments.judging.ordering import read_ordering
+from qc_experiments.judging.published_rules import without_distinct
+from qc_experiments.sql.components import components
+from qc_experiments.sql.exact_match import exact_match
+from qc_experiments.sql.structure import features, hardness
+from qc_experiments.sql.tokens import tokens
 
 TABLES = """
 CREATE TABLE person (id INTEGER, name VARCHAR, age INTEGER);

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from qc_experiments.data.table import Row
+from qc_experiments.databases.duckdb import run, schema
+from qc_experiments.databases.engine import ERROR_CLASSES, Limits
+from qc_experiments.databases.locate import Database, Databases
 from qc_experiments.errors import UserError
-from qc_experiments.execution.databases import Database, Databases
-from qc_experiments.execution.duckdb import run, schema
-from qc_experiments.execution.engine import ERROR_CLASSES, Limits
-from qc_experiments.execution.judge import Judge
+from qc_experiments.judging.judge import Judge
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -292,8 +292,8 @@ def test_what_a_query_may_call_leaves_no_trace(folder, database, sql):
 def test_a_process_with_a_memory_limit_survives_rows_that_exceed_it(database):
     script = f"""
 import resource
-from qc_experiments.execution.duckdb import run
-from qc_experiments.execution.engine import Limits
+from qc_experiments.databases.duckdb import run
+from qc_experiments.databases.engine import Limits
 run({database!r}, "SELECT 1", Limits())
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 600_000_000,) * 2)

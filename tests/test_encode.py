@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qc_experiments.config import LossOn, OnInvalid, Wrap
+from qc_experiments.config.schema import LossOn, OnInvalid, Wrap
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template

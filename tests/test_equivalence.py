@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.execution.equivalence import (
+from qc_experiments.judging.equivalence import (
     Comparison,
     Expected,
     Group,

@@ -10,10 +10,10 @@ import pytest
 from equivalence_cases import CASES, Case
 
 from qc_experiments.data.table import Row
-from qc_experiments.execution import published_rules
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits, Value
-from qc_experiments.execution.judge import Judge, Verdict
+from qc_experiments.databases.engine import Limits, Value
+from qc_experiments.databases.locate import Databases
+from qc_experiments.judging import published_rules
+from qc_experiments.judging.judge import Judge, Verdict
 
 
 def _decode(raw: bytes) -> str | bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import child
 
-from qc_experiments.evaluation.command import UNFINISHED, main
+from qc_experiments.cli.evaluate import UNFINISHED, main
 from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.statistics import Paired
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.sqlite import (
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.sqlite import (
     SCHEMA_QUERY,
     classify,
     empty_database,
@@ -236,7 +236,7 @@ def test_a_context_writes_no_files(tmp_path, monkeypatch, context):
 
 def test_a_context_that_never_ends_is_given_up():
     code = (
-        "from qc_experiments.execution.sqlite import empty_database\n"
+        "from qc_experiments.databases.sqlite import empty_database\n"
         f"empty_database('CREATE TABLE a (x); {ENDLESS} SELECT count(*) FROM n')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=10)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.config import DataConfig
-from qc_experiments.data.files import resolve_path
+from qc_experiments.config.schema import DataConfig
 from qc_experiments.data.template import read_template
-from qc_experiments.evaluation.extraction import answer_complete, extract_sql, first_statement
+from qc_experiments.sql.extraction import answer_complete, extract_sql, first_statement
+from qc_experiments.system.paths import resolve_path
 
 DEMO = Path(str(files("qc_experiments.demo")))
 SHIPPED = sorted(resolve_path(DataConfig().template, "data.template").parent.glob("*.txt"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY_TRAINING
 
-from qc_experiments import command_line
-from qc_experiments.execution import gold
+from qc_experiments.cli import train as command_line
+from qc_experiments.judging import gold
 
 SCHEMA = "CREATE TABLE boats (id INTEGER PRIMARY KEY, len REAL);"
 GOOD = "SELECT count(*) FROM boats WHERE len > {}"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from permissions import permissions_hold
 
-from qc_experiments.data.files import (
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import (
     file_problem,
     folder_problem,
     open_file,
@@ -19,7 +20,6 @@ from qc_experiments.data.files import (
     resolve_path,
     user_path,
 )
-from qc_experiments.errors import UserError
 
 LONG = "n" * 300
 

@@ -302,8 +302,8 @@ def database(tmp_path: Path) -> Path:
 )
 def test_every_command_that_takes_a_csv_says_so(refused, tmp_path, database, text, part):
     from qc_experiments import command_line, predict
-    from qc_experiments.data import command as data_command
-    from qc_experiments.evaluation import command as evaluation_command
+    from qc_experiments.cli import data as data_command
+    from qc_experiments.cli import evaluate as evaluation_command
 
     source, output = tmp_path / "it.csv", str(tmp_path / "out")
     source.write_text(text)
@@ -324,7 +324,7 @@ def test_every_command_that_takes_a_csv_says_so(refused, tmp_path, database, tex
 
 
 def test_predict_names_the_row_as_a_spreadsheet_does(refused, tmp_path, database):
-    from qc_experiments import predict
+    from qc_experiments.cli import predict
 
     (tmp_path / "adapter").mkdir()
     (tmp_path / "it.csv").write_text("question,n\nq,1\n\n\n,2\n")

@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFWriter, quants
 from small_model import END, byte_tokenizer
 
-from qc_experiments.config import DType, ModelConfig, QuantConfig
+from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.execution.databases import Database
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.gold import Gold, GoldCache, run_gold
-from qc_experiments.execution.lexer import statement, tokens
-from qc_experiments.execution.ordering import read_ordering
-from qc_experiments.execution.pool import SqlPool
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Database
+from qc_experiments.databases.pool import SqlPool
+from qc_experiments.judging.gold import Gold, GoldCache, run_gold
+from qc_experiments.judging.ordering import read_ordering
+from qc_experiments.sql.tokens import statement, tokens
 
 
 @pytest.fixture(scope="module")

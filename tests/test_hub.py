@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments import command_line
+from qc_experiments.cli import train as command_line
 from qc_experiments.models import hub
 from qc_experiments.models.base import ModelSource, load_tokenizer
 

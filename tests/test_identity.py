@@ -14,12 +14,12 @@ from conftest import CACHE
 from safetensors.torch import load_file, save_file
 from test_adapter_plan import saved_adapter
 
-from qc_experiments.config import DataConfig, ModelConfig, PathsConfig, RunConfig
-from qc_experiments.data.load import load_data
+from qc_experiments.config.schema import DataConfig, ModelConfig, PathsConfig, RunConfig
 from qc_experiments.models import file_hashes
 from qc_experiments.models.base import model_source
 from qc_experiments.models.hub_revision import hub_commit
-from qc_experiments.train import run_folder
+from qc_experiments.runs.train import run_folder
+from qc_experiments.training.inputs import load_data
 
 
 def identity(model: Path, adapter: Path | None = None) -> str:

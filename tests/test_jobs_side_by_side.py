@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from qc_experiments.composition import register_schema
-from qc_experiments.processes import usable_cores
-from qc_experiments.sweeping.outlook import outlook
+from qc_experiments.config.compose import register_schema
+from qc_experiments.sweeps.outlook import outlook
+from qc_experiments.system.processes import usable_cores
 
 JOBLIB = "hydra/launcher=joblib"
 CORES = usable_cores()

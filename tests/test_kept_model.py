@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from qc_experiments.config import LoraConfig, ModelConfig, QuantConfig, QuantMode, RunConfig
+from qc_experiments.config.schema import LoraConfig, ModelConfig, QuantConfig, QuantMode, RunConfig
 from qc_experiments.models.base import load_base_model, model_source
-from qc_experiments.models.kept import KeptBaseModel
 from qc_experiments.models.lora import add_adapter
+from qc_experiments.models.shared_base import KeptBaseModel
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
@@ -36,7 +36,7 @@ def described(model: Any) -> list[tuple[str, str, torch.dtype, bool]]:
 
 def trained(model: Any, config: RunConfig) -> Any:
     """One step of training that leaves a model as a job leaves it."""
-    from qc_experiments.training.lean import lean_layers
+    from qc_experiments.models.cpu_layers import lean_layers
 
     torch.manual_seed(0)
     model = add_adapter(model, config.lora, gradient_checkpointing=True)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qc_experiments.execution import equivalence
-from qc_experiments.execution.engine import Value
-from qc_experiments.execution.equivalence import Comparison, Expected, Group, compare
-from qc_experiments.execution.gold import _expected
-from qc_experiments.execution.keys import keyed
-from qc_experiments.execution.ordering import Ordering
-from qc_experiments.execution.published_rules import ex_bird, ex_test_suite
+from qc_experiments.databases.engine import Value
+from qc_experiments.databases.keys import keyed
+from qc_experiments.judging import equivalence
+from qc_experiments.judging.equivalence import Comparison, Expected, Group, compare
+from qc_experiments.judging.gold import _expected
+from qc_experiments.judging.ordering import Ordering
+from qc_experiments.judging.published_rules import ex_bird, ex_test_suite
 
 PRIME = 2**61 - 1
 """Python takes numbers modulo this for their hash."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_shared_schema import FAMILIES, adapted, loss_and_gradients, made, some_rows
 
-from qc_experiments.evaluation.loss import summed_loss
-from qc_experiments.training.lean import LeanGatedMlp, LeanLoraLinear, LeanRmsNorm, lean_layers
-from qc_experiments.training.packed import padded
+from qc_experiments.models.cpu_layers import LeanGatedMlp, LeanLoraLinear, LeanRmsNorm, lean_layers
+from qc_experiments.models.loss import summed_loss
+from qc_experiments.packing.agreement import padded
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])

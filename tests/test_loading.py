@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_model import byte_tokenizer, save_small_model
 
-from qc_experiments import predict
-from qc_experiments.config import ModelConfig, QuantConfig, QuantMode, RunConfig, Wrap
+from qc_experiments.cli import predict
+from qc_experiments.config.schema import ModelConfig, QuantConfig, QuantMode, RunConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.fingerprint import base_model_fingerprint
-from qc_experiments.plan import check_adapter_files
-from qc_experiments.saved import SavedPrompting
+from qc_experiments.models.prompting import SavedPrompting
+from qc_experiments.training.plan import check_adapter_files
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
 WEIGHTS = "model.safetensors"
@@ -346,7 +346,7 @@ def test_a_broken_model_is_told_in_one_line(model, name):
 
 
 def test_a_broken_model_ends_the_plan_and_the_training_with_exit_code_2(model, train, refused):
-    from qc_experiments.command_line import plan
+    from qc_experiments.cli.train import plan
 
     half(WEIGHTS)(model)
     place = f"model.name_or_path={model}"
@@ -506,7 +506,7 @@ def test_a_broken_adapter_is_told_in_one_line(adapter, ask, refused, name):
 
 
 def test_a_broken_adapter_ends_the_plan_of_a_training(adapter, refused, small_model, tmp_path):
-    from qc_experiments.command_line import plan
+    from qc_experiments.cli.train import plan
 
     overrides = ["model=hub", f"model.name_or_path={small_model}", f"model.adapter={adapter}"]
     overrides += ["lora.r=4", "lora.alpha=8", "tracking=none", f"paths.output={tmp_path / 'out'}"]

@@ -7,13 +7,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config import CollatorConfig, CollatorName, LossOn, Wrap
+from qc_experiments.config.schema import CollatorConfig, CollatorName, LossOn, Wrap
 from qc_experiments.data.encode import IGNORED, Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
 from qc_experiments.evaluation import loss as evaluation_loss
-from qc_experiments.evaluation.loss import pad_batch, summed_loss, validation_loss
-from qc_experiments.models import label_loss
+from qc_experiments.evaluation.loss import pad_batch, validation_loss
+from qc_experiments.models import loss as label_loss
+from qc_experiments.models.loss import summed_loss
 
 ROWS = [
     Row(2, "How many books are there?", "SELECT count(*) FROM book", "CREATE TABLE book (id INT);"),

@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import child
 
-from qc_experiments.config import CollatorConfig, CollatorName, RunConfig, TrainerConfig
-from qc_experiments.shortage import explain_shortage
+from qc_experiments.config.schema import CollatorConfig, CollatorName, RunConfig, TrainerConfig
+from qc_experiments.training.out_of_memory import explain_shortage
 
 LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="glibc and /proc are Linux's"
@@ -27,7 +27,7 @@ def printed(code: str) -> str:
 
 @LINUX
 def test_memory_is_kept_where_the_c_library_is_glibc():
-    found = printed("from qc_experiments.memory import keep_memory; print(keep_memory())")
+    found = printed("from qc_experiments.system.memory import keep_memory; print(keep_memory())")
     assert found == str(platform.libc_ver()[0] == "glibc")
 
 
@@ -36,7 +36,7 @@ def test_the_peak_of_one_job_is_not_that_of_the_next():
     """The worker of a sweep keeps freed memory; each job's peak must be its own."""
     code = """
 import torch
-from qc_experiments.memory import give_memory_back, keep_memory, peak_memory_bytes
+from qc_experiments.system.memory import give_memory_back, keep_memory, peak_memory_bytes
 keep_memory()
 start = peak_memory_bytes()
 big = [torch.ones(1 << 20) for _ in range(400)]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.exact_match import exact_match
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import Judged, assess, figures, report
 from qc_experiments.evaluation.statistics import Rate
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.judge import Judge, judged_on
+from qc_experiments.judging.judge import Judge, judged_on
+from qc_experiments.sql.exact_match import exact_match
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, price REAL);"
 FIGURES = {

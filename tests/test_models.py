@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import CACHE
 
-from qc_experiments.config import DType, ModelConfig, QuantConfig
+from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
 from qc_experiments.errors import UserError
-from qc_experiments.models import embedded
+from qc_experiments.models import packaged as embedded
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.lora import attention_modules
 

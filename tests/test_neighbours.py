@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from qc_experiments.databases import perturbation as neighbours
+from qc_experiments.databases.perturbation import MAX_ROWS, RULES, STRENGTHS, neighbour_databases
 from qc_experiments.errors import UserError
-from qc_experiments.execution import neighbours
-from qc_experiments.execution.neighbours import MAX_ROWS, RULES, STRENGTHS, neighbour_databases
 
 SPIDER = Path(os.environ.get("QC_SPIDER", ROOT.parent / "shared" / "data" / "spider"))
 
@@ -152,7 +152,7 @@ def test_the_same_original_seed_and_index_give_the_same_rows(shop, tmp_path):
 def test_another_process_with_other_hashes_makes_the_same_rows(shop, tmp_path):
     code = (
         "import sys; from pathlib import Path; "
-        "from qc_experiments.execution.neighbours import neighbour_databases; "
+        "from qc_experiments.databases.perturbation import neighbour_databases; "
         "neighbour_databases(Path(sys.argv[1]), 3, 0, Path(sys.argv[2]))"
     )
     for hashes in ("1", "2"):

@@ -19,10 +19,10 @@ from conftest import ROOT, TINY_TRAINING, Run, run_folders
 from test_train import adapter_weights, determined
 
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.answering import Predicted
 from qc_experiments.evaluation.journal import Journal
-from qc_experiments.locking import locked
-from qc_experiments.record import write_whole
+from qc_experiments.generation.predictor import Predicted
+from qc_experiments.system.files import write_whole
+from qc_experiments.system.locking import locked
 from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics, defect
 from qc_experiments.training.divergence import LossWatch
 
@@ -406,7 +406,7 @@ def test_a_torn_journal_keeps_what_is_whole(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from qc_experiments.locking import locked
+from qc_experiments.system.locking import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -587,7 +587,7 @@ def test_an_interruption_neither_doubles_nor_loses_steps(train, tmp_path, monkey
 
 def test_a_signal_behind_the_result_does_not_take_it_back(train, tmp_path, monkeypatch, capsys):
     """Closing W&B may take a minute, in which Ctrl-C is pressed or a scheduler ends the job."""
-    from qc_experiments.execution.judge import Judge
+    from qc_experiments.judging.judge import Judge
 
     close = Judge.close
 

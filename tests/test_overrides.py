@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from qc_experiments import command_line
-from qc_experiments.command_line import parse_arguments
-from qc_experiments.composition import composed, register_schema
+from qc_experiments.cli import train as command_line
+from qc_experiments.cli.train import parse_arguments
+from qc_experiments.config.compose import composed, register_schema
+from qc_experiments.config.overrides import literal, shown
 from qc_experiments.errors import UserError
-from qc_experiments.overrides import literal, shown
-from qc_experiments.sweeping.outlook import outlook
-from qc_experiments.terminal import set_up_logging
+from qc_experiments.sweeps.outlook import outlook
+from qc_experiments.system.console import set_up_logging
 
 
 @pytest.fixture(scope="module", autouse=True)

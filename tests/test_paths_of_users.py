@@ -12,13 +12,13 @@ import pytest
 from permissions import permissions_hold
 from test_compare import write_run
 
-from qc_experiments.command_line import main as train_main
-from qc_experiments.command_line import plan
-from qc_experiments.compare.command import main as compare_main
-from qc_experiments.compare.wandb_command import main as wandb_main
-from qc_experiments.data.command import main as data_main
-from qc_experiments.evaluation.command import main as evaluate_main
-from qc_experiments.predict import main as predict_main
+from qc_experiments.cli.compare import main as compare_main
+from qc_experiments.cli.data import main as data_main
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.predict import main as predict_main
+from qc_experiments.cli.train import main as train_main
+from qc_experiments.cli.train import plan
+from qc_experiments.cli.wandb import main as wandb_main
 
 LONG = "n" * 300
 BAD = ("closed/in", "secret", LONG, "broken", "loop", "pipe", "zero", "~no_such_user_here/x")

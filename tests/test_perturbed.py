@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.cli.evaluate import main as evaluate
 from qc_experiments.data.table import Row
-from qc_experiments.evaluation.command import main as evaluate
+from qc_experiments.databases import perturbed_copies as perturbed
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.layout import read_layout
+from qc_experiments.databases.locate import Database, Databases
+from qc_experiments.databases.perturbation import is_whole, neighbour_databases
+from qc_experiments.databases.perturbed_copies import PerturbedCopies
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.evaluation.metrics import assess, report
-from qc_experiments.execution import perturbed
-from qc_experiments.execution.databases import Database, Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.judge import Judge
-from qc_experiments.execution.layout import read_layout
-from qc_experiments.execution.neighbours import is_whole, neighbour_databases
-from qc_experiments.execution.perturbed import PerturbedCopies
-from qc_experiments.execution.pool import SqlPool
+from qc_experiments.judging.judge import Judge
 
 PLAIN = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b');"
 HEAVY = "instr(hex(zeroblob(3000000)), hex(zeroblob(1500000)) || '1')"

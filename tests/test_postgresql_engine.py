@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
+from qc_experiments.databases.engine import ERROR_CLASSES, Limits
+from qc_experiments.databases.postgresql import content_hash, run, safe_name, schema
 from qc_experiments.errors import UserError
-from qc_experiments.execution.engine import ERROR_CLASSES, Limits
-from qc_experiments.execution.postgresql import content_hash, run, safe_name, schema
 
 psycopg = pytest.importorskip("psycopg")
 pytest.importorskip("sqlalchemy")
@@ -484,7 +484,7 @@ def test_the_role_that_is_then_named_reads_every_table_and_nothing_else(server):
 
 
 def test_a_training_takes_the_url_as_the_readme_writes_it(server, tmp_path, tiny_model, capsys):
-    from qc_experiments import command_line
+    from qc_experiments.cli import train as command_line
 
     (tmp_path / "it.csv").write_text(
         "question,query,context,db_id\n"
@@ -609,7 +609,7 @@ def test_predictions_are_judged_on_a_server(server, tmp_path, monkeypatch):
     """Through child processes; one URL names all databases, and its password is never written."""
     import json
 
-    from qc_experiments.evaluation.command import main
+    from qc_experiments.cli.evaluate import main
 
     monkeypatch.setenv("HOME", str(tmp_path))
     url = server.url("reader", database="{db_id}")
@@ -646,7 +646,7 @@ def test_predictions_are_judged_on_a_server(server, tmp_path, monkeypatch):
 
 
 def test_a_role_that_can_reach_files_is_refused_in_one_line(server, tmp_path, refused):
-    from qc_experiments.evaluation.command import main
+    from qc_experiments.cli.evaluate import main
 
     source = tmp_path / "p.csv"
     source.write_text("db_id,question,query,prediction\nshop,q,SELECT 1,SELECT 1\n")
@@ -659,7 +659,7 @@ def test_a_role_that_can_reach_files_is_refused_in_one_line(server, tmp_path, re
 
 def found_on(server, name: str):
     """The database of a db_id on the server."""
-    from qc_experiments.execution.databases import Databases
+    from qc_experiments.databases.locate import Databases
 
     found = Databases(server.url("reader", database="{db_id}")).find(name)
     assert found is not None

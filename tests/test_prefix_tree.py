@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.collators.prefix_tree import (
+from qc_experiments.collators.shared_schema import SchemaSampler, SharedSchemaCollator
+from qc_experiments.data.encode import IGNORED
+from qc_experiments.packing.prefix_tree import (
     MIN_SAVED,
     Node,
     Pack,
@@ -16,8 +18,6 @@ from qc_experiments.collators.prefix_tree import (
     common_prefix,
     pack_rows,
 )
-from qc_experiments.collators.shared_schema import SchemaSampler, SharedSchemaCollator
-from qc_experiments.data.encode import IGNORED
 
 
 def row(prompt: list[int], completion: list[int]) -> PackRow:

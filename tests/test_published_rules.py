@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qc_experiments.execution import published_rules
-from qc_experiments.execution.engine import Value
-from qc_experiments.execution.published_rules import ex_bird, ex_test_suite, without_distinct
+from qc_experiments.databases.engine import Value
+from qc_experiments.judging import published_rules
+from qc_experiments.judging.published_rules import ex_bird, ex_test_suite, without_distinct
 
 Rows = list[tuple[Value, ...]]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.evaluation.query_components import Score, components
-from qc_experiments.evaluation.query_structure import FEATURES, features, hardness, parsed
+from qc_experiments.sql.components import Score, components
+from qc_experiments.sql.structure import FEATURES, features, hardness, parsed
 
 ODD_TEXTS = [
     "",

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Run, child, run_folders
 
 from qc_experiments import __main__, command_line
-from qc_experiments.evaluation import command as evaluation_command
+from qc_experiments.cli import evaluate as evaluation_command
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", README, re.DOTALL))

@@ -17,11 +17,11 @@ import pytest
 from attacks import ATTACKS, ENDLESS, EXHAUSTING, WRITING
 
 from qc_experiments.data.table import Row
-from qc_experiments.execution import pool as pool_module
-from qc_experiments.execution.databases import Databases
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.judge import ALL_ERROR_CLASSES, WRONG_RESULTS, Judge
-from qc_experiments.execution.pool import SqlPool, load_plain
+from qc_experiments.databases import pool as pool_module
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
+from qc_experiments.databases.pool import SqlPool, load_plain
+from qc_experiments.judging.judge import ALL_ERROR_CLASSES, WRONG_RESULTS, Judge
 
 TIMEOUT = 0.5
 QUESTION = Row(2, "Which authors are there?", "SELECT name FROM author", "", "shop")
@@ -172,8 +172,8 @@ def test_children_end_when_their_parent_is_killed(databases, tmp_path):
     target = str(databases / "shop" / "shop.sqlite")
     code = (
         "import sys, threading, time\n"
-        "from qc_experiments.execution.engine import Limits\n"
-        "from qc_experiments.execution.pool import SqlPool\n"
+        "from qc_experiments.databases.engine import Limits\n"
+        "from qc_experiments.databases.pool import SqlPool\n"
         "pool = SqlPool(2)\n"
         f"stuck = {ENDLESS!r} + ' SELECT count(*) FROM n'\n"
         "run = lambda sql: pool.run('sqlite', sys.argv[1], sql, Limits(seconds=1))\n"

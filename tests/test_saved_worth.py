@@ -13,7 +13,7 @@ from conftest import CACHE
 from safetensors.torch import load_file, save_file
 from test_train import adapter_weights, losses_by_plain_peft
 
-from qc_experiments.config import (
+from qc_experiments.config.schema import (
     DataConfig,
     LoraConfig,
     ModelConfig,
@@ -73,9 +73,9 @@ def change_weights(file: Path, change: Any) -> None:
 @pytest.fixture(scope="module")
 def plan(tiny_model):
     """The plan of a small run, which says on which rows a loss is taken."""
-    from qc_experiments.data.load import load_data
     from qc_experiments.models.base import model_source
-    from qc_experiments.plan import make_plan
+    from qc_experiments.training.inputs import load_data
+    from qc_experiments.training.plan import make_plan
 
     config = run_config(tiny_model, LoraConfig())
     return make_plan(config, load_data(config), model_source(config.model, CACHE))

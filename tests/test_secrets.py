@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_postgresql_engine import Server, server  # noqa: F401
 
-from qc_experiments.command_line import main
-from qc_experiments.compare.command import main as compare_main
-from qc_experiments.compare.wandb_command import main as wandb_main
-from qc_experiments.composition import composed, register_schema, to_run_config
-from qc_experiments.secrets import in_environment, redacted
+from qc_experiments.cli.compare import main as compare_main
+from qc_experiments.cli.train import main
+from qc_experiments.cli.wandb import main as wandb_main
+from qc_experiments.config.compose import composed, register_schema, to_run_config
+from qc_experiments.system.secrets import in_environment, redacted
 
 PASSWORD = "gehe!m@x/ä 7%"
 """With what a URL has to escape."""

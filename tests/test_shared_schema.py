@@ -22,13 +22,13 @@ from transformers.models.mistral import MistralConfig
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
-from qc_experiments.collators.pack_loss import backward_pack, pack_loss
-from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.data.encode import IGNORED
-from qc_experiments.evaluation.loss import summed_loss
-from qc_experiments.models.packable import cannot_pack
+from qc_experiments.models.loss import summed_loss
+from qc_experiments.packing.agreement import disagreement, padded
+from qc_experiments.packing.loss import backward_pack, pack_loss
+from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+from qc_experiments.packing.supported import cannot_pack
 from qc_experiments.training import trainer
-from qc_experiments.training.packed import disagreement, padded
 
 TINY = {
     "vocab_size": 256,

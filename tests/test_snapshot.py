@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.data.schema import read_schema
+from qc_experiments.databases import snapshot
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.pool import SqlPool
+from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
-from qc_experiments.execution import snapshot
-from qc_experiments.execution.engine import Limits
-from qc_experiments.execution.pool import SqlPool
 
 QUERY = "SELECT count(*), sum(x) FROM t"
 MAKE = "CREATE TABLE t (x); INSERT INTO t VALUES (1), (2);"
@@ -254,8 +254,8 @@ def test_a_journal_of_several_databases_does_not_remove_a_file_of_somebody(pool,
 def test_copies_go_with_their_pool_and_those_of_a_killed_process_with_the_next(tmp_path, own_place):
     path = left(tmp_path, LOGGED)
     code = (
-        "import os, sys; from qc_experiments.execution.pool import SqlPool; "
-        "from qc_experiments.execution.engine import Limits; "
+        "import os, sys; from qc_experiments.databases.pool import SqlPool; "
+        "from qc_experiments.databases.engine import Limits; "
         "pool = SqlPool(1); pool.run('sqlite', sys.argv[1], 'SELECT 1', Limits()); os.kill(os.getpid(), 9)"
     )
     environment = os.environ | {"TMPDIR": str(own_place)}

@@ -31,7 +31,7 @@ def golds(name: str) -> list[dict[str, str]]:
 
 
 def test_every_dev_gold_is_judged_right_against_itself(tmp_path, monkeypatch):
-    from qc_experiments.evaluation import command
+    from qc_experiments.cli import evaluate as command
 
     rows = golds("dev.csv")
     source = tmp_path / "golds.csv"
@@ -54,7 +54,7 @@ def test_every_dev_gold_is_judged_right_against_itself(tmp_path, monkeypatch):
 
 
 def test_extraction_leaves_every_gold_as_it_is():
-    from qc_experiments.evaluation.extraction import answer_complete, extract_sql
+    from qc_experiments.sql.extraction import answer_complete, extract_sql
 
     for name in ("train.csv", "dev.csv", "train_others.csv"):
         for row in golds(name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qc_experiments.config import SplitBy
+from qc_experiments.config.schema import SplitBy
 from qc_experiments.data.split import sample_rows, split_rows
 from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import CACHE
 
-from qc_experiments.config import (
+from qc_experiments.config.schema import (
     DataConfig,
     LoraConfig,
     ModelConfig,
@@ -19,11 +19,11 @@ from qc_experiments.config import (
     QuantMode,
     RunConfig,
 )
-from qc_experiments.data.load import load_data
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model, model_source
-from qc_experiments.models.kept import KeptBaseModel
-from qc_experiments.plan import make_plan
+from qc_experiments.models.shared_base import KeptBaseModel
+from qc_experiments.training.inputs import load_data
+from qc_experiments.training.plan import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.command_line import plan
+from qc_experiments.cli.train import plan
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ import pytest
 from conftest import ROOT, TINY_TRAINING, Run, child, run_folders
 from test_never_lose_work import assert_same, metrics_lines, wait_for
 
-from qc_experiments.command_line import main, plan
-from qc_experiments.composition import composed, register_schema, to_run_config
-from qc_experiments.config import SweepConfig
-from qc_experiments.processes import usable_cores
-from qc_experiments.sweeping.jobs import Report, Sweep, closing_lines, shares
-from qc_experiments.train import run as run_once
+from qc_experiments.cli.train import main, plan
+from qc_experiments.config.compose import composed, register_schema, to_run_config
+from qc_experiments.config.schema import SweepConfig
+from qc_experiments.runs.train import run as run_once
+from qc_experiments.sweeps.jobs import Report, Sweep, closing_lines, shares
+from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
 NEEDS_PROC = pytest.mark.skipif(

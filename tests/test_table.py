@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.config import ColumnsConfig, OnInvalid
-from qc_experiments.data.files import resolve_path
+from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.data.table import Table, hash_rows, name_rows, read_table
 from qc_experiments.errors import UserError
+from qc_experiments.system.paths import resolve_path
 
 HEADER = "question,query,context\n"
 

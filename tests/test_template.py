@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.config import DataConfig
-from qc_experiments.data.files import resolve_path
+from qc_experiments.config.schema import DataConfig
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.errors import UserError
+from qc_experiments.system.paths import resolve_path
 
 SHIPPED = sorted(resolve_path(DataConfig().template, "data.template").parent.glob("*.txt"))
 

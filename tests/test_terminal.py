@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_compare import write_run
 
-from qc_experiments.command_line import main as train_main
-from qc_experiments.command_line import plan
-from qc_experiments.compare.command import main as compare_main
-from qc_experiments.compare.wandb_command import main as wandb_main
-from qc_experiments.data.command import main as data_main
-from qc_experiments.evaluation.command import main as evaluate_main
-from qc_experiments.predict import main as predict_main
-from qc_experiments.terminal import visible
+from qc_experiments.cli.compare import main as compare_main
+from qc_experiments.cli.data import main as data_main
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.predict import main as predict_main
+from qc_experiments.cli.train import main as train_main
+from qc_experiments.cli.train import plan
+from qc_experiments.cli.wandb import main as wandb_main
+from qc_experiments.system.console import visible
 
 EVIL = "\x1b]2own\x07\x1b[2J\x9b31m\x08\u202e\u2066[/b]\x7f\rx"
 """Sets the title, clears the screen, colours, goes back, turns letters round; and ends rich's markup."""
@@ -170,7 +170,7 @@ def test_what_is_written_of_a_run_steers_nothing_when_it_is_looked_at(place, tra
 
 def test_a_traceback_steers_nothing_and_holds_no_password():
     code = (
-        "from qc_experiments.terminal import safe_output\n"
+        "from qc_experiments.system.console import safe_output\n"
         "with safe_output(data=True):\n"
         "    raise ValueError('\\x1b[2J at postgresql://u:s3cret@h/d')\n"
     )
@@ -182,9 +182,9 @@ def test_a_traceback_steers_nothing_and_holds_no_password():
 
 BAR = f"""
 import logging, sys
-from qc_experiments.errors import told_to_users
-from qc_experiments.progress import progress
-from qc_experiments.terminal import set_up_logging, unbreakable_output
+from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.progress import progress
+from qc_experiments.system.console import set_up_logging, unbreakable_output
 set_up_logging()
 with unbreakable_output(), told_to_users():
     with progress("Judging", 2) as advance:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from conftest import ROOT, TINY_TRAINING, Run, run_folders
 
-from qc_experiments import predict
-from qc_experiments.command_line import main
-from qc_experiments.evaluation import command as evaluation_command
+from qc_experiments.cli import evaluate as evaluation_command
+from qc_experiments.cli import predict
+from qc_experiments.cli.train import main
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
-from qc_experiments.record import RESULT_KEYS
-from qc_experiments.report import PREDICTION_COLUMNS
+from qc_experiments.records.folder import RESULT_KEYS
+from qc_experiments.runs.summary import PREDICTION_COLUMNS
 
 MEASURED = ("seconds", "per_second", "peak_memory_bytes", "code_commit")
 DEMO = ROOT / "qc_experiments" / "demo"
@@ -38,7 +38,7 @@ def losses_by_plain_peft(run: Run, base_model: Path) -> tuple[float, float]:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from qc_experiments.config import Wrap
+    from qc_experiments.config.schema import Wrap
     from qc_experiments.data.encode import Encoder
     from qc_experiments.data.table import Row
     from qc_experiments.data.template import read_template
@@ -99,7 +99,7 @@ def test_the_adapter_and_not_the_base_answers_the_questions(train, tiny_model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from qc_experiments.data.template import read_template
-    from qc_experiments.evaluation.extraction import extract_sql
+    from qc_experiments.sql.extraction import extract_sql
 
     run = train("trainer.max_steps=30", "trainer.learning_rate=1e-2")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -242,7 +242,7 @@ def test_quantized_base_weights_are_trained_on_the_cpu(train, mode):
 def test_the_base_weights_really_are_stored_in_4_bits(tiny_model, tmp_path):
     import bitsandbytes
 
-    from qc_experiments.config import ModelConfig, QuantConfig, QuantMode
+    from qc_experiments.config.schema import ModelConfig, QuantConfig, QuantMode
     from qc_experiments.models.base import load_base_model, model_source
 
     config = ModelConfig(name_or_path=str(tiny_model))
@@ -256,10 +256,10 @@ def test_the_base_weights_really_are_stored_in_4_bits(tiny_model, tmp_path):
 def test_4_bit_layers_give_the_same_gradients_after_an_evaluation_as_before(
     tiny_model, tokenizer, tmp_path
 ):
-    from qc_experiments.config import LoraConfig, ModelConfig, QuantConfig, QuantMode
-    from qc_experiments.evaluation.loss import summed_loss
+    from qc_experiments.config.schema import LoraConfig, ModelConfig, QuantConfig, QuantMode
     from qc_experiments.models.base import load_base_model, model_source
     from qc_experiments.models.lora import add_adapter
+    from qc_experiments.models.loss import summed_loss
 
     config = ModelConfig(name_or_path=str(tiny_model))
     quant = QuantConfig(mode=QuantMode.int4)
@@ -444,7 +444,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(train, monkeypatch,
 
 
 def test_a_failing_run_says_so_and_can_be_started_again(train, monkeypatch, tmp_path):
-    from qc_experiments.evaluation.measure import Examination
+    from qc_experiments.evaluation.evaluator import Examination
 
     original = Examination.measure
 

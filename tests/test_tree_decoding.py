@@ -11,12 +11,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, DynamicCache, StoppingCriteriaList
 
-from qc_experiments.evaluation import token_tree
-from qc_experiments.evaluation.extraction import answer_complete
-from qc_experiments.evaluation.prefixes import agrees, group_prompts, shares_prefixes
-from qc_experiments.evaluation.searching import Draft, Writer, drawn_tokens
-from qc_experiments.evaluation.token_tree import TokenTree
-from qc_experiments.evaluation.tree_decoding import Decoding, tree_decode
+from qc_experiments.generation import token_tree
+from qc_experiments.generation.decoding import Draft, Writer, drawn_tokens
+from qc_experiments.generation.prefixes import agrees, group_prompts, shares_prefixes
+from qc_experiments.generation.token_tree import TokenTree
+from qc_experiments.generation.tree_decoding import Decoding, tree_decode
+from qc_experiments.sql.extraction import answer_complete
 
 VOCABULARY = 61
 SIZES = {
@@ -423,7 +423,7 @@ def test_an_adapter_is_in_effect(llama):
 def test_the_embedded_models_answers_are_generates(tokenizer):
     from conftest import CACHE
 
-    from qc_experiments.models.embedded import embedded_model
+    from qc_experiments.models.packaged import embedded_model
 
     model = AutoModelForCausalLM.from_pretrained(embedded_model(CACHE), dtype=torch.float32).eval()
     schema = "Schema:\nCREATE TABLE singer (id INT, name TEXT, age INT);\nQuestion: "

@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from qc_experiments.cli.evaluate import UNFINISHED
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.command import UNFINISHED
-from qc_experiments.evaluation.command import main as evaluate_main
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
-from qc_experiments.execution.judge import Verdict
-from qc_experiments.predict import main as predict_main
-from qc_experiments.record import csv_text, write_whole
-from qc_experiments.unfinished import kept_at
+from qc_experiments.judging.judge import Verdict
+from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.unfinished import kept_at
 
 SLOW = (
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT {}) SELECT max(x) FROM n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.execution.engine import Execution, Limits
-from qc_experiments.execution.pool import SqlPool
-from qc_experiments.execution.sqlite import run as run_here
+from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.pool import SqlPool
+from qc_experiments.databases.sqlite import run as run_here
 
 SCHEMA = """
 CREATE TABLE js (d TEXT);
@@ -126,7 +126,7 @@ def test_a_schema_that_calls_json_functions_keeps_nothing_from_being_read(pool, 
 
 
 def test_the_context_of_a_row_may_hold_such_a_schema():
-    from qc_experiments.execution.sqlite import run_on_schema
+    from qc_experiments.databases.sqlite import run_on_schema
 
     for schema in (CALLING["a generated column"], "CREATE VIRTUAL TABLE a USING fts5 (d);"):
         found = run_on_schema(schema, "SELECT d FROM a", Limits())

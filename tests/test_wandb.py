@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from qc_experiments.config import TrackerName, TrackingConfig, WandbMode
+from qc_experiments.config.schema import TrackerName, TrackingConfig, WandbMode
 from qc_experiments.errors import UserError
-from qc_experiments.tracking.wandb_run import check_wandb, switched_off, wandb_mode
+from qc_experiments.tracking.wandb import check_wandb, switched_off, wandb_mode
 
 
 def offline_run(run: Run) -> Path:
@@ -100,7 +100,7 @@ def test_without_a_login_the_mode_is_offline(monkeypatch, tmp_path):
 def test_what_wandb_would_refuse_is_refused_before_anything_is_computed(
     refused, tmp_path, setting, parts
 ):
-    from qc_experiments.command_line import main, plan
+    from qc_experiments.cli.train import main, plan
 
     for start in (main, plan):
         line = refused(start, ["tracking=wandb", setting, f"paths.output={tmp_path / 'out'}"])
@@ -127,7 +127,7 @@ def test_whoever_tracks_nothing_may_call_it_anything():
 def test_a_variable_that_wandb_would_refuse_is_named(
     refused, tmp_path, tiny_model, monkeypatch, variables, parts
 ):
-    from qc_experiments.command_line import main
+    from qc_experiments.cli.train import main
 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

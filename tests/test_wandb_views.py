@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from test_compare import write_run
 
-from qc_experiments.compare import compare
-from qc_experiments.compare.wandb_command import main
-from qc_experiments.compare.wandb_views import (
+from qc_experiments.cli.wandb import main
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.wandb import (
     Shown,
     build_report,
     build_workspace,
     choose,
     offline_runs,
 )
-from qc_experiments.data.files import hash_bytes
-from qc_experiments.record import Identity
+from qc_experiments.records.folder import Identity
+from qc_experiments.system.paths import hash_bytes
 
 
 @pytest.fixture

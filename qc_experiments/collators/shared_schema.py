@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from qc_experiments.collators.prefix_tree import PackRow, common_prefix, pack_rows, same_schema
-from qc_experiments.config import CollatorConfig
+from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
+from qc_experiments.packing.prefix_tree import PackRow, common_prefix, pack_rows, same_schema
 
 
 def row_of(feature: dict[str, Any]) -> PackRow:

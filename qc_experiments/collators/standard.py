@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from qc_experiments.collators.shared_schema import SharedSchemaCollator, pass_tokens
-from qc_experiments.config import CollatorConfig, CollatorName, LossOn
+from qc_experiments.config.schema import CollatorConfig, CollatorName, LossOn
 from qc_experiments.data.encode import IGNORED, Example
 
 Feature = dict[str, Any]

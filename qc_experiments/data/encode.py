@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qc_experiments.config import LossOn, OnInvalid, Wrap
+from qc_experiments.config.schema import LossOn, OnInvalid, Wrap
 from qc_experiments.data.table import Decision, Row, name_rows
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
-from qc_experiments.models.files import load_errors
 
 IGNORED = -100
 """Label of a token that is not trained on, as in torch's cross entropy."""
@@ -128,13 +127,17 @@ class Encoder:
         turns = [{"role": "user", "content": prompt}]
         if answer is not None:
             turns.append({"role": "assistant", "content": answer})
-        with load_errors("the chat template of the tokenizer", None):
+        try:
             text: str = self.tokenizer.apply_chat_template(
                 turns,
                 tokenize=False,
                 add_generation_prompt=answer is None,
                 enable_thinking=False,  # Qwen3 and its like: answer at once; others ignore it
             )
+        except Exception as error:  # a template is code, and raises what it likes
+            raise UserError(
+                f"the chat template of the tokenizer cannot be loaded: {error}"
+            ) from error
         return text
 
     def _end_of_turn(self) -> list[int]:

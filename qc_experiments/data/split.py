@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from qc_experiments.config import SplitBy
+from qc_experiments.config.schema import SplitBy
 from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
 

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.config import ColumnsConfig, OnInvalid
-from qc_experiments.data.files import hash_bytes, read_file
+from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.data.foreign import refuse_other_formats
 from qc_experiments.data.separators import (
     SEPARATORS,
@@ -26,6 +25,7 @@ from qc_experiments.data.separators import (
     refuse_quotes_in_cells,
 )
 from qc_experiments.errors import UserError
+from qc_experiments.system.paths import hash_bytes, read_file
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""

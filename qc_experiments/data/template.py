@@ -11,8 +11,8 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.data.files import hash_bytes, open_file
 from qc_experiments.errors import UserError
+from qc_experiments.system.paths import hash_bytes, open_file
 
 FIELDS = ("context", "question", "query")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.data.files import folder_problem
 from qc_experiments.data.table import read_cells
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.statistics import Paired, Rate, paired
-from qc_experiments.reading import MOST_BYTES, Unreadable, opened
-from qc_experiments.recorded import read_evaluation
+from qc_experiments.records.results import read_evaluation
+from qc_experiments.system.paths import folder_problem
+from qc_experiments.system.reading import MOST_BYTES, Unreadable, opened
 
 JUDGED_FILES = ("judged.csv", "predictions.csv")
 """Where verdicts stand: as `qc evaluate` writes them, and as a run does."""

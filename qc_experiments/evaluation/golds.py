@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from qc_experiments.config import Metric, RunConfig, Strategy
+from qc_experiments.config.schema import Metric, RunConfig, Strategy
 from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row, name_rows
 from qc_experiments.errors import UserError
-from qc_experiments.execution.judge import Judge, Tried
-from qc_experiments.progress import progress
+from qc_experiments.judging.judge import Judge, Tried
+from qc_experiments.system.progress import progress
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.evaluation.answering import Predicted
-from qc_experiments.unfinished import Lines
+from qc_experiments.generation.predictor import Predicted
+from qc_experiments.system.unfinished import Lines
 
 
 class Journal:

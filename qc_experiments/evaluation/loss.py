@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from qc_experiments.collators.pack_loss import pack_loss
-from qc_experiments.collators.prefix_tree import PackRow, pack_rows
-from qc_experiments.config import LossOn
+from qc_experiments.config.schema import LossOn
 from qc_experiments.data.encode import IGNORED, Example
-from qc_experiments.models.label_loss import label_loss, unwrapped
-from qc_experiments.models.packable import architecture, cannot_pack
+from qc_experiments.models.loss import summed_loss, unwrapped
+from qc_experiments.packing.loss import pack_loss
+from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+from qc_experiments.packing.supported import architecture, cannot_pack
 
 PACK_TOKENS = 4096
 """Most tokens of a pass; without gradients little is kept of it."""
@@ -29,25 +29,6 @@ COARSE_AGREEMENT = 0.05
 
 _agreed: set[tuple[Any, ...]] = set()
 """Kinds of models whose packs were found right in this process."""
-
-
-def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy of a batch's labels, summed; logits are computed only where a label stands.
-
-    Args:
-        model: a causal language model, wrapped or not.
-        batch: ``input_ids``, ``attention_mask`` and ``labels``, each [batch, length]; a label is
-            the token at its own position, so that position t predicts label t + 1.
-
-    Returns:
-        A scalar, in nats, with its gradient.
-    """
-    labels = batch["labels"]
-    predicts = torch.zeros_like(labels, dtype=torch.bool)
-    predicts[:, :-1] = labels[:, 1:] != IGNORED
-    targets = labels[:, 1:][predicts[:, :-1]]
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    return label_loss(model, inputs, predicts.flatten().nonzero()[:, 0], targets)
 
 
 def validation_loss(

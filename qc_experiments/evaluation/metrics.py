@@ -9,10 +9,10 @@ from typing import Any
 
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
-from qc_experiments.evaluation.query_components import Components
-from qc_experiments.evaluation.query_structure import FEATURES
 from qc_experiments.evaluation.statistics import Rate, rate
-from qc_experiments.execution.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
+from qc_experiments.judging.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
+from qc_experiments.sql.components import Components
+from qc_experiments.sql.structure import FEATURES
 
 HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 """Spider's levels, in their order; ``unknown`` where the gold could not be parsed."""

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qc_experiments.evaluation.exact_match import exact_match
-from qc_experiments.evaluation.query_components import Components, Score, components
-from qc_experiments.evaluation.query_structure import Hardness, features, hardness, parse
+from qc_experiments.sql.components import Components, Score, components
+from qc_experiments.sql.exact_match import exact_match
+from qc_experiments.sql.structure import Hardness, features, hardness, parse
 
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
-    from qc_experiments.execution.judge import Judge
+    from qc_experiments.judging.judge import Judge
 
 Found = TypeVar("Found")
 

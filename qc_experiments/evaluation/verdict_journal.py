@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.execution.judge import Verdict
-from qc_experiments.unfinished import Lines, written
+from qc_experiments.judging.judge import Verdict
+from qc_experiments.system.unfinished import Lines, written
 
 
 class VerdictJournal:

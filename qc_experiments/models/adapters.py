@@ -9,7 +9,6 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.data.files import folder_problem
 from qc_experiments.errors import UserError
 from qc_experiments.models.files import (
     TOKENIZER_FILES,
@@ -20,6 +19,7 @@ from qc_experiments.models.files import (
     weight_files,
 )
 from qc_experiments.models.weight_report import refuse_misfits
+from qc_experiments.system.paths import folder_problem
 
 CONFIG_FILE = "adapter_config.json"
 RUNS_CODE = ("megatron_config", "runtime_config")

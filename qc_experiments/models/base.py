@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config import DType, ModelConfig, QuantConfig, QuantMode
-from qc_experiments.data.files import NO_SUCH_FILE, file_problem, folder_problem, user_path
+from qc_experiments.config.schema import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
-from qc_experiments.models import embedded, gguf
+from qc_experiments.models import gguf, packaged
 from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
 from qc_experiments.models.files import (
     TRAINING,
@@ -23,6 +22,7 @@ from qc_experiments.models.hub_revision import hub_commit
 from qc_experiments.models.source import ModelSource as ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.models.weight_report import check_loaded, check_names
+from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
@@ -58,8 +58,8 @@ def _local_source(
     """Where a model of this machine is; None if it is one of the hub."""
     name, trust = config.name_or_path, config.trust_remote_code
     if name == "embedded":
-        file, print_of = embedded.GGUF_FILE, embedded.FINGERPRINT
-        return ModelSource(name, None, file, "smollm2-135m", print_of, trust, embedded.GGUF_HASH)
+        file, print_of = packaged.GGUF_FILE, packaged.FINGERPRINT
+        return ModelSource(name, None, file, "smollm2-135m", print_of, trust, packaged.GGUF_HASH)
     if not name.strip():
         raise UserError(f"{named}: is empty; give a folder, a GGUF file or a hub id")
     path = user_path(name, "model.name_or_path")
@@ -97,7 +97,7 @@ def _hub_source(config: ModelConfig) -> ModelSource:
 def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSource:
     """A source that is a GGUF file, as the folder into which it is converted once per user."""
     if source.name_or_path == "embedded":
-        return replace(source, name_or_path=str(embedded.embedded_model(cache)))
+        return replace(source, name_or_path=str(packaged.embedded_model(cache)))
     assert source.gguf_file is not None
     path = Path(source.name_or_path) / source.gguf_file
     if not Path(source.name_or_path).is_dir():

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config import LoraConfig
+from qc_experiments.config.schema import LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import read_adapter_config
 

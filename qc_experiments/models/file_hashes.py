@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from qc_experiments.data.files import hash_bytes
+from qc_experiments.system.paths import hash_bytes
 
 SMALL_FILE = 1 << 20
 """Files of up to this many bytes are not worth remembering."""
@@ -88,7 +88,7 @@ def file_hash(path: Path, cache: Path) -> str:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - known.st_ctime_ns > SETTLED_NS:
-        from qc_experiments.record import write_whole
+        from qc_experiments.system.files import write_whole
 
         with suppress(OSError):  # nothing is lost but time
             kept.parent.mkdir(parents=True, exist_ok=True)

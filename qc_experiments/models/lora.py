@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.composition import nearest
-from qc_experiments.config import LoraConfig
+from qc_experiments.config.compose import nearest
+from qc_experiments.config.schema import LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
 

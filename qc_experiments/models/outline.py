@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qc_experiments.config import LoraConfig, shifts_base
+from qc_experiments.config.schema import LoraConfig, shifts_base
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource
 from qc_experiments.models.lora import inject, lora_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config import QuantConfig, QuantMode, RunConfig
+from qc_experiments.config.schema import QuantConfig, QuantMode, RunConfig
 from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:

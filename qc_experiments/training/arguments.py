@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from qc_experiments.config import RunConfig, Strategy
+from qc_experiments.config.schema import RunConfig, Strategy
 from qc_experiments.models.base import only_cpu
 
 _STRATEGY = {Strategy.never: "no", Strategy.steps: "steps", Strategy.epoch: "epoch"}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.processes import is_main_process
-from qc_experiments.record import sync_folder, write_whole
+from qc_experiments.system.files import sync_folder, write_whole
+from qc_experiments.system.processes import is_main_process
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from qc_experiments.data.encode import Example
-from qc_experiments.evaluation.loss import pad_batch, summed_loss
+from qc_experiments.evaluation.loss import pad_batch
+from qc_experiments.models.loss import summed_loss
 
 TRIAL_ROWS = 2
 

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config import (
+from qc_experiments.config.schema import (
     CollatorName,
     Metric,
     PackAttention,
@@ -22,25 +22,25 @@ from qc_experiments.config import (
     shifts_base,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.measure import Examination, Measured
-from qc_experiments.interruption import StopRequests
+from qc_experiments.evaluation.evaluator import Examination, Measured
 from qc_experiments.models.base import torch_dtype
+from qc_experiments.models.cpu_layers import lean_layers
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
-from qc_experiments.models.packable import cannot_pack
-from qc_experiments.plan import Plan
-from qc_experiments.processes import is_main_process
-from qc_experiments.progress import duration
-from qc_experiments.record import RunFolder
-from qc_experiments.saved import SavedPrompting
-from qc_experiments.shortage import write_failure
+from qc_experiments.models.prompting import SavedPrompting
+from qc_experiments.packing.supported import cannot_pack
+from qc_experiments.records.folder import RunFolder
+from qc_experiments.system.processes import is_main_process
+from qc_experiments.system.progress import duration
+from qc_experiments.system.shortage import write_failure
+from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments
-from qc_experiments.training.base_measurement import measure_base
+from qc_experiments.training.base_model import measure_base
 from qc_experiments.training.callbacks import ReportCallback
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.estimate import estimated_training_seconds
-from qc_experiments.training.lean import lean_layers
+from qc_experiments.training.plan import Plan
 from qc_experiments.training.trainer import Paused, TextToSqlTrainer
 from qc_experiments.training.worth import check_worth
 

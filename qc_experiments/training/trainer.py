@@ -14,24 +14,24 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from qc_experiments.collators.pack_loss import backward_pack
-from qc_experiments.collators.prefix_tree import PackRow, pack_rows
 from qc_experiments.collators.shared_schema import SchemaSampler
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.loss import summed_loss
-from qc_experiments.interruption import Interrupted, StopRequests
-from qc_experiments.models.packable import architecture
-from qc_experiments.shortage import write_failure
-from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
-from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
-from qc_experiments.training.divergence import LossWatch
-from qc_experiments.training.packed import (
+from qc_experiments.models.loss import summed_loss
+from qc_experiments.packing.agreement import (
     CHECKED_ROWS,
     average_gradients,
     disagreement,
     padded,
     padded_parts,
 )
+from qc_experiments.packing.loss import backward_pack
+from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+from qc_experiments.packing.supported import architecture
+from qc_experiments.system.shortage import write_failure
+from qc_experiments.system.signals import Interrupted, StopRequests
+from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
+from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
+from qc_experiments.training.divergence import LossWatch
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The commands: one module each, which reads what was typed and hands it on."""

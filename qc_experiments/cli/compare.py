@@ -1,0 +1,103 @@
+"""``qc compare``: rank the runs of a sweep, test what is better, and write a page to look at."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qc_experiments.comparison.objectives import OBJECTIVES
+from qc_experiments.errors import UserError
+from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.paths import output_problem, user_path
+
+if TYPE_CHECKING:
+    from qc_experiments.comparison.study import Study
+
+FILES = ("compare.csv", "compare.html")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compare; exits with 2 where the user has to mend something."""
+    with told_to_users():
+        _compare(_parser().parse_args(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = runs_parser(
+        "qc compare",
+        "Rank runs that were measured alike, test whether the best one is better, and write "
+        "compare.csv and compare.html. Works while a sweep is running.",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the two files go (the first DIR, beside its runs)"
+    )
+    return parser
+
+
+def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser of folders with runs, and of the figure that ranks these.
+
+    Args:
+        program: how the command is called.
+        description: what it does, for its help page.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument(
+        "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
+    )
+    parser.add_argument(
+        "--objective",
+        metavar="FIGURE",
+        help=f"what ranks the runs: {', '.join(OBJECTIVES)} (execution_accuracy where it was measured)",
+    )
+    return parser
+
+
+def studied(options: argparse.Namespace) -> Study:
+    """The comparison that a command line asks for.
+
+    Args:
+        options: as `runs_parser` gives them.
+
+    Raises:
+        UserError: if there is no run, or none that can be read.
+    """
+    from qc_experiments.comparison.study import compare
+
+    study = compare([user_path(folder, "DIR") for folder in options.folders], options.objective)
+    if not study.runs:
+        more = len(study.left_out) - 1
+        raise UserError(
+            f"{study.left_out[0].name}: {study.left_out[0].reason}"
+            + (f"; {more} more cannot be read either" if more else "")
+        )
+    return study
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from qc_experiments.comparison.views.page import page_html
+    from qc_experiments.comparison.views.table import csv_table, table_text
+    from qc_experiments.system.files import csv_text, write_whole
+
+    study = studied(options)
+    output = user_path(options.output, "--output") if options.output else _beside(study.folders[0])
+    if problem := output_problem(output):
+        raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")
+    contents = (csv_text(*csv_table(study)), page_html(study))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(FILES, contents, strict=True):
+            write_whole(output / name, content)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
+    print(table_text(study))
+    print(f"\nFiles in {output}: {', '.join(FILES)} (open it in a browser)")
+
+
+def _beside(folder: Path) -> Path:
+    """A sweep's own folder; for a single run the one that it stands in, so that runs stay as they are."""
+    from qc_experiments.comparison.runs import is_run
+
+    return folder.absolute().parent if is_run(folder) else folder

@@ -1,0 +1,112 @@
+"""`qc data`: check a CSV, show a row as the model sees it, print a database's schema.
+
+qc data check my.csv
+qc data show my.csv --row 2
+qc data context shop.sqlite
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from qc_experiments.config.schema import ColumnsConfig, OnInvalid
+from qc_experiments.data.table import Table, name_rows, read_table
+from qc_experiments.data.template import read_template
+from qc_experiments.errors import UserError
+from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.paths import resolve_path
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run one of the three; exits with 2 where the user has to mend something."""
+    with told_to_users():
+        options = _parser().parse_args(arguments)
+        {"check": _check, "show": _show, "context": _context}[options.action](options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qc data", description="Look at data before training.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="read a CSV as training would and say what was found")
+    show = actions.add_parser("show", help="print a row's prompt and completion")
+    for action in (check, show):
+        action.add_argument("csv", help="the CSV file")
+        for column in ("question", "query", "context", "db_id"):
+            action.add_argument(
+                f"--{column}",
+                default=column,
+                metavar="COLUMN",
+                help=f"name of the {column} column ({column})",
+            )
+    check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
+    show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
+    show.add_argument("--template", help="template file (default: the shipped one)")
+    context = actions.add_parser("context", help="print a database's CREATE TABLE statements")
+    context.add_argument("db", help="SQLite or DuckDB file, or postgresql:// URL")
+    return parser
+
+
+def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
+    columns = ColumnsConfig(options.question, options.query, options.context, options.db_id)
+    return read_table(resolve_path(options.csv, "CSV"), columns, on_invalid)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Print what training would decide about the rows, and the queries that do not run (exit 1)."""
+    from qc_experiments.databases.engine import Limits
+    from qc_experiments.judging.judge import Judge
+    from qc_experiments.training.inputs import find_databases
+
+    table = _table(options, OnInvalid.drop)
+    rows = table.rows
+    schemas = len({row.context for row in rows})
+    db_ids = len({row.db_id for row in rows if row.db_id is not None})
+    print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {db_ids} db_ids")
+    for decision in table.decisions:
+        print(f"  {decision.line(table.path)}")
+    failing: dict[str, list[int]] = {}
+    databases = None
+    if options.databases is not None:
+        databases = find_databases(options.databases, "--databases")
+        databases.check_rows(((row.number, row.db_id) for row in rows), table.path)
+    with Judge(databases, Limits(), cache=None) as judge:
+        tried = judge.try_all([(row, row.query) for row in rows])
+    for row, found in zip(rows, tried, strict=True):
+        if found.error is not None:
+            kind = "" if found.error_class is None else f"{found.error_class}: "
+            failing.setdefault(f"{kind}{found.error}", []).append(row.number)
+    where = (
+        "its database"
+        if options.databases is not None
+        else "an empty database made from its context"
+    )
+    for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
+        print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
+    if not failing:
+        print(f"  every query runs on {where}")
+    empty = any("empty" in decision.what for decision in table.decisions)
+    if empty:
+        print("  training refuses empty cells: fill them, or give data.on_invalid=drop")
+    if failing or empty:
+        raise SystemExit(1)
+
+
+def _show(options: argparse.Namespace) -> None:
+    """Print one row's prompt and completion, as text."""
+    from qc_experiments.config.schema import DataConfig
+
+    table = _table(options, OnInvalid.drop)
+    chosen = [row for row in table.rows if row.number == options.row]
+    if not chosen:
+        raise UserError(f"{table.path}: there is no usable row {options.row}")
+    template = read_template(resolve_path(options.template or DataConfig().template, "--template"))
+    row = chosen[0]
+    print(template.prompt(row.context, row.question), end="")
+    print(f"[the model writes:]{template.completion(row.query)}[end]")
+
+
+def _context(options: argparse.Namespace) -> None:
+    from qc_experiments.databases.schema import read_schema
+
+    print(read_schema(options.db, "db"))

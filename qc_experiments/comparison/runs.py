@@ -1,0 +1,285 @@
+"""Read run folders, whatever state they are in: finished, failed, interrupted, or still at work.
+
+A run writes its files whole or not at all, but a comparison may come before some of them are there,
+and folders are copied, cut and edited by hand. So nothing here is an error: a figure whose file is
+missing is absent, and a run with a file that cannot be what the run wrote is left out, by name and reason.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.comparison.curves import Curves, read_curves
+from qc_experiments.comparison.predictions import Outcomes, read_outcomes
+from qc_experiments.config.schema import RunConfig, plain
+from qc_experiments.errors import UserError
+from qc_experiments.records.results import (
+    COUNT,
+    Scalar,
+    check,
+    flatten,
+    read_config,
+    read_environment,
+    read_report,
+    read_result,
+)
+from qc_experiments.system.console import visible
+from qc_experiments.system.locking import LOCK
+from qc_experiments.system.paths import folder_problem
+from qc_experiments.system.processes import process_lives
+from qc_experiments.system.reading import Unreadable, read_json
+from qc_experiments.system.secrets import redacted
+
+DEPTH = 3
+"""How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
+
+FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
+PAUSED = "paused"
+"""Rests in a halving: it waits for its rung's end, or others went on instead."""
+STATUSES = (FINISHED, RUNNING, PAUSED, FAILED, INTERRUPTED)
+
+SILENT_SECONDS = 3600.0
+"""A run of which only its files tell counts as interrupted when none changed for so long."""
+
+LONGEST_ERROR = 300
+"""Characters of an error's line that are shown."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder, as far as it tells.
+
+    Attributes:
+        folder: where it is.
+        name: the folder's name, with as much of its path as tells it from the others.
+        status: one of `STATUSES`.
+        error: one line on why it did not finish, or None.
+        config: every key, by its dotted path; lists are joined to text.
+        result: the content of ``result.json``; empty where there is none.
+        config_hash: of everything that determines its figures; None where it is not recorded.
+        evaluation_hash: of all that its verdicts depend on; None where it is not recorded.
+        data_hash: of the training rows.
+        template_hash: of the prompt template.
+        code_commit: of the code that computed it.
+        processes: how many trained it together.
+        outcomes: its verdicts, question by question.
+        curves: its losses by step.
+        judged_on: the parts of ``evaluation_hash``, as ``report.json`` has them.
+        by_hardness: right answers and questions of each hardness.
+        by_database: right answers and questions of each database.
+    """
+
+    folder: Path
+    name: str
+    status: str
+    error: str | None
+    config: Mapping[str, Scalar]
+    result: Mapping[str, Any]
+    config_hash: str | None
+    evaluation_hash: str | None
+    data_hash: str | None
+    template_hash: str | None
+    code_commit: str | None
+    processes: int = 1
+    outcomes: Outcomes | None = None
+    curves: Curves = field(default_factory=Curves)
+    judged_on: Mapping[str, str] = field(default_factory=dict)
+    by_hardness: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    by_database: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of its figures are there."""
+        return self.status == FINISHED
+
+    @property
+    def last_step(self) -> int | None:
+        """How far it got; of a run at work, the last step of which anything was logged."""
+        steps = self.figure("steps")
+        return self.curves.last_step if steps is None else int(steps)
+
+    def figure(self, key: str) -> float | None:
+        """A number of ``result.json``; None where it was not measured or is not finite."""
+        value = self.result.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is part of no comparison.
+
+    Attributes:
+        name: as `Run.name`.
+        reason: one line on what of it cannot be read.
+    """
+
+    name: str
+    reason: str
+
+
+def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+    """Read all runs in some folders, which may be runs themselves or hold them up to `DEPTH` below.
+
+    Args:
+        folders: a run that is found twice is read once.
+
+    Returns:
+        The runs, and those that cannot be read.
+
+    Raises:
+        UserError: naming a folder that is missing or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    left_out: list[LeftOut] = []
+    for folder in folders:
+        if problem := folder_problem(folder):
+            raise UserError(
+                f"{folder}: is no folder to read ({problem}); name a run's folder or one that holds runs"
+            )
+        closed: list[LeftOut] = []
+        inside = list(_below(folder, DEPTH, closed))
+        left_out += closed
+        if not inside and not closed:
+            raise UserError(
+                f"{folder}: holds no run (a folder with config.yaml and result.json, at most {DEPTH} "
+                "levels down): name the paths.output of a training"
+            )
+        for path in inside:
+            found.setdefault(path.resolve(), path)
+    names = _distinct(list(found))
+    defaults = flatten(plain(RunConfig()))
+    now = time.time()
+    runs = []
+    for path, name in zip(found.values(), names, strict=True):
+        try:
+            runs.append(_read(path, name, defaults, now))
+        except Unreadable as problem:
+            left_out.append(LeftOut(one_line(visible(name)), one_line(visible(str(problem)))))
+    return runs, left_out
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's."""
+    return any(os.path.lexists(folder / name) for name in ("environment.json", "config.yaml"))
+
+
+def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
+    """Runs in a folder; folders into which nobody may look are added to `closed`."""
+    if is_run(folder):
+        yield folder  # what is inside a run (its W&B folder has a config.yaml too) is no run
+        return
+    if depth == 0:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        reason = f"cannot be looked into ({error.strerror})"
+        closed.append(LeftOut(one_line(visible(str(folder))), reason))
+        return
+    for name in inside:
+        if not name.startswith("."):
+            yield from _below(folder / name, depth - 1, closed)
+
+
+def _distinct(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell all of them apart."""
+    for parts in range(1, DEPTH + 2):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -> Run:
+    result = read_result(folder) or {}
+    environment = read_environment(folder)
+    written = read_config(folder)
+    if not written and result.get("status") == FINISHED:
+        raise Unreadable("config.yaml is missing or empty, so that it is not known what was run")
+    # A key that an older run's config lacks came later, with a default that changed nothing.
+    config = {**defaults, **written}
+    status, error = _status(folder, result, now, config)
+    report = read_report(folder)
+    return Run(
+        folder=folder,
+        name=name,
+        status=status,
+        error=error,
+        config=config,
+        result=result,
+        config_hash=result.get("config_hash") or environment.config_hash,
+        evaluation_hash=result.get("evaluation_hash") or environment.evaluation_hash,
+        data_hash=result.get("data_hash") or environment.data_hash,
+        template_hash=result.get("template_hash") or environment.template_hash,
+        code_commit=result.get("code_commit") or environment.code_commit,
+        processes=environment.processes,
+        outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
+        curves=read_curves(folder / "metrics.jsonl"),
+        judged_on=report.judged_on,
+        by_hardness=report.by_hardness,
+        by_database=report.by_database,
+    )
+
+
+def _status(
+    folder: Path, result: Mapping[str, Any], now: float, config: Mapping[str, Scalar]
+) -> tuple[str, str | None]:
+    status = result.get("status")
+    if status in (FINISHED, FAILED, INTERRUPTED):
+        error = result.get("error")
+        return status, redacted(one_line(error))[:LONGEST_ERROR] if error else None
+    if status == PAUSED:
+        figure = str(config.get("objective", "objective")).replace("_", " ")
+        objective = result.get("objective")
+        value = f"{objective:.4f}" if isinstance(objective, float) else "not known"
+        return PAUSED, f"rests in sweep.halving behind step {result.get('steps')}; {figure} {value}"
+    return _unfinished(folder, now)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and without what would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
+    """Whether a run without a result is at work; its lock is read, never taken.
+
+    To try the lock would be surer, but a run that starts at that moment would find it held.
+    """
+    try:
+        holder = read_json(folder / LOCK)
+        if holder is not None:
+            pid, host = check(holder.get("pid"), COUNT, LOCK), holder.get("host")
+            if pid is None or host is None:
+                return INTERRUPTED, "ended without a result"
+            if host == socket.gethostname():
+                if process_lives(pid):
+                    return RUNNING, None
+                return INTERRUPTED, f"process {pid} ended without a result"
+    except Unreadable:  # emptied when its process ended
+        return INTERRUPTED, "ended without a result"
+    silent = now - _last_change(folder)
+    if silent < SILENT_SECONDS:
+        return RUNNING, None
+    return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"
+
+
+def _last_change(folder: Path) -> float:
+    newest = 0.0
+    try:
+        for entry in os.scandir(folder):
+            if entry.is_file():
+                newest = max(newest, entry.stat().st_mtime)
+    except OSError:
+        pass
+    return newest

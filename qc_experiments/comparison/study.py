@@ -1,0 +1,76 @@
+"""All runs of some folders, grouped, ranked and tested: what the table and the page show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.comparison.grouping import Group, group_runs
+from qc_experiments.comparison.objectives import Objective, choose_objective, losses_compare
+from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison.
+
+    Attributes:
+        folders: where the runs were looked for.
+        runs: all of them.
+        groups: those that may be ranked together, the largest first.
+        objective: the figure by which they are ranked.
+        left_out: runs that cannot be read.
+    """
+
+    folders: tuple[Path, ...]
+    runs: tuple[Run, ...]
+    groups: tuple[Group, ...]
+    objective: Objective
+    left_out: tuple[LeftOut, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are of each status."""
+        found = Counter(run.status for run in self.runs)
+        return {status: found[status] for status in STATUSES}
+
+    def counted(self) -> str:
+        """The same in words: ``23 runs: 20 finished, 2 running, 1 failed``."""
+        parts = [f"{count} {status}" for status, count in self.counts().items() if count]
+        total = len(self.runs)
+        return f"{total} run{'' if total == 1 else 's'}: {', '.join(parts)}"
+
+    def left_out_lines(self) -> list[str]:
+        """What is said of runs that cannot be read: one line each."""
+        return [f"Left out: {one.name}: {one.reason}" for one in self.left_out]
+
+    def unfinished(self) -> list[Run]:
+        """Runs that have not come to their end: those at work first, resting ones best first."""
+        found = [run for run in self.runs if not run.finished]
+        by_loss = losses_compare(found)
+        return sorted(
+            found,
+            key=lambda run: (
+                STATUSES.index(run.status),
+                -(run.last_step or 0) if run.status == PAUSED else 0,
+                self.objective.order(run, by_loss),
+            ),
+        )
+
+
+def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
+    """Read and compare runs.
+
+    Args:
+        folders: runs, or folders that hold runs up to three levels down.
+        objective: the figure that ranks them; None takes execution accuracy where it was measured,
+            else the loss.
+
+    Raises:
+        UserError: if a folder holds no run, or there is no such objective.
+    """
+    runs, left_out = load_runs(folders)
+    chosen = choose_objective(objective, runs)
+    groups = group_runs(runs, chosen)
+    return Study(tuple(folders), tuple(runs), tuple(groups), chosen, tuple(left_out))

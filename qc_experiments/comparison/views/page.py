@@ -1,0 +1,213 @@
+"""The comparison as one HTML page that needs nothing else: no network, no server, no other file.
+
+All data stands in the page as JSON. Its text comes from CSV files and from models, so it is escaped
+such that nothing in it can end the script element, and the page's script puts it into the document
+as text only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from qc_experiments.comparison.curves import Curve
+from qc_experiments.comparison.grouping import Group, facts
+from qc_experiments.comparison.predictions import Answer, read_answers
+from qc_experiments.comparison.runs import Run
+from qc_experiments.comparison.significance import Against, in_words
+from qc_experiments.comparison.study import Study
+from qc_experiments.comparison.views.table import SELECTION
+from qc_experiments.records.results import Scalar
+
+WITH_TEXTS = 30
+"""Runs of each group, the best ones, whose SQL is in the page."""
+
+LONGEST_TEXT = 2000
+"""Characters of a text that are shown; a model that rambles writes more."""
+
+FIGURES = (
+    "execution_accuracy",
+    "execution_accuracy_low",
+    "execution_accuracy_high",
+    "execution_count",
+    "exact_match",
+    "valid_sql",
+    "repaired_execution_accuracy",
+    "fuzz_accuracy",
+    "ex_bird",
+    "ex_test_suite",
+    "eval_loss",
+    "parameters_trainable",
+    "seconds_training",
+    "peak_memory_bytes",
+)
+
+
+def page_html(study: Study) -> str:
+    """The whole page.
+
+    Args:
+        study: the comparison.
+    """
+    here = files("qc_experiments.comparison.views")
+    style, script, page = (
+        here.joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js", "page.html")
+    )
+    # The browser runs this script and no other, should any text ever become markup after all.
+    script = f"\n{script}"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return Template(page).substitute(
+        style=style, script=script, script_hash=digest, data=embedded(page_data(study))
+    )
+
+
+def embedded(data: object) -> str:
+    """JSON that may stand in a script element: no text in it can end the element or open markup.
+
+    Characters beyond ASCII are escaped too, among them the line separators U+2028 and U+2029.
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def page_data(study: Study) -> dict[str, Any]:
+    """What the page's script reads.
+
+    Args:
+        study: the comparison.
+    """
+    runs = [run for group in study.groups for run in (*group.runs, *group.unfinished)]
+    number = {run.folder: place for place, run in enumerate(runs)}
+    # Contents in place of paths, and the paths as well, for the diff of two runs.
+    known: list[dict[str, Scalar]] = [{**run.config, **facts(run)} for run in runs]
+    keys = list(dict.fromkeys(key for one in known for key in one))
+    varying = [key for key in keys if len({repr(one.get(key)) for one in known}) > 1]
+    return {
+        "objective": {
+            "key": study.objective.key,
+            "title": study.objective.title,
+            "loss": study.objective.is_loss,
+        },
+        "counted": study.counted(),
+        "counts": study.counts(),
+        "left_out": study.left_out_lines(),
+        "folders": [str(folder) for folder in study.folders],
+        "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        "keys": varying,
+        "common": {key: known[0].get(key) for key in keys if key not in set(varying)},
+        "groups": [_group_data(group, number, varying) for group in study.groups],
+        "unfinished": [number[run.folder] for run in study.unfinished()],
+        "runs": [
+            _run_data(run, [one.get(key) for key in varying], _against(run, study.groups))
+            for run, one in zip(runs, known, strict=True)
+        ],
+    }
+
+
+def _group_data(group: Group, number: dict[Any, int], varying: Sequence[str]) -> dict[str, Any]:
+    remarks = list(group.warnings)
+    if group.best is not None:
+        remarks.append(in_words(group.best, group.against, len(group.runs) - 1))
+        if group.against:
+            remarks.append(SELECTION)
+    return {
+        "name": group.name,
+        "apart": group.apart,
+        "best": None if group.best is None else number[group.best.folder],
+        "remarks": remarks,
+        "swept": [key for key in group.swept if key in set(varying)],
+        "runs": [number[run.folder] for run in group.runs],
+        "unfinished": [number[run.folder] for run in group.unfinished],
+        "configurations": [
+            [number[run.folder] for run in one.runs] for one in group.configurations
+        ],
+        **_texts(group, number),
+    }
+
+
+def _run_data(run: Run, values: Sequence[Scalar], against: Against | None) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "name": run.name,
+        "folder": str(run.folder),
+        "status": run.status,
+        "error": run.error,
+        "step": run.last_step,
+        "v": list(values),
+        "f": [_rounded(run.figure(key)) for key in FIGURES],
+        "loss": _curve(run.curves.training),
+        "held": _curve(run.curves.held_out),
+        "bits": run.outcomes.bits if run.outcomes else "",
+        "asked": run.outcomes.asked[:12] if run.outcomes else "",
+        "hard": run.by_hardness,
+        "db": run.by_database,
+    }
+    if against is not None:
+        low, high = against.table.interval()
+        data["test"] = [
+            _rounded(value)
+            for value in (against.table.difference(), low, high, against.p, against.p_holm)
+        ] + [against.verdict]
+    return data
+
+
+def _against(run: Run, groups: Sequence[Group]) -> Against | None:
+    return next((one.against[run.folder] for one in groups if run.folder in one.against), None)
+
+
+def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
+    """Questions once, and the SQL of the best runs, each text once and then by its number."""
+    texts: dict[str, int] = {}
+    questions: list[list[str]] = []
+    asked = ""
+    answers = {}
+
+    def place(text: str) -> int:
+        return texts.setdefault(_cut(text), len(texts))
+
+    for run in group.runs[:WITH_TEXTS]:
+        if run.outcomes is None:
+            continue
+        found = read_answers(run.folder / "predictions.csv")
+        if len(found) != len(run.outcomes.bits):
+            continue
+        if not questions:
+            questions = [[one.row, one.db_id, _cut(one.question), _cut(one.gold)] for one in found]
+            asked = run.outcomes.asked
+        if run.outcomes.asked == asked:
+            answers[str(number[run.folder])] = [_answer(one, place) for one in found]
+    return {
+        "questions": questions,
+        "asked": asked[:12],
+        "texts": list(texts),
+        "answers": answers,
+        "with_texts": WITH_TEXTS,
+    }
+
+
+def _answer(answer: Answer, place: Any) -> list[int]:
+    cells = [place(answer.prediction), place(answer.verdict)]
+    return [*cells, place(answer.rows)] if answer.rows else cells
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+
+
+def _curve(curve: Curve) -> list[list[float]]:
+    return [[step for step, _ in curve], [loss for _, loss in curve]]
+
+
+def _rounded(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.6g}")

@@ -1,0 +1,348 @@
+"""The comparison for a terminal, and as ``compare.csv``."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qc_experiments.comparison.grouping import (
+    EFFECTIVE_BATCH,
+    SEED,
+    Configuration,
+    Group,
+    facts,
+)
+from qc_experiments.comparison.objectives import EVAL_LOSS, EXECUTION_ACCURACY
+from qc_experiments.comparison.runs import Run
+from qc_experiments.comparison.significance import in_words
+from qc_experiments.comparison.study import Study, compare
+from qc_experiments.records.results import Scalar
+from qc_experiments.system.console import visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NARROWEST = 100
+SAYS_NOTHING = ("enabled", "mode", "name")
+"""Ends of keys that need what stands before them."""
+WIDE = 110
+"""Characters of a line from which a run's name has one of its own."""
+LONGEST_NAME = 14
+"""Characters of a column's head; a key is broken at its underscores."""
+
+LONGEST_VALUE = 40
+"""Characters of a swept value, such as a list of modules."""
+
+MOST_ROWS = 50
+"""Configurations of a group that are printed; all runs are in the files."""
+
+NOT_DISTINGUISHABLE = "n.d."
+
+SELECTION = (
+    "The leader was chosen on these very questions, so its accuracy is a little too good; confirm it "
+    "on fresh ones."
+)
+
+
+def comparison_table(
+    folders: Sequence[Path], objective: str | None = None, width: int | None = None
+) -> str:
+    """The table that ``qc compare`` prints, as a sweep may print it at its end.
+
+    Args:
+        folders: runs, or folders that hold runs.
+        objective: the figure that ranks them (see `compare`).
+        width: characters of a line; None takes the terminal's.
+
+    Raises:
+        UserError: if a folder holds no run.
+    """
+    return table_text(compare(folders, objective), width)
+
+
+def table_text(study: Study, width: int | None = None) -> str:
+    """A comparison as text.
+
+    Args:
+        study: the comparison.
+        width: characters of a line; None takes the terminal's.
+    """
+    width = max(NARROWEST, width or shutil.get_terminal_size((120, 24)).columns)
+    blocks = [f"{study.counted()}. Ranked by {study.objective.title}."]
+    shown = [group for group in study.groups if group.runs]
+    for number, group in enumerate(shown, 1):
+        title = group.name if len(shown) == 1 else f"Group {number}: {group.name}"
+        if group.apart:
+            title += f"\nShown apart from group 1, not ranked with it: {group.apart}."
+        blocks.append(f"{title}\n{_ranked(study, group, width)}")
+        blocks[-1] += "".join(f"\n{line}" for line in _remarks(group))
+    unfinished = study.unfinished()
+    if unfinished:
+        blocks.append(f"Not finished\n{_unfinished(unfinished, width)}")
+    if study.left_out:
+        blocks.append("\n".join(study.left_out_lines()))
+    return "\n\n".join(blocks)
+
+
+def _ranked(study: Study, group: Group, width: int) -> str:
+    """The table of a group, with as many swept keys as there is room for."""
+    pooled = any(len(one.runs) > 1 for one in group.configurations)
+    keys = [key for key in group.swept if key not in (SEED, EFFECTIVE_BATCH)]
+    if SEED in group.swept and not pooled:
+        keys.append(SEED)
+    if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
+        keys.append(EFFECTIVE_BATCH)
+    shown, figures = list(keys), list(FIGURES)
+    table = _table(study, group, shown, figures, pooled)
+    while _natural_width(table) > width and (figures or len(shown) > 1):
+        # What was set matters more than what it cost; the files have all.
+        (figures or shown).pop()
+        table = _table(study, group, shown, figures, pooled)
+    text = _printed(table, max(width, _natural_width(table)))
+    if len(group.configurations) > MOST_ROWS:
+        text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
+    if NOT_DISTINGUISHABLE in text:
+        text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
+    hidden = [*list(FIGURES)[len(figures) :], *keys[len(shown) :]]
+    if hidden:
+        text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
+    return text
+
+
+def _table(
+    study: Study, group: Group, shown: Sequence[str], figures: Sequence[str], pooled: bool
+) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    own_column = study.objective.key not in (EXECUTION_ACCURACY, EVAL_LOSS)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles = ["", *(_folded(short_name(key, shown)) for key in shown)]
+    titles += ["seeds"] if pooled else []
+    titles += [f"{_folded(study.objective.title)} %"] if own_column else []
+    titles += ["accuracy %", "95 % interval", "loss", *figures]
+    for title in (*titles, "leader is", "p, Holm"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if not shown:
+        table.add_column("run", overflow="fold", max_width=LONGEST_VALUE)
+    for place, one in enumerate(group.configurations[:MOST_ROWS], 1):
+        measured = one.mean(study.objective.key) is not None
+        cells = [str(place) if group.ranked and measured else "-"]
+        cells += [_clipped(visible(show(one.facts.get(key)))) for key in shown]
+        cells += [str(len(one.runs))] if pooled else []
+        cells += [_with_spread(one, study.objective.key, 100, 1)] if own_column else []
+        table.add_row(
+            *cells,
+            _with_spread(one, EXECUTION_ACCURACY, 100, 1),
+            _interval(one),
+            _with_spread(one, EVAL_LOSS, 1, 4, spread=False),
+            *(FIGURES[name](one) for name in figures),
+            *_against(one, group),
+            *([] if shown else [visible(one.runs[0].name)]),
+        )
+    return table
+
+
+FIGURES: dict[str, Callable[[Configuration], str]] = {
+    "training s": lambda one: show_number(one.mean("seconds_training"), 0),
+    "trainable": lambda one: show_count(one.mean("parameters_trainable")),
+    "memory": lambda one: show_bytes(one.mean("peak_memory_bytes")),
+}
+"""Columns of a run's size and cost, by their heads; a narrow terminal does without the last ones."""
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _folded(name: str) -> str:
+    """A key's name on several lines, broken behind its underscores and dots."""
+    lines = [""]
+    for part in re.findall(r"[^_.]+[_.]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > LONGEST_NAME:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _remarks(group: Group) -> list[str]:
+    lines = list(group.warnings)
+    if group.best is not None:
+        lines.append(in_words(group.best, group.against, len(group.runs) - 1))
+        if group.against and group.best.figure(EXECUTION_ACCURACY):
+            lines.append(SELECTION)
+    return lines
+
+
+def _unfinished(runs: Sequence[Run], width: int) -> str:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("status", no_wrap=True)
+    # A name that is broken cannot be copied.
+    table.add_column("run", overflow="fold", no_wrap=width >= WIDE)
+    table.add_column("step", justify="right")
+    table.add_column("why", overflow="fold")
+    for run in runs:
+        step = run.last_step
+        step_text = "" if step is None else str(step)
+        table.add_row(run.status, visible(run.name), step_text, run.error or "")
+    return _printed(table, width)
+
+
+def _natural_width(table: Table) -> int:
+    from rich.console import Console
+
+    return Console(width=10_000, markup=False, emoji=False).measure(table).maximum
+
+
+def _printed(table: Table, width: int) -> str:
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    # Names and errors are data: no markup, no emoji, no colours for what looks like a number.
+    console = Console(
+        file=buffer, width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
+
+
+def _with_spread(
+    one: Configuration, key: str, factor: float, digits: int, *, spread: bool = True
+) -> str:
+    mean = one.mean(key)
+    if mean is None:
+        return "not measured" if factor == 100 else ""
+    text = f"{factor * mean:.{digits}f}"
+    ends = one.spread(key) if spread else None
+    if ends is not None:
+        text += f" ({factor * ends[0]:.{digits}f}-{factor * ends[1]:.{digits}f})"
+    return text
+
+
+def _interval(one: Configuration) -> str:
+    ends = one.interval()
+    return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def _against(one: Configuration, group: Group) -> tuple[str, str]:
+    """What the test says of the leader against these seeds, and the corrected p (their range)."""
+    if group.best is None:
+        return "", ""
+    if any(run is group.best for run in one.runs):
+        return "leader", ""
+    tests = [group.against[run.folder] for run in one.runs if run.folder in group.against]
+    if not tests:
+        return "not tested", ""
+    better = sum(test.verdict == "better" for test in tests)
+    text = NOT_DISTINGUISHABLE
+    if any(test.verdict == "worse" for test in tests):
+        text = "mixed" if len(tests) > 1 else "worse"
+    elif better:
+        text = "better" if better == len(tests) else f"better: {better}/{len(tests)}"
+    ends = (min(test.p_holm for test in tests), max(test.p_holm for test in tests))
+    return text, "-".join(dict.fromkeys(map(show_p, ends)))
+
+
+def short_name(key: str, among: Sequence[str]) -> str:
+    """The last part of a key where that is enough to tell it from the others."""
+    last = key.rpartition(".")[2]
+    if last in SAYS_NOTHING:
+        return key
+    return last if sum(one.rpartition(".")[2] == last for one in among) == 1 else key
+
+
+def show(value: Scalar) -> str:
+    """A config value as it stands in a cell."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def show_number(value: float | None, digits: int) -> str:
+    """A number with so many decimals; empty for None."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def show_count(value: float | None) -> str:
+    """A large count: ``4.88 M``."""
+    if value is None:
+        return ""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def show_bytes(value: float | None) -> str:
+    """Memory in GiB."""
+    return "" if value is None else f"{value / 2**30:.2f} GiB"
+
+
+def show_p(value: float) -> str:
+    """A p value to three places; small ones by their bound."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+TESTS = (
+    "leader_difference",
+    "leader_low",
+    "leader_high",
+    "mcnemar_p",
+    "mcnemar_p_holm",
+    "leader_is",
+)
+"""Columns of ``compare.csv`` on the test of the group's leader against the row's run."""
+
+
+def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
+    """Header and rows of ``compare.csv``: one row a run, all swept keys, all figures, the tests."""
+    from qc_experiments.records.folder import RESULT_KEYS
+
+    swept = list(dict.fromkeys(key for group in study.groups for key in group.swept))
+    figures = [key for key in RESULT_KEYS if key not in ("status", "error", SEED)]
+    if SEED not in swept:
+        swept.append(SEED)
+    header = ["group", "rank", "run", "folder", "status", "error", *swept, *figures, *TESTS]
+    rows: list[list[object]] = []
+    for group in study.groups:
+        for place, run in enumerate((*group.runs, *group.unfinished), 1):
+            measured = run.finished and run.figure(study.objective.key) is not None
+            ranked = group.ranked and measured
+            known = facts(run)
+            rows.append(
+                [
+                    group.name,
+                    place if ranked else None,
+                    run.name,
+                    str(run.folder),
+                    run.status,
+                    run.error,
+                    *(_cell(known.get(key)) for key in swept),
+                    *(run.result.get(key) for key in figures),
+                    *_test_cells(run, group),
+                ]
+            )
+    return header, rows
+
+
+def _cell(value: Scalar) -> object:
+    return show(value) if isinstance(value, bool) else value
+
+
+def _test_cells(run: Run, group: Group) -> list[object]:
+    if run is group.best:
+        return [*[None] * (len(TESTS) - 1), "leader"]
+    found = group.against.get(run.folder)
+    if found is None:
+        return [*[None] * (len(TESTS) - 1), "not tested" if run.finished else None]
+    low, high = found.table.interval()
+    return [found.table.difference(), low, high, found.p, found.p_holm, found.verdict]

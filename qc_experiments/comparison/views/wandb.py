@@ -1,0 +1,344 @@
+"""The comparison as a Weights & Biases workspace and report, built as code with wandb-workspaces.
+
+They show runs that were measured alike, and no others; the report also says in words what the paired
+test allows to be said, which W&B's own panels do not know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qc_experiments.comparison.grouping import CODE, DATA, SEED, TEMPLATE, Configuration, Group
+from qc_experiments.comparison.objectives import EVAL_LOSS, EXECUTION_ACCURACY
+from qc_experiments.comparison.runs import Run
+from qc_experiments.comparison.significance import in_words
+from qc_experiments.comparison.study import Study
+from qc_experiments.comparison.views.table import show, show_count, show_p
+from qc_experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2 import Report
+    from wandb_workspaces.workspaces import Workspace
+
+LONGEST_TITLE = 128
+"""Characters of a report's title that W&B takes."""
+MOST_LINES = 50
+"""Runs whose curves a plot shows."""
+CURVES = {"loss": "training loss", EVAL_LOSS: "loss on the held-out rows"}
+COST = ("seconds_training", "peak_memory_bytes", "parameters_trainable")
+PREDICTIONS = "predictions"
+"""The W&B table that each run logs."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a workspace and a report show.
+
+    Attributes:
+        study: the comparison.
+        group: of it, the runs that were measured alike.
+        runs: those of the group that were tracked in this project.
+        left_out: tracked runs of other groups or projects.
+        entity: whose project it is; empty for the default of whoever is logged in.
+        project: the W&B project.
+        title: of both.
+    """
+
+    study: Study
+    group: Group
+    runs: tuple[Run, ...]
+    left_out: int
+    entity: str
+    project: str
+    title: str
+
+    @property
+    def swept(self) -> list[str]:
+        """Settings in which the runs differ."""
+        return [key for key in self.group.swept if key not in (DATA, TEMPLATE, CODE)]
+
+    def in_entity(self, entity: str) -> Shown:
+        """The same in the project of somebody else."""
+        return replace(self, entity=entity)
+
+
+def choose(
+    study: Study, title: str | None = None, entity: str | None = None, project: str | None = None
+) -> Shown:
+    """Choose what is shown: the runs of the largest group in the project that most of them are in.
+
+    Args:
+        study: the comparison.
+        title: of workspace and report; None takes the folders' names.
+        entity: None takes that of the runs.
+        project: only runs of this one; None takes the one that most runs are in.
+
+    Raises:
+        UserError: if no run was tracked by Weights & Biases.
+    """
+    tracked = [run for run in study.runs if _tracked(run)]
+    wanted = {
+        run.folder for run in tracked if project in (None, run.config.get("tracking.project"))
+    }
+    group = next(
+        (one for one in study.groups if any(run.folder in wanted for run in _members(one))), None
+    )
+    if group is None:
+        place = "" if project is None else f" in project {project}"
+        raise UserError(
+            f"{', '.join(map(str, study.folders))}: no run here was tracked by Weights & Biases{place}: "
+            "train with tracking=wandb"
+        )
+    members = [run for run in _members(group) if run.folder in wanted]
+    projects = Counter(str(run.config.get("tracking.project")) for run in members)
+    [(project, _)] = projects.most_common(1)
+    members = [run for run in members if str(run.config.get("tracking.project")) == project]
+    if entity is None:
+        known = [run.config.get("tracking.entity") for run in members]
+        entity = str(next(filter(None, known), ""))
+    if title is None:
+        title = ", ".join(folder.resolve().name for folder in study.folders)
+    return Shown(study, group, tuple(members), len(tracked) - len(members), entity, project, title)
+
+
+def offline_runs(shown: Shown) -> list[Path]:
+    """Folders that ``wandb sync`` still has to send."""
+    found = [path for run in shown.runs for path in run.folder.glob("wandb/offline-run-*")]
+    return sorted(path for path in found if not list(path.glob("*.wandb.synced")))
+
+
+def build_workspace(shown: Shown) -> Workspace:
+    """The workspace: comparison, learning curves, cost, predictions, for these runs alone.
+
+    Args:
+        shown: what it shows.
+    """
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces import expr
+
+    objective = shown.study.objective
+    columns = [_column(key) for key in shown.swept]
+    columns += [f"summary:{key}" for key in dict.fromkeys((objective.key, *_figures(shown)))]
+    return ws.Workspace(
+        entity=shown.entity,
+        project=shown.project,
+        name=_plain(shown.title),
+        sections=[
+            ws.Section(name=name, panels=panels, is_open=True)
+            for name, panels in _sections(shown).items()
+            if panels
+        ],
+        settings=ws.WorkspaceSettings(max_runs=min(MOST_LINES, max(1, len(shown.runs)))),
+        runset_settings=ws.RunsetSettings(
+            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            order=[expr.Ordering(expr.Summary(objective.key), ascending=objective.is_loss)],
+            pinned_columns=columns,
+        ),
+    )
+
+
+def build_report(shown: Shown) -> Report:
+    """The report: a table with intervals, what the test says, and the workspace's panels.
+
+    Args:
+        shown: what it shows; its entity must be known.
+    """
+    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
+
+    objective = shown.study.objective
+    sections = _sections(shown)
+    blocks: list[Any] = [
+        wr.MarkdownBlock(_markdown_table(shown)),
+        *(wr.P(line) for line in _remarks(shown)),
+    ]
+    for name, panels in sections.items():
+        if not panels:
+            continue
+        runset = wr.Runset(
+            name=_plain(shown.title),
+            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            order=[wr.OrderBy(wr.SummaryMetric(objective.key), ascending=objective.is_loss)],
+        )
+        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runset], panels=panels)]
+    return wr.Report(
+        project=shown.project,
+        entity=shown.entity,
+        title=f"{_plain(shown.title)}: {objective.title}"[:LONGEST_TITLE],
+        description=shown.study.counted(),
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def save(shown: Shown) -> tuple[str, str]:
+    """Save both on the server; returns their addresses.
+
+    Args:
+        shown: what they show; an empty entity becomes the default of whoever is logged in.
+
+    Raises:
+        UserError: if the server cannot be reached or refuses them.
+    """
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        entity = shown.entity or wandb.Api().default_entity
+        if not entity:
+            raise UserError(
+                "--entity is not given, and the login has no default one: give --entity"
+            )
+        known = shown.in_entity(entity)
+        report = build_report(known).save()  # it makes the project if there is none yet
+        workspace = build_workspace(known).save()
+        return str(workspace.url), str(report.url)
+    except UserError:
+        raise
+    except Exception as error:  # requests', graphql's and wandb's own, by version
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"Weights & Biases did not take it ({reason[:300]})") from None
+
+
+def _sections(shown: Shown) -> dict[str, list[Any]]:
+    """The panels by the section that they stand in."""
+    import wandb_workspaces.reports.v2 as wr
+
+    objective = shown.study.objective
+    swept = [key for key in shown.swept if key != SEED]
+    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in swept]
+    figures = [key for key in (objective.key, EVAL_LOSS) if _measured(shown, key)]
+    axes += [
+        wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(key), inverted=key == EVAL_LOSS)
+        for key in dict.fromkeys(figures)
+    ]
+    wide = wr.Layout(w=24, h=10)
+    comparison: list[Any] = []
+    if swept:
+        comparison.append(
+            wr.ParallelCoordinatesPlot(columns=axes, title=objective.title, layout=wide)
+        )
+        comparison.append(wr.ParameterImportancePlot(with_respect_to=objective.key))
+    comparison += [
+        wr.BarPlot(
+            title=objective.title, metrics=[wr.SummaryMetric(objective.key)], max_runs_to_show=50
+        ),
+        wr.RunComparer(diff_only="split", layout=wide),
+    ]
+    return {
+        "Comparison": comparison,
+        "Learning curves": [
+            wr.LinePlot(title=title, x="Step", y=[key], title_y="nats a token")
+            for key, title in CURVES.items()
+        ],
+        "Cost": [
+            wr.ScatterPlot(
+                title=f"{objective.title} by {key}",
+                x=wr.SummaryMetric(key),
+                y=wr.SummaryMetric(objective.key),
+            )
+            for key in COST
+            if _measured(shown, key)
+        ],
+        "Predictions": [wr.WeavePanelSummaryTable(table_name=PREDICTIONS, layout=wide)],
+    }
+
+
+def _markdown_table(shown: Shown) -> str:
+    swept = [key for key in shown.swept if key != SEED]
+    heads = ["", *swept, "seeds", "execution accuracy", "95 % interval", "loss", "trainable"]
+    heads += ["leader against it (p, Holm)"]
+    rows = [heads, ["---"] * len(heads)]
+    for place, one in enumerate(shown.group.configurations, 1):
+        rows.append(
+            [
+                str(place) if shown.group.ranked else "-",
+                *(show(one.facts.get(key)) for key in swept),
+                str(len(one.runs)),
+                _percent(one.mean(EXECUTION_ACCURACY)),
+                _interval(one),
+                _number(one.mean(EVAL_LOSS)),
+                show_count(one.mean("parameters_trainable")),
+                _against(one, shown.group),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+
+
+def _remarks(shown: Shown) -> list[str]:
+    group = shown.group
+    lines = [f"{shown.study.counted()}. {group.name}.", *group.warnings]
+    if group.best is not None:
+        lines.append(in_words(group.best, group.against, len(group.runs) - 1))
+    if shown.left_out:
+        lines.append(
+            f"{shown.left_out} more run(s) were measured otherwise, or are in another project, and are "
+            "not shown."
+        )
+    return lines
+
+
+def _against(one: Configuration, group: Group) -> str:
+    tests = [group.against[run.folder] for run in one.runs if run.folder in group.against]
+    if not tests:
+        return "leader" if group.best in one.runs else "not tested"
+    worst = max(tests, key=lambda test: test.p_holm)
+    return f"{worst.verdict} ({show_p(worst.p_holm)})"
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(one: Configuration) -> str:
+    ends = one.interval()
+    return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot end a cell or begin markup."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in text)
+    return " ".join(escaped.split())
+
+
+def _figures(shown: Shown) -> Sequence[str]:
+    known = (EXECUTION_ACCURACY, "exact_match", EVAL_LOSS, "seconds_training", "peak_memory_bytes")
+    return [key for key in known if _measured(shown, key)]
+
+
+def _measured(shown: Shown, key: str) -> bool:
+    return any(run.figure(key) is not None for run in shown.runs)
+
+
+def _column(key: str) -> str:
+    section, _, rest = key.partition(".")
+    return f"config:{section}.value" + (f".{rest}" if rest else "")
+
+
+def _members(group: Group) -> tuple[Run, ...]:
+    return (*group.runs, *group.unfinished)
+
+
+def _tracked(run: Run) -> bool:
+    return run.config.get("tracking.name") == "wandb" and run.config_hash is not None
+
+
+def _run_id(run: Run) -> str:
+    from qc_experiments.records.folder import Identity
+
+    return Identity(run.name, run.config_hash or "").run_id
+
+
+def _plain(title: str) -> str:
+    """A title without symbols, which W&B refuses in names."""
+    kept = "".join(c for c in title if c.isalnum() or c in " ._-,:()/#&'")
+    return kept.strip() or "comparison"

@@ -1,0 +1,110 @@
+"""What a database file holds: its own bytes, and the logs that its last writer left beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import hash_bytes, open_file
+
+LOGS = {"sqlite": ("-wal", "-journal"), "duckdb": (".wal",)}
+"""What an engine appends to a file's name for what it wrote last, or has still to take back."""
+
+FRESH_SECONDS = 2.0
+"""A file that changed so lately may change once more without a trace in its times, which are coarse."""
+
+
+def logs(engine: str, target: str) -> dict[str, Path]:
+    """The logs beside a file without which it is not read rightly, by what their names end with.
+
+    Empty ones count for nothing, nor does a rollback journal whose header is blank: SQLite passes over
+    them as well. What stands in a log's place and is no file is among them.
+
+    Args:
+        engine: of the file.
+        target: its path.
+
+    Raises:
+        UserError: if a log cannot be read.
+    """
+    # SQLite follows links before it looks beside a file.
+    base = os.path.realpath(target) if engine == "sqlite" else target
+    found = {}
+    for suffix in LOGS.get(engine, ()):
+        path = Path(f"{base}{suffix}")
+        try:
+            mark = path.stat()
+        except OSError:
+            continue  # none is there
+        if not stat.S_ISREG(mark.st_mode) or (mark.st_size and not _blank(path, suffix)):
+            found[suffix] = path
+    return found
+
+
+def _blank(path: Path, suffix: str) -> bool:
+    if suffix != "-journal":
+        return False
+    try:
+        with open_file(path) as file:
+            return file.read(1) in (b"", b"\0")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def content_hash(engine: str, target: str) -> str:
+    """SHA-256 of what a database file holds; without logs, that of its bytes.
+
+    Args:
+        engine: of the file.
+        target: its path.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    found = logs(engine, target)
+    own = file_hash(Path(target))
+    if not found:
+        return own
+    parts = [own]
+    for suffix, path in found.items():
+        parts += [suffix, file_hash(path) if path.is_file() else "no file"]
+    return hash_bytes(*(part.encode() for part in parts))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, read again only after a change.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        found = path.stat()
+        # The time of the last change of state cannot be set by hand, as that of the content can.
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)
+        mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if 0 <= time.time_ns() - changed < FRESH_SECONDS * 1e9:
+            return _read_hash(path)
+        return _known_hash(path, mark)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=4096)
+def _known_hash(path: Path, _mark: tuple[int, ...]) -> str:
+    return _read_hash(path)
+
+
+def _read_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

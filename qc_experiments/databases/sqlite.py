@@ -1,0 +1,243 @@
+"""Run a statement on a SQLite file, reading only.
+
+The file is opened read-only, nothing can be attached, an authorizer lets reading through and nothing
+else, and a progress handler ends what runs too long. One opcode that runs for ever is beyond all
+that: it takes the child process, which the parent kills (see `qc_experiments.databases.pool`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from qc_experiments.databases.content import logs
+from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.databases.sqlite_rights import authorize, authorize_schema, start
+from qc_experiments.sql.tokens import statement, tokens
+
+HEAP_BYTES = 512_000_000
+SCHEMA_SECONDS = 2.0
+SCHEMA_MAX_BYTES = 10_000_000
+PROGRESS_OPCODES = 10_000
+QUOTED_LOOKED_AT = 20
+"""At most this many double-quoted words of a statement are asked for whether they are columns."""
+SCHEMA_QUERY = (
+    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+    "AND sql IS NOT NULL ORDER BY rowid"
+)
+WAL_VERSION = b"\x02\x02"
+
+
+def run(target: str, sql: str, limits: Limits) -> Execution:
+    """Run one statement on a fresh read-only view of a database file.
+
+    Args:
+        target: path of the file.
+        sql: one statement.
+        limits: what it may use.
+    """
+    started = time.perf_counter()
+    try:
+        connection = open_readonly(Path(target))
+    except sqlite3.Error as problem:
+        seconds = time.perf_counter() - started
+        return Execution(None, (), str(problem), "other", seconds)
+    with closing(connection):
+        return run_query(connection, sql, limits)
+
+
+def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
+    """Run one statement on an empty database made of CREATE statements.
+
+    Args:
+        schema: CREATE TABLE statements.
+        sql: one statement.
+        limits: what it may use.
+
+    Returns:
+        What came of it, or None where the schema is no text that SQLite runs.
+    """
+    connection = empty_database(schema)
+    if connection is None:
+        return None
+    with closing(connection):
+        return run_query(connection, sql, limits)
+
+
+def open_readonly(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file for reading only, leaving no files beside it.
+
+    Raises:
+        sqlite3.Error: if it cannot be opened.
+    """
+    # Reading a database in WAL mode makes -wal and -shm files, unless it is said not to change.
+    frozen = "&immutable=1" if _makes_files(path) and not logs("sqlite", str(path)) else ""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{frozen}", uri=True)
+    connection.text_factory = _decode
+    return connection
+
+
+def _makes_files(path: Path) -> bool:
+    """Whether SQLite may make or remove files beside this one when it reads it."""
+    if os.path.lexists(f"{os.path.realpath(path)}-wal"):
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return False  # connect says what is wrong
+    return not head or head[18:20] == WAL_VERSION
+
+
+def _decode(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw  # real databases hold text that is not UTF-8; it compares by its bytes
+
+
+def empty_database(schema: str) -> sqlite3.Connection | None:
+    """A database in memory with the tables of a schema and no rows.
+
+    Args:
+        schema: CREATE TABLE statements.
+
+    Returns:
+        The connection, or None where the text is no schema that SQLite runs.
+    """
+    connection = sqlite3.connect(":memory:")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
+    connection.set_authorizer(authorize_schema)
+    deadline = time.perf_counter() + SCHEMA_SECONDS
+    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
+    try:
+        connection.executescript(schema)
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except (sqlite3.Error, ValueError):
+        tables = 0
+    connection.set_progress_handler(None, 0)
+    if tables:
+        return connection
+    connection.close()
+    return None
+
+
+def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execution:
+    """Run one statement.
+
+    Args:
+        connection: an open database; afterwards it allows reading only.
+        sql: one statement.
+        limits: what it may use.
+    """
+    started = time.perf_counter()
+    if ";" in sql:
+        sql = statement(sql)  # SQLite takes `SELECT 1;;` for two statements
+    _confine(connection, limits)
+    deadline = started + limits.seconds
+    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
+    rows: list[tuple[Value, ...]] | None = None
+    columns: tuple[str, ...] = ()
+    error = error_class = None
+    try:
+        cursor = start(connection, sql)
+        if cursor.description is None:
+            error, error_class = "the statement returns no rows", "not_a_query"
+        else:
+            columns = tuple(column[0] for column in cursor.description)
+            rows = collect(cursor, limits)
+    except ResultTooLarge as problem:
+        error, error_class = str(problem), "result_too_large"
+    except MemoryError:
+        error, error_class = "out of memory", "memory"
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as problem:
+        error = str(problem) or type(problem).__name__
+        error_class = classify(error)
+    connection.set_progress_handler(None, 0)
+    seconds = time.perf_counter() - started
+    if rows is None:
+        return Execution(None, (), error, error_class, seconds)
+    return Execution(rows, columns, None, None, seconds, _forgiven(connection, sql))
+
+
+def _confine(connection: sqlite3.Connection, limits: Limits) -> None:
+    connection.set_authorizer(None)
+    for pragma in (
+        "temp_store = MEMORY",  # large sorts must not spill into files
+        "query_only = ON",
+        # A view, an index or a column may then call json_extract; what is dangerous SQLite lets no
+        # schema call at all, and a view is asked about like a query.
+        "trusted_schema = ON",
+        f"hard_heap_limit = {HEAP_BYTES}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes)
+    connection.set_authorizer(authorize)
+
+
+def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
+    """Say which double-quoted words SQLite took for strings because no column is called so.
+
+    Such a word is a column's name by the standard; a misspelt one silently becomes a text. SQLite is
+    asked itself: between backticks the word can only be a name, and is refused if there is none.
+    """
+    if '"' not in sql:
+        return None
+    taken = []
+    quoted = [token for token in tokens(sql) if token.kind == "quoted" and token.text[0] == '"']
+    for token in quoted[:QUOTED_LOOKED_AT]:
+        name = token.text[1:-1].replace('""', '"').replace("`", "``")
+        try:
+            connection.execute(f"EXPLAIN {sql[: token.start]}`{name}`{sql[token.end :]}").close()
+        except (sqlite3.Error, sqlite3.Warning) as problem:
+            if "no such column" in str(problem) and token.text not in taken:
+                taken.append(token.text)
+    if not taken:
+        return None
+    verb = "names no column and was" if len(taken) == 1 else "name no columns and were"
+    return f"{', '.join(taken)} {verb} taken as text"
+
+
+def classify(message: str) -> str:
+    """Name the class of one of SQLite's error messages (see `engine.ERROR_CLASSES`)."""
+    text = message.lower()
+    for needle, name in (
+        ("interrupted", "timeout"),
+        ("no such table", "no_such_table"),
+        ("no such column", "no_such_column"),
+        ("ambiguous column", "ambiguous_column"),
+        ("no such function", "no_such_function"),
+        ("wrong number of arguments", "no_such_function"),
+        ("datatype mismatch", "type"),
+        ("not authorized", "forbidden"),
+        ("authorization denied", "forbidden"),
+        ("prohibited", "forbidden"),
+        ("unsafe use of", "forbidden"),
+        ("may not be modified", "forbidden"),
+        ("readonly database", "forbidden"),
+        ("too many attached databases", "forbidden"),
+        ("one statement at a time", "not_a_query"),
+        ("string or blob too big", "result_too_large"),
+        ("out of memory", "memory"),
+        ("syntax error", "syntax"),
+        ("unrecognized token", "syntax"),
+        ("incomplete input", "syntax"),
+    ):
+        if needle in text:
+            return name
+    return "other"
+
+
+def schema_of(statements: Iterable[Sequence[Value]]) -> str:
+    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
+
+    Args:
+        statements: the rows of `SCHEMA_QUERY`.
+    """
+    return "\n".join(f"{str(sql).strip()};" for (sql,) in statements)

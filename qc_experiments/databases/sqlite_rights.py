@@ -1,0 +1,144 @@
+"""What a statement may do on a SQLite database: read, also virtual tables, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from qc_experiments.sql.tokens import tokens
+
+ALLOWED_ACTIONS = frozenset(
+    (
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    )
+)
+UPKEEP_ACTIONS = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
+OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
+DENIED_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"))
+"""Most are not there in Python's SQLite; a distribution may have built them in."""
+DESCRIBING = frozenset(
+    (
+        *("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"),
+        *("foreign_key_list", "foreign_key_check", "collation_list", "function_list"),
+        *("module_list", "pragma_list", "compile_options"),
+    )
+)
+"""Pragmas that tell something, whatever they are asked."""
+ASKING = frozenset(
+    (
+        *("user_version", "application_id", "schema_version", "data_version", "encoding"),
+        *("page_count", "page_size", "freelist_count"),
+    )
+)
+"""Pragmas that tell something where no value is given, and else set it."""
+MODULES = frozenset(
+    ("fts3", "fts4", "fts4aux", "fts5", "fts5vocab", "rtree", "rtree_i32", "geopoly")
+)
+"""Kinds of virtual tables that may be read where a schema declares one."""
+TABLE_FUNCTIONS = (
+    *("json_each", "json_tree", "jsonb_each", "jsonb_tree", "dbstat", "fts3tokenize"),
+    *sorted(f"pragma_{name}" for name in DESCRIBING | ASKING),
+)
+"""Virtual tables that nobody declares."""
+UNCONNECTED = "vtable constructor failed: "
+DENIED = ("not authorized", "authorization denied")
+
+
+def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
+    """Start a statement, with the virtual tables connected that it may read.
+
+    Args:
+        connection: whose authorizer is `authorize`.
+        sql: one statement.
+
+    Raises:
+        sqlite3.Error: if it may not or cannot run.
+    """
+    try:
+        return connection.execute(sql)
+    except sqlite3.DatabaseError as problem:
+        if not any(words in str(problem) for words in (UNCONNECTED, *DENIED)):
+            raise
+    failed = _connect_virtual_tables(connection)
+    try:
+        return connection.execute(sql)
+    except sqlite3.DatabaseError as problem:
+        broken = [why for name, why in failed.items() if name in sql.lower()]
+        before, _, name = str(problem).partition(UNCONNECTED)
+        if broken:
+            message = broken[0]
+        elif before:
+            raise
+        else:
+            message = f"not authorized to read virtual table {name}"
+        raise sqlite3.DatabaseError(message) from None
+
+
+def _connect_virtual_tables(connection: sqlite3.Connection) -> dict[str, str]:
+    """Connect virtual tables of the kinds that only read where they are read.
+
+    A virtual table asks for more than reading when it is connected, which happens once: it declares
+    its columns, and prepares the statements by which it would write. They are not run: the file is
+    open for reading. Whatever is run afterwards is authorized as before.
+
+    Returns:
+        Why those that a schema declares cannot be connected, by their names in lower case.
+    """
+    declared = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE rootpage = 0"
+    ).fetchall()
+    names = [name for name, sql in declared if isinstance(sql, str) and _module(sql) in MODULES]
+    failed = {}
+    connection.set_authorizer(_authorize_connecting)
+    for name in (*names, *TABLE_FUNCTIONS):
+        quoted = str(name).replace('"', '""')
+        try:
+            connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 0').close()
+        except sqlite3.Error as problem:
+            failed[str(name).lower()] = str(problem)
+    connection.set_authorizer(authorize)
+    return {name: why for name, why in failed.items() if name not in TABLE_FUNCTIONS}
+
+
+def _module(sql: str) -> str | None:
+    """The kind of virtual table that a CREATE statement makes; None for any other statement."""
+    words = tokens(sql)
+    if len(words) < 2 or not words[1].is_word("virtual"):
+        return None
+    using = next((place for place, word in enumerate(words) if word.is_word("using")), len(words))
+    return words[using + 1].name() if using + 1 < len(words) else None
+
+
+def authorize(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    """Let a statement read, and describe what there is to read (SQLite's authorizer callback)."""
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in DENIED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and _tells(first, second):
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
+
+
+def _tells(pragma: str | None, value: str | None) -> bool:
+    name = (pragma or "").lower()
+    return name in DESCRIBING or (name in ASKING and value is None)
+
+
+def _authorize_connecting(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    if action in UPKEEP_ACTIONS:
+        return sqlite3.SQLITE_OK
+    return authorize(action, first, second, database, source)
+
+
+def authorize_schema(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
+    if action == sqlite3.SQLITE_PRAGMA and _tells(first, second):
+        return sqlite3.SQLITE_OK  # full-text tables ask for the page size
+    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK

@@ -1,0 +1,157 @@
+"""Measure a model on the held-out rows: validation loss, and the SQL it writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qc_experiments.config.schema import EvaluationConfig
+from qc_experiments.data.encode import Encoder, Example
+from qc_experiments.data.table import Row
+from qc_experiments.evaluation.journal import Journal
+from qc_experiments.evaluation.loss import validation_loss
+from qc_experiments.evaluation.metrics import Judged, assess, figures
+from qc_experiments.generation.predictor import Asker, Predicted
+from qc_experiments.judging.judge import Judge
+from qc_experiments.system.progress import progress
+
+PART_ROWS = 64
+"""Questions that are answered before their answers are kept."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about a model.
+
+    Attributes:
+        loss: validation loss in nats a label token.
+        judged: its predictions, in the order of the held-out rows.
+        seconds: how long it took.
+    """
+
+    loss: float
+    judged: list[Judged]
+    seconds: float
+
+    def figures(self) -> dict[str, float | int | None]:
+        """The loss and the rates, under the names of ``result.json``."""
+        return {"eval_loss": self.loss, **figures(self.judged)}
+
+
+class Examination:
+    """The same questions for every model: held-out rows, decoding, databases, judge.
+
+    Args:
+        encoder: makes the prompts, as in training.
+        examples: held-out rows in tokens.
+        judge: runs the answers.
+        config: limits and batch sizes.
+        window: longest input of the model in tokens, or None.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        examples: Sequence[Example],
+        judge: Judge,
+        config: EvaluationConfig,
+        window: int | None,
+    ) -> None:
+        self._encoder = encoder
+        self._examples = list(examples)
+        self._judge = judge
+        self._config = config
+        self._asker = Asker(encoder, config, window, judge)
+
+    def measure(self, model: Any, what: str, journal: Journal | None = None) -> Measured:
+        """Loss and predictions on all held-out rows.
+
+        Args:
+            model: a causal language model.
+            what: what is measured, for the progress bar.
+            journal: keeps loss and answers, so that an interruption does not lose them; None keeps
+                none.
+        """
+        started = time.perf_counter()
+        loss = journal.loss if journal is not None else None
+        if loss is None:
+            loss = self.loss(model)
+            if journal is not None:
+                journal.keep_loss(loss)
+        judged = self.answers(model, self._examples, what, journal)
+        return Measured(loss, judged, time.perf_counter() - started)
+
+    def loss(self, model: Any) -> float:
+        """Validation loss over all held-out rows, in nats a label token."""
+        pad_id = self._encoder.tokenizer.pad_token_id
+        total, count = validation_loss(model, self._examples, pad_id, self._config.batch_size)
+        return total / count
+
+    def answers(
+        self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None = None
+    ) -> list[Judged]:
+        """Let the model answer, and judge the answers.
+
+        Args:
+            model: a causal language model.
+            examples: what it is asked.
+            what: who answers, for the progress bar.
+            journal: keeps the answers; None keeps none.
+        """
+        rows = [example.row for example in examples]
+        found: dict[int, Predicted] = {}
+        with progress(f"{what}: answering {len(rows)} questions", len(rows)) as advance:
+            for part in parts(examples):
+                numbers = [row.number for row in part]
+                known = journal.answers(numbers) if journal is not None else None
+                if known is None:
+                    known = self._asker.ask(model, part, advance)
+                    if journal is not None:
+                        journal.add(numbers, known)
+                else:
+                    advance(len(part))
+                found.update(zip(numbers, known, strict=True))
+        predicted = [found[row.number] for row in rows]
+        repaired = [one.after_repair for one in predicted if one.after_repair is not None]
+        return assess(
+            rows,
+            [one.sql for one in predicted],
+            self._judge,
+            repaired=repaired if self._config.repair else None,
+        )
+
+    def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
+        """Figures by which the best checkpoint is chosen, named as the Trainer wants them.
+
+        Args:
+            model: the model in training.
+            generates: whether rates of correct SQL are wanted as well as the loss; they are taken
+                on the first ``evaluation.during_training`` rows of a seeded sample.
+        """
+        found = {"eval_loss": self.loss(model)}
+        if generates:
+            from qc_experiments.data.split import sample_rows
+
+            rows = [example.row for example in self._examples]
+            sample = sample_rows(rows, self._config.during_training, self._config.seed)
+            chosen = {row.number for row in sample}
+            examples = [e for e in self._examples if e.row.number in chosen]
+            rates = figures(self.answers(model, examples, "Held-out"))
+            for name in ("execution_accuracy", "exact_match", "valid_sql"):
+                value = rates[name]
+                if value is not None:
+                    found[f"eval_{name}"] = value
+        return found
+
+
+def parts(examples: Sequence[Example]) -> list[list[Row]]:
+    """Cut questions into parts that are answered one after the other, prompts that are alike together.
+
+    Args:
+        examples: the questions.
+    """
+    ordered = sorted(examples, key=lambda example: list(example.prompt_ids))
+    rows = [example.row for example in ordered]
+    return [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]

@@ -1,1 +1,0 @@
-"""Run SQL on real databases, reading only, and compare results."""

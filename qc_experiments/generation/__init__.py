@@ -1,0 +1,1 @@
+"""From questions to SQL: decoding of many questions that share a schema."""

@@ -1,0 +1,183 @@
+"""From questions to predicted SQL: candidates, the choice among them, and one repair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qc_experiments.config.schema import Choose, EvaluationConfig
+from qc_experiments.data.encode import Encoder
+from qc_experiments.data.table import Row
+from qc_experiments.generation.decoding import Decoding
+from qc_experiments.generation.generate import write_answers
+from qc_experiments.judging.judge import Judge, Tried
+from qc_experiments.sql.extraction import extract_sql
+
+REPAIR = "{question} (The query `{query}` fails: {error}. Write a query that runs.)"
+"""Stands in the question's place when a prediction that failed is asked for again."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model answers a question with.
+
+    Attributes:
+        sql: the prediction.
+        after_repair: the prediction, or what the model wrote when it was told why that fails; None
+            where no repair was asked for.
+    """
+
+    sql: str
+    after_repair: str | None
+
+
+def decoding_of(config: EvaluationConfig) -> Decoding:
+    """How answers are searched for."""
+    return Decoding(
+        candidates=config.candidates,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        num_beams=config.num_beams,
+        seed=config.seed,
+    )
+
+
+class Asker:
+    """Asks a model, always in the same way.
+
+    Args:
+        encoder: makes the prompts, as in training.
+        config: decoding, candidates, choice and repair.
+        window: longest input of the model in tokens, or None.
+        judge: runs candidates, to choose among them or to learn why one fails.
+    """
+
+    def __init__(
+        self, encoder: Encoder, config: EvaluationConfig, window: int | None, judge: Judge
+    ) -> None:
+        self._encoder = encoder
+        self._config = config
+        self._window = window
+        self._judge = judge
+
+    def ask(
+        self, model: Any, rows: Sequence[Row], on_answer: Callable[[int], None] | None = None
+    ) -> list[Predicted]:
+        """Predict a query for each row.
+
+        Args:
+            model: a causal language model.
+            rows: questions; their gold queries are not looked at.
+            on_answer: called with the number of questions just answered, for progress.
+        """
+        pairs = [(row.context, row.question) for row in rows]
+        candidates = self._write(model, pairs, decoding_of(self._config), on_answer)
+        chosen = self._choose(rows, candidates)
+        if not self._config.repair:
+            return [Predicted(sql, None) for sql in chosen]
+        repaired = self._repair(model, rows, chosen)
+        return [Predicted(*both) for both in zip(chosen, repaired, strict=True)]
+
+    def _write(
+        self,
+        model: Any,
+        pairs: Sequence[tuple[str, str]],
+        decoding: Decoding,
+        on_answer: Callable[[int], None] | None = None,
+    ) -> list[list[str]]:
+        """Candidates for each pair (context, question).
+
+        A prompt that leaves no room in the model's window is not asked; its answer is empty, and so
+        wrong.
+        """
+        config, encoder = self._config, self._encoder
+        prompts = encoder.prompts(pairs)
+        room = config.max_new_tokens
+        fits = [self._window is None or len(ids) + room <= self._window for ids in prompts]
+        asked = [ids for ids, fit in zip(prompts, fits, strict=True) if fit]
+        if on_answer is not None and len(asked) < len(prompts):
+            on_answer(len(prompts) - len(asked))
+        written = iter(
+            write_answers(
+                model,
+                asked,
+                tokenizer=encoder.tokenizer,
+                stop_ids=encoder.stop_ids,
+                max_new_tokens=room,
+                batch_size=config.batch_size,
+                decoding=decoding,
+                on_answer=on_answer,
+            )
+        )
+        after = encoder.template.after_query()
+        return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
+
+    def _choose(self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]) -> list[str]:
+        if self._config.choose is Choose.first:
+            return [queries[0] for queries in candidates]
+        different = [
+            (row, query)
+            for row, queries in zip(rows, candidates, strict=True)
+            for query in dict.fromkeys(queries)
+        ]
+        tried = iter(self._judge.try_all(different))
+        chosen = []
+        for queries in candidates:
+            found = {query: next(tried) for query in dict.fromkeys(queries)}
+            if self._config.choose is Choose.first_valid:
+                chosen.append(first_valid(queries, found))
+            else:
+                chosen.append(majority(queries, found))
+        return chosen
+
+    def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
+        tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
+        failing = [place for place, one in enumerate(tried) if one.error is not None]
+        pairs = [
+            (
+                rows[place].context,
+                REPAIR.format(
+                    question=rows[place].question, query=chosen[place], error=tried[place].error
+                ),
+            )
+            for place in failing
+        ]
+        answers = self._write(model, pairs, Decoding())
+        repaired = list(chosen)
+        for place, (answer,) in zip(failing, answers, strict=True):
+            repaired[place] = answer
+        return repaired
+
+
+def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:
+    """The first candidate that runs; the first of all where none does.
+
+    Args:
+        queries: the candidates, the likeliest first.
+        found: what came of each.
+    """
+    return next((query for query in queries if found[query].error is None), queries[0])
+
+
+def majority(queries: Sequence[str], found: dict[str, Tried]) -> str:
+    """The first candidate with the most frequent result; the first of all where none runs.
+
+    Self-consistency by execution (Wang et al. 2023, arXiv:2203.11171; Ni et al. 2023,
+    arXiv:2302.08468): queries that are written differently but return the same rows vote together.
+
+    Args:
+        queries: the candidates, repeated ones included, the likeliest first.
+        found: what came of each.
+    """
+    results = [found[query].result for query in queries]
+    votes = Counter(result for result in results if result is not None)
+    if not votes:
+        return queries[0]
+    most = max(votes.values())
+    return next(
+        query
+        for query, result in zip(queries, results, strict=True)
+        if result is not None and votes[result] == most
+    )

@@ -1,0 +1,184 @@
+"""Which prompts share a prefix, and which models can compute it once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from qc_experiments.generation.token_tree import TokenTree
+
+SUFFIX_COST = 2
+"""What a prompt's own token costs, measured in tokens of a prefix: its attention goes over the
+prefix, and over all texts that are computed with it."""
+AGREEMENT = 1e-3
+"""Largest difference of logits, as a share of the largest logit, that passes for rounding."""
+COARSE_AGREEMENT = 0.1
+"""The same where rounding is coarse: 16-bit or quantized models."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that begin with the same tokens.
+
+    Attributes:
+        prefix: how many.
+        members: their places among all prompts.
+    """
+
+    prefix: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Prompts that are neighbours in lexicographic order.
+
+    Attributes:
+        members: their places among all prompts.
+        tokens: summed lengths.
+        groups: how they are best grouped.
+        cost: what that costs, in tokens of a prefix.
+    """
+
+    members: tuple[int, ...]
+    tokens: int
+    groups: tuple[Group, ...]
+    cost: int
+
+
+def group_prompts(prompts: Sequence[Sequence[int]]) -> list[Group]:
+    """Put prompts with long common prefixes together, so that little is computed.
+
+    In lexicographic order, all prompts with a certain common prefix form a run. Runs nest: each
+    becomes one group if that costs less than the best groups within it, from the innermost on.
+    The last token of a prompt never belongs to the prefix, since its answer begins behind it.
+
+    Args:
+        prompts: tokens of each prompt.
+
+    Returns:
+        The groups, the longest prefix first.
+    """
+    order = sorted(range(len(prompts)), key=lambda number: list(prompts[number]))
+    if not order:
+        return []
+    opened: list[tuple[int, list[_Run]]] = []  # common tokens, and the runs within so far
+    run = _alone(order[0], prompts)
+    for before, number in pairwise(order):
+        common = _common(prompts[before], prompts[number])
+        while opened and opened[-1][0] > common:
+            inner, runs = opened.pop()
+            run = _together(inner, [*runs, run])
+        if opened and opened[-1][0] == common:
+            opened[-1][1].append(run)
+        else:
+            opened.append((common, [run]))
+        run = _alone(number, prompts)
+    while opened:
+        inner, runs = opened.pop()
+        run = _together(inner, [*runs, run])
+    return sorted(run.groups, key=lambda group: group.prefix, reverse=True)
+
+
+def _alone(number: int, prompts: Sequence[Sequence[int]]) -> _Run:
+    length = len(prompts[number])
+    group = Group(length - 1, (number,))
+    return _Run((number,), length, (group,), length - 1 + SUFFIX_COST)
+
+
+def _together(common: int, runs: Sequence[_Run]) -> _Run:
+    members = tuple(number for run in runs for number in run.members)
+    tokens = sum(run.tokens for run in runs)
+    apart = sum(run.cost for run in runs)
+    cost = common + SUFFIX_COST * (tokens - len(members) * common)
+    if cost <= apart:
+        return _Run(members, tokens, (Group(common, members),), cost)
+    return _Run(members, tokens, tuple(group for run in runs for group in run.groups), apart)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common prefix, the last token of each left out."""
+    most = min(len(one), len(other)) - 1
+    pairs = enumerate(zip(one[:most], other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), most)
+
+
+def shares_prefixes(model: Any, longest: int) -> str | None:
+    """Why a model cannot share the prefixes of prompts, or None if it can.
+
+    Args:
+        model: a causal language model.
+        longest: most tokens of a prompt and its answer together.
+    """
+    config = model.config.get_text_config()
+    attention = config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        return f"attention by {attention} takes no mask but its own"
+    if getattr(model, "_is_stateful", False):
+        return "the model is recurrent"
+    for layer in DynamicCache(config=config).layers:
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            if layer.sliding_window < longest:
+                return (
+                    f"the model's sliding window of {layer.sliding_window} tokens is shorter than "
+                    f"the longest text of {longest}"
+                )
+        elif type(layer) is not DynamicLayer:
+            return f"the model has layers beside plain attention ({type(layer).__name__})"
+    for parameters in _rope_parameters(config):
+        window = parameters.get("original_max_position_embeddings")
+        window = window or config.max_position_embeddings
+        if parameters.get("rope_type") in ("dynamic", "longrope") and longest > window:
+            return f"texts beyond {window} tokens change how the model counts positions"
+    if not agrees(model):
+        return "the model computes something else when texts share a cache"
+    return None
+
+
+def _rope_parameters(config: Any) -> Iterator[dict[str, Any]]:
+    """Settings of rotary positions: one dictionary, or one for each type of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if "rope_type" in parameters:
+        yield parameters
+    else:
+        yield from (inner for inner in parameters.values() if isinstance(inner, dict))
+
+
+def agrees(model: Any) -> bool:
+    """Whether two short texts have the same logits in a tree as each alone.
+
+    It finds models that take their positions or their attention's bias from the cache, whatever
+    their config says.
+
+    Args:
+        model: a causal language model; left in the mode it was in.
+    """
+    weight = model.get_input_embeddings().weight
+    ids = [number % weight.shape[0] for number in range(5, 21)]
+    prefix, own = ids[:8], [ids[8:11], ids[11:]]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            alone = [
+                model(input_ids=torch.tensor([prefix + tokens], device=weight.device)).logits[0, -1]
+                for tokens in own
+            ]
+            tree = TokenTree(model, len(own), 1)
+            branches, _ = tree.sprout(tree.plant(prefix), [tokens[:-1] for tokens in own])
+            shared = tree.grow(branches, [tokens[-1] for tokens in own])
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False  # a forward of its own that does not take what is asked of it
+    finally:
+        model.train(was_training)
+    expected = torch.stack(alone).float()
+    quantized = getattr(model.config, "quantization_config", None) is not None
+    coarse = weight.dtype != torch.float32 or quantized
+    allowed = (COARSE_AGREEMENT if coarse else AGREEMENT) * expected.abs().max()
+    return bool((shared.float() - expected).abs().max() <= allowed)

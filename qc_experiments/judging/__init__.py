@@ -1,0 +1,1 @@
+"""Whether a query returns the right rows."""

@@ -1,0 +1,213 @@
+"""Run gold queries, find out which of their rows tie, and keep the results on disk.
+
+A result is kept under a hash of the database's content, the query and the rules, so that it is never
+taken for another's. Failures are not kept: they may be the moment's, such as a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.keys import keyed
+from qc_experiments.databases.locate import Database
+from qc_experiments.databases.pool import SqlPool, load_plain
+from qc_experiments.judging.equivalence import (
+    JUDGE,
+    Expected,
+    Group,
+    Row,
+    compare,
+)
+from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
+from qc_experiments.system.paths import hash_bytes
+
+TIES = "dialects"
+"""Version of how ties are found out; part of the key under which a result is kept."""
+KEPT_BYTES = 20_000_000
+"""Results that take more on disk are computed anew."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What a gold query returns and what a right answer looks like.
+
+    Attributes:
+        execution: what came of it.
+        expected: the rows a right result has; None if it failed.
+        ordered: whether its outermost query orders its rows.
+        ambiguous: whether its LIMIT cuts through a tie, so that several results are right.
+        ties_known: False where rows may tie but the database could not be asked which; then only
+            the very order of the gold's own result is right.
+    """
+
+    execution: Execution
+    expected: Expected | None
+    ordered: bool
+    ambiguous: bool
+    ties_known: bool = True
+
+
+def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
+    """Run a gold query and find the rows that tie.
+
+    Args:
+        pool: where it runs.
+        database: on which.
+        sql: the gold query.
+        limits: what each statement may use.
+    """
+    execution = pool.run(database.engine, database.target, sql, limits)
+    assert execution is not None  # only schemas give none
+    ordering = read_ordering(sql, database.dialect)
+    ordered = bool(ordering.keys)
+    rows, columns = execution.rows, execution.columns
+    if rows is None:
+        return Gold(execution, None, ordered, False)
+    if (not ordered and not ordering.limited) or not rows:
+        whole = Expected((Group(rows, len(rows)),), len(columns), columns)
+        return Gold(execution, whole, ordered, False)
+    if ordering.offset is not None:
+        for query in ranked_queries(ordering, columns):
+            ranked = pool.run(database.engine, database.target, query, limits)
+            assert ranked is not None
+            if ranked.rows is None:
+                continue
+            expected = _expected(ranked.rows, ordering, len(rows), columns)
+            # The ranked query must be the gold's own but for the cut; else its ranks mean nothing.
+            if expected is not None and compare(expected, rows, columns).difference is None:
+                ambiguous = any(
+                    len(group.rows) > group.take and len(set(keyed(group.rows))) > 1
+                    for group in expected.groups
+                )
+                return Gold(execution, expected, ordered, ambiguous)
+    groups = tuple(Group([row], 1) for row in rows) if ordered else (Group(rows, len(rows)),)
+    strict = Expected(groups, len(columns), columns)
+    return Gold(execution, strict, ordered, False, ties_known=False)
+
+
+def _expected(
+    ranked: Sequence[Row], ordering: Ordering, count: int, columns: tuple[str, ...]
+) -> Expected | None:
+    """Cut ranked rows as the gold does.
+
+    Args:
+        ranked: all rows with their rank at the end, in any order.
+        ordering: the gold's.
+        count: rows that the gold returned.
+        columns: names of its columns.
+    """
+    first = ordering.offset or 0
+    if len(ranked) < first + count or (not ordering.limited and len(ranked) != count):
+        return None
+    if ordering.distinct and len(set(keyed(row[:-1] for row in ranked))) < len(ranked):
+        return None  # the keys made different rows of what DISTINCT takes for one
+    tied: dict[int, list[Row]] = {}
+    for row in ranked:
+        rank = row[-1]
+        if not isinstance(rank, int):
+            return None
+        tied.setdefault(rank, []).append(row[:-1])
+    groups = []
+    place = 0
+    for rank in sorted(tied):
+        rows = tied[rank]
+        take = min(place + len(rows), first + count) - max(place, first)
+        if take > 0:
+            groups.append(Group(rows, take))
+        place += len(rows)
+    return Expected(tuple(groups), len(columns), columns)
+
+
+class GoldCache:
+    """Gold results on disk, shared by runs and processes.
+
+    Args:
+        path: a SQLite file of our own; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._memory: dict[str, Gold] = {}
+
+    def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
+        """The result of a gold query: from memory, from disk, or by running it."""
+        content = database.content_hash()
+        key = hash_bytes(
+            *(
+                part.encode("utf-8", "surrogatepass")
+                for part in (JUDGE, TIES, content, str(limits), sql)
+            )
+        )
+        with self._lock:
+            known = self._memory.get(key) or self._load(key)
+        if known is None:
+            known = run_gold(pool, database, sql, limits)
+            if database.content_hash() != content:
+                return known  # somebody writes to it: the rows are of another content
+        with self._lock:
+            if key not in self._memory:
+                self._memory[key] = known
+                if known.expected is not None:  # a failure may be the moment's: a lock, the time
+                    self._store(key, known)
+        return known
+
+    def _load(self, key: str) -> Gold | None:
+        if self._path is None or not os.path.exists(self._path):
+            return None
+        try:
+            with closing(sqlite3.connect(self._path, timeout=10)) as file:
+                found = file.execute("SELECT packed FROM gold WHERE key = ?", (key,)).fetchone()
+            return None if found is None else _unpacked(load_plain(found[0]))
+        except (sqlite3.Error, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError):
+            return None  # damaged, or another version's: computed anew
+
+    def _store(self, key: str, gold: Gold) -> None:
+        if self._path is None:
+            return
+        packed = pickle.dumps(_packed(gold), protocol=pickle.HIGHEST_PROTOCOL)
+        if len(packed) > KEPT_BYTES:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=10)) as file, file:
+                file.execute("CREATE TABLE IF NOT EXISTS gold (key TEXT PRIMARY KEY, packed BLOB)")
+                file.execute("INSERT OR REPLACE INTO gold VALUES (?, ?)", (key, packed))
+        except sqlite3.DatabaseError as problem:
+            if "malformed" in str(problem) or "not a database" in str(problem):
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)  # it holds nothing that cannot be made again
+        except OSError:
+            return  # a cache that cannot be written costs time only
+
+
+def _packed(gold: Gold) -> tuple[object, ...]:
+    run, expected = gold.execution, gold.expected
+    groups = None
+    if expected is not None:
+        groups = [(list(group.rows), group.take) for group in expected.groups]
+    return (
+        (run.rows, run.columns, run.error, run.error_class, run.seconds, run.warning),
+        groups,
+        gold.ordered,
+        gold.ambiguous,
+        gold.ties_known,
+    )
+
+
+def _unpacked(packed: tuple[object, ...]) -> Gold:
+    fields, groups, ordered, ambiguous, ties_known = packed
+    execution = Execution(*fields)  # type: ignore[misc]
+    expected = None
+    if groups is not None:
+        made = tuple(Group(rows, take) for rows, take in groups)  # type: ignore[attr-defined]
+        expected = Expected(made, len(execution.columns), execution.columns)
+    return Gold(execution, expected, bool(ordered), bool(ambiguous), bool(ties_known))

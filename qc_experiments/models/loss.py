@@ -1,0 +1,192 @@
+"""Cross entropy at the places that predict a label; no tensor [batch, length, vocabulary] appears.
+
+A model's head turns hidden states, [places, width], into logits, [places, vocabulary], which for a
+vocabulary of 50 or 150 thousand are by far the largest numbers of a step. The head is therefore run on
+a few places at a time, and each part's gradient is taken at once, so that its logits can be forgotten
+(Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, here with any model's own head).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from qc_experiments.data.encode import IGNORED
+
+LOGITS_AT_ONCE = 2**24
+"""Logits that are there at once (64 MiB in float32)."""
+
+
+def label_loss(
+    model: Any,
+    inputs: dict[str, Any],
+    places: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross entropy of some labels, summed.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        inputs: what the model is called with; ``input_ids`` is [batch, length].
+        places: which places predict, [labels], counted through the flattened batch.
+        targets: the labels, [labels].
+        weights: what each label counts, [labels]; None counts each once.
+
+    Returns:
+        A scalar, in nats, with its gradient.
+    """
+    inner = unwrapped(model)
+    if not _has_common_head(inner):
+        logits = model(**inputs, use_cache=False).logits.flatten(0, 1)[places]
+        return _summed(logits, targets, weights)
+    output = _backbone_output(model, inner, inputs)
+    hidden = output.last_hidden_state.flatten(0, 1)[places]
+
+    def logits_of(some: torch.Tensor) -> torch.Tensor:
+        return _logits(inner, output, some)
+
+    vocabulary = inner.config.get_text_config().vocab_size
+    rows = max(1, LOGITS_AT_ONCE // vocabulary)
+    if len(targets) <= rows or not torch.is_grad_enabled():
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(targets), rows):
+            part = slice(start, start + rows)
+            chosen = None if weights is None else weights[part]
+            total = total + _summed(logits_of(hidden[part]), targets[part], chosen)
+        return total
+    head = inner.get_output_embeddings()
+    trained = [p for p in head.parameters() if p.requires_grad]
+    found: torch.Tensor = _InParts.apply(logits_of, rows, targets, weights, hidden, *trained)
+    return found
+
+
+def unwrapped(model: Any) -> Any:
+    """The model of transformers within DistributedDataParallel and PEFT."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _summed(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    if weights is None:
+        return cross_entropy(logits.float(), targets, reduction="sum")
+    return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
+
+
+def _has_common_head(inner: Any) -> bool:
+    """Whether a model is made of a backbone and a head on its hidden states, as nearly all are."""
+    backbone = getattr(inner, "base_model", inner)
+    return backbone is not inner and inner.get_output_embeddings() is not None
+
+
+def _backbone_output(model: Any, inner: Any, inputs: dict[str, Any]) -> Any:
+    """Run a model but for its head; returns its backbone's output.
+
+    The model is called as a whole, for the sake of whatever wraps it; its head gets no places.
+    """
+    backbone = inner.base_model
+    kept: list[Any] = []
+
+    def forward(*arguments: Any, **options: Any) -> Any:
+        output = run(*arguments, **options)
+        kept.append(output.last_hidden_state)
+        output.last_hidden_state = output.last_hidden_state[:, :0]
+        kept.append(output)
+        return output
+
+    with _forward(backbone, forward) as run:
+        model(**inputs, use_cache=False)
+    hidden, output = kept
+    output.last_hidden_state = hidden
+    return output
+
+
+def _logits(inner: Any, output: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a model's own code makes of hidden states [places, width]: logits [places, vocabulary]."""
+    import copy
+
+    given = copy.copy(output)
+    weight = inner.get_output_embeddings().weight
+    if weight.is_floating_point():  # mixed precision leaves hidden states in float32
+        hidden = hidden.to(weight.dtype)
+    given.last_hidden_state = hidden[None]
+    placeholder = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+    with _forward(inner.base_model, lambda *_, **__: given):
+        found: torch.Tensor = inner(input_ids=placeholder, use_cache=False).logits[0]
+    return found
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Let a module compute something else for a while; gives what it computed before."""
+    before = module.forward
+    own = "forward" in vars(module)
+    module.forward = forward
+    try:
+        yield before
+    finally:
+        if own:
+            module.forward = before
+        else:
+            del module.forward
+
+
+class _InParts(torch.autograd.Function):
+    """Loss of hidden states, some at a time; gradients are taken in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_of: Callable[[torch.Tensor], torch.Tensor],
+        rows: int,
+        targets: torch.Tensor,
+        weights: torch.Tensor | None,
+        hidden: torch.Tensor,
+        *trained: torch.Tensor,
+    ) -> torch.Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        of_hidden = torch.zeros_like(hidden)
+        of_trained = [torch.zeros_like(p) for p in trained]
+        for start in range(0, len(targets), rows):
+            part = slice(start, start + rows)
+            some = hidden[part].detach().requires_grad_()
+            chosen = None if weights is None else weights[part]
+            with torch.enable_grad():
+                loss = _summed(logits_of(some), targets[part], chosen)
+            own, *others = torch.autograd.grad(loss, [some, *trained])
+            of_hidden[part] = own
+            for sums, gradient in zip(of_trained, others, strict=True):
+                sums += gradient
+            total += loss.detach()
+        ctx.save_for_backward(of_hidden, *of_trained)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, None, None, *(kept * gradients[0] for kept in ctx.saved_tensors)
+
+
+def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross entropy of a batch's labels, summed; logits are computed only where a label stands.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        batch: ``input_ids``, ``attention_mask`` and ``labels``, each [batch, length]; a label is
+            the token at its own position, so that position t predicts label t + 1.
+
+    Returns:
+        A scalar, in nats, with its gradient.
+    """
+    labels = batch["labels"]
+    predicts = torch.zeros_like(labels, dtype=torch.bool)
+    predicts[:, :-1] = labels[:, 1:] != IGNORED
+    targets = labels[:, 1:][predicts[:, :-1]]
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    return label_loss(model, inputs, predicts.flatten().nonzero()[:, 0], targets)

@@ -1,0 +1,1 @@
+"""Rows that share tokens, computed once: prefix trees, their attention and loss."""

@@ -1,0 +1,115 @@
+"""Loss and gradients of packed rows, pass by pass.
+
+A pack of one pass is a forward and a backward pass of the model. In a pack of several, the trunk is
+computed first, and its keys and values are kept with their history; then the rows behind it, some at a
+time, each with a backward pass at once, so that only the trunk and one pass are in memory; and last the
+trunk's own backward pass, with the gradients that the others left on its keys and values. This is the
+chain rule cut at the trunk's keys and values, and so exact.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from qc_experiments.models.loss import label_loss
+from qc_experiments.packing.attention import PackedAttention, TrunkStates, packed_attention
+from qc_experiments.packing.prefix_tree import Pack
+
+
+def pack_loss(model: Any, pack: Pack) -> torch.Tensor:
+    """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient.
+
+    Args:
+        model: a causal language model that can pack.
+        pack: rows in one sequence.
+    """
+    with torch.no_grad():
+        trunk = TrunkStates()
+        total = torch.zeros((), device=model.device)
+        for span in pack.passes:
+            with _attending(model, pack, span, trunk):
+                total += _pass_loss(model, pack, span)
+    return total
+
+
+def backward_pack(
+    model: Any,
+    pack: Pack,
+    scale: torch.Tensor | float = 1.0,
+    scaled: Callable[[torch.Tensor], torch.Tensor] = lambda loss: loss,
+    *,
+    whole_mask: bool = False,
+) -> torch.Tensor:
+    """The same with a backward pass: gradients are added to those of the model's weights.
+
+    Args:
+        model: a causal language model that can pack.
+        pack: rows in one sequence.
+        scale: what the loss is multiplied by.
+        scaled: a scaling of the loss that gradients show and the returned loss does not, as it is
+            used with float16.
+        whole_mask: whether attention is one call with a mask of the whole pass, not in blocks.
+
+    Returns:
+        The loss, without gradient.
+    """
+    first, *others = pack.passes
+    trunk = TrunkStates() if others else None
+    with _attending(model, pack, first, trunk, whole_mask):
+        loss = _pass_loss(model, pack, first) * scale
+        if trunk is None:
+            scaled(loss).backward()
+            return loss.detach()
+    total = loss.detach()
+    for span in others:
+        with _attending(model, pack, span, trunk, whole_mask):
+            of_pass = _pass_loss(model, pack, span) * scale
+            scaled(of_pass).backward()
+        total += of_pass.detach()
+    # Layers that are checkpointed compute the trunk again: within its own attention.
+    with _attending(model, pack, first, trunk, whole_mask):
+        states, gradients = trunk.gradients()
+        if loss.requires_grad:
+            ones = scaled(torch.ones_like(loss.detach()))
+            torch.autograd.backward([loss, *states], [ones, *gradients])
+        else:
+            torch.autograd.backward(states, gradients)
+    return total
+
+
+def _attending(
+    model: Any,
+    pack: Pack,
+    span: tuple[int, int],
+    trunk: TrunkStates | None,
+    whole_mask: bool = False,
+) -> Any:
+    """A context in which a model attends within a pass, forward and backward."""
+    positions = torch.tensor(pack.position_ids, device=model.device)
+    attention = PackedAttention(pack.nodes, positions, span, trunk, whole_mask)
+    return packed_attention(model, attention)
+
+
+def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:
+    device = model.device
+    start, end = span
+    labels = slice(bisect_left(pack.label_places, start), bisect_left(pack.label_places, end))
+
+    def tensor(numbers: list[int]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    inputs = {
+        "input_ids": tensor(pack.input_ids[start:end])[None],
+        "position_ids": tensor(pack.position_ids[start:end])[None],
+    }
+    return label_loss(
+        model,
+        inputs,
+        tensor(pack.label_places[labels]) - start,
+        tensor(pack.label_targets[labels]),
+        tensor(pack.label_weights[labels]),
+    )

@@ -1,0 +1,314 @@
+"""What a run leaves behind: its folder, its hash, and files that are whole or not there.
+
+A run's folder is ``<paths.output>/<values>-<hash8>``. The hash is of everything that determines the
+figures: the config without paths and tracking, with the contents of the data files and the model's
+fingerprint in place of their paths. So the same run finds its own folder again, wherever it is
+started and however the data is called.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config.schema import RunConfig, plain
+from qc_experiments.errors import UserError
+from qc_experiments.records.results import (
+    check_result,
+    flatten,
+    read_config,
+    read_environment,
+    read_result,
+)
+from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.locking import LOCK
+from qc_experiments.system.paths import NO_SUCH_FOLDER, folder_problem, output_problem
+from qc_experiments.system.processes import is_main_process
+from qc_experiments.system.reading import Unreadable, read_json
+from qc_experiments.system.secrets import redacted_tree
+
+RESULT_KEYS = (
+    "status",
+    "objective",
+    "eval_loss",
+    "base_eval_loss",
+    "execution_accuracy",
+    "execution_accuracy_low",
+    "execution_accuracy_high",
+    "execution_correct",
+    "execution_count",
+    "base_execution_accuracy",
+    "repaired_execution_accuracy",
+    "fuzz_accuracy",
+    "ex_bird",
+    "ex_test_suite",
+    "exact_match",
+    "base_exact_match",
+    "valid_sql",
+    "base_valid_sql",
+    "parameters_trainable",
+    "parameters_total",
+    "label_tokens",
+    "examples",
+    "steps",
+    "seed",
+    "config_hash",
+    "data_hash",
+    "template_hash",
+    "evaluation_hash",
+    "code_commit",
+    "seconds_total",
+    "seconds_training",
+    "seconds_evaluation",
+    "examples_per_second",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "error",
+)
+"""Keys of ``result.json``; one that was not measured is null."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one run from another.
+
+    Attributes:
+        name: ``<values>-<hash8>``.
+        config_hash: SHA-256 of everything that determines the figures.
+        run_id: id of the W&B run.
+    """
+
+    name: str
+    config_hash: str
+
+    @property
+    def run_id(self) -> str:
+        """The same run, started again, goes on under the same id."""
+        return self.config_hash[:16]
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: ``<paths.output>/<name>``.
+        identity: the run that it belongs to.
+
+    Attributes:
+        held: whether it is still there and this process's, once that works in it (see `owned`).
+    """
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self.path = path
+        self.identity = identity
+        self.held: Callable[[], bool] = lambda: True
+
+    def __truediv__(self, name: str) -> Path:
+        """A file of the folder."""
+        return self.path / name
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of this very run if it has finished, else None."""
+        try:
+            result = read_result(self.path) or {}
+        except Unreadable:
+            return None
+        own = result.get("config_hash") == self.identity.config_hash
+        return result if own and result.get("status") == "finished" else None
+
+    def rest(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Write down what the run is worth behind a share of its steps.
+
+        Args:
+            share: of its steps.
+            figures: values of some of `RESULT_KEYS`.
+        """
+        result = self.result(figures)
+        self.write_json("rungs.json", {**self._rungs(), repr(share): result})
+        return result
+
+    def rested(self, share: float) -> dict[str, Any] | None:
+        """What `rest` wrote down for a share, or None."""
+        return self._rungs().get(repr(share))
+
+    def _rungs(self) -> dict[str, dict[str, Any]]:
+        try:
+            found = read_json(self / "rungs.json") or {}
+            return {share: check_result(result, "rungs.json") for share, result in found.items()}
+        except Unreadable:
+            return {}
+
+    def empty(self) -> None:
+        """Remove all that the run has left, for it to be run anew; the result goes first."""
+        (self / "result.json").unlink(missing_ok=True)
+        for path in list(self.path.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+    def summary(self) -> str:
+        """The closing table of a finished run, or where its figures are if the table is gone."""
+        try:
+            return (self / "summary.txt").read_text(encoding="utf-8")
+        except OSError:
+            return str(self / "result.json")
+
+    def check_owner(self, config: RunConfig) -> None:
+        """Check that the folder is free, or this run's.
+
+        Args:
+            config: of the run, to say in which keys another one differs.
+
+        Raises:
+            UserError: if the folder belongs to something else.
+        """
+        problem = folder_problem(self.path)
+        if problem == NO_SUCH_FOLDER:
+            problem = output_problem(self.path)
+            if problem is not None:
+                raise UserError(
+                    f"paths.output={config.paths.output}: {self.path} cannot be written ({problem}): "
+                    "choose another paths.output"
+                )
+            return
+        if problem is not None:
+            raise UserError(
+                f"{self.path}: {problem}, where the run's folder should be: move it away or choose "
+                "another paths.output"
+            )
+        if all(path.name.startswith(".") for path in self.path.iterdir()):
+            return  # nothing but a lock, and what a kill left of a file that was being written
+        try:
+            owner = read_environment(self.path).config_hash
+        except Unreadable:
+            owner = None
+        if owner == self.identity.config_hash:
+            return
+        changed = _changed_keys(self.path, config)
+        what = (
+            f"a run with other settings ({changed})" if changed else "something else than this run"
+        )
+        raise UserError(f"{self.path}: holds {what}: move it away or choose another paths.output")
+
+    @contextmanager
+    def owned(self, held: Callable[[], bool]) -> Iterator[None]:
+        """Work in the folder; if it is deleted or moved meanwhile, that is what went wrong, whatever did.
+
+        Args:
+            held: whether it is still ours.
+
+        Raises:
+            UserError: if it is gone, in the place of any other exception but a request to stop.
+        """
+        self.held = held
+        try:
+            yield
+            self.check_held()
+            for name in ("config.yaml", "environment.json"):
+                if is_main_process() and not (self / name).is_file():
+                    raise self._gone(name)
+        except Exception as error:
+            if held():
+                raise
+            raise self._gone() from error
+        finally:
+            self.held = lambda: True
+
+    def check_held(self) -> None:
+        """Check that the folder is still there, and this process's, before something is written into it.
+
+        Raises:
+            UserError: if it was deleted, moved or taken over.
+        """
+        if not self.held():
+            raise self._gone()
+
+    def _gone(self, name: str = "") -> UserError:
+        return UserError(
+            f"{self / name if name else self.path}: was deleted or moved while the run was at work, so "
+            "that its result would not be whole: run the same command again"
+        )
+
+    def claim(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
+        """Make the folder and write down what the run is, before it computes anything.
+
+        Args:
+            config: the whole config.
+            environment: what it is made with, see `provenance.environment`.
+
+        Raises:
+            UserError: if the folder cannot be written or belongs to something else.
+        """
+        if not is_main_process():
+            return
+        self.check_owner(config)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json("environment.json", environment)
+            self.write("config.yaml", _yaml(redacted_tree(plain(config))))
+            (self / "result.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"paths.output={config.paths.output}: {self.path} cannot be written "
+                f"({error.strerror}): choose another paths.output"
+            ) from None
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, whole or not at all, and without secrets."""
+        self.write(name, json.dumps(redacted_tree(value), indent=2) + "\n")
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file, whole or not at all: beside its place, then renamed.
+
+        Like all that the folder writes, by the main process only.
+        """
+        if is_main_process():
+            self.check_held()
+            write_whole(self / name, content)
+
+    def write_csv(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        """Write a CSV, whole or not at all; None becomes an empty cell."""
+        self.write(name, csv_text(columns, rows))
+
+    def result(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the figures to a whole ``result.json`` and write it.
+
+        Args:
+            figures: values of some of `RESULT_KEYS`.
+        """
+        unknown = set(figures) - set(RESULT_KEYS)
+        if unknown:
+            raise ValueError(f"not keys of result.json: {sorted(unknown)}")
+        result = {key: figures.get(key) for key in RESULT_KEYS}
+        self.write_json("result.json", result)
+        return result
+
+
+def _changed_keys(written: Path, config: RunConfig) -> str:
+    """How a run that was written down differs: ``lora.r=8 there, 16 here; ...``; empty if it does not."""
+    try:
+        there = read_config(written)
+    except Unreadable:
+        return ""
+    if not there:
+        return ""
+    here = flatten(redacted_tree(plain(config)))
+    return "; ".join(
+        f"{key}={there.get(key)} there, {here.get(key)} here"
+        for key in sorted(here.keys() | there.keys())
+        if there.get(key) != here.get(key) and not key.startswith(("paths.", "tracking."))
+    )
+
+
+def _yaml(value: object) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload]

@@ -1,0 +1,315 @@
+"""What a run has recorded of itself, checked where it is read, so that nothing behind has to.
+
+A figure that cannot be (an accuracy of -5, a count of 1e300, a list) makes a run unreadable: whatever
+else stands in such a file is not to be trusted either.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.system.reading import MOST_BYTES, Unreadable, parse_yaml, read_json, read_text
+from qc_experiments.system.secrets import redacted_tree
+
+MOST = 1e15
+"""The largest measured figure, and nearly the largest whole number that a float holds."""
+
+REPORT_BYTES = 32 * MOST_BYTES
+"""``report.json`` names each row that failed."""
+
+
+CONFIG_BYTES = 1 << 18
+LARGEST = 1 << 64
+"""Number in a config."""
+MOST_SECTIONS = 50
+"""Of a config that are read by themselves."""
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be; null is always allowed, and says that it was not measured.
+
+    Attributes:
+        name: in words.
+        allows: whether a value is one.
+    """
+
+    name: str
+    allows: Callable[[object], bool]
+
+
+def _number(low: float, high: float) -> Callable[[object], bool]:
+    # Neither NaN nor what is beyond floats lies between two numbers.
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    )
+
+
+def _whole(low: float, high: float) -> Callable[[object], bool]:
+    within = _number(low, high)
+    return lambda value: isinstance(value, int) and within(value)
+
+
+SHARE = Kind("a share from 0 to 1", _number(0, 1))
+COUNT = Kind("a count", _whole(0, MOST))
+SEED = Kind("a whole number", _whole(-(2.0**64), 2.0**64))
+AMOUNT = Kind("a number from 0 up", _number(0, MOST))
+NUMBER = Kind("a number", _number(-MOST, MOST))
+FINITE = Kind("a number that a float holds", _number(-sys.float_info.max, sys.float_info.max))
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+NAME = Kind(
+    "a short text",
+    lambda value: isinstance(value, str) and value.isprintable() and len(value) < 4096,
+)
+SCALAR = Kind(
+    "a text or a number",
+    lambda value: (
+        isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    ),
+)
+
+RESULT_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("config_hash", "data_hash", "template_hash", "evaluation_hash"), NAME),
+    **dict.fromkeys(("status", "code_commit"), NAME),
+    "error": TEXT,
+    "objective": NUMBER,
+    "seed": SEED,
+    **dict.fromkeys(("eval_loss", "base_eval_loss"), AMOUNT),
+    **dict.fromkeys(("execution_accuracy", "execution_accuracy_low"), SHARE),
+    **dict.fromkeys(("execution_accuracy_high", "base_execution_accuracy"), SHARE),
+    **dict.fromkeys(("repaired_execution_accuracy", "fuzz_accuracy"), SHARE),
+    **dict.fromkeys(("ex_bird", "ex_test_suite", "exact_match", "base_exact_match"), SHARE),
+    **dict.fromkeys(("valid_sql", "base_valid_sql"), SHARE),
+    **dict.fromkeys(("execution_correct", "execution_count", "examples", "steps"), COUNT),
+    **dict.fromkeys(("parameters_trainable", "parameters_total", "label_tokens"), COUNT),
+    "peak_memory_bytes": COUNT,
+    **dict.fromkeys(("seconds_total", "seconds_training", "seconds_evaluation"), AMOUNT),
+    **dict.fromkeys(("examples_per_second", "tokens_per_second"), AMOUNT),
+}
+"""What the keys of ``result.json`` hold; any other key `SCALAR`."""
+
+RATE_KEYS = ("value", "low", "high")
+DRAWN = ("execution_accuracy", "exact_match")
+"""Figures of ``report.json`` that are drawn."""
+
+Shares = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What ``environment.json`` tells that comparisons need; see `compare.runs.Run`."""
+
+    config_hash: str | None = None
+    evaluation_hash: str | None = None
+    data_hash: str | None = None
+    template_hash: str | None = None
+    code_commit: str | None = None
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``report.json`` tells that comparisons need; see `compare.runs.Run`."""
+
+    judged_on: Mapping[str, str] = field(default_factory=dict)
+    by_hardness: Shares = field(default_factory=dict)
+    by_database: Shares = field(default_factory=dict)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The content of a run's ``result.json``, or None where there is none yet.
+
+    Raises:
+        Unreadable: naming the key that holds what it cannot.
+    """
+    found = read_json(folder / "result.json")
+    return None if found is None else check_result(found, "result.json")
+
+
+def check_result(found: object, where: str) -> dict[str, Any]:
+    """The figures of a run, if all of them can be.
+
+    Args:
+        found: as JSON gave it.
+        where: file that it is from, for the message.
+
+    Raises:
+        Unreadable: naming the key that holds what it cannot.
+    """
+    if not isinstance(found, dict):
+        raise Unreadable(f"{where} holds {reprlib.repr(found)}, not an object")
+    for key, value in found.items():
+        check(value, RESULT_KINDS.get(key, SCALAR), f"{where}: {key}")
+    correct, count = found.get("execution_correct"), found.get("execution_count")
+    if correct is not None and count is not None and correct > count:
+        raise Unreadable(f"{where}: execution_correct is {correct} of {count}")
+    return found
+
+
+def read_environment(folder: Path) -> Environment:
+    """What a run's ``environment.json`` tells; nothing where there is none.
+
+    Raises:
+        Unreadable: naming the key that holds what it cannot.
+    """
+    found = read_json(folder / "environment.json") or {}
+    data = _section(found, "data", "environment.json")
+    hardware = _section(found, "hardware", "environment.json")
+
+    def name(tree: Mapping[str, Any], key: str) -> str | None:
+        return check(tree.get(key), NAME, f"environment.json: {key}") or None
+
+    processes = check(hardware.get("processes"), COUNT, "environment.json: hardware.processes")
+    return Environment(
+        config_hash=name(found, "config_hash"),
+        evaluation_hash=name(data, "evaluation_hash"),
+        data_hash=name(data, "train_hash"),
+        template_hash=name(data, "template_hash"),
+        code_commit=name(found, "code_commit"),
+        processes=processes or 1,
+    )
+
+
+def read_report(folder: Path) -> Report:
+    """What a run's ``report.json`` tells; nothing where there is none.
+
+    Raises:
+        Unreadable: naming the key that holds what it cannot.
+    """
+    found = read_json(folder / "report.json", REPORT_BYTES) or {}
+    return Report(
+        _judged_on(found),
+        **{section: _counts(found, section) for section in ("by_hardness", "by_database")},
+    )
+
+
+def read_evaluation(folder: Path) -> dict[str, Any] | None:
+    """All of a ``report.json`` that another evaluation is compared with and drawn beside, or None.
+
+    Raises:
+        Unreadable: naming the key that is missing or holds what it cannot.
+    """
+    found = read_json(folder / "report.json", REPORT_BYTES)
+    if found is None:
+        return None
+    if not _judged_on(found):
+        raise Unreadable("report.json does not say on what it was judged")
+    for section in ("figures", "by_hardness", "by_database"):
+        if not isinstance(found.get(section), dict):
+            raise Unreadable(f"report.json has no {section}")
+        _counts(found, section)
+        for name, share in found[section].items():
+            where = f"report.json: {section}.{reprlib.repr(name)}"
+            rates = [check(share.get(key), SHARE, f"{where}: {key}") for key in RATE_KEYS]
+            if not share.keys() >= set(RATE_KEYS) or rates.count(None) not in (0, len(rates)):
+                raise Unreadable(f"{where} lacks its {', '.join(RATE_KEYS)}")
+    for name in DRAWN:
+        if name not in found["figures"]:
+            raise Unreadable(f"report.json has no {name}")
+    return found
+
+
+def read_config(folder: Path) -> dict[str, Scalar]:
+    """Every key of a run's ``config.yaml`` by its dotted path; empty where there is none.
+
+    Raises:
+        Unreadable: if it is no such file.
+    """
+    text = read_text(folder / "config.yaml", CONFIG_BYTES)
+    if text is None:
+        return {}
+    # The runs of a sweep share most sections, and each of these is read once: a third of the time.
+    sections = re.split(r"(?m)^(?=[A-Za-z_])", text)
+    try:
+        if len(sections) > MOST_SECTIONS:
+            return _settings(text)
+        return {key: value for one in sections for key, value in _settings(one).items()}
+    except Unreadable:  # it may still be whole, if one section refers to another
+        return _settings(text)
+
+
+@lru_cache(maxsize=4096)
+def _settings(text: str) -> dict[str, Scalar]:
+    """A config's keys by their dotted paths."""
+    try:
+        # Older runs wrote down the passwords in their URLs.
+        found = redacted_tree(flatten(parse_yaml(text, "config.yaml")))
+    except ValueError:
+        raise Unreadable("config.yaml holds a number of too many digits") from None
+    for key, value in found.items():
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise Unreadable(f"config.yaml: {key} is too large a number")
+    return found
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """A nested config by dotted keys; lists and what is no number become text."""
+    found: dict[str, Scalar] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            found[f"{prefix}{key}"] = "+".join(map(str, value))
+        elif (
+            value is None
+            or isinstance(value, str | bool | int)
+            or (isinstance(value, float) and math.isfinite(value))
+        ):
+            found[f"{prefix}{key}"] = value
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def check(value: Any, kind: Kind, where: str) -> Any:
+    """A value, if it is null or of a kind.
+
+    Args:
+        value: as JSON gave it.
+        kind: what it must be.
+        where: file and key, for the message.
+
+    Raises:
+        Unreadable: if it is not.
+    """
+    if value is not None and not kind.allows(value):
+        raise Unreadable(f"{where} is {reprlib.repr(value)}, not {kind.name}")
+    return value
+
+
+def _section(tree: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    found = tree.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise Unreadable(f"{name}: {key} is {reprlib.repr(found)}, not an object")
+    return found or {}
+
+
+def _judged_on(report: Mapping[str, Any]) -> dict[str, str]:
+    found = _section(report, "judged_on", "report.json")
+    for key, value in found.items():
+        check(value, NAME, f"report.json: judged_on.{key}")
+    return found
+
+
+def _counts(report: Mapping[str, Any], section: str) -> Shares:
+    """Hits and count of each share in a section of ``report.json``."""
+    found = {}
+    for name, share in _section(report, section, "report.json").items():
+        where = f"report.json: {section}.{reprlib.repr(name)}"
+        if not isinstance(share, dict):
+            raise Unreadable(f"{where} is {reprlib.repr(share)}, not an object")
+        hits, count = (check(share.get(key), COUNT, f"{where}: {key}") for key in ("hits", "count"))
+        if hits is None or count is None or hits > count:
+            raise Unreadable(f"{where}: {hits} hits of {count}")
+        found[name] = (hits, count)
+    return found

@@ -1,0 +1,68 @@
+"""What tells one run from another: the hash of everything that determines its figures.
+
+That is the config without paths and tracking, with the contents of the data files and the model's
+fingerprint in place of their paths. So the same run finds its own folder again, wherever it is
+started and however the data is called.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config.schema import QuantMode, RunConfig, determining
+from qc_experiments.records.folder import Identity
+from qc_experiments.system.paths import hash_bytes
+from qc_experiments.training.inputs import RunData
+
+
+def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: str) -> Identity:
+    """Name and hash of a run.
+
+    Args:
+        config: the whole config.
+        data: its rows, by their hashes.
+        model_label: short name of the base model.
+        fingerprint: text that changes when the base model does.
+    """
+    what: dict[str, Any] = determining(config)
+    for key in ("name", "train", "validation", "template", "databases"):
+        what["data"].pop(key)
+    what["model"]["name_or_path"] = fingerprint
+    what["model"]["adapter"] = _adapter_hash(config)
+    what["content"] = {
+        "train": data.train_hash,
+        "template": data.template.content_hash(),
+        "evaluation": data.evaluation_hash,
+    }
+    config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
+    return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
+
+
+def _adapter_hash(config: RunConfig) -> str | None:
+    if config.model.adapter is None:
+        return None
+    folder = Path(config.model.adapter).expanduser()
+    names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+    found = [folder / name for name in names if (folder / name).is_file()]
+    return hash_bytes(*(path.read_bytes() for path in found))
+
+
+def _values(config: RunConfig, model_label: str) -> str:
+    trainer, lora = config.trainer, config.lora
+    parts = [model_label.lower(), config.data.name, config.collator.name.value]
+    if lora.enabled:
+        kind = ("dora" if lora.use_dora else "") + ("rs" if lora.use_rslora else "")
+        parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]
+        if lora.target_modules != "all-linear":
+            target = lora.target_modules
+            parts.append(target if isinstance(target, str) else "+".join(target))
+    else:
+        parts.append("full")
+    if config.quant.mode is not QuantMode.none:
+        parts.append(config.quant.mode.value)
+    batch = f"b{trainer.micro_batch_size()}x{trainer.gradient_accumulation_steps}"
+    parts += [f"lr{trainer.learning_rate:g}", batch, f"s{config.seed}"]
+    text = "_".join(parts)
+    return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)[:150]

@@ -1,0 +1,1 @@
+"""SQL as text: tokens, structure, names; knows no database."""

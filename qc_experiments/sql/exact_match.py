@@ -1,0 +1,45 @@
+"""Whether two queries are the same but for spelling; by parsing, with sqlglot."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from qc_experiments.sql.structure import parsed
+
+
+def normalised(sql: str, dialect: str = "sqlite") -> str:
+    """A query in one spelling: keywords, identifiers, quotes and blanks as sqlglot writes them.
+
+    What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
+    repeated blanks.
+
+    Args:
+        sql: the query.
+        dialect: what sqlglot calls the SQL of its database.
+    """
+    shared = parsed(sql, dialect)
+    if shared is None:
+        return _squeezed(sql)
+    tree = shared.copy()
+    for identifier in tree.find_all(exp.Identifier):
+        name = identifier.name
+        if dialect == "duckdb":  # where case never counts in a name
+            identifier.set("this", name.lower())
+            identifier.set("quoted", not name.isidentifier())
+        elif not identifier.args.get("quoted"):
+            identifier.set("this", name.lower())
+        elif name == name.lower() and name.isidentifier():
+            identifier.set("quoted", False)  # with capitals, "Bonn" may be a string to SQLite
+    try:
+        return tree.sql(dialect=dialect, comments=False)
+    except RecursionError:
+        return _squeezed(sql)
+
+
+def _squeezed(sql: str) -> str:
+    return " ".join(sql.lower().rstrip("; \n").split())
+
+
+def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
+    """Whether two queries are the same but for spelling (case, blanks, quotes)."""
+    return normalised(gold, dialect) == normalised(predicted, dialect)

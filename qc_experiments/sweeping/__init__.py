@@ -1,1 +1,0 @@
-"""Many runs: the process that trains them one after the other, and what came of each."""

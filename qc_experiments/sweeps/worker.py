@@ -1,0 +1,195 @@
+"""The process in which the jobs of a sweep run, seen from the sweep: it may die, the sweep does not.
+
+The worker is started once and takes one job after the other, so that libraries are imported once. It
+ends with a job that ran out of memory or was killed; the next job gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, BinaryIO
+
+from qc_experiments.config.schema import RunConfig
+from qc_experiments.system.signals import Interrupted
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+SWEEPS_PROCESS = "QC_SWEEP_PID"
+"""Names the process that runs the sweep, with which its workers end, whatever launcher started them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        status: ``finished``, ``paused`` (to go on later), ``failed`` (with an error), ``interrupted``
+            (by a signal of its own) or ``died`` (without a word).
+        result: the content of ``result.json``, or None.
+        error: one line for the user, or None.
+    """
+
+    status: str
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Worker:
+    """A process that trains, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: BinaryIO | None = None
+
+    def run(self, config: RunConfig, share: float = 1.0, threads: int | None = None) -> Outcome:
+        """Train as a config says; a signal to this process reaches the job.
+
+        Args:
+            config: the whole, checked config.
+            share: of its steps that it takes before it rests.
+            threads: that it computes with; None leaves it to torch. The first job's count holds.
+
+        Raises:
+            Interrupted: if this process was asked to stop, once the job has come to rest.
+        """
+        process, answers = self._ready(threads)
+        assert process.stdin is not None
+        with _passing_on_signals(process) as stop:
+            try:
+                pickle.dump((config, share), process.stdin)
+                process.stdin.flush()
+                outcome: Outcome = pickle.load(answers)  # from our own child
+            except (EOFError, OSError, pickle.UnpicklingError):
+                outcome = Outcome("died", error=self._cause(process))
+        if process.poll() is not None or outcome.result is None:
+            self.close()  # whatever a failed job left in memory must not reach the next
+        if stop.signum is not None:
+            if stop.handler is not None:
+                stop.handler(stop.signum, None)
+            raise Interrupted(stop.signum)
+        return outcome
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        assert self._answers is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        self._answers.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._answers = None
+
+    def _ready(self, threads: int | None) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+        if self._process is None or self._answers is None or self._process.poll() is not None:
+            self.close()
+            read, write = os.pipe()
+            # Before torch is imported there: later it would have made its threads already.
+            shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+            # A session of its own: Ctrl-C reaches this process alone, which passes it on.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "qc_experiments.sweeps.worker_child", str(write)],
+                stdin=subprocess.PIPE,
+                pass_fds=(write,),
+                start_new_session=True,
+                env={**os.environ, **shared},
+            )
+            os.close(write)
+            self._answers = os.fdopen(read, "rb")
+        return self._process, self._answers
+
+    def _cause(self, process: subprocess.Popen[bytes]) -> str:
+        code = process.wait()
+        if code >= 0:
+            return f"its process ended with exit code {code}"
+        name = signal.Signals(-code).name
+        hint = ""
+        if name == "SIGKILL":
+            hint = (
+                ", as the system does when memory runs out (smaller: "
+                "trainer.per_device_train_batch_size, data.max_length)"
+            )
+        return f"its process was ended by {name}{hint}"
+
+
+@dataclass
+class _Stop:
+    """A request to stop that came while a job was at work.
+
+    Attributes:
+        signum: the signal, or None as long as none came.
+        handler: what else is to be done about it once the job rests; None for nothing.
+    """
+
+    signum: int | None = None
+    handler: Handler | None = None
+
+
+@contextmanager
+def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
+    """Pass requests to stop on to a process.
+
+    A scheduler's launcher (submitit) has handlers of its own for the signals that announce the end of its
+    time, which put the job back into the queue: these run when the job has written its checkpoint.
+    What it set up for SIGTERM stays as it is, since schedulers send that as well. joblib kills its
+    processes and all below them at Ctrl-C, so there a job is not asked for a checkpoint that it could
+    not write.
+    """
+    stop = _Stop()
+    before: dict[int, Any] = {}
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        stop.signum = signum
+        stop.handler = before[signum] if _foreign(before[signum]) else None
+        with suppress(ProcessLookupError):
+            # The job takes SIGUSR1 alone of the two.
+            process.send_signal(signal.SIGUSR1 if signum in _announcements() else signum)
+
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM, *_announcements()]
+    for number in numbers:
+        handler = signal.getsignal(number)
+        if number == signal.SIGTERM and _foreign(handler):
+            continue
+        if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
+            continue  # nobody here has given it a meaning
+        before[number] = handler
+        killed = number == signal.SIGINT and _started_by_a_launcher()
+        try:
+            signal.signal(number, signal.SIG_IGN if killed else pass_on)
+        except ValueError:  # not the main thread: whoever owns that deals with signals
+            del before[number]
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _started_by_a_launcher() -> bool:
+    """Whether another process than the sweep's own started this job, as joblib's do."""
+    sweep = os.environ.get(SWEEPS_PROCESS)
+    return sweep not in (None, str(os.getpid())) and "SUBMITIT_EXECUTOR" not in os.environ
+
+
+def _announcements() -> list[signal.Signals]:
+    names = ("SIGUSR1", "SIGUSR2")  # Windows has neither
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _foreign(handler: object) -> bool:
+    """Whether a handler was set by a launcher, not by Python or the system."""
+    return callable(handler) and handler is not signal.default_int_handler

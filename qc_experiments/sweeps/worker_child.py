@@ -1,0 +1,89 @@
+"""The process in which the jobs of a sweep run, from the inside: it takes configs until it gets no more.
+
+    python -m qc_experiments.sweeps.worker_child DESCRIPTOR
+
+Configs come as pickles on the standard input, outcomes go to the descriptor; the terminal is the sweep's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from qc_experiments.config.compose import explain
+from qc_experiments.config.schema import RunConfig
+from qc_experiments.sweeps.worker import SWEEPS_PROCESS, Outcome
+from qc_experiments.system.console import safe_output, set_up_logging, unbreakable_output
+from qc_experiments.system.memory import give_memory_back
+from qc_experiments.system.processes import process_lives
+from qc_experiments.system.secrets import redacted
+
+PARENT_SECONDS = 0.5
+"""How often it is looked whether the sweep is still there."""
+
+
+def main() -> None:
+    """Train what comes."""
+    with unbreakable_output(), safe_output(data=False):
+        _work()
+
+
+def _work() -> None:
+    set_up_logging()
+    threading.Thread(target=_end_with, args=(os.getppid(), _sweep()), daemon=True).start()
+    from qc_experiments.models.shared_base import KeptBaseModel
+
+    kept = KeptBaseModel()
+    with os.fdopen(int(sys.argv[1]), "wb") as answers:
+        while True:
+            try:
+                config, share = pickle.load(sys.stdin.buffer)  # from our own parent
+            except EOFError:
+                return
+            outcome = _outcome(config, share, kept.load)
+            pickle.dump(outcome, answers)
+            answers.flush()
+            give_memory_back()  # the next job starts as if it were the first
+
+
+def _outcome(config: RunConfig, share: float, load: Callable[..., Any]) -> Outcome:
+    from qc_experiments.runs.train import run
+
+    try:
+        result = run(config, share, load)
+        return Outcome(result["status"], result)
+    except KeyboardInterrupt as error:
+        return Outcome("interrupted", error=str(error) or "interrupted")
+    except Exception as error:  # one failing job must not end the others
+        line = explain(error)
+        if line is None:
+            traceback.print_exc()
+            line = redacted(" ".join(f"{type(error).__name__}: {error}".split()))
+        return Outcome("failed", error=line)
+
+
+def _sweep() -> int | None:
+    """The process that runs the sweep, where it is on this machine and its jobs are to end with it."""
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return None  # a cluster's jobs outlive who has submitted them
+    return int(os.environ.get(SWEEPS_PROCESS, "0")) or None
+
+
+def _end_with(parent: int, sweep: int | None) -> None:
+    """End at once when the sweep is gone: its next start must find the run's folder free."""
+    while os.getppid() == parent and (sweep is None or process_lives(sweep)):
+        time.sleep(PARENT_SECONDS)
+    logging.shutdown()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

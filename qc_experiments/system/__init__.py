@@ -1,0 +1,1 @@
+"""Files, paths, locks, processes, signals, memory, the terminal; knows nothing of models or SQL."""

@@ -1,0 +1,161 @@
+r"""What reaches the terminal, and a terminal that may go away while a training goes on.
+
+Names, cells and messages come from other people's files. Every command prints through `safe_output`,
+the one place that writes to the terminal: what would steer it is shown as ``\x1b`` and its like, and
+what is said about a run holds no secrets. The same holds where the output goes into a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
+
+from qc_experiments.system.processes import is_main_process, quiet_libraries
+from qc_experiments.system.secrets import redacted
+
+log = logging.getLogger("qc_experiments")
+
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves the cursor, changes the terminal or the order of letters, or cannot be written: control
+characters but tab and line feed, Unicode's Bidi_Control and line separators, halves of surrogate pairs."""
+
+
+def visible(text: str) -> str:
+    r"""A text with an escape such as ``\x1b`` in the place of each character that steers a terminal."""
+    text = text.replace("\r\n", "\n")
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Safe:
+    """A stream that shows what would steer a terminal.
+
+    Args:
+        stream: where it goes.
+        edit: what else is done to each text.
+    """
+
+    def __init__(self, stream: Any, edit: Callable[[str], str]) -> None:
+        self.stream = stream
+        self._edit = edit
+
+    def write(self, text: str) -> int:
+        self.stream.write(visible(self._edit(text)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def safe_output(*, data: bool) -> Iterator[None]:
+    """Let nothing that is printed steer the terminal; messages hold no secrets either.
+
+    Args:
+        data: whether the standard output is the user's data (schemas, SQL), of which nothing is masked.
+    """
+    sys.excepthook = _show_exception  # our bugs are shown behind the end of this context
+    kept = sys.stdout, sys.stderr
+    edit = str if data else redacted
+    safe: tuple[Any, Any] = _Safe(sys.stdout, edit), _Safe(sys.stderr, redacted)
+    sys.stdout, sys.stderr = safe
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = kept
+
+
+def _show_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(visible(redacted(text)))
+
+
+def steering_stream() -> Any:
+    """The standard output for what may steer the terminal: a bar of our own, and no text of others."""
+    return sys.stdout.stream if isinstance(sys.stdout, _Safe) else sys.stdout
+
+
+class SafeFormatter(logging.Formatter):
+    """Writes a log's lines as they are shown: without secrets and what would steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        return visible(redacted(super().format(record)))
+
+
+class _Unbreakable:
+    """A stream that falls silent where another would raise: its terminal was closed, its reader is gone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):
+            self._fall_silent()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            # What is still in the stream's buffer goes there, too, so that Python does not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def unbreakable_output() -> Iterator[None]:
+    """Let neither our own lines nor those of libraries end what this process does."""
+    kept = sys.stdout, sys.stderr
+    outer: tuple[Any, Any] = _Unbreakable(sys.stdout), _Unbreakable(sys.stderr)
+    sys.stdout, sys.stderr = outer
+    try:
+        yield
+    finally:
+        for stream in outer:
+            stream.flush()
+        sys.stdout, sys.stderr = kept
+
+
+class _Console(logging.Handler):
+    """Prints messages to the terminal as it is now; warnings and errors say what they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not is_main_process():
+            return
+        text = redacted(record.getMessage())
+        if record.levelno >= logging.WARNING:
+            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+        else:
+            print(text, flush=True)
+
+
+def set_up_logging() -> None:
+    """Let what is logged reach the terminal, and silence the libraries."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    quiet_libraries()
+    if not any(isinstance(handler, _Console) for handler in log.handlers):
+        log.addHandler(_Console())

@@ -1,0 +1,71 @@
+"""Write files that are whole or not there, and CSVs that every reader reads back as they were."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s\Z|^\ufeff')
+"""Cells that a reader would cut, strip, pass over as a blank line or take for the file's byte order mark."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all: beside its place, forced to the disk, then renamed.
+
+    Args:
+        path: the file; its permissions follow the umask.
+        content: text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
+
+    Raises:
+        OSError: if it cannot be written; then nothing is left behind.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    draft = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk, so that a rename outlasts a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV as text, which our reader, Python's and pandas read back as it was, whatever the cells hold.
+
+    None becomes an empty cell; NUL and lone surrogates, which no UTF-8 CSV can hold, become U+FFFD.
+    """
+    return "".join(f"{_csv_line(cells)}\n" for cells in (columns, *rows))
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    texts = ["" if cell is None else UNWRITABLE.sub("\ufffd", str(cell)) for cell in cells]
+    if texts == [""]:
+        return '""'  # an empty line is no row
+    return ",".join(
+        '"' + text.replace('"', '""') + '"' if NEEDS_QUOTES.search(text) else text for text in texts
+    )

@@ -1,0 +1,147 @@
+"""One process at a time in a run's folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from qc_experiments.errors import UserError
+from qc_experiments.system.processes import is_main_process, process_lives
+
+LOCK = ".lock"
+PATIENCE = 5.0
+"""Seconds to wait for the children of a process that died to let go."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Hold a folder, so that no other process computes in it.
+
+    The operating system frees the lock when its process ends, however it ends, so that none is ever
+    left behind by a dead process.
+
+    Args:
+        folder: it is made if it is missing.
+
+    Yields:
+        Whether it is still held: false once it was deleted, moved or taken over.
+
+    Raises:
+        UserError: if another process holds it, which is named.
+    """
+    if not is_main_process():
+        yield lambda: True
+        return
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}): choose another paths.output"
+        ) from None
+    with file:
+        waited = time.monotonic()
+        while not taken(file.fileno()):
+            file.seek(0)
+            holder = _holder(file.read())
+            if holder.alive() or time.monotonic() - waited > PATIENCE:
+                raise UserError(
+                    f"{folder}: {holder} computes this run: wait for it, or stop it, or choose another "
+                    "paths.output"
+                )
+            time.sleep(0.1)
+        file.truncate(0)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        try:
+            file.write(json.dumps(me))
+            file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}): make room and run the same command again"
+            ) from None
+        try:
+            yield lambda: is_at(file, path)
+        finally:
+            file.truncate(0)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Hold a folder that exists, once no other process holds it so; nothing is written into it.
+
+    On a file system without locks it is not waited for.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+class _Holder:
+    """Who wrote into a lock."""
+
+    def __init__(self, pid: int | None, host: str, since: str) -> None:
+        self._pid, self._host, self._since = pid, host, since
+
+    def __str__(self) -> str:
+        if self._pid is None:
+            return "another process"
+        return f"process {self._pid} on {self._host} (since {self._since})"
+
+    def alive(self) -> bool:
+        if self._pid is None or self._host != socket.gethostname():
+            return True
+        return process_lives(self._pid)
+
+
+def _holder(text: str) -> _Holder:
+    try:
+        found = json.loads(text)
+        return _Holder(int(found["pid"]), str(found["host"]), str(found["since"]))
+    except (ValueError, KeyError, TypeError):
+        return _Holder(None, "", "")
+
+
+def is_at(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is still the one at its path.
+
+    Args:
+        file: any file.
+        path: where it was opened.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False
+
+
+def taken(descriptor: int) -> bool:
+    """Take the lock of an open file, if no other process has it.
+
+    Args:
+        descriptor: of the file; the lock is held until it is closed or the process ends.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            return True  # a file system without locks: better unguarded than refused
+        raise
+    return True

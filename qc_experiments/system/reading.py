@@ -1,0 +1,144 @@
+"""Read files that may hold anything: without blocking, up to a limit, and with one line on what is wrong.
+
+Run folders are copied, cut and edited by hand, and one that cannot be read must end neither a comparison
+of others nor a training.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from qc_experiments.system.paths import open_file
+
+MOST_BYTES = 1 << 20
+"""Of a file that holds settings or figures; ours take some thousands."""
+
+DEEPEST = 50
+"""Levels of a YAML file; a config has three."""
+
+LONGEST_ALIASED = 1000
+"""Characters of a YAML value that may be repeated by aliases."""
+
+
+class Unreadable(Exception):
+    """A file is not what it should be; the message is one line that says which and why."""
+
+
+@contextmanager
+def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO | None]:
+    """Open a regular file to read it, or give None where there is none.
+
+    Args:
+        path: the file; a pipe, device or folder is refused, never waited for.
+        most: bytes that it may have.
+
+    Raises:
+        Unreadable: if it is no such file or cannot be read.
+    """
+    try:
+        file = open_file(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
+        yield None
+        return
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Unreadable(f"{path.name} has {size} bytes, more than {most}")
+        try:
+            yield file
+        except OSError as error:
+            raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
+
+
+def read_file(path: Path, most: int = MOST_BYTES) -> bytes | None:
+    """The content of a regular file, or None where there is none.
+
+    Raises:
+        Unreadable: as `opened`.
+    """
+    with opened(path, most) as file:
+        return None if file is None else file.read(most)
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
+    """The same as text in UTF-8; a byte order mark is left out.
+
+    Raises:
+        Unreadable: if it is no such file.
+    """
+    content = read_file(path, most)
+    try:
+        return None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unreadable(f"{path.name} is not UTF-8") from None
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where there is no file.
+
+    Raises:
+        Unreadable: if it holds something else.
+    """
+    text = read_text(path, most)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise Unreadable(f"{path.name} is nested too deeply") from None
+    except ValueError as error:
+        raise Unreadable(f"{path.name} is no JSON ({str(error)[:100]})") from None
+    if not isinstance(found, dict):
+        raise Unreadable(f"{path.name} holds no JSON object")
+    return found
+
+
+def parse_yaml(text: str, name: str) -> dict[Any, Any]:
+    """The mapping in a YAML text; empty where there is nothing in it.
+
+    Args:
+        text: the YAML.
+        name: of its file, for the message.
+
+    Raises:
+        Unreadable: if it holds something else, or aliases of more than a short value: these can multiply
+            without end, and hold themselves.
+    """
+    import yaml
+
+    # PyYAML's loader in C, where it was built with it, takes a tenth of the other's time.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    short: set[str] = set()
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.AliasEvent):
+                if event.anchor not in short:
+                    raise Unreadable(f"{name} repeats a section or a long value by an alias")
+            elif isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > DEEPEST:
+                    raise Unreadable(f"{name} is nested too deeply")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
+                short.discard(event.anchor)
+                if len(event.value) <= LONGEST_ALIASED:
+                    short.add(event.anchor)
+        found = yaml.load(text, Loader=loader)
+    except (ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise Unreadable(f"{name} is no YAML ({reason[:100]})") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise Unreadable(f"{name} holds no settings")
+    return found

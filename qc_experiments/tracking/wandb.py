@@ -1,0 +1,163 @@
+"""A Weights & Biases run: online where there is a login, else offline in the run's own folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from qc_experiments.config.schema import MOST_IN_WANDB_NAME, TrackerName, TrackingConfig, WandbMode
+from qc_experiments.errors import UserError
+from qc_experiments.system.secrets import redacted_tree
+from qc_experiments.tracking.tracker import Figure
+
+INIT_SECONDS = 60
+"""How long W&B may take to answer at the start."""
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+def switched_off() -> bool:
+    """Whether Hugging Face's variable for that says so: WANDB_DISABLED, with its values."""
+    return os.environ.get("WANDB_DISABLED", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def check_wandb(tracking: TrackingConfig) -> None:
+    """Make sure, before anything is computed, that W&B will take its settings.
+
+    Args:
+        tracking: mode and whether anything is tracked at all.
+
+    Raises:
+        UserError: naming the variable of the environment that W&B refuses, or the login that lacks.
+    """
+    if tracking.name is not TrackerName.wandb or switched_off():
+        return
+    import wandb
+    from pydantic import ValidationError
+
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("WANDB_"):
+            continue
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except ValidationError as error:  # without the value, which may be a secret
+            reason = error.errors()[0]["msg"]
+        except (wandb.Error, ValueError) as error:
+            reason = str(error)
+        else:
+            continue
+        shown = f"{name}={value}" if name == "WANDB_MODE" else name
+        raise UserError(f"{shown}: W&B refuses it ({reason}): set it right or unset it")
+    try:
+        online = wandb_mode(tracking.mode) == "online"
+        known = not online or bool(wandb.login(prompt=False, verify=False))
+    except (wandb.Error, ValueError) as error:
+        raise UserError(f"W&B refuses the login ({error}): wandb login, or tracking=none") from None
+    if not known and "WANDB_IDENTITY_TOKEN_FILE" not in os.environ:
+        raise UserError(
+            "tracking.mode=online needs a login: wandb login, or tracking.mode=offline, or tracking=none"
+        )
+
+
+def wandb_mode(asked: WandbMode) -> Mode:
+    """As asked; for ``auto`` by ``WANDB_MODE``, else online where there is a login."""
+    if asked is WandbMode.online:
+        return "online"
+    if asked is WandbMode.offline:
+        return "offline"
+    given = os.environ.get("WANDB_MODE", "")
+    given = {"dryrun": "offline", "run": "online"}.get(given, given)  # as W&B called them once
+    for mode in get_args(Mode):
+        if given == mode:
+            return mode
+    import wandb
+
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+class WandbTracker:
+    """One W&B run, with explicit steps.
+
+    Args:
+        tracking: project, entity, group, tags and mode.
+        folder: the run's folder; W&B writes below it and nowhere else.
+        run_id: stays the same when the same run is started again.
+        name: shown on the dashboard.
+        config: the nested config, so that the dashboard shows ``lora.r`` and its like; without secrets.
+        logged: figures of the steps before this start, by step. Online W&B has them already. Offline
+            it does not go on with a run: they are told to a fresh one of the same id, and what earlier
+            starts wrote is removed, so that no step is missing or there twice.
+    """
+
+    def __init__(
+        self,
+        tracking: TrackingConfig,
+        folder: Path,
+        run_id: str,
+        name: str,
+        config: dict[str, Any],
+        logged: Sequence[tuple[int, Mapping[str, Figure]]] = (),
+    ) -> None:
+        import wandb
+
+        # Artifact bytes would otherwise be staged below the home folder.
+        os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
+        self._wandb = wandb
+        mode = wandb_mode(tracking.mode)
+        earlier = folder / "wandb" / ".earlier"
+        if mode == "offline":
+            _put_aside((folder / "wandb").glob("offline-run-*"), earlier)
+        self._run = wandb.init(
+            project=tracking.project,
+            entity=tracking.entity,
+            group=redacted_tree(tracking.group),
+            job_type=tracking.job_type,
+            tags=redacted_tree(tracking.tags),
+            notes=redacted_tree(tracking.notes),
+            id=run_id,
+            name=name if len(name) <= MOST_IN_WANDB_NAME else f"{name[:119]}{name[-9:]}",
+            config=config,
+            dir=str(folder),
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                save_code=False,
+                disable_git=True,  # a remote's address may hold a token; we record the commit
+                init_timeout=INIT_SECONDS,
+            ),
+        )
+        if mode == "offline":
+            for step, figures in logged:
+                self.log(step, figures)
+            shutil.rmtree(earlier, ignore_errors=True)
+
+    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
+        """Log the figures at their optimizer step."""
+        self._run.log({k: v for k, v in figures.items() if v is not None}, step=step)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
+        """Log a W&B Table."""
+        # One type a column, or W&B refuses the table: text, with nothing where there is nothing.
+        data = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        self._run.log({name: self._wandb.Table(columns=list(columns), data=data)})
+
+    def summary(self, figures: Mapping[str, Figure]) -> None:
+        """Set the summary, by which the dashboard compares runs."""
+        self._run.summary.update(dict(figures))
+
+    def close(self, exit_code: int) -> None:
+        """Finish the run, so that the next one in this process starts its own."""
+        self._run.finish(exit_code=exit_code)
+
+
+def _put_aside(folders: Iterable[Path], place: Path) -> None:
+    """Move folders away before W&B makes a new one, whose name may be that of an old one."""
+    shutil.rmtree(place, ignore_errors=True)
+    for folder in list(folders):
+        place.mkdir(exist_ok=True)
+        os.replace(folder, place / folder.name)

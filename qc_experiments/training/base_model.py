@@ -1,0 +1,109 @@
+"""Measure the base model, once for all runs that would find the same.
+
+The jobs of a sweep differ in rank, learning rate or seed, none of which the base model knows. What the
+first of them found (loss and answers; the verdicts are judged anew) is kept beside the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.config.schema import RunConfig, plain
+from qc_experiments.evaluation.evaluator import Examination, Measured
+from qc_experiments.evaluation.journal import Journal
+from qc_experiments.records.folder import RunFolder
+from qc_experiments.system.files import write_whole
+from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.processes import is_main_process, world_size
+from qc_experiments.system.progress import duration
+from qc_experiments.system.unfinished import code_hash
+from qc_experiments.training.inputs import RunData
+from qc_experiments.training.plan import Plan
+
+log = logging.getLogger(__name__)
+
+SHARED = ".base_model"
+"""Folder beside the runs."""
+
+
+def base_journal(folder: RunFolder) -> Journal:
+    """What has been found out of the base model in a run's folder."""
+    return Journal(folder / "base_answers.jsonl", "base model")
+
+
+def measure_base(
+    examination: Examination, model: Any, folder: RunFolder, place: Path | None
+) -> Measured:
+    """Loss and answers of the base model, from an earlier run where it was the same.
+
+    Args:
+        examination: what it is asked.
+        model: the base model, its adapter disabled if it has one.
+        folder: of the run.
+        place: the file that runs share in which the base model is the same, or None.
+    """
+    journal = base_journal(folder)
+    if not len(journal) and place is not None and _copied(place, folder / "base_answers.jsonl"):
+        journal = base_journal(folder)
+    known = len(journal)
+    log.info(
+        "Measuring the base model%s ...", f"; {known} answers are kept from before" if known else ""
+    )
+    measured = examination.measure(model, "Base model", journal)
+    after = "" if known else " (the trained model will take about as long)"
+    log.info("Measured in %s%s", duration(measured.seconds), after)
+    if place is not None and not os.path.exists(place):
+        _copied(folder / "base_answers.jsonl", place)
+    return measured
+
+
+def _copied(source: Path, target: Path) -> bool:
+    try:
+        content = source.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, content)
+    except OSError:  # nothing is lost but time
+        return False
+    return True
+
+
+def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
+    """The file that runs share whose base model finds the same to the last bit; None: there is none.
+
+    Args:
+        config: the whole config.
+        data: its rows; answers may be chosen or repaired by running them on its databases.
+        plan: the rows in tokens.
+    """
+    if world_size() > 1 or not is_main_process():
+        return None  # the others would have to wait for the copy
+    lora = config.lora
+    asked = [[e.row.number, *e.prompt_ids, -1, *e.completion_ids] for e in plan.validation]
+    model = plain(config.model)
+    model.pop("adapter")
+    what = {
+        "model": [plan.source.fingerprint, model],
+        "quant": plain(config.quant),
+        "evaluation": plain(config.evaluation),
+        "asked": [data.evaluation_hash, asked],
+        # The layers that an adapter wraps are computed in another order of operations.
+        "layers": [lora.enabled, lora.target_modules, lora.use_dora, lora.init],
+        "checkpointing": config.trainer.gradient_checkpointing,
+        "code": code_hash(),
+        "machine": [platform.node(), os.cpu_count(), *_versions()],
+    }
+    key = hash_bytes(json.dumps(what, sort_keys=True, default=str).encode())[:16]
+    return Path(config.paths.output).expanduser() / SHARED / f"{key}.jsonl"
+
+
+def _versions() -> list[str]:
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return [torch.__version__, transformers.__version__, gpu, str(torch.get_num_threads())]

@@ -1,0 +1,133 @@
+"""From the data section of a config to the rows of a run: read, checked, split, sampled, hashed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qc_experiments.config.schema import DataConfig, RunConfig
+from qc_experiments.data.split import sample_rows, split_rows
+from qc_experiments.data.table import Decision, Row, hash_rows, read_table
+from qc_experiments.data.template import Template, read_template
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Databases
+from qc_experiments.errors import UserError
+from qc_experiments.judging.judge import judged_on
+from qc_experiments.system.paths import PACKAGE_PREFIX, hash_bytes, resolve_path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The rows of a run.
+
+    Attributes:
+        train: rows that are trained on.
+        validation: held-out rows that are measured.
+        template: the prompt template.
+        databases: where SQL is run, or None.
+        decisions: lines that say which rows were left out or need a look.
+        train_source: the CSV of the training rows, for messages.
+        validation_source: the CSV of the held-out rows, for messages.
+        train_hash: over the training rows, in their order.
+        judged_on: hashes of what verdicts depend on: held-out questions and golds, databases, judge;
+            runs with another one were measured on something else.
+    """
+
+    train: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    template: Template
+    databases: Databases | None
+    decisions: tuple[str, ...]
+    train_source: str
+    validation_source: str
+    train_hash: str
+    judged_on: dict[str, str]
+
+    @property
+    def evaluation_hash(self) -> str:
+        """One hash of all that verdicts depend on."""
+        return hash_bytes(*(f"{k}={v}".encode() for k, v in sorted(self.judged_on.items())))
+
+
+def load_data(config: RunConfig) -> RunData:
+    """Read and check everything that the data section names.
+
+    Raises:
+        UserError: with file, row and column, for anything missing or wrong.
+    """
+    data, evaluation = config.data, config.evaluation
+    _refuse_mixture(data)
+    template = read_template(resolve_path(data.template, "data.template"))
+    databases = None
+    if data.databases is not None:
+        databases = find_databases(data.databases, "data.databases")
+    table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
+    lines = [decision.line(table.path) for decision in table.decisions]
+    held_out = table
+    if data.validation is not None:
+        path = resolve_path(data.validation, "data.validation")
+        held_out = read_table(path, data.columns, data.on_invalid)
+        lines += [decision.line(held_out.path) for decision in held_out.decisions]
+        train, validation = list(table.rows), list(held_out.rows)
+    else:
+        train, validation = split_rows(
+            table.rows, data.validation_fraction, data.split_by, data.split_seed
+        )
+    lines += [d.line(held_out.path) for d in _leaks(train, validation)]
+    train = sample_rows(train, data.limit, data.split_seed)
+    validation = sample_rows(validation, evaluation.limit, evaluation.seed)
+    if databases is not None:
+        named = ((row.number, row.db_id) for row in validation)
+        databases.check_rows(named, held_out.path)
+    return RunData(
+        train=tuple(train),
+        validation=tuple(validation),
+        template=template,
+        databases=databases,
+        decisions=tuple(lines),
+        train_source=str(table.path),
+        validation_source=str(held_out.path),
+        train_hash=hash_rows(train),
+        judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
+    )
+
+
+def find_databases(text: str, key: str) -> Databases:
+    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
+
+    Args:
+        text: the setting's value.
+        key: the setting or flag, for messages.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if "://" in text and not text.startswith(PACKAGE_PREFIX):
+        databases = Databases(text)
+    else:
+        databases = Databases(str(resolve_path(text, key)))
+    databases.check(key)
+    return databases
+
+
+def _refuse_mixture(data: DataConfig) -> None:
+    """Refuse a user's rows measured on the demo's: a forgotten ``data=csv``, not a wish."""
+    demo = f"{PACKAGE_PREFIX}qc_experiments.demo/"
+    if data.train.startswith(demo):
+        return
+    for key in ("validation", "databases"):
+        if (getattr(data, key) or "").startswith(demo):
+            raise UserError(
+                f"data.train={data.train} would be measured on the demo's data.{key}: start from "
+                f"data=csv, as in data=csv data.train={data.train}, or give data.{key}=..."
+            )
+
+
+def _leaks(train: Sequence[Row], validation: Sequence[Row]) -> list[Decision]:
+    seen = {(row.context, row.question.casefold()) for row in train}
+    rows = [r.number for r in validation if (r.context, r.question.casefold()) in seen]
+    what = "held out but asked in training as well; the figures are too good by them"
+    return [Decision(what, tuple(rows), False)] if rows else []

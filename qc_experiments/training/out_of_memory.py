@@ -1,0 +1,50 @@
+"""Memory or disk that has run out: what the user is told instead of a traceback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qc_experiments.config.schema import CollatorName, QuantMode, RunConfig
+from qc_experiments.errors import UserError
+from qc_experiments.system.shortage import FULL, out_of_memory
+
+
+def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> UserError | None:
+    """What the user can change, where an exception says that memory or disk has run out, else None.
+
+    Args:
+        error: torch raises a class of its own for GPUs, and a plain RuntimeError for the CPU.
+        config: of the run.
+        folder: of the run.
+    """
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, OSError) and error.errno in FULL:
+        return UserError(
+            f"{folder}: cannot be written ({error.strerror}): make room and run the same command again"
+        )
+    if out_of_memory(error):
+        return UserError(_memory_advice(str(error), config))
+    return None
+
+
+def _memory_advice(text: str, config: RunConfig) -> str:
+    rows = config.trainer.micro_batch_size()
+    steps = config.trainer.gradient_accumulation_steps
+    remedies = []
+    if config.collator.name is CollatorName.shared_schema:
+        remedies.append("a smaller collator.max_tokens")
+    elif rows > 1:
+        remedies.append(
+            f"trainer.per_device_train_batch_size={(rows + 1) // 2} with "
+            f"trainer.gradient_accumulation_steps={2 * steps}"
+        )
+    if not config.trainer.gradient_checkpointing:
+        remedies.append("trainer.gradient_checkpointing=true")
+    if config.quant.mode is QuantMode.none:
+        remedies.append("quant=4bit")
+    remedies.append(f"evaluation.batch_size below {config.evaluation.batch_size}")
+    asked = re.search(r"allocate ([\d.]+) ?(\w+)", text)
+    reason = f" ({asked[1]} {asked[2]} more were asked for)" if asked else ""
+    return f"out of memory{reason}: try {', or '.join(remedies)}"

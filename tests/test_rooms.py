@@ -1,0 +1,69 @@
+"""The rooms of the house: each imports only from rooms below it, so that no two import each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import qc_experiments
+
+PACKAGE = Path(qc_experiments.__file__).parent
+ROOMS = (  # from the top down; docs/architecture.md says what each is for
+    "cli",
+    "sweeps",
+    "comparison",
+    "runs",
+    "training",
+    "tracking",
+    "evaluation",
+    "generation",
+    "collators",
+    "packing",
+    "models",
+    "judging",
+    "data",
+    "databases",
+    "records",
+    "config",
+    "sql",
+    "system",
+)
+LOOSE = {"__init__", "__main__", "errors"}
+WITHOUT_CODE = {"demo", "conf"}
+
+
+def imports(path: Path) -> list[str]:
+    """Dotted names below the package that a file imports, inside its functions as well."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "qc_experiments":
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qc_experiments."):
+            found.append((node.module or "").removeprefix("qc_experiments."))
+        elif isinstance(node, ast.Import):
+            found += [
+                alias.name.removeprefix("qc_experiments.")
+                for alias in node.names
+                if alias.name.startswith("qc_experiments.")
+            ]
+    return found
+
+
+def test_every_module_stands_in_a_room() -> None:
+    """A loose module belongs to nobody."""
+    rooms = {path.parent.name for path in PACKAGE.glob("*/*.py")} - WITHOUT_CODE
+    assert rooms == set(ROOMS)
+    assert {path.stem for path in PACKAGE.glob("*.py")} == LOOSE
+
+
+def test_rooms_import_only_from_rooms_below() -> None:
+    """Which also means that no two import each other."""
+    upward = []
+    for room in ROOMS:
+        below = ROOMS[ROOMS.index(room) :]
+        for path in (PACKAGE / room).rglob("*.py"):
+            for name in imports(path):
+                other = name.split(".")[0]
+                if other in ROOMS and other not in below:
+                    upward.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert upward == []
