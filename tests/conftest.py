@@ -13,35 +13,13 @@ if (
 ):  # threads of several processes would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import csv
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.postgresql import server  # noqa: F401
+from helpers.runs import TINY_TRAINING, Run, run_folders
 from tiny_model import embedded_tokenizer, save_tiny_model
-
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("QC_CACHE", "~/.cache/qc_experiments")).expanduser()
-
-TINY_TRAINING = (
-    "trainer.learning_rate=5e-3",
-    "trainer.per_device_train_batch_size=4",
-    "trainer.gradient_accumulation_steps=1",
-    "trainer.eval_strategy=never",
-    "trainer.save_strategy=never",
-    "trainer.load_best_model_at_end=false",
-    "trainer.logging_steps=1",
-    "trainer.max_steps=3",
-    "data.limit=16",
-    "evaluation.limit=4",
-    "evaluation.max_new_tokens=8",
-    "lora.r=4",
-    "lora.dropout=0",
-)
 
 
 @pytest.fixture(scope="session")
@@ -54,29 +32,6 @@ def tokenizer() -> Any:
 def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a Llama of two tiny layers, random weights, and the real tokenizer."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama", tokenizer)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run's folder and result."""
-
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any]:
-        return json.loads((self.folder / "result.json").read_text())
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").open()]
-
-    def rows(self, name: str = "predictions.csv") -> list[dict[str, str]]:
-        with (self.folder / name).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-
-
-def run_folders(output: Path) -> list[Path]:
-    return sorted(path.parent for path in output.glob("*/config.yaml"))
 
 
 @pytest.fixture
@@ -118,14 +73,3 @@ def refused(capsys: pytest.CaptureFixture[str]):
         return lines[0]
 
     return start
-
-
-def child(*arguments: str, cwd: Path | None = None, timeout: float = 600) -> Any:
-    """Run Python with arguments in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd or ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )

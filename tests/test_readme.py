@@ -12,10 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run, child, run_folders
+from helpers.runs import ROOT, Run, child, run_folders
 
-from qc_experiments import __main__, command_line
+from qc_experiments import __main__
 from qc_experiments.cli import evaluate as evaluation_command
+from qc_experiments.cli import train as command_line
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", README, re.DOTALL))

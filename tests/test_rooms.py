@@ -67,3 +67,14 @@ def test_rooms_import_only_from_rooms_below() -> None:
                 if other in ROOMS and other not in below:
                     upward.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert upward == []
+
+
+def test_tests_mirror_the_rooms_and_import_no_other_test() -> None:
+    """What tests share stands in tests/helpers."""
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests).parts[0] for path in tests.glob("*/**/test_*.py")}
+    assert folders <= set(ROOMS)
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith(("test_", "conftest")), path

