@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 UNFINISHED = ".judged.partial"
 """Verdicts of an evaluation that has not come to its end, in the output folder."""
 
+MOST_SECONDS = 86_400
 NEEDED = ("db_id", "question", "query", "prediction")
 
 
@@ -123,8 +125,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(summary(content))
     for line in lines:
         print(line)
-    if options.fuzz and content["figures"]["fuzz_accuracy"]["value"] is None:
-        print("No perturbed copies were asked: they are made of SQLite databases, where golds run.")
     rate = len(rows) / seconds
     print(
         f"\n{seconds:.1f} s, {rate:.0f} a second. Files in {output}: judged.csv, report.json, accuracy.png"
@@ -223,8 +223,10 @@ def _check(options: argparse.Namespace) -> None:
     output = user_path(options.output, "--output")
     if problem := output_problem(output):
         raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")
-    if options.against is not None and output.absolute() == Path(options.against).absolute():
-        raise UserError(f"--output {output}: is what --against names; choose another folder")
+    if options.against is not None:
+        against = user_path(options.against, "--against")
+        if os.path.realpath(output) == os.path.realpath(against):
+            raise UserError(f"--output {output}: is what --against names; choose another folder")
     if options.fuzz < 0:
         raise UserError(f"--fuzz {options.fuzz}: must be at least 0")
     if options.processes is not None and options.processes < 1:
@@ -235,17 +237,16 @@ def _read(
     source: Path, options: argparse.Namespace
 ) -> tuple[list[str], list[list[str]], list[Row], list[str]]:
     """Header, cells, rows and predictions of the CSV."""
-    from qc_experiments.data.table import Row, no_column, read_cells
+    from qc_experiments.data.table import Row, column_place, read_cells
 
     header, numbered = read_cells(source)
     names = {column: getattr(options, f"{column}_column") for column in NEEDED}
-    for column, name in names.items():
-        if name not in header:
-            raise UserError(
-                f"{no_column(source, name, header)}: name it with "
-                f"--{column.replace('_', '-')}-column"
-            )
-    place = {column: header.index(name) for column, name in names.items()}
+    place = {
+        column: column_place(
+            source, header, name, f"name it with --{column.replace('_', '-')}-column"
+        )
+        for column, name in names.items()
+    }
     rows, predictions = [], []
     for number, cells in numbered:
         query = cells[place["query"]].strip()
@@ -254,12 +255,8 @@ def _read(
         db_id = cells[place["db_id"]].strip()
         rows.append(Row(number, cells[place["question"]].strip(), query, "", db_id))
         predictions.append(cells[place["prediction"]])
-    if not rows:
-        raise UserError(f"{source}: has no rows below its header")
     return header, [cells for _, cells in numbered], rows, predictions
 
-
-MOST_SECONDS = 86_400
 
 SHOWN = {
     "execution_accuracy": "execution accuracy",

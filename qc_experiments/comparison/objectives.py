@@ -59,12 +59,12 @@ class Objective:
             run: what is to be ordered.
             by_loss: whether its loss compares with those of the others (see `losses_compare`).
         """
-        value, loss = run.figure(self.key), run.figure(EVAL_LOSS) if by_loss else None
-        known = value is not None and (by_loss or not self.is_loss)
+        value, loss = run.figure(self.key), run.figure(EVAL_LOSS)
+        compares = by_loss or not self.is_loss
         return (
             value is None,
-            self.sign * value if known and value is not None else 0.0,
-            float("inf") if loss is None else loss,
+            self.sign * value if value is not None and compares else 0.0,
+            loss if loss is not None and by_loss else float("inf"),
             run.name,
         )
 

@@ -163,7 +163,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(_read(path, name, defaults, now))
         except Unreadable as problem:
-            left_out.append(LeftOut(one_line(visible(name)), one_line(visible(str(problem)))))
+            left_out.append(LeftOut(one_line(name), one_line(str(problem))))
     return runs, left_out
 
 
@@ -183,8 +183,7 @@ def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             inside = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
-        reason = f"cannot be looked into ({error.strerror})"
-        closed.append(LeftOut(one_line(visible(str(folder))), reason))
+        closed.append(LeftOut(one_line(str(folder)), f"cannot be looked into ({error.strerror})"))
         return
     for name in inside:
         if not name.startswith("."):
@@ -248,7 +247,7 @@ def _status(
 
 def one_line(text: str) -> str:
     """Without line breaks and without what would steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() else " " for c in visible(text)).split())
 
 
 def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:

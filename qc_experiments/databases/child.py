@@ -26,6 +26,8 @@ READY = b"r"
 """Sent once the process can take requests."""
 CALL = "call"
 """Kind of a request that names a module, as target, and the arguments of its ``answer``."""
+NO_SCHEMA = "no_schema"
+"""Class of the error where a schema is no text that SQLite runs."""
 DONE = b"."
 """Sent as soon as a statement has ended, before its rows are packed."""
 MEMORY_BYTES = 2_000_000_000
@@ -76,17 +78,16 @@ def _answer(kind: str, target: str, sql: str, limits: Limits) -> tuple[object, .
     try:
         if kind == "schema":
             module = import_module("qc_experiments.databases.sqlite")
-            found: Execution | None = module.run_on_schema(target, sql, limits)
+            found = module.run_on_schema(target, sql, limits) or Execution(
+                None, error_class=NO_SCHEMA
+            )
         else:
             found = import_module(f"qc_experiments.databases.{kind}").run(target, sql, limits)
     except UserError as error:
         return ("user_error", str(error))
     except MemoryError:
         found = Execution(None, (), "out of memory", "memory")
-    if found is None:
-        return ("no_schema",)
-    fields = (found.rows, found.columns, found.error, found.error_class, found.seconds)
-    return ("execution", *fields, found.warning)
+    return ("execution", *vars(found).values())
 
 
 def _confine() -> None:
@@ -110,9 +111,7 @@ def _limit(what: int, most: int) -> None:
 def _limit_cpu(seconds: float) -> None:
     """End this process, should its parent be gone and nobody left to kill it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(used.ru_utime + used.ru_stime + seconds) + CPU_GRACE_SECONDS
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + CPU_GRACE_SECONDS)
 
 
 def _read(file: BinaryIO) -> bytes | None:

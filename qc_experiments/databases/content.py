@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_bytes, open_file
+from qc_experiments.system.paths import hash_texts, open_file
 
 LOGS = {"sqlite": ("-wal", "-journal"), "duckdb": (".wal",)}
 """What an engine appends to a file's name for what it wrote last, or has still to take back."""
@@ -52,6 +52,8 @@ def _blank(path: Path, suffix: str) -> bool:
     try:
         with open_file(path) as file:
             return file.read(1) in (b"", b"\0")
+    except FileNotFoundError:
+        return True  # its writer has just finished
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -72,8 +74,13 @@ def content_hash(engine: str, target: str) -> str:
         return own
     parts = [own]
     for suffix, path in found.items():
-        parts += [suffix, file_hash(path) if path.is_file() else "no file"]
-    return hash_bytes(*(part.encode() for part in parts))
+        try:
+            parts += [suffix, file_hash(path) if path.is_file() else "no file"]
+        except UserError:
+            if os.path.lexists(path):
+                raise
+            return content_hash(engine, target)  # its writer has just finished
+    return hash_texts(*parts)
 
 
 def file_hash(path: Path) -> str:

@@ -74,7 +74,6 @@ class PerturbedCopies:
         arguments = json.dumps([str(file), seed, index])
         limits = Limits(SECONDS, bytes=BYTES)
         done = self._pool.run("neighbours", str(path), arguments, limits)
-        assert done is not None  # only schemas give none
         if done.error_class == "timeout":
             raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
         if done.rows is None:

@@ -11,10 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from qc_experiments.databases.child import CALL, DONE, HEADER, READY, STARTED
+from qc_experiments.databases.child import CALL, DONE, HEADER, NO_SCHEMA, READY, STARTED
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.snapshot import Snapshots, Unreadable
 from qc_experiments.errors import UserError
@@ -72,12 +71,7 @@ class SqlPool:
     def __enter__(self) -> SqlPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -91,9 +85,8 @@ class SqlPool:
 
     def abort(self) -> None:
         """End what is running or about to, so that whoever waits for it goes on at once."""
-        self._aborted = (
-            True  # first: a process that is being started is not among the busy ones yet
-        )
+        # First, as a process that is being started is not among the busy ones yet.
+        self._aborted = True
         for child in list(self._busy):
             child.end()
 
@@ -106,19 +99,15 @@ class SqlPool:
         """Take statements again, once nobody waits for those that were ended."""
         self._aborted = False
 
-    def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution | None:
+    def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
         """Run one statement in a child process, waiting for a free one.
 
         Args:
-            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``schema`` for an empty SQLite database
-                made of the CREATE statements given as target; ``neighbours`` to make a copy with
-                other rows.
-            target: the database: a file's path, a URL, or CREATE statements.
+            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``neighbours`` to make a copy with other
+                rows.
+            target: the database: a file's path, or a URL.
             sql: one statement.
             limits: what it may use.
-
-        Returns:
-            What came of it; None where a schema is no text that SQLite runs.
 
         Raises:
             UserError: if the engine is not to be had, or the database not to be reached.
@@ -131,19 +120,28 @@ class SqlPool:
         except Unreadable as problem:
             return Execution(None, (), str(problem), "other")
 
-    def _recover(self, copy: Path, limits: Limits) -> Execution:
-        done = self._execute("snapshot", str(copy), "", limits)
-        assert done is not None  # only schemas give none
-        return done
+    def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution | None:
+        """Run one statement on an empty SQLite database; None if its schema is none that SQLite runs.
 
-    def _execute(self, engine: str, target: str, sql: str, limits: Limits) -> Execution | None:
+        Args:
+            schema: CREATE statements.
+            sql: one statement.
+            limits: what it may use.
+        """
+        done = self._execute("schema", schema, sql, limits)
+        return None if done.error_class == NO_SCHEMA else done
+
+    def _recover(self, copy: Path, limits: Limits) -> Execution:
+        return self._execute("snapshot", str(copy), "", limits)
+
+    def _execute(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
         started = time.perf_counter()
         try:
             answer = self._ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
         except Gone as gone:
             message, error_class = gone.args
             return Execution(None, (), message, error_class, time.perf_counter() - started)
-        return None if answer[0] == "no_schema" else Execution(*answer[1:])
+        return Execution(*answer[1:])
 
     def call(self, module: str, arguments: tuple[object, ...], seconds: float) -> tuple[Any, ...]:
         """Call a module's ``answer`` in a child process, waiting for a free one.
@@ -206,8 +204,11 @@ class _Child:
             env=environment,
             start_new_session=True,  # Ctrl-C is the parent's affair
         )
-        if self._read(1, time.monotonic() + START_SECONDS) != READY:
-            raise Gone("the process for SQL did not start", "other")
+        try:
+            self._wait_for(READY)
+        except BaseException:
+            self.kill()
+            raise
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -232,6 +233,7 @@ class _Child:
 
         Raises:
             Gone: with a message and an error class, if there is none in time.
+            UserError: if the process does not get ready to run it.
         """
         packed = pickle.dumps(request)
         assert self._process.stdin is not None
@@ -240,8 +242,7 @@ class _Child:
             self._process.stdin.flush()
         except OSError:
             raise Gone(f"{PROCESS} was ended", "other") from None
-        if self._read(1, time.monotonic() + START_SECONDS) != STARTED:
-            raise Gone(f"{PROCESS} was ended", "other")
+        self._wait_for(STARTED)
         patience = float(request[3]) + GRACE_SECONDS  # type: ignore[arg-type]
         if self._read(1, time.monotonic() + patience) != DONE:
             raise Gone(f"{PROCESS} was ended", "other")
@@ -249,6 +250,25 @@ class _Child:
         (length,) = HEADER.unpack(self._read(HEADER.size, until))
         answer: tuple[Any, ...] = load_plain(self._read(length, until))
         return answer
+
+    def _wait_for(self, mark: bytes) -> None:
+        """Wait until the process is ready to run something; its being late says nothing of that.
+
+        Raises:
+            Gone: if it has ended.
+            UserError: if it is late.
+        """
+        try:
+            found = self._read(1, time.monotonic() + START_SECONDS)
+        except Gone as gone:
+            if gone.args[1] != "timeout":
+                raise
+            raise UserError(
+                f"no process for SQL started within {START_SECONDS:g} s: the machine is too busy, or "
+                "short of memory"
+            ) from None
+        if found != mark:
+            raise Gone(f"{PROCESS} was ended", "other")
 
     def _read(self, count: int, deadline: float) -> bytes:
         assert self._process.stdout is not None

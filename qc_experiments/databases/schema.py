@@ -44,7 +44,6 @@ def _file_schema(path: Path, key: str) -> str:
         return duckdb.schema(str(path))
     with SqlPool(1) as pool:
         found = pool.run("sqlite", str(path.absolute()), SCHEMA_QUERY, Limits())
-    assert found is not None  # only schemas give none
     if found.rows is None:
         raise UserError(f"{key} {path}: is not a SQLite database that can be read ({found.error})")
     return schema_of(found.rows)

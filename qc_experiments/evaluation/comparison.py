@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.data.table import read_cells
+from qc_experiments.data.table import column_place, read_cells
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.statistics import Paired, Rate, paired
 from qc_experiments.records.results import read_evaluation
 from qc_experiments.system.paths import folder_problem
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, opened
+from qc_experiments.system.reading import Unreadable
 
 JUDGED_FILES = ("judged.csv", "predictions.csv")
 """Where verdicts stand: as `qc evaluate` writes them, and as a run does."""
-MOST_JUDGED = 512 * MOST_BYTES
 
 WHAT = {
     "questions": "the questions",
@@ -56,9 +55,6 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
     source = next((folder / name for name in JUDGED_FILES if os.path.isfile(folder / name)), None)
     try:
         report = read_evaluation(folder)
-        if source is not None:
-            with opened(source, MOST_JUDGED):
-                pass  # read below, and no pipe or device
     except Unreadable as problem:
         raise UserError(f"{key} {folder}: {problem}; judge it again with qc evaluate") from None
     if source is None or report is None:
@@ -69,9 +65,7 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
             f"a run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
         )
     header, numbered = read_cells(source)
-    if "correct" not in header:
-        raise UserError(f"{source}: has no column correct; judge it anew with qc evaluate")
-    place = header.index("correct")
+    place = column_place(source, header, "correct", "judge it again with qc evaluate")
     known: dict[str, bool | None] = {"1": True, "0": False, "": None}
     outcomes = []
     for number, cells in numbered:

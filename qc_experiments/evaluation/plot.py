@@ -73,7 +73,8 @@ def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
         label.set_parse_math(False)  # a $ in a name is a $
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
-    axes.set_xlabel(f"{_title(next(iter(reports.values())))} in %, with 95 % intervals")
+    drawn = _figure(next(iter(reports.values()))).replace("_", " ")
+    axes.set_xlabel(f"{drawn} in %, with 95 % intervals")
     axes.grid(axis="x", alpha=0.3)
     for border in ("top", "right"):
         axes.spines[border].set_visible(False)
@@ -88,11 +89,6 @@ def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     return picture.getvalue()
 
 
-def _title(report: Mapping[str, Any]) -> str:
-    executed = report["figures"]["execution_accuracy"]["count"]
-    return "execution accuracy" if executed else "exact match"
-
-
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("figures", "")]
     rows += [("by_hardness", name) for name in report["by_hardness"]]
@@ -103,11 +99,10 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _share(report: Mapping[str, Any], section: str, kind: str) -> dict[str, Any] | None:
-    if section == "figures":
-        executed = report["figures"]["execution_accuracy"]["count"]
-        found: dict[str, Any] = report["figures"][
-            "execution_accuracy" if executed else "exact_match"
-        ]
-        return found
-    share: dict[str, Any] | None = report[section].get(kind)
+    share: dict[str, Any] | None = report[section].get(kind or _figure(report))
     return share
+
+
+def _figure(report: Mapping[str, Any]) -> str:
+    executed = report["figures"]["execution_accuracy"]["count"]
+    return "execution_accuracy" if executed else "exact_match"

@@ -64,7 +64,6 @@ def analyse(rows: Sequence[Row], predictions: Sequence[str], judge: Judge) -> li
         (row.query, prediction, judge.dialect(row))
         for row, prediction in zip(rows, predictions, strict=True)
     ]
-    known: dict[tuple[str, str, str], Analysis] = {}
     unique = list(dict.fromkeys(asked))
     answers = judge.call_each(__name__, unique, WALL_SECONDS)
     lost = [texts for texts, found in zip(unique, answers, strict=True) if isinstance(found, str)]
@@ -73,10 +72,10 @@ def analyse(rows: Sequence[Row], predictions: Sequence[str], judge: Judge) -> li
         __name__, [(gold, "", dialect) for gold, _, dialect in lost], WALL_SECONDS
     )
     alone = dict(zip(lost, golds, strict=True))
-    for texts, found in zip(unique, answers, strict=True):
-        known[texts] = (
-            _unpacked(found) if not isinstance(found, str) else _lost(found, alone[texts])
-        )
+    known = {
+        texts: _lost(found, alone[texts]) if isinstance(found, str) else _unpacked(found)
+        for texts, found in zip(unique, answers, strict=True)
+    }
     return [known[texts] for texts in asked]
 
 

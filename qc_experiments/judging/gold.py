@@ -19,15 +19,9 @@ from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.keys import keyed
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
-from qc_experiments.judging.equivalence import (
-    JUDGE,
-    Expected,
-    Group,
-    Row,
-    compare,
-)
+from qc_experiments.judging.equivalence import JUDGE, Expected, Group, Row, compare
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
-from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.paths import hash_texts
 
 TIES = "dialects"
 """Version of how ties are found out; part of the key under which a result is kept."""
@@ -65,7 +59,6 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
         limits: what each statement may use.
     """
     execution = pool.run(database.engine, database.target, sql, limits)
-    assert execution is not None  # only schemas give none
     ordering = read_ordering(sql, database.dialect)
     ordered = bool(ordering.keys)
     rows, columns = execution.rows, execution.columns
@@ -77,7 +70,6 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
     if ordering.offset is not None:
         for query in ranked_queries(ordering, columns):
             ranked = pool.run(database.engine, database.target, query, limits)
-            assert ranked is not None
             if ranked.rows is None:
                 continue
             expected = _expected(ranked.rows, ordering, len(rows), columns)
@@ -141,12 +133,7 @@ class GoldCache:
     def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
         """The result of a gold query: from memory, from disk, or by running it."""
         content = database.content_hash()
-        key = hash_bytes(
-            *(
-                part.encode("utf-8", "surrogatepass")
-                for part in (JUDGE, TIES, content, str(limits), sql)
-            )
-        )
+        key = hash_texts(JUDGE, TIES, content, str(limits), sql)
         with self._lock:
             known = self._memory.get(key) or self._load(key)
         if known is None:
@@ -190,17 +177,11 @@ class GoldCache:
 
 
 def _packed(gold: Gold) -> tuple[object, ...]:
-    run, expected = gold.execution, gold.expected
     groups = None
-    if expected is not None:
-        groups = [(list(group.rows), group.take) for group in expected.groups]
-    return (
-        (run.rows, run.columns, run.error, run.error_class, run.seconds, run.warning),
-        groups,
-        gold.ordered,
-        gold.ambiguous,
-        gold.ties_known,
-    )
+    if gold.expected is not None:
+        groups = [(list(group.rows), group.take) for group in gold.expected.groups]
+    run = tuple(vars(gold.execution).values())
+    return (run, groups, gold.ordered, gold.ambiguous, gold.ties_known)
 
 
 def _unpacked(packed: tuple[object, ...]) -> Gold:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from qc_experiments.data.table import Row
@@ -25,7 +24,7 @@ from qc_experiments.judging.published_rules import (
     without_distinct,
 )
 from qc_experiments.sql.tokens import Token, tokens
-from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.paths import hash_texts
 
 Found = TypeVar("Found")
 
@@ -129,12 +128,7 @@ class Judge:
     def __enter__(self) -> Judge:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -266,7 +260,7 @@ class Judge:
 
     def _run_for(self, row: Row, sql: str) -> Execution | None:
         if self._databases is None:
-            return self._pool.run("schema", row.context, sql, self._limits)
+            return self._pool.run_on_schema(row.context, sql, self._limits)
         return self._run(self._database(row), sql)
 
     def _database(self, row: Row) -> Database:
@@ -288,9 +282,7 @@ class Judge:
         return self._verdict(database, row, prediction, gold, predicted)
 
     def _run(self, database: Database, sql: str) -> Execution:
-        execution = self._pool.run(database.engine, database.target, sql, self._limits)
-        assert execution is not None  # only schemas give none
-        return execution
+        return self._pool.run(database.engine, database.target, sql, self._limits)
 
     def _verdict(
         self,
@@ -302,16 +294,9 @@ class Judge:
     ) -> Verdict:
         valid = predicted.error is None
         if gold.expected is None or gold.execution.rows is None:
-            run = gold.execution
-            return Verdict(
-                None,
-                "gold_error",
-                run.error_class,
-                run.error,
-                predicted.warning,
-                valid,
-                seconds=predicted.seconds,
-            )
+            why = gold.execution.error_class, gold.execution.error
+            more = predicted.warning, valid
+            return Verdict(None, "gold_error", *why, *more, seconds=predicted.seconds)
         warnings = [] if predicted.warning is None else [predicted.warning]
         if gold.ambiguous:
             warnings.append("the gold's LIMIT cuts through a tie: any legal cut counts as correct")
@@ -422,13 +407,19 @@ def _samples(token: Token, behind: Token, dialect: str) -> bool:
 
 
 def result_hash(execution: Execution) -> str:
-    """A hash that is the same for results with the same rows in any order, 2 and 2.0 alike."""
+    """A hash that is the same for results with the same rows in any order.
+
+    2 and 2.0 are alike, and so are fractions that agree in six digits.
+    """
     rows = sorted(repr(tuple(map(_plain, row))) for row in execution.rows or ())
-    return hash_bytes(str(len(execution.columns)).encode(), *(row.encode() for row in rows))
+    return hash_texts(str(len(execution.columns)), *rows)
 
 
 def _plain(cell: object) -> object:
-    return f"{cell:.6g}" if isinstance(cell, int | float) and abs(cell) < 2**53 else cell
+    if not isinstance(cell, float):
+        return cell
+    number = cell if cell.is_integer() else float(f"{cell:.6g}")
+    return int(number) if number.is_integer() else number
 
 
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
@@ -448,8 +439,8 @@ def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) 
         UserError: if a database cannot be read.
     """
     asked = list(rows)
-    contents = []
     if databases is not None:
+        contents = []
         for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):
             database = databases.find(db_id)
             contents.append(db_id if database is None else f"{db_id} {database.content_hash()}")
@@ -461,7 +452,4 @@ def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) 
         "databases": contents,
         "judge": [JUDGE, str(limits)],
     }
-    return {
-        key: hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))
-        for key, texts in parts.items()
-    }
+    return {key: hash_texts(*texts) for key, texts in parts.items()}

@@ -88,8 +88,7 @@ def read_ordering(sql: str, dialect: str = "sqlite") -> Ordering:
     if order is not None:
         first = top[order + 1].end
         keys = _keys([t for t in found if first <= t.start < end])
-    behind = [b for a, b in pairwise(top) if a.is_word("distinct")]
-    picks = any(token.is_word("on") for token in behind)
+    picks = any(a.is_word("distinct") and b.is_word("on") for a, b in pairwise(top))
     # ORDER BY decides which row DISTINCT ON keeps, so that it stays with the rows.
     body_end = end if order is None or picks else min(end, top[order].start)
     cut = [] if limit is None else top[limit:]
@@ -207,15 +206,11 @@ def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> st
     if added:
         if any(token.is_word(*COMPOUNDS) for token in top):
             return None  # a compound is ordered by its columns only
-        place_of_columns_end = _columns_end(top, len(ordering.body))
-        if place_of_columns_end is None:
+        columns_place = _columns(top, len(inner))
+        if columns_place is None:
             return None
-        inner = (
-            inner[:place_of_columns_end]
-            + "".join(f", {expression}" for expression in added)
-            + " "
-            + inner[place_of_columns_end:]
-        )
+        end = columns_place[1]
+        inner = f"{inner[:end]}, {', '.join(added)} {inner[end:]}"
     everything = ", ".join(f"c{i + 1}" for i in range(len(columns) + len(added)))
     shown = ", ".join(f"c{i + 1}" for i in range(len(columns)))
     rank = f"DENSE_RANK() OVER (ORDER BY {', '.join(terms)})"
@@ -257,10 +252,10 @@ def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
 def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
     """Alias, in lower case, to expression, of the outermost columns."""
     top = [token for token in found if token.depth == 0]
-    start = _columns_start(top)
-    end = _columns_end(top, len(sql))
-    if start is None or end is None:
+    place = _columns(top, len(sql))
+    if place is None:
         return {}
+    start, end = place
     aliases: dict[str, str] = {}
     items: list[list[Token]] = [[]]
     for token in found:
@@ -280,23 +275,16 @@ def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
     return aliases
 
 
-def _columns_start(top: Sequence[Token]) -> int | None:
-    """Where the outermost SELECT's columns start; None where there is no such SELECT."""
-    first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
-    if first is None:
-        return None
+def _columns(top: Sequence[Token], length: int) -> tuple[int, int] | None:
+    """Where the outermost SELECT's columns start and end; None where there is no such SELECT."""
+    first = next((i for i, token in enumerate(top) if token.is_word("select")), len(top))
     if top[first + 1 : first + 2] and top[first + 1].is_word("distinct"):
         first += 1
         if top[first + 1 : first + 2] and top[first + 1].is_word("on"):
             first += 3  # ON ( )
-    return top[first].end if first < len(top) else None
-
-
-def _columns_end(top: Sequence[Token], length: int) -> int | None:
-    """Where the outermost SELECT's columns end; None where there is no such SELECT."""
-    first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
-    if first is None:
+    if first >= len(top):
         return None
+    start = top[first].end
     for place in range(first + 1, len(top)):
         token = top[place]
         if not token.is_word(*CLAUSES_AFTER_COLUMNS):
@@ -307,5 +295,5 @@ def _columns_end(top: Sequence[Token], length: int) -> int | None:
         # `a IS DISTINCT FROM b` is an expression; SELECT DISTINCT FROM is no SQL.
         if token.is_word("from") and before.is_word("distinct"):
             continue
-        return token.start
-    return length
+        return start, token.start
+    return start, length

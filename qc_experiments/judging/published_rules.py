@@ -172,17 +172,7 @@ def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool
     # Columns with the fewest candidates come first; a column without any ends the search at once.
     order = sorted(range(len(gold_columns)), key=lambda index: len(candidates[index]))
 
-    # Per depth, the next number of each pair of number and cell, and the numbers to be met.
-    steps: list[tuple[dict[tuple[int, str], int], Counter[int]]] = []
-    row_numbers = gold_start
-    for index in order:
-        successors: dict[tuple[int, str], int] = {}
-        row_numbers = [
-            successors.setdefault(pair, len(successors))
-            for pair in zip(row_numbers, gold_columns[index], strict=True)
-        ]
-        steps.append((successors, Counter(row_numbers)))
-
+    steps = _steps(gold_start, [gold_columns[index] for index in order])
     cells_left = len(gold) * len(order) + MAX_CELLS
     # What is left to try: numbers of the prediction's rows, columns assigned so far, one more.
     stack: list[tuple[list[int], tuple[int, ...], int]]
@@ -204,6 +194,21 @@ def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool
             return True
         stack += [(after, assigned, other) for other in reversed(candidates[order[len(assigned)]])]
     return False
+
+
+def _steps(
+    row_numbers: Sequence[int], columns: Sequence[Keys]
+) -> list[tuple[dict[tuple[int, str], int], Counter[int]]]:
+    """Per depth, the next number of each pair of number and cell, and the numbers to be met."""
+    steps = []
+    for column in columns:
+        successors: dict[tuple[int, str], int] = {}
+        row_numbers = [
+            successors.setdefault(pair, len(successors))
+            for pair in zip(row_numbers, column, strict=True)
+        ]
+        steps.append((successors, Counter(row_numbers)))
+    return steps
 
 
 def _profile(row_numbers: Sequence[int], column: Keys) -> Hashable:

@@ -25,7 +25,6 @@ MOST = 1e15
 REPORT_BYTES = 32 * MOST_BYTES
 """``report.json`` names each row that failed."""
 
-
 CONFIG_BYTES = 1 << 18
 LARGEST = 1 << 64
 """Number in a config."""

@@ -62,12 +62,9 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         table.add_column(name, justify="right")
     table.add_row("validation loss (nats a token)", *(f"{m.loss:.4f}" for m in columns))
     if executed:
-        table.add_row(
-            "execution accuracy", *(_percent(rate([j.correct for j in m.judged])) for m in columns)
-        )
-        table.add_row(
-            "  95 % interval", *(_interval(rate([j.correct for j in m.judged])) for m in columns)
-        )
+        right = [rate(one.correct for one in m.judged) for m in columns]
+        table.add_row("execution accuracy", *map(_percent, right))
+        table.add_row("  95 % interval", *map(_interval, right))
     if any(one.verdict.verdict == "gold_error" for one in trained.judged):
         if not executed:
             table.add_row("execution accuracy", *("not measured" for _ in columns))
@@ -80,14 +77,14 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
     ):
         shares = [rate(map(RATES[name], m.judged)) for m in columns]
         if shares[-1].count or name in ("exact_match", "valid_sql"):
-            table.add_row(title, *(_percent(share) for share in shares))
+            table.add_row(title, *map(_percent, shares))
     table.add_section()
     what = "execution accuracy" if executed else "exact match"
     table.add_row(f"{what} by hardness of the gold query", *("" for _ in columns))
     for level in HARDNESS:
         shares = [_by_hardness(m.judged, level, executed) for m in columns]
         if shares[-1].count:
-            table.add_row(f"  {level}", *(_percent(share) for share in shares))
+            table.add_row(f"  {level}", *map(_percent, shares))
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH, color_system=None).print(table)
     lines = [buffer.getvalue().rstrip(), ""]
@@ -101,7 +98,7 @@ def _counted(judged: Sequence[Judged]) -> str:
     """How many questions execution accuracy is taken over, and why not over all."""
     failing = sum(one.verdict.verdict == "gold_error" for one in judged)
     counted = sum(one.correct is not None for one in judged)
-    return f"{counted} of {len(judged)} ({failing} gold{'s' if failing > 1 else ''} fail)"
+    return f"{counted} of {len(judged)} ({failing} gold{'s fail' if failing > 1 else ' fails'})"
 
 
 def _by_hardness(judged: Sequence[Judged], level: str, executed: bool) -> Rate:

@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple
 
 from sqlglot import Dialect, Token, TokenType, exp
 
-logging.getLogger("sqlglot").setLevel(
-    logging.CRITICAL
-)  # what it cannot parse is said by our own means
+# What it cannot parse is said by our own means.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
 

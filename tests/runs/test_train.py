@@ -544,6 +544,10 @@ def test_predictions_from_the_saved_adapter_alone(train, tmp_path, capsys, refus
     renamed.write_text(questions.read_text().replace("id,question", "id,frage"))
     asked = ["--adapter", adapter, "--db", database, "--input", str(renamed)]
     assert "--question-column" in refused(predict.main, [*asked, "--output", str(output)])
+    renamed.write_text("frage,frage\nHow many books?,How many clinics?\n")
+    twice = [*asked, "--output", str(output), "--question-column", "frage"]
+    assert "frage twice" in refused(predict.main, twice)
+    renamed.write_text(questions.read_text().replace("id,question", "id,frage"))
     predict.main([*asked, "--output", str(output), "--question-column", "frage"])
     with output.open(newline="") as file:
         assert [row["frage"] for row in csv.DictReader(file)] == [row["question"] for row in rows]

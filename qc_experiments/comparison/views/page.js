@@ -625,7 +625,7 @@
       ["a", "b"].forEach((kind, place) => {
         const answer = answers[place]?.[i], right = (place ? b : a).bits[i] === "1";
         parts.push(h("dt", {}, h("span", { class: `mark ${kind}` }, kind.toUpperCase()), right ? " right" : " wrong"),
-          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]), answer.length > 2 ? h("pre", {}, of.texts[answer[2]]) : null)
+          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]))
             : h("dd", { class: "note" }, "not in this page"));
       });
       holder.append(h("article", { class: "question" }, h("p", { class: "asked" }, question), h("p", { class: "note" }, `row ${row}${database ? `, database ${database}` : ""}`), h("dl", {}, parts)));

@@ -19,7 +19,7 @@ from typing import Any
 
 from qc_experiments.comparison.curves import Curve
 from qc_experiments.comparison.grouping import Group, facts
-from qc_experiments.comparison.predictions import Answer, read_answers
+from qc_experiments.comparison.predictions import read_answers
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, in_words
 from qc_experiments.comparison.study import Study
@@ -184,7 +184,9 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
             questions = [[one.row, one.db_id, _cut(one.question), _cut(one.gold)] for one in found]
             asked = run.outcomes.asked
         if run.outcomes.asked == asked:
-            answers[str(number[run.folder])] = [_answer(one, place) for one in found]
+            answers[str(number[run.folder])] = [
+                [place(one.prediction), place(one.verdict)] for one in found
+            ]
     return {
         "questions": questions,
         "asked": asked[:12],
@@ -192,11 +194,6 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
         "answers": answers,
         "with_texts": WITH_TEXTS,
     }
-
-
-def _answer(answer: Answer, place: Any) -> list[int]:
-    cells = [place(answer.prediction), place(answer.verdict)]
-    return [*cells, place(answer.rows)] if answer.rows else cells
 
 
 def _cut(text: str) -> str:
