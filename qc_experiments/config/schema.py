@@ -706,21 +706,16 @@ class RunConfig:
                 f"lora.init={self.lora.init} needs unquantized base weights: use quant=none or "
                 "lora.init=default"
             )
-        for key, metric in (
-            ("objective", self.objective),
-            ("trainer.metric_for_best_model", self.trainer.metric_for_best_model),
-        ):
-            if metric is Metric.execution_accuracy and self.data.databases is None:
-                raise UserError(
-                    f"{key}=execution_accuracy needs data.databases: a folder with "
-                    "<db_id>/<db_id>.sqlite"
-                )
         if self.data.databases is None:
+            needs = "needs data.databases: a folder with <db_id>/<db_id>.sqlite"
+            for key, metric in (
+                ("objective", self.objective),
+                ("trainer.metric_for_best_model", self.trainer.metric_for_best_model),
+            ):
+                if metric is Metric.execution_accuracy:
+                    raise UserError(f"{key}=execution_accuracy {needs}")
             if self.evaluation.fuzz:
-                raise UserError(
-                    f"evaluation.fuzz={self.evaluation.fuzz} needs data.databases: a folder with "
-                    "<db_id>/<db_id>.sqlite"
-                )
+                raise UserError(f"evaluation.fuzz={self.evaluation.fuzz} {needs}")
             if self.evaluation.choose is Choose.majority:
                 raise UserError(
                     "evaluation.choose=majority needs data.databases, on which candidates are run; "

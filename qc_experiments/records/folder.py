@@ -19,6 +19,7 @@ from typing import Any
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
+    RESULT_KINDS,
     check_result,
     flatten,
     read_config,
@@ -32,44 +33,7 @@ from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import Unreadable, read_json
 from qc_experiments.system.secrets import redacted_tree
 
-RESULT_KEYS = (
-    "status",
-    "objective",
-    "eval_loss",
-    "base_eval_loss",
-    "execution_accuracy",
-    "execution_accuracy_low",
-    "execution_accuracy_high",
-    "execution_correct",
-    "execution_count",
-    "base_execution_accuracy",
-    "repaired_execution_accuracy",
-    "fuzz_accuracy",
-    "ex_bird",
-    "ex_test_suite",
-    "exact_match",
-    "base_exact_match",
-    "valid_sql",
-    "base_valid_sql",
-    "parameters_trainable",
-    "parameters_total",
-    "label_tokens",
-    "examples",
-    "steps",
-    "seed",
-    "config_hash",
-    "data_hash",
-    "template_hash",
-    "evaluation_hash",
-    "code_commit",
-    "seconds_total",
-    "seconds_training",
-    "seconds_evaluation",
-    "examples_per_second",
-    "tokens_per_second",
-    "peak_memory_bytes",
-    "error",
-)
+RESULT_KEYS = tuple(RESULT_KINDS)
 """Keys of ``result.json``; one that was not measured is null."""
 
 

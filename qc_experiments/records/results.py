@@ -78,24 +78,26 @@ SCALAR = Kind(
 )
 
 RESULT_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("config_hash", "data_hash", "template_hash", "evaluation_hash"), NAME),
-    **dict.fromkeys(("status", "code_commit"), NAME),
-    "error": TEXT,
+    "status": NAME,
     "objective": NUMBER,
-    "seed": SEED,
     **dict.fromkeys(("eval_loss", "base_eval_loss"), AMOUNT),
     **dict.fromkeys(("execution_accuracy", "execution_accuracy_low"), SHARE),
-    **dict.fromkeys(("execution_accuracy_high", "base_execution_accuracy"), SHARE),
-    **dict.fromkeys(("repaired_execution_accuracy", "fuzz_accuracy"), SHARE),
-    **dict.fromkeys(("ex_bird", "ex_test_suite", "exact_match", "base_exact_match"), SHARE),
-    **dict.fromkeys(("valid_sql", "base_valid_sql"), SHARE),
-    **dict.fromkeys(("execution_correct", "execution_count", "examples", "steps"), COUNT),
+    "execution_accuracy_high": SHARE,
+    **dict.fromkeys(("execution_correct", "execution_count"), COUNT),
+    **dict.fromkeys(("base_execution_accuracy", "repaired_execution_accuracy"), SHARE),
+    **dict.fromkeys(("fuzz_accuracy", "ex_bird", "ex_test_suite"), SHARE),
+    **dict.fromkeys(("exact_match", "base_exact_match", "valid_sql", "base_valid_sql"), SHARE),
     **dict.fromkeys(("parameters_trainable", "parameters_total", "label_tokens"), COUNT),
-    "peak_memory_bytes": COUNT,
+    **dict.fromkeys(("examples", "steps"), COUNT),
+    "seed": SEED,
+    **dict.fromkeys(("config_hash", "data_hash", "template_hash", "evaluation_hash"), NAME),
+    "code_commit": NAME,
     **dict.fromkeys(("seconds_total", "seconds_training", "seconds_evaluation"), AMOUNT),
     **dict.fromkeys(("examples_per_second", "tokens_per_second"), AMOUNT),
+    "peak_memory_bytes": COUNT,
+    "error": TEXT,
 }
-"""What the keys of ``result.json`` hold; any other key `SCALAR`."""
+"""The keys of ``result.json``, in its order, with what they hold; any other key `SCALAR`."""
 
 RATE_KEYS = ("value", "low", "high")
 DRAWN = ("execution_accuracy", "exact_match")

@@ -74,7 +74,7 @@ def run(
         return known
     folder.check_owner(config)
     check_wandb(config.tracking)
-    plan = _plan(config, data)
+    plan = plan_of(config, data)
     judge, warnings = _tried_golds(config, data, plan)
     stop = StopRequests()
     with locked(folder.path) as held, stop.listening():
@@ -127,23 +127,18 @@ def announce(config: RunConfig) -> None:
     folder = run_folder(config, data)
     folder.check_owner(config)
     check_wandb(config.tracking)
-    plan = _plan(config, data)
+    plan = plan_of(config, data)
     _announce(plan, config, data, folder, _tried_golds(config, data, plan)[1])
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
 
 
-def check_plan(config: RunConfig, data: RunData) -> None:
-    """Make sure of what `run` makes sure of before it computes anything.
+def plan_of(config: RunConfig, data: RunData) -> Plan:
+    """What a run will compute.
 
     Raises:
-        UserError: for what it would refuse.
+        UserError: for what cannot be computed.
     """
-    check_wandb(config.tracking)
-    _plan(config, data)
-
-
-def _plan(config: RunConfig, data: RunData) -> Plan:
     from qc_experiments.training.plan import make_plan
 
     cache = Path(config.paths.cache).expanduser()
