@@ -11,15 +11,10 @@ from qc_experiments.data.table import Row
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.statistics import Rate, rate
 from qc_experiments.judging.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
-from qc_experiments.sql.components import Components
 from qc_experiments.sql.structure import FEATURES
 
 HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 """Spider's levels, in their order; ``unknown`` where the gold could not be parsed."""
-
-COMPONENTS = ("tables", "columns", "conditions", "joins")
-"""Parts of a query that are compared by themselves."""
-
 
 VERDICT_COLUMNS = ("correct", "verdict", "warning", "error_class", "seconds")
 """Columns of ``judged.csv`` and ``predictions.csv`` behind the prediction."""
@@ -36,7 +31,6 @@ class Judged:
         exact: whether it is the gold query but for spelling.
         hardness: one of `HARDNESS`, of the gold query.
         features: SQL features of the gold query.
-        components: how far its parts are the gold's; None where the gold could not be parsed.
         after_repair: the query after a repair of what failed, and its verdict; None where no repair
             was asked for.
     """
@@ -47,7 +41,6 @@ class Judged:
     exact: bool
     hardness: str
     features: tuple[str, ...]
-    components: Components | None
     after_repair: tuple[str, Verdict] | None = None
 
     @property
@@ -91,7 +84,6 @@ def assess(
             found.exact,
             found.hardness,
             found.features,
-            found.components,
             mended,
         )
         for row, prediction, verdict, found, mended in zip(
@@ -172,7 +164,6 @@ def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
         "count": len(judged),
         "judged_on": hashes,
         "figures": {name: share.plain() for name, share in rates(judged).items()},
-        "components": _component_scores(judged),
         "by_hardness": by(judged, HARDNESS, lambda one: (one.hardness,)),
         "by_database": by(
             judged,
@@ -235,14 +226,3 @@ def by(
         for kind in kinds(one):
             grouped.setdefault(kind, []).append(one.correct if executed else one.exact)
     return {name: rate(grouped[name]).plain() for name in names if name in grouped}
-
-
-def _component_scores(judged: Sequence[Judged]) -> dict[str, Any]:
-    """For each component the share of questions in which it is the gold's, and its mean F1."""
-    found = [one.components for one in judged if one.components is not None]
-    scores = {}
-    for name in COMPONENTS:
-        parts = [getattr(one, name) for one in found]
-        mean = sum(part.f1 for part in parts) / len(parts) if parts else None
-        scores[name] = {**rate(part.equal for part in parts).plain(), "mean_f1": mean}
-    return scores
