@@ -3,7 +3,8 @@
 The vocabulary stands in *slots*, ``slot:item; item | slot:item``.  An item is ``SQL => wording /
 wording``; without wordings, English says what the SQL says.  In SQL, ``loan + book`` is the join along
 the foreign key, ``year(day)`` and ``month(day)`` cut a date short, and a column without a table belongs
-to the first table of its entity.
+to the first table of its entity.  A slot of an entity that is named in the plan, such as ``eq`` or
+``join``, holds noun phrases: conditions (after further tables to join) and what they do to the noun.
 """
 
 from __future__ import annotations

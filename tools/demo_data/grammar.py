@@ -89,7 +89,7 @@ class Writer:
         self._used: Counter[tuple[str, ...]] = Counter()
 
     def draft(self, family: Family, wordings: Sequence[str]) -> Draft:
-        """Write one draft of `family`; `accept` has to hear what became of it."""
+        """Write one draft of `family`; call `accept` with what became of it."""
         number = self._least_used(range(len(family.variants)), str, family.key)
         wording = self._least_used(wordings, str, "wording")
         self._key, self._slots = family.key, {**self._pools, **family.variants[number]}
@@ -107,9 +107,8 @@ class Writer:
 
     def _least_used(self, items: Sequence[T], name: Callable[[T], str], *scope: str) -> T:
         used = [self._used[(*scope, name(item))] for item in items]
-        return self._dice.pick(
-            [item for item, n in zip(items, used, strict=True) if n == min(used)]
-        )
+        least = min(used)
+        return self._dice.pick([items[place] for place, n in enumerate(used) if n == least])
 
     def _pick(self, slot: str) -> tuple[Phrase, int]:
         """Return the phrase of `slot` and its wording, picking them when the slot is met first."""
