@@ -37,7 +37,7 @@ LIBRARIES = {"duckdb": ("duckdb",), "postgresql": ("sqlalchemy", "psycopg")}
 STARTED = b"s"
 """Sent once the libraries that a statement needs are there."""
 CPU_GRACE_SECONDS = 5
-WRITING = ("snapshot", "neighbours")
+WRITING = ("snapshot", "perturbation")
 """No engines but work of our own on files that may be hostile; it writes files of at most the limit's
 bytes, where its parent says."""
 

@@ -198,7 +198,7 @@ def _class_of(kind: str, message: str) -> str:
 
 
 def schema(target: str) -> str:
-    """The CREATE TABLE statements of a DuckDB file, one a line, as a prompt's context.
+    """The CREATE statements of a DuckDB file's tables and views, one per line, as a prompt's context.
 
     Args:
         target: path of the file.
@@ -208,7 +208,9 @@ def schema(target: str) -> str:
     """
     with closing(_open(target)) as connection:
         statements = connection.execute(
-            "SELECT sql FROM duckdb_tables() WHERE NOT internal "
-            "AND database_name = current_database() ORDER BY schema_name, table_name"
+            "SELECT sql FROM (SELECT 1 AS kind, schema_name, table_name AS name, sql "
+            "FROM duckdb_tables() WHERE NOT internal AND database_name = current_database() UNION ALL "
+            "SELECT 2, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal "
+            "AND database_name = current_database()) ORDER BY kind, schema_name, name"
         ).fetchall()
     return "\n".join(f"{sql.rstrip('; ')};" for (sql,) in statements)

@@ -22,7 +22,7 @@ from qc_experiments.system.processes import usable_cores
 PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
 """What a statement may take beyond its time before its process is killed; engines stop by themselves."""
-ON_SQLITE_FILES = ("sqlite", "neighbours")
+ON_SQLITE_FILES = ("sqlite", "perturbation")
 PROCESS = "the process that ran it"
 """Begins what is said of a statement whose process ended, by its own doing or by somebody's."""
 PACKING_SECONDS = 30.0
@@ -103,7 +103,7 @@ class SqlPool:
         """Run one statement in a child process, waiting for a free one.
 
         Args:
-            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``neighbours`` to make a copy with other
+            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``perturbation`` to make a copy with other
                 rows.
             target: the database: a file's path, or a URL.
             sql: one statement.

@@ -65,6 +65,15 @@ VIEWS = """
 SELECT schemaname, viewname, definition FROM pg_catalog.pg_views
 WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER BY 1, 2
 """
+VIEW_STATEMENTS = """
+SELECT c.oid::regclass::text, pg_get_viewdef(c.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'v' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = c.oid AND deptype = 'e')
+ORDER BY n.nspname, c.relname
+"""
+"""Name and query of each view that the role may read, but for those of extensions."""
 CLASSES = {
     "42601": "syntax",
     "42P01": "no_such_table",
@@ -114,6 +123,13 @@ def _url(target: str) -> URL:
         from sqlalchemy.exc import ArgumentError
     except ImportError:
         raise UserError(INSTALL) from None
+    _, _, password = target.partition("://")[2].partition(":")
+    # SQLAlchemy would take what follows the first one for the server's name, which is shown.
+    if password.count("@") > 1:
+        raise UserError(
+            "a database's URL cannot be read: an @ in its password is written %40, a / %2F; better "
+            f"{URL_FORM}"
+        )
     try:
         url = make_url(target)
     except (ArgumentError, ValueError):  # whose messages may hold the password
@@ -351,7 +367,7 @@ def content_hash(target: str) -> str:
 
 
 def schema(target: str) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
+    """The CREATE statements of a database's tables and views, as a prompt's context.
 
     Args:
         target: SQLAlchemy URL.
@@ -361,4 +377,6 @@ def schema(target: str) -> str:
     """
     with _transaction(target, "0") as connection:
         tables = connection.execute(TABLES).fetchall()
-    return "\n".join(f"CREATE TABLE {name} ({definition});" for name, _, definition in tables)
+        views = connection.execute(VIEW_STATEMENTS).fetchall()
+    lines = [f"CREATE TABLE {name} ({definition});" for name, _, definition in tables]
+    return "\n".join(lines + [f"CREATE VIEW {name} AS{query}" for name, query in views])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qc_experiments.databases.content import logs
 from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
-from qc_experiments.databases.sqlite_rights import authorize, authorize_schema, start
+from qc_experiments.databases.sqlite_rights import SHADOWS, authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
 HEAP_BYTES = 512_000_000
@@ -25,9 +25,10 @@ SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 QUOTED_LOOKED_AT = 20
 """At most this many double-quoted words of a statement are asked for whether they are columns."""
-SCHEMA_QUERY = (
-    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
-    "AND sql IS NOT NULL ORDER BY rowid"
+SCHEMA_QUERY = (  # of tables, then of views; shadow tables are made with their virtual one
+    "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
+    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+    f"AND lower(name) NOT IN ({SHADOWS}) ORDER BY type, rowid"
 )
 WAL_VERSION = b"\x02\x02"
 
@@ -235,9 +236,9 @@ def classify(message: str) -> str:
 
 
 def schema_of(statements: Iterable[Sequence[Value]]) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
+    """The CREATE statements of a database, one per line, as a prompt's context.
 
     Args:
         statements: the rows of `SCHEMA_QUERY`.
     """
-    return "\n".join(f"{str(sql).strip()};" for (sql,) in statements)
+    return "\n".join(f"{statement(str(sql)).strip()};" for (sql,) in statements)
