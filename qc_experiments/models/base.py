@@ -220,9 +220,11 @@ def _check_names(source: ModelSource) -> None:
 
 def _check_kernels(source: ModelSource) -> None:
     """Refuse a config that has attention computed by code which transformers would fetch from the hub."""
+    from qc_experiments.models.transformers_hooks import attention_kernel
+
     config = source.config()
     for part in (config, config.get_text_config()):
-        kernel = str(part._attn_implementation)
+        kernel = attention_kernel(part)
         if "/" in kernel and not source.trust_remote_code:
             raise UserError(
                 f"{source.named}: its config.json names code of the hub for attention ({kernel}): remove "
@@ -243,6 +245,8 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
             its config asks for, one by one.
     """
     from transformers import AutoModelForCausalLM
+
+    from qc_experiments.models.transformers_hooks import loaded_with_adapter
 
     dtype = torch_dtype(config.dtype)
     if config.attn_implementation is None:
@@ -268,7 +272,7 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         except NotImplementedError:  # random numbers for quantized weights that are missing
             _check_names(source)
             raise
-    if getattr(model, "_hf_peft_config_loaded", False):
+    if loaded_with_adapter(model):
         raise UserError(
             f"{source.named}: holds an adapter beside the model, which would be loaded with it: name the "
             "base model alone"

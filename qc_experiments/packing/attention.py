@@ -3,25 +3,20 @@
 Attention is computed block by block. A block are the queries of one node, or of neighbouring leaves
 with the same parent; its keys are the ancestors' tokens and its own, so that nothing is computed for
 rows that do not see each other but within a block. This is exact: a softmax over a row's own keys, as
-if the row stood alone. Models are given it through transformers' own interface for attention.
+if the row stood alone. Models are given it by
+`transformers_hooks.attending`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from qc_experiments.packing.prefix_tree import Node
-
-NAME = "qc_packed"
-"""What transformers calls this attention."""
 
 BLOCK_TOKENS = 192
 """Leaves are taken together up to so many queries: more waste attention, fewer make more calls."""
@@ -272,50 +267,3 @@ def _joined(states: Sequence[torch.Tensor], pieces: Sequence[int]) -> torch.Tens
     if len(pieces) == 1:
         return states[pieces[0]]
     return torch.cat([states[piece] for piece in pieces], dim=2)
-
-
-_active: list[PackedAttention] = []
-
-
-def _attend(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """As transformers calls it; returns [1, length, heads, head size]."""
-    window = options.get("sliding_window", getattr(module, "sliding_window", None))
-    found = _active[-1](query, key, value, scaling, dropout, window, id(module))
-    return found.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(NAME, _attend)
-
-
-@contextmanager
-def packed_attention(model: Any, attention: PackedAttention) -> Iterator[None]:
-    """Let a model attend within a pack, forward and backward (checkpointed layers come back).
-
-    Args:
-        model: of transformers, wrapped or not.
-        attention: the pack's.
-    """
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
-    before = [
-        (config, config._attn_implementation)
-        for config in configs.values()
-        if hasattr(config, "_attn_implementation")
-    ]
-    _active.append(attention)
-    try:
-        for config, _ in before:
-            config._attn_implementation = NAME
-        yield
-    finally:
-        for config, name in before:
-            config._attn_implementation = name
-        _active.pop()

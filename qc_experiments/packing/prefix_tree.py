@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from qc_experiments.data.encode import IGNORED
+from qc_experiments.data.encode import IGNORED, Example
 
 MIN_SHARED = 0.5
 """Rows belong to one schema if they have this share of a prompt in common."""
@@ -30,25 +30,6 @@ MIN_SAVED = 16
 """A common beginning that saves fewer tokens than this stays in its rows: each node costs calls."""
 MIN_PASS = 0.25
 """Least room for a pass behind a trunk, as a share of the most tokens: small passes are slow."""
-
-
-@dataclass(frozen=True)
-class PackRow:
-    """A row to be packed.
-
-    Attributes:
-        prompt: tokens that may be shared.
-        completion: tokens that may not.
-        labels: as long as both together; a label is the token at its own place, or `IGNORED`.
-    """
-
-    prompt: Sequence[int]
-    completion: Sequence[int]
-    labels: Sequence[int]
-
-    def __len__(self) -> int:
-        """Tokens of the row."""
-        return len(self.prompt) + len(self.completion)
 
 
 @dataclass(frozen=True)
@@ -125,7 +106,7 @@ def same_schema(one: Sequence[int], other: Sequence[int], shared: int) -> bool:
     return shared >= MIN_SHARED * min(len(one), len(other))
 
 
-def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
+def pack_rows(rows: Sequence[Example], max_tokens: int) -> list[Pack]:
     """Pack rows into few sequences, keeping rows that share a beginning together.
 
     Args:
@@ -150,8 +131,8 @@ def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
     return [_build(pack) for pack in packs]
 
 
-def _sorted(rows: Sequence[PackRow]) -> list[PackRow]:
-    return sorted(rows, key=lambda row: list(row.prompt))
+def _sorted(rows: Sequence[Example]) -> list[Example]:
+    return sorted(rows, key=lambda row: row.prompt_ids)
 
 
 class _Bundle:
@@ -162,20 +143,20 @@ class _Bundle:
         cuts: numbers of the rows with which passes behind a trunk begin, or none for a single pass.
     """
 
-    def __init__(self, rows: list[PackRow], cuts: Sequence[int] = ()) -> None:
+    def __init__(self, rows: list[Example], cuts: Sequence[int] = ()) -> None:
         self.rows = rows
         self.cuts = cuts
         self.parts = _parts(rows, cuts)
         self.tokens = sum(part.end - part.start for part in self.parts)
 
 
-def _bundles(ordered: Sequence[PackRow], max_tokens: int) -> Iterator[_Bundle]:
+def _bundles(ordered: Sequence[Example], max_tokens: int) -> Iterator[_Bundle]:
     """Cut rows in lexicographic order where the schema changes; one bundle for each schema."""
-    schema: list[PackRow] = []
+    schema: list[Example] = []
     for row in ordered:
         if schema:
-            last = schema[-1].prompt
-            if not same_schema(last, row.prompt, common_prefix(last, row.prompt)):
+            last = schema[-1].prompt_ids
+            if not same_schema(last, row.prompt_ids, common_prefix(last, row.prompt_ids)):
                 yield from _bundle(schema, max_tokens)
                 schema = []
         schema.append(row)
@@ -183,7 +164,7 @@ def _bundles(ordered: Sequence[PackRow], max_tokens: int) -> Iterator[_Bundle]:
         yield from _bundle(schema, max_tokens)
 
 
-def _bundle(rows: list[PackRow], max_tokens: int) -> Iterator[_Bundle]:
+def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
     """A bundle of rows about one schema, in several passes where one does not hold it."""
     whole = _Bundle(rows)
     trunk = _trunk(rows)
@@ -205,9 +186,9 @@ def _bundle(rows: list[PackRow], max_tokens: int) -> Iterator[_Bundle]:
         yield _Bundle(rows, cuts)
 
 
-def _trunk(rows: Sequence[PackRow]) -> int:
+def _trunk(rows: Sequence[Example]) -> int:
     """Tokens with which all of some rows in lexicographic order begin."""
-    return common_prefix(rows[0].prompt, rows[-1].prompt)
+    return common_prefix(rows[0].prompt_ids, rows[-1].prompt_ids)
 
 
 @dataclass(frozen=True)
@@ -221,7 +202,7 @@ class _Part:
     parent: int | None
 
 
-def _parts(rows: Sequence[PackRow], cuts: Sequence[int]) -> list[_Part]:
+def _parts(rows: Sequence[Example], cuts: Sequence[int]) -> list[_Part]:
     """The tree of some rows in lexicographic order: its nodes, each before its children."""
     if not cuts:
         return _branches(rows, 0)
@@ -235,9 +216,9 @@ def _parts(rows: Sequence[PackRow], cuts: Sequence[int]) -> list[_Part]:
     return found
 
 
-def _branches(rows: Sequence[PackRow], depth: int) -> list[_Part]:
+def _branches(rows: Sequence[Example], depth: int) -> list[_Part]:
     """The same from a depth on to which all rows are alike."""
-    common = [common_prefix(a.prompt, b.prompt) for a, b in pairwise(rows)]
+    common = [common_prefix(a.prompt_ids, b.prompt_ids) for a, b in pairwise(rows)]
     found: list[_Part] = []
     # Rows that still have to be laid down, how many of their tokens are, and behind which node.
     waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), depth, None)]
@@ -273,7 +254,7 @@ def _build(bundle: _Bundle) -> Pack:
             passes.append(len(ids))
             cuts.pop(0)
         start, end = len(ids), len(ids) + part.end - part.start
-        ids += [*row.prompt, *row.completion][part.start : part.end]
+        ids += row.input_ids[part.start : part.end]
         positions += range(part.start, part.end)
         nodes.append(Node(start, end, end, part.parent, part.start))
         for number in range(part.first, part.last):

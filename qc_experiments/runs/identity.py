@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.plugins import COLLATORS, content_hash
 from qc_experiments.config.schema import QuantMode, RunConfig, determining
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
@@ -36,6 +37,9 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
         "template": data.template.content_hash(),
         "evaluation": data.evaluation_hash,
     }
+    own = content_hash(config.collator.name, COLLATORS)
+    if own is not None:
+        what["content"]["collator"] = own
     config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
     return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
 
@@ -51,7 +55,7 @@ def _adapter_hash(config: RunConfig) -> str | None:
 
 def _values(config: RunConfig, model_label: str) -> str:
     trainer, lora = config.trainer, config.lora
-    parts = [model_label.lower(), config.data.name, config.collator.name.value]
+    parts = [model_label.lower(), config.data.name, config.collator.name]
     if lora.enabled:
         kind = ("dora" if lora.use_dora else "") + ("rs" if lora.use_rslora else "")
         parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]

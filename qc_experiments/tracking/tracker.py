@@ -8,8 +8,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from qc_experiments.config.schema import TrackingConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,27 @@ class Tracker(Protocol):
         """The end of the run; 0 means that it succeeded."""
 
 
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is made of.
+
+    Attributes:
+        config: the tracking section.
+        folder: the run's folder.
+        run_id: stays the same when the same run is started again.
+        name: of the run.
+        settings: the whole config, nested, without secrets.
+        logged: figures of the steps before this start, by step.
+    """
+
+    config: TrackingConfig
+    folder: Path
+    run_id: str
+    name: str
+    settings: dict[str, Any]
+    logged: Sequence[tuple[int, Mapping[str, Figure]]] = ()
+
+
 class NullTracker:
     """Tracks nothing, so that nobody has to ask whether there is a tracker."""
 
@@ -51,8 +75,13 @@ class NullTracker:
         """Do nothing."""
 
 
-class JsonlTracker:
-    """Writes ``metrics.jsonl``: one JSON object a line, ``step`` first, flushed at once."""
+def no_tracker(run: TrackedRun) -> NullTracker:
+    """``tracking.name=none``."""
+    return NullTracker()
+
+
+class JsonlTracker(NullTracker):
+    """Writes ``metrics.jsonl``: one JSON object per line, ``step`` first, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -67,12 +96,6 @@ class JsonlTracker:
         self._file.flush()
         if not os.fstat(self._file.fileno()).st_nlink:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Do nothing: tables are files of their own."""
-
-    def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Do nothing: the final figures are ``result.json``."""
 
     def close(self, exit_code: int) -> None:
         """Close the file."""

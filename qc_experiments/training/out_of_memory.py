@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qc_experiments.config.schema import CollatorName, QuantMode, RunConfig
+from qc_experiments.config.schema import QuantMode, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.shortage import FULL, out_of_memory
 
@@ -33,7 +33,7 @@ def _memory_advice(text: str, config: RunConfig) -> str:
     rows = config.trainer.micro_batch_size()
     steps = config.trainer.gradient_accumulation_steps
     remedies = []
-    if config.collator.name is CollatorName.shared_schema:
+    if config.collator.name == "shared_schema":
         remedies.append("a smaller collator.max_tokens")
     elif rows > 1:
         remedies.append(

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.loss import pad_batch
 from qc_experiments.models.base import load_base_model
+from qc_experiments.models.loss import pad_batch
 from qc_experiments.system.shortage import out_of_memory
 from qc_experiments.training.plan import Plan
 

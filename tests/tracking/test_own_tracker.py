@@ -1,0 +1,104 @@
+"""A user's own tracker, from outside the package: a module on PYTHONPATH, a YAML in --config-dir."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.runs import TINY_TRAINING, run_folders
+
+MODULE = '''
+import json
+
+
+class Notebook:
+    """Writes everything it is told into one file."""
+
+    def __init__(self, run):
+        self.file = (run.folder / "notebook.jsonl").open("w")
+        self.note(name=run.name, lr=run.settings["trainer"]["learning_rate"])
+
+    def note(self, **what):
+        self.file.write(json.dumps(what) + "\\n")
+
+    def log(self, step, figures):
+        self.note(step=step, loss=figures.get("loss"))
+
+    def table(self, name, columns, rows):
+        self.note(table=name, rows=len(rows))
+
+    def summary(self, figures):
+        self.note(status=figures["status"])
+
+    def close(self, exit_code):
+        self.note(exit_code=exit_code)
+        self.file.close()
+
+
+def refusing(run):
+    raise AssertionError("never made")
+
+
+def no_notes(config):
+    from qc_experiments.errors import UserError
+    raise UserError(f"tracking.project={config.project}: no notes today")
+
+
+refusing.check = no_notes
+
+
+def broken(run):
+    raise ConnectionError("nobody there")
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, tiny_model: Path):
+    """Run ``qc train`` with the module and option file of a user: ``own("name") -> finished process``."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "my_trackers.py").write_text(MODULE)
+    (tmp_path / "conf" / "tracking").mkdir(parents=True)
+
+    def start(name: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "conf" / "tracking" / "mine.yaml").write_text(f"name: {name}\n")
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "qc_experiments", "train"),
+                *("--config-dir", str(tmp_path / "conf"), "tracking=mine"),
+                *("model=hub", f"model.name_or_path={tiny_model}"),
+                *(f"paths.output={tmp_path / 'out'}", *TINY_TRAINING, "trainer.max_steps=1"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
+            capture_output=True,
+            text=True,
+        )
+
+    return start
+
+
+def test_a_users_tracker_is_told_everything(own, tmp_path):
+    done = own("my_trackers.Notebook")
+    assert done.returncode == 0, done.stderr
+    [folder] = run_folders(tmp_path / "out")
+    notes = [json.loads(line) for line in (folder / "notebook.jsonl").read_text().splitlines()]
+    assert notes[0]["name"] == folder.name
+    assert any(note.get("step") == 1 and note["loss"] for note in notes)
+    assert {"status": "finished"} in notes
+    assert notes[-1] == {"exit_code": 0}
+
+
+def test_its_own_check_refuses_before_anything_is_written(own, tmp_path):
+    done = own("my_trackers.refusing")
+    assert done.returncode == 2
+    assert "error: tracking.project=qc_experiments: no notes today" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_cannot_be_started_does_not_end_the_run(own):
+    done = own("my_trackers.broken")
+    assert done.returncode == 0, done.stderr
+    assert "my_trackers.broken could not be started (ConnectionError: nobody there)" in done.stderr
