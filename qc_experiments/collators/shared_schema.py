@@ -20,11 +20,7 @@ CPU_TOKENS, GPU_TOKENS = 1024, 8192
 
 
 def pass_tokens(config: CollatorConfig) -> int:
-    """Most tokens that are computed at once.
-
-    Args:
-        config: the collator's.
-    """
+    """Most tokens that are computed at once."""
     if config.max_tokens is not None:
         return config.max_tokens
     return GPU_TOKENS if torch.cuda.is_available() else CPU_TOKENS
@@ -78,9 +74,6 @@ def shared_schema(given: CollatorInput) -> SharedSchemaCollator:
 
 def schema_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Put rows of one schema together, by the tokens their prompts have in common.
-
-    Args:
-        prompts: tokens of each prompt.
 
     Returns:
         Places of the rows of each group, in lexicographic order of their prompts.

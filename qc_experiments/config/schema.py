@@ -247,7 +247,14 @@ class CollatorConfig:
         _check(self.max_group >= 1, "collator.max_group", self.max_group, "at least 1")
 
 
-LORA_INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16")
+LORA_INITIALISATIONS = {
+    **{"default": False, "gaussian": False, "orthogonal": False},
+    **{"olora": True, "pissa": True, "pissa_niter_16": True},
+}
+"""PEFT's initialisations, each with whether it changes the base weights."""
+LORA_VARIANTS = {"use_dora": ("DoRA", "dora"), "use_rslora": ("rsLoRA", "rs")}
+"""Keys of `LoraConfig` that are PEFT's own, off by default: their names for people and in run folders. A
+variant of LoRA is its key and its line here."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +310,7 @@ class LoraConfig:
 
 def shifts_base(config: LoraConfig) -> bool:
     """Whether the initialisation changes the base weights, so that saving must undo it."""
-    return config.init == "olora" or config.init.startswith("pissa")
+    return LORA_INITIALISATIONS[config.init]
 
 
 def changes_base(config: LoraConfig) -> bool:

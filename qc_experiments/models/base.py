@@ -11,9 +11,9 @@ from typing import Any
 from qc_experiments.config.schema import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf, packaged
-from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
 from qc_experiments.models.files import TRAINING, Spelling, check_model_folder, weight_files
-from qc_experiments.models.hub_revision import hub_commit
+from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
+from qc_experiments.models.hub import hub_commit
 from qc_experiments.models.source import ModelSource as ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.models.weight_report import check_loaded, check_names
@@ -108,11 +108,7 @@ def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSo
 
 
 def weights_hash(model: Any) -> str:
-    """Hash of all weights of a loaded model, those of an adapter included.
-
-    Args:
-        model: the model, on any device.
-    """
+    """Hash of all weights of a loaded model, those of an adapter included."""
     import hashlib
 
     import torch
@@ -188,12 +184,7 @@ def torch_dtype(dtype: DType) -> Any:
 
 
 def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
-    """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits.
-
-    Args:
-        quant: mode and data type.
-        compute_dtype: torch number format in which 4-bit weights are multiplied.
-    """
+    """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits."""
     if quant.mode is QuantMode.none:
         return {}
     from transformers import BitsAndBytesConfig
@@ -234,11 +225,6 @@ def _check_kernels(source: ModelSource) -> None:
 
 def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     """The pretrained causal language model, on this process's device, not in training mode.
-
-    Args:
-        source: where it is.
-        config: number format and attention kernel.
-        quant: storage of its weights.
 
     Raises:
         UserError: if it cannot be found, is no causal language model, or its weights are not those that

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.compose import nearest
-from qc_experiments.config.schema import LoraConfig
+from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
 
@@ -70,10 +70,6 @@ def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool)
 def lora_settings(model: Any, config: LoraConfig) -> Any:
     """A fresh adapter's settings as PEFT takes them.
 
-    Args:
-        model: the base model, with or without weights.
-        config: rank, scaling, dropout, targets, initialisation.
-
     Raises:
         UserError: if a target module does not exist in the model.
     """
@@ -85,8 +81,7 @@ def lora_settings(model: Any, config: LoraConfig) -> Any:
         lora_alpha=config.alpha if config.alpha != int(config.alpha) else int(config.alpha),
         lora_dropout=config.dropout,
         target_modules=_target_modules(model, config.target_modules),
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
+        **{key: getattr(config, key) for key in LORA_VARIANTS},
         init_lora_weights=True if config.init == "default" else config.init,
     )
 

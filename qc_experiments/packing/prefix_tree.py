@@ -96,13 +96,7 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def same_schema(one: Sequence[int], other: Sequence[int], shared: int) -> bool:
-    """Whether two prompts share so much that it must be their schema.
-
-    Args:
-        one: a prompt's tokens.
-        other: another's.
-        shared: tokens with which both begin.
-    """
+    """Whether two prompts share so much that it must be their schema."""
     return shared >= MIN_SHARED * min(len(one), len(other))
 
 

@@ -12,11 +12,7 @@ from qc_experiments.models.transformers_hooks import is_recurrent, takes_other_a
 
 
 def cannot_pack(model: Any) -> str | None:
-    """Why a model's attention cannot be computed within packs, or None if it can.
-
-    Args:
-        model: a causal language model, wrapped or not.
-    """
+    """Why a model's attention cannot be computed within packs, or None if it can."""
     config = model.config.get_text_config()
     if not takes_other_attention(unwrapped(model)):
         return "it does not use transformers' interface for attention"

@@ -12,21 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.plugins import COLLATORS, content_hash
-from qc_experiments.config.schema import QuantMode, RunConfig, determining
+from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, determining
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.training.inputs import RunData
 
 
 def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: str) -> Identity:
-    """Name and hash of a run.
-
-    Args:
-        config: the whole config.
-        data: its rows, by their hashes.
-        model_label: short name of the base model.
-        fingerprint: text that changes when the base model does.
-    """
+    """Name and hash of a run."""
     what: dict[str, Any] = determining(config)
     for key in ("name", "train", "validation", "template", "databases"):
         what["data"].pop(key)
@@ -57,7 +50,7 @@ def _values(config: RunConfig, model_label: str) -> str:
     trainer, lora = config.trainer, config.lora
     parts = [model_label.lower(), config.data.name, config.collator.name]
     if lora.enabled:
-        kind = ("dora" if lora.use_dora else "") + ("rs" if lora.use_rslora else "")
+        kind = "".join(short for key, (_, short) in LORA_VARIANTS.items() if getattr(lora, key))
         parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]
         if lora.target_modules != "all-linear":
             target = lora.target_modules

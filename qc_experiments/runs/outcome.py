@@ -111,13 +111,7 @@ def write_down(
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:
-    """Write down what a run that will go on is worth so far.
-
-    Args:
-        run: the run.
-        paused: at which step, and what was measured there.
-        share: of its steps that it has taken.
-    """
+    """Write down what a run that will go on is worth so far."""
     config, folder = run.config, run.folder
     figures: dict[str, Any] = {
         name if name == "eval_loss" else name.removeprefix("eval_"): value

@@ -39,12 +39,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 
 def open_trackers(config: RunConfig, folder: RunFolder) -> Tracker:
-    """What a run tells its figures; a service that cannot be started does not end it.
-
-    Args:
-        config: the whole config.
-        folder: of the run.
-    """
+    """What a run tells its figures; a service that cannot be started does not end it."""
     if not is_main_process():
         return NullTracker()
     metrics = folder / "metrics.jsonl"

@@ -103,11 +103,7 @@ class JsonlTracker(NullTracker):
 
 
 def logged_figures(path: Path) -> list[tuple[int, dict[str, Figure]]]:
-    """What ``metrics.jsonl`` holds: figures by step.
-
-    Args:
-        path: the file; there may be none yet.
-    """
+    """What ``metrics.jsonl`` holds: figures by step."""
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -129,29 +125,29 @@ class Guarded:
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.log(step, figures))
+        self._try(self._tracker.log, step, figures)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.table(name, columns, rows))
+        self._try(self._tracker.table, name, columns, rows)
 
     def summary(self, figures: Mapping[str, Figure]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.summary(figures))
+        self._try(self._tracker.summary, figures)
 
     def close(self, exit_code: int) -> None:
         """Tell it, if it still listens; a service that does not answer is left behind."""
         # A service that failed is closed as well, or it would take the figures of the next run.
-        told = self._service.close
-        closing = threading.Thread(target=lambda: self._try(lambda: told(exit_code)), daemon=True)
+        told = (self._service.close, exit_code)
+        closing = threading.Thread(target=self._try, args=told, daemon=True)
         closing.start()
         closing.join(CLOSING_SECONDS)
         if closing.is_alive():
             self._give_up(f"no answer for {CLOSING_SECONDS:.0f} s")
 
-    def _try(self, told: Callable[[], None]) -> None:
+    def _try(self, told: Callable[..., None], *what: Any) -> None:
         try:
-            told()
+            told(*what)
         except Exception as error:  # whatever a service fails with, the run's own files are whole
             self._give_up(f"{type(error).__name__}: {error}")
 

@@ -73,13 +73,7 @@ def _copied(source: Path, target: Path) -> bool:
 
 
 def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
-    """The file that runs share whose base model finds the same to the last bit; None: there is none.
-
-    Args:
-        config: the whole config.
-        data: its rows; answers may be chosen or repaired by running them on its databases.
-        plan: the rows in tokens.
-    """
+    """The file that runs share whose base model finds the same to the last bit; None: there is none."""
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
     lora = config.lora

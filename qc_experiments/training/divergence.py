@@ -28,11 +28,6 @@ class LossWatch:
     def add(self, step: int, loss: float, rows: Sequence[int]) -> None:
         """Look at a micro-batch.
 
-        Args:
-            step: number of the optimizer step it belongs to.
-            loss: its share of the step's loss.
-            rows: numbers of its rows.
-
         Raises:
             UserError: if the step's loss is not finite, or has exploded.
         """

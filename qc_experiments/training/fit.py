@@ -19,7 +19,7 @@ from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.cpu_layers import lean_layers
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
-from qc_experiments.models.prompting import SavedPrompting
+from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.processes import is_main_process

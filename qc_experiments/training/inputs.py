@@ -98,10 +98,6 @@ def load_data(config: RunConfig) -> RunData:
 def find_databases(text: str, key: str) -> Databases:
     """The databases that a setting names: a folder, also one inside a package, or a server's URL.
 
-    Args:
-        text: the setting's value.
-        key: the setting or flag, for messages.
-
     Raises:
         UserError: if there are none.
     """

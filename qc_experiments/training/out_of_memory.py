@@ -11,13 +11,7 @@ from qc_experiments.system.shortage import FULL, out_of_memory
 
 
 def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> UserError | None:
-    """What the user can change, where an exception says that memory or disk has run out, else None.
-
-    Args:
-        error: torch raises a class of its own for GPUs, and a plain RuntimeError for the CPU.
-        config: of the run.
-        folder: of the run.
-    """
+    """What the user can change, where an exception says that memory or disk has run out, else None."""
     if isinstance(error, UserError):
         return None
     if isinstance(error, OSError) and error.errno in FULL:

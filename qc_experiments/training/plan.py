@@ -12,6 +12,7 @@ from qc_experiments.collators.shared_schema import SchemaSampler, computed_token
 from qc_experiments.collators.standard import Collate, CollatorInput, build_collator
 from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import (
+    LORA_VARIANTS,
     LossOn,
     OnInvalid,
     QuantConfig,
@@ -20,11 +21,16 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
+from qc_experiments.models.adapter_checks import (
+    adapted_layers,
+    check_adapter,
+    check_layers,
+    check_same_layers,
+    model_outline,
+)
 from qc_experiments.models.adapters import check_adapter_files
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
-from qc_experiments.models.continued import check_adapter, check_same_layers
 from qc_experiments.models.files import load_errors
-from qc_experiments.models.outline import adapted_layers, check_layers, model_outline
 from qc_experiments.models.stored_quantization import (
     check_quantization,
     in_words,
@@ -142,7 +148,8 @@ class Plan:
     def _method(self, config: RunConfig) -> str:
         """What is trained, and from where."""
         lora, adapter = config.lora, config.model.adapter
-        kind = ("rsLoRA" if lora.use_rslora else "LoRA") if not lora.use_dora else "DoRA"
+        used = [title for key, (title, _) in LORA_VARIANTS.items() if getattr(lora, key)]
+        kind = used[0] if used else "LoRA"
         what = f"{kind} r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
         if not self.steps:
             return "nothing is trained" if adapter is None else f"{what} of {adapter} as it is"
@@ -191,11 +198,6 @@ class Plan:
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     """Tokenize the rows and check that they fit.
-
-    Args:
-        config: the whole config.
-        data: its rows.
-        source: where the base model is.
 
     Raises:
         UserError: for a tokenizer that cannot be loaded, rows that do not fit, a

@@ -182,11 +182,7 @@ class TextToSqlTrainer(OpenTrainer):
         self._watch.end_step()
 
     def resume(self, progress: dict[str, Any]) -> None:
-        """Go on in the middle of a logging interval; to be called before `train`.
-
-        Args:
-            progress: of the checkpoint that `train` is given.
-        """
+        """Go on in the middle of a logging interval; to be called before `train`."""
         self.seconds_before = progress["seconds"]
         self.add_callback(LoggingInterval(self, progress))
 

@@ -38,12 +38,6 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
     An adapter on an unchanged base is loaded beside the trained one; where the training has changed the
     base (PiSSA, OLoRA, full fine-tuning), the base or the whole model is loaded again.
 
-    Args:
-        model: the trained model.
-        folder: what was saved of it.
-        config: the whole config.
-        plan: rows in tokens, and where the base model is.
-
     Raises:
         UserError: if they differ by more than rounding.
     """

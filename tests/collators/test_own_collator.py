@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 from helpers.runs import TINY_TRAINING, Run, run_folders
 
-from qc_experiments.config.plugins import COLLATORS, check_name
+from qc_experiments.cli.train import main
+from qc_experiments.config.plugins import COLLATORS, check_name, content_hash
 from qc_experiments.errors import UserError
 
 MODULE = '''
 import torch
 from torch.utils.data import SequentialSampler
 
-SEEN = []
 
-
-class Reversed:
+class InOrder:
     """Pads on the right and takes the rows in their order."""
 
     def __init__(self, given):
@@ -48,35 +47,34 @@ def half(given):
 
 @pytest.fixture
 def own(tmp_path: Path, tiny_model: Path):
-    """Run ``qc train`` with the module and option file of a user: ``own("name") -> finished process``."""
+    """Arguments of ``qc train`` with the module and option file of a user: ``own("my_collators.half")``."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "my_collators.py").write_text(MODULE)
     (tmp_path / "conf" / "collator").mkdir(parents=True)
 
-    def start(name: str) -> subprocess.CompletedProcess[str]:
+    def arguments(name: str) -> list[str]:
         (tmp_path / "conf" / "collator" / "mine.yaml").write_text(f"name: {name}\n")
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "qc_experiments", "train"),
-                *("--config-dir", str(tmp_path / "conf"), "collator=mine"),
-                *("model=hub", f"model.name_or_path={tiny_model}", "tracking=none"),
-                *(f"paths.output={tmp_path / 'out'}", *TINY_TRAINING, "trainer.max_steps=2"),
-            ],
-            env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
-            capture_output=True,
-            text=True,
-        )
+        return [
+            *("--config-dir", str(tmp_path / "conf"), "collator=mine"),
+            *("model=hub", f"model.name_or_path={tiny_model}", "tracking=none"),
+            *(f"paths.output={tmp_path / 'out'}", *TINY_TRAINING, "trainer.max_steps=2"),
+        ]
 
-    return start
+    return arguments
 
 
 def test_a_run_with_a_users_collator(own, tmp_path):
-    done = own("my_collators.Reversed")
+    done = subprocess.run(
+        [sys.executable, "-m", "qc_experiments", "train", *own("my_collators.InOrder")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "can train" in done.stdout
     [folder] = run_folders(tmp_path / "out")
     assert Run(folder).result["status"] == "finished"
-    assert "my_collators.Reversed" in folder.name
+    assert "my_collators.InOrder" in folder.name
 
 
 @pytest.mark.parametrize(
@@ -88,14 +86,23 @@ def test_a_run_with_a_users_collator(own, tmp_path):
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_line_before_anything_is_written(
-    own, tmp_path, name, reason
+    own, tmp_path, monkeypatch, refused, name, reason
 ):
-    done = own(name)
-    assert done.returncode == 2, done.stderr
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.delitem(sys.modules, "my_collators", raising=False)
+    line = refused(main, own(name))
     assert f"collator.name={name}" in line
     assert reason in line
     assert not (tmp_path / "out").exists()
+
+
+def test_the_file_of_a_users_collator_is_part_of_the_runs_identity(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "hashed_collator.py").write_text("one = 1")
+    before = content_hash("hashed_collator.one", COLLATORS)
+    (tmp_path / "hashed_collator.py").write_text("one = 2")
+    assert before != content_hash("hashed_collator.one", COLLATORS)
+    assert content_hash("seq2seq", COLLATORS) is None
 
 
 def test_a_name_that_is_neither_ours_nor_dotted_is_refused_at_the_door():

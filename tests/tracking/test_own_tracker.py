@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.runs import TINY_TRAINING, run_folders
+
+from qc_experiments.cli.train import main
 
 MODULE = '''
 import json
@@ -57,32 +57,27 @@ def broken(run):
 
 
 @pytest.fixture
-def own(tmp_path: Path, tiny_model: Path):
-    """Run ``qc train`` with the module and option file of a user: ``own("name") -> finished process``."""
+def own(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """Arguments of ``qc train`` with the module and option file of a user: ``own("my_trackers.broken")``."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "my_trackers.py").write_text(MODULE)
     (tmp_path / "conf" / "tracking").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.delitem(sys.modules, "my_trackers", raising=False)
 
-    def start(name: str) -> subprocess.CompletedProcess[str]:
+    def arguments(name: str) -> list[str]:
         (tmp_path / "conf" / "tracking" / "mine.yaml").write_text(f"name: {name}\n")
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "qc_experiments", "train"),
-                *("--config-dir", str(tmp_path / "conf"), "tracking=mine"),
-                *("model=hub", f"model.name_or_path={tiny_model}"),
-                *(f"paths.output={tmp_path / 'out'}", *TINY_TRAINING, "trainer.max_steps=1"),
-            ],
-            env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
-            capture_output=True,
-            text=True,
-        )
+        return [
+            *("--config-dir", str(tmp_path / "conf"), "tracking=mine"),
+            *("model=hub", f"model.name_or_path={tiny_model}"),
+            *(f"paths.output={tmp_path / 'out'}", *TINY_TRAINING, "trainer.max_steps=1"),
+        ]
 
-    return start
+    return arguments
 
 
 def test_a_users_tracker_is_told_everything(own, tmp_path):
-    done = own("my_trackers.Notebook")
-    assert done.returncode == 0, done.stderr
+    main(own("my_trackers.Notebook"))
     [folder] = run_folders(tmp_path / "out")
     notes = [json.loads(line) for line in (folder / "notebook.jsonl").read_text().splitlines()]
     assert notes[0]["name"] == folder.name
@@ -91,14 +86,13 @@ def test_a_users_tracker_is_told_everything(own, tmp_path):
     assert notes[-1] == {"exit_code": 0}
 
 
-def test_its_own_check_refuses_before_anything_is_written(own, tmp_path):
-    done = own("my_trackers.refusing")
-    assert done.returncode == 2
-    assert "error: tracking.project=qc_experiments: no notes today" in done.stderr
+def test_its_own_check_refuses_before_anything_is_written(own, tmp_path, refused):
+    line = refused(main, own("my_trackers.refusing"))
+    assert line == "error: tracking.project=qc_experiments: no notes today"
     assert not (tmp_path / "out").exists()
 
 
-def test_one_that_cannot_be_started_does_not_end_the_run(own):
-    done = own("my_trackers.broken")
-    assert done.returncode == 0, done.stderr
-    assert "my_trackers.broken could not be started (ConnectionError: nobody there)" in done.stderr
+def test_one_that_cannot_be_started_does_not_end_the_run(own, capsys):
+    main(own("my_trackers.broken"))
+    said = capsys.readouterr().err
+    assert "my_trackers.broken could not be started (ConnectionError: nobody there)" in said
