@@ -173,7 +173,7 @@ def only_cpu() -> bool:
 
 
 def torch_dtype(dtype: DType) -> Any:
-    """The torch number format behind ``model.dtype``."""
+    """The torch number format that ``model.dtype`` names."""
     import torch
 
     if dtype is not DType.auto:

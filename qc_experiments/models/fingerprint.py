@@ -127,7 +127,7 @@ class BaseModelFingerprint:
         """How another model differs, or None if it is the same."""
         if self.weights != other.weights:
             return "its weights are others"
-        # A config that was saved anew spells out defaults, so what stands on one side only tells nothing.
+        # A config that was saved again spells out defaults, so what stands on one side only tells nothing.
         for key in self.config.keys() & other.config.keys():
             if self.config[key] != other.config[key]:
                 return (

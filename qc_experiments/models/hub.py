@@ -34,7 +34,7 @@ def hub_problem() -> str | None:
 
 @cache
 def hub_commit(name: str, revision: str | None) -> str | None:
-    """The commit behind a branch or tag: as the hub has it, else as this machine's cache has it.
+    """The commit that a branch or tag stands for: as the hub has it, else as this machine's cache has it.
 
     It is asked once, so that all of a process is about the same commit.
 

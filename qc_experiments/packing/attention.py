@@ -1,6 +1,6 @@
 """Attention within packs: each row sees its own text and nothing else, and no mask [length, length].
 
-Attention is computed block by block. A block are the queries of one node, or of neighbouring leaves
+Attention is computed block by block. A block is the queries of one node, or of adjacent leaves
 with the same parent; its keys are the ancestors' tokens and its own, so that nothing is computed for
 rows that do not see each other but within a block. This is exact: a softmax over a row's own keys, as
 if the row stood alone. Models are given it by
@@ -30,7 +30,7 @@ class Block:
 
     Attributes:
         start: place of the first query.
-        end: place behind the last one.
+        end: place after the last one.
         keys: ranges of places, in order; the last one ends with the queries.
         nodes: ranges of the queries' nodes, none of which sees another.
     """
@@ -93,7 +93,7 @@ def _block(group: Sequence[Node], nodes: Sequence[Node]) -> Block:
 
 
 class TrunkStates:
-    """Keys and values of a trunk in every layer, for the passes behind it.
+    """Keys and values of a trunk in every layer, for the passes after it.
 
     The passes see copies without a history, on which their gradients gather; `sources` and
     `gradients` are what carries them on into the trunk.
@@ -157,7 +157,7 @@ class PackedAttention:
         self._nodes = nodes
         self._blocks = [_whole_pass(nodes, span)] if whole else blocks_of(nodes, span, most)
         self._start = span[0]
-        self._behind = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
+        self._trunk_tokens = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
         self._query_sizes = [block.end - block.start for block in self._blocks]
         ranges = [
             [(self._stored(a), self._stored(b)) for a, b in block.keys] for block in self._blocks
@@ -225,7 +225,7 @@ class PackedAttention:
 
     def _stored(self, place: int) -> int:
         """Where a key of the pack stands among those at hand: the trunk's, then the pass's."""
-        return place if place <= self._behind else place - self._start + self._behind
+        return place if place <= self._trunk_tokens else place - self._start + self._trunk_tokens
 
     def _mask(self, number: int, window: int | None) -> torch.Tensor | None:
         """Who sees whom in a block, [queries, keys]; None where it is plain causal attention."""

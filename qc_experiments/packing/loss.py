@@ -1,7 +1,7 @@
 """Loss and gradients of packed rows, pass by pass.
 
 A pack of one pass is a forward and a backward pass of the model. In a pack of several, the trunk is
-computed first, and its keys and values are kept with their history; then the rows behind it, some at a
+computed first, and its keys and values are kept with their history; then the rows after it, some at a
 time, each with a backward pass at once, so that only the trunk and one pass are in memory; and last the
 trunk's own backward pass, with the gradients that the others left on its keys and values. This is the
 chain rule cut at the trunk's keys and values, and so exact.

@@ -3,16 +3,16 @@
 Rows about one schema begin alike. Their prompts form a tree: a node is a run of tokens that all rows
 below it have in common, a leaf the rest of a row with its completion. Completions are never merged,
 not even where two begin alike, since each is another row's answer. The nodes stand in one sequence,
-each behind its parent and before whatever comes after the parent's subtree. Numbering that sequence
+each after its parent and before whatever comes after the parent's subtree. Numbering that sequence
 tells who sees whom: a node's subtree ends at its ``exit``, and
 
-    a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not behind it,
+    a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not after it,
 
 which is attention to the row's own text and to nothing else. Positions count from the row's start.
 
 Where the questions about a schema are too many for one sequence, the pack is computed in several passes:
-the trunk, which is what all its rows begin with, and then some rows at a time behind it. The trunk is
-still computed once (see `packed_loss`).
+the trunk, which is what all its rows begin with, and then some rows at a time after it. The trunk is
+still computed once (see `packing.loss`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIN_SHARED = 0.5
 MIN_SAVED = 16
 """A common beginning that saves fewer tokens than this stays in its rows: each node costs calls."""
 MIN_PASS = 0.25
-"""Least room for a pass behind a trunk, as a share of the most tokens: small passes are slow."""
+"""Least room for a pass after a trunk, as a share of the most tokens: small passes are slow."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Node:
 
     Attributes:
         start: place of its first token in the pack (``enter``).
-        end: place behind its last one.
-        exit: place behind its subtree.
+        end: place after its last one.
+        exit: place after its subtree.
         parent: index of the node before it in each row, or None.
         position: place of its first token in its rows.
     """
@@ -134,7 +134,7 @@ class _Bundle:
 
     Args:
         rows: the rows.
-        cuts: numbers of the rows with which passes behind a trunk begin, or none for a single pass.
+        cuts: numbers of the rows with which passes after a trunk begin, or none for a single pass.
     """
 
     def __init__(self, rows: list[Example], cuts: Sequence[int] = ()) -> None:
@@ -164,7 +164,9 @@ def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
     trunk = _trunk(rows)
     if whole.tokens <= max_tokens or len(rows) == 1:
         yield whole
-    elif trunk < MIN_SHARED * min(map(len, rows)):  # neighbours are alike, the first and last not
+    elif trunk < MIN_SHARED * min(
+        map(len, rows)
+    ):  # each like the next, but not the first like the last
         start = 0
         for end in range(1, len(rows) + 1):
             if end == len(rows) or _Bundle(rows[start : end + 1]).tokens > max_tokens:
@@ -214,7 +216,7 @@ def _branches(rows: Sequence[Example], depth: int) -> list[_Part]:
     """The same from a depth on to which all rows are alike."""
     common = [common_prefix(a.prompt_ids, b.prompt_ids) for a, b in pairwise(rows)]
     found: list[_Part] = []
-    # Rows that still have to be laid down, how many of their tokens are, and behind which node.
+    # Rows that still have to be laid down, how many of their tokens are, and after which node.
     waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), depth, None)]
     while waiting:
         first, last, depth, parent = waiting.pop()

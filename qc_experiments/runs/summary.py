@@ -60,7 +60,7 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
-    table.add_row("validation loss (nats a token)", *(f"{m.loss:.4f}" for m in columns))
+    table.add_row("validation loss (nats per token)", *(f"{m.loss:.4f}" for m in columns))
     if executed:
         right = [rate(one.correct for one in m.judged) for m in columns]
         table.add_row("execution accuracy", *map(_percent, right))

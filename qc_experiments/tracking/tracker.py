@@ -115,7 +115,7 @@ class Guarded:
 
     Args:
         tracker: may fail.
-        name: of the service behind it, for the warning.
+        name: of the service, for the warning.
     """
 
     def __init__(self, tracker: Tracker, name: str) -> None:
@@ -136,7 +136,7 @@ class Guarded:
         self._try(self._tracker.summary, figures)
 
     def close(self, exit_code: int) -> None:
-        """Tell it, if it still listens; a service that does not answer is left behind."""
+        """Tell it, if it still listens; a service that does not answer is not waited for."""
         # A service that failed is closed as well, or it would take the figures of the next run.
         told = (self._service.close, exit_code)
         closing = threading.Thread(target=self._try, args=told, daemon=True)

@@ -1,7 +1,7 @@
 """Measure the base model, once for all runs that would find the same.
 
 The jobs of a sweep differ in rank, learning rate or seed, none of which the base model knows. What the
-first of them found (loss and answers; the verdicts are judged anew) is kept beside the runs.
+first of them found (loss and answers; the verdicts are judged again) is kept beside the runs.
 """
 
 from __future__ import annotations

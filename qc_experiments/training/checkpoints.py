@@ -103,11 +103,11 @@ class CheckpointStore:
                 self._discard(self.place(one))
 
     def forget_after(self, step: int) -> None:
-        """Remove checkpoints behind a step, for a training that rests there."""
+        """Remove checkpoints after a step, for a training that pauses there."""
         if is_main_process():
             for one in self._steps():
                 if one > step:
-                    log.warning("%s is removed: the run rests before it", self.place(one))
+                    log.warning("%s is removed: the run pauses before it", self.place(one))
                     self._discard(self.place(one))
 
     def newest(self) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""Notice a training that has gone astray before it spoils the weights."""
+"""Notice a training that diverges before it spoils the weights."""
 
 from __future__ import annotations
 
