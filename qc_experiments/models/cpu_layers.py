@@ -53,12 +53,11 @@ class LeanLoraLinear(LoraLinear):
         if lora is None:
             whole: torch.Tensor = super().forward(x, *args, **kwargs)
             return whole
-        weights = lora.weight, lora.bias, lora.a, lora.b, lora.scaling
         if lora.dropout:
             # Twice, so that its two gradients are added up in PEFT's order: the same bits.
-            dropped: torch.Tensor = _DroppedLowRank.apply(x, x, *weights, lora.dropout)
+            dropped: torch.Tensor = _DroppedLowRank.apply(x, x, lora.a, lora.b, lora)
             return dropped
-        found: torch.Tensor = _AddedLowRank.apply(x, *weights)
+        found: torch.Tensor = _AddedLowRank.apply(x, lora.a, lora.b, lora)
         return found
 
     def plain(self, x: torch.Tensor) -> PlainLora | None:
@@ -82,9 +81,7 @@ class LeanGatedMlp(torch.nn.Module):
         if lora is None or lora.dropout:
             plain: torch.Tensor = down(self.act_fn(gate) * up)
             return plain
-        found: torch.Tensor = _GatedLowRank.apply(
-            gate, up, lora.weight, lora.bias, lora.a, lora.b, lora.scaling
-        )
+        found: torch.Tensor = _GatedLowRank.apply(gate, up, lora.a, lora.b, lora)
         return found
 
 
@@ -113,34 +110,31 @@ class _DroppedLowRank(torch.autograd.Function):
         ctx: Any,
         dropped_from: torch.Tensor,
         x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
-        scaling: float,
-        dropout: float,
+        lora: PlainLora,
     ) -> torch.Tensor:
-        noise = torch.empty_like(x).bernoulli_(1 - dropout)  # as torch drops on a CPU
+        noise = torch.empty_like(x).bernoulli_(1 - lora.dropout)  # as torch drops on a CPU
         kept = noise.bool()
-        low = linear(x * noise.div_(1 - dropout), a)
-        ctx.save_for_backward(x, kept, low, weight, a, b)
-        ctx.scaling, ctx.dropout = scaling, dropout
-        return linear(x, weight, bias).add_(linear(low, b).mul_(scaling))
+        low = linear(x * noise.div_(1 - lora.dropout), a)
+        ctx.save_for_backward(x, kept, low, a, b)
+        ctx.lora = lora
+        return linear(x, lora.weight, lora.bias).add_(linear(low, b).mul_(lora.scaling))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, kept, low, weight, a, b = ctx.saved_tensors
+        x, kept, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        noise = kept.to(x.dtype).div_(1 - ctx.dropout)
-        of_up = gradient * ctx.scaling
+        noise = kept.to(x.dtype).div_(1 - ctx.lora.dropout)
+        of_up = gradient * ctx.lora.scaling
         of_low = of_up @ b
         of_b = of_up.T @ low.reshape(-1, low.shape[-1])
         of_a = of_low.T @ (x * noise).reshape(-1, x.shape[-1])
         through_dropout = through_base = None
         if ctx.needs_input_grad[0]:
             through_dropout = (of_low @ a).view(x.shape).mul_(noise)
-            through_base = (gradient @ weight).view(x.shape)
-        return through_dropout, through_base, None, None, of_a, of_b, None, None
+            through_base = (gradient @ ctx.lora.weight).view(x.shape)
+        return through_dropout, through_base, of_a, of_b, None
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -170,36 +164,33 @@ class _GatedLowRank(torch.autograd.Function):
         ctx: Any,
         gate: torch.Tensor,
         up: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
-        scaling: float,
+        lora: PlainLora,
     ) -> torch.Tensor:
         flat = silu(gate).mul_(up).view(-1, gate.shape[-1])
         low = flat @ a.T
-        out = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
-        out.addmm_(low, b.T, alpha=scaling)
-        ctx.save_for_backward(gate, up, low, weight, a, b)
-        ctx.scaling = scaling
+        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        ctx.save_for_backward(gate, up, low, a, b)
+        ctx.lora = lora
         return out.view(*gate.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gate, up, low, weight, a, b = ctx.saved_tensors
+        gate, up, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         opened = torch.sigmoid(gate)
         silu_of_gate = gate * opened
         flat = (silu_of_gate * up).view(-1, gate.shape[-1])
-        of_low = (gradient @ b).mul_(ctx.scaling)
+        of_low = (gradient @ b).mul_(ctx.lora.scaling)
         of_a = of_low.T @ flat
-        of_b = (gradient.T @ low).mul_(ctx.scaling)
-        of_flat = (gradient @ weight).addmm_(of_low, a).view(gate.shape)
+        of_b = (gradient.T @ low).mul_(ctx.lora.scaling)
+        of_flat = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(gate.shape)
         of_up = of_flat * silu_of_gate
         # silu'(g) = s + g s (1 - s) = s + silu(g) (1 - s), with s the logistic function of g
         slope = silu_of_gate.mul_(1 - opened).add_(opened)
         of_gate = of_flat.mul_(up).mul_(slope)
-        return of_gate, of_up, None, None, of_a, of_b, None
+        return of_gate, of_up, of_a, of_b, None
 
 
 class _AddedLowRank(torch.autograd.Function):
@@ -207,30 +198,27 @@ class _AddedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scaling: float,
+        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lora: PlainLora
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        low = flat @ down.T
-        out = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
-        out.addmm_(low, up.T, alpha=scaling)
-        ctx.save_for_backward(flat, low, weight, down, up)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        low = flat @ a.T
+        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        ctx.save_for_backward(flat, low, a, b)
+        ctx.lora, ctx.shape = lora, x.shape
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        flat, low, weight, down, up = ctx.saved_tensors
+        flat, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        of_low = (gradient @ up).mul_(ctx.scaling)
+        of_low = (gradient @ b).mul_(ctx.lora.scaling)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ weight).addmm_(of_low, down).view(ctx.shape)
-        of_down = of_low.T @ flat
-        of_up = (gradient.T @ low).mul_(ctx.scaling)
-        return of_x, None, None, of_down, of_up, None
+            of_x = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(ctx.shape)
+        return of_x, of_low.T @ flat, (gradient.T @ low).mul_(ctx.lora.scaling), None
+
+
+def _base(flat: torch.Tensor, lora: PlainLora) -> torch.Tensor:
+    if lora.bias is None:
+        return flat @ lora.weight.T
+    return torch.addmm(lora.bias, flat, lora.weight.T)

@@ -204,11 +204,7 @@ def load_saved(
         raise UserError(
             f"--base-model {base_model}: {folder} holds a whole model, no adapter: leave it out"
         )
-    if "/" in (saved.model.attn_implementation or "") and not trust_remote_code:
-        raise UserError(
-            f"{folder}: computes attention with code of the hub ({saved.model.attn_implementation}): look at "
-            "it, then allow it with --trust-remote-code"
-        )
+    _check_attention(folder, saved, trust_remote_code)
     tokenizer = saved_tokenizer(folder, trust_remote_code, _spelling(folder, None))
     place = saved.model if adapter else saved.whole_model(folder)
     if base_model is not None:
@@ -236,6 +232,15 @@ def load_saved(
             file=sys.stderr,
         )
     return tokenizer, model, saved
+
+
+def _check_attention(folder: Path, saved: SavedPrompting, trust_remote_code: bool) -> None:
+    """Refuse attention that is code of the hub, unless the user allows it."""
+    if "/" in (saved.model.attn_implementation or "") and not trust_remote_code:
+        raise UserError(
+            f"{folder}: computes attention with code of the hub ({saved.model.attn_implementation}): look at "
+            "it, then allow it with --trust-remote-code"
+        )
 
 
 def _spelling(folder: Path, base_model: str | None) -> Spelling:

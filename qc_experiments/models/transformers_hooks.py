@@ -20,7 +20,25 @@ from transformers import AttentionInterface, Trainer
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-Attend = Callable[..., torch.Tensor]
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """How a layer attends.
+
+    Attributes:
+        scaling: of the scores; None takes one over the root of the head size.
+        dropout: share of attention that is dropped.
+        window: number of latest tokens that a query sees, or None for all.
+        number: tells the layers apart.
+    """
+
+    scaling: float | None
+    dropout: float
+    window: int | None
+    number: int
+
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, AttentionLayer], torch.Tensor]
 
 PACKED = "qc_packed"
 """What transformers calls attention that is computed by a function of ours."""
@@ -54,9 +72,8 @@ def attending(model: Any, attend: Attend) -> Iterator[None]:
 
     Args:
         model: of transformers, wrapped or not.
-        attend: takes query, key, value, each [1, heads, length, head size], scaling, dropout, the
-            sliding window or None, and a number that tells the layers apart; returns [1, heads, length,
-            head size].
+        attend: takes query, key and value, each [1, heads, length, head size], and the layer; returns
+            [1, heads, length, head size].
     """
     AttentionInterface.register(PACKED, _attend)
     configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
@@ -87,7 +104,7 @@ def _attend(
     """As transformers calls it; returns [1, length, heads, head size]."""
     window = options.get("sliding_window", getattr(module, "sliding_window", None))
     attend: Attend = getattr(module.config, HOLDER)
-    found = attend(query, key, value, scaling, dropout, window, id(module))
+    found = attend(query, key, value, AttentionLayer(scaling, dropout, window, id(module)))
     return found.transpose(1, 2).contiguous(), None
 
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from qc_experiments.models.transformers_hooks import AttentionLayer
 from qc_experiments.packing.prefix_tree import Node
 
 BLOCK_TOKENS = 192
@@ -176,10 +177,7 @@ class PackedAttention:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        scaling: float | None,
-        dropout: float,
-        window: int | None,
-        layer: int,
+        layer: AttentionLayer,
     ) -> torch.Tensor:
         """Attend.
 
@@ -187,19 +185,16 @@ class PackedAttention:
             query: [1, heads, length of the pass, head size].
             key: [1, key heads, length of the pass, head size].
             value: [1, key heads, length of the pass, head size].
-            scaling: of the scores; None takes one over the root of the head size.
-            dropout: share of attention that is dropped.
-            window: number of latest tokens that a query sees, or None for all.
-            layer: tells the layers apart.
+            layer: how that layer attends.
 
         Returns:
             [1, heads, length of the pass, head size].
         """
         if self._trunk is not None:
             if self._start:
-                key, value = self._trunk.before(layer, key, value)
+                key, value = self._trunk.before(layer.number, key, value)
             else:
-                self._trunk.keep(layer, key, value)
+                self._trunk.keep(layer.number, key, value)
         groups = query.shape[1] // key.shape[1]
         if groups > 1 and query.is_cuda:  # its kernels that take a mask want a key head for each
             key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -208,16 +203,16 @@ class PackedAttention:
         keys, values = key.split(self._key_sizes, dim=2), value.split(self._key_sizes, dim=2)
         parts = []
         for number, (own, pieces) in enumerate(zip(queries, self._pieces, strict=True)):
-            mask = self._mask(number, window)
+            mask = self._mask(number, layer.window)
             parts.append(
                 scaled_dot_product_attention(
                     own,
                     _joined(keys, pieces),
                     _joined(values, pieces),
                     attn_mask=mask,
-                    dropout_p=dropout,
+                    dropout_p=layer.dropout,
                     is_causal=mask is None,
-                    scale=scaling,
+                    scale=layer.scaling,
                     enable_gqa=query.shape[1] != key.shape[1],
                 )
             )

@@ -23,7 +23,7 @@ from qc_experiments.training.inputs import RunData, load_data
 if TYPE_CHECKING:
     from qc_experiments.runs.kept import Kept
     from qc_experiments.runs.outcome import Prepared
-    from qc_experiments.training.fit import TrainingJob
+    from qc_experiments.training.job import TrainingJob
     from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
     from qc_experiments.evaluation.evaluator import Examination
     from qc_experiments.training.base_model import shared_place
     from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
-    from qc_experiments.training.fit import TrainingJob
+    from qc_experiments.training.job import TrainingJob
 
     config, plan, folder = run.config, run.plan, run.folder
     store = CheckpointStore(folder / "checkpoints", config.trainer.save_total_limit)

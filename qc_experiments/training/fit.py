@@ -11,65 +11,23 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from qc_experiments.collators.standard import Numbered
-from qc_experiments.config.schema import Metric, PackAttention, RunConfig, changes_base, shifts_base
+from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.evaluator import Examination, Measured
-from qc_experiments.models.base import torch_dtype
+from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.models.cpu_layers import lean_layers
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
 from qc_experiments.models.saved import SavedPrompting
-from qc_experiments.packing.agreement import PackAgreement
-from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.progress import duration
 from qc_experiments.system.shortage import write_failure
-from qc_experiments.system.signals import StopRequests
-from qc_experiments.tracking.tracker import Tracker
-from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.base_model import measure_base
-from qc_experiments.training.callbacks import ReportCallback
-from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
-from qc_experiments.training.estimate import Pace
+from qc_experiments.training.job import TrainingJob
 from qc_experiments.training.plan import Plan
 from qc_experiments.training.trainer import TextToSqlTrainer
 from qc_experiments.training.worth import check_worth
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What a training is given besides its model.
-
-    Attributes:
-        config: the whole config.
-        plan: rows in tokens.
-        evaluator: measures the base model, and the model during training.
-        tracker: where figures go.
-        folder: the run's folder, in which what was learned is saved.
-        store: the run's checkpoints.
-        resume_from: the one to go on from, or None.
-        stop: whether somebody asks the run to stop.
-        pause_at: step after which the training pauses; None: it goes to its end.
-        base_place: file that runs share in which the base model is the same, or None.
-        agreement: whether packed rows give what padded ones give, by kind of model.
-        pace: how long a token takes, by kind of model.
-    """
-
-    config: RunConfig
-    plan: Plan
-    evaluator: Examination
-    tracker: Tracker
-    folder: RunFolder
-    store: CheckpointStore
-    resume_from: Checkpoint | None
-    stop: StopRequests
-    pause_at: int | None
-    base_place: Path | None
-    agreement: PackAgreement
-    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -146,7 +104,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     steps = int(trainer.state.global_step)
     if job.pause_at is not None:
         # Also where the training has ended before: what comes after it belongs to its last part.
-        return Paused(steps, _measured(job.evaluator, trainer.model, "objective", config.objective))
+        return Paused(steps, job.measured(trainer.model, "objective", config.objective))
     seconds = trainer.seconds
     log.info("Trained in %s", duration(seconds))
     _save(model, job, initial)
@@ -188,7 +146,10 @@ def _saved_start(model: Any, job: TrainingJob) -> Path:
 def _trained(model: Any, job: TrainingJob) -> TextToSqlTrainer:
     """The trainer after its training, or with what an earlier start has left of it."""
     job.folder.check_held()  # the Trainer makes folders as it pleases
-    trainer, resume_from = _trainer(model, job), job.resume_from
+    collate: Any = job.plan.collator(job.config)
+    if hasattr(collate, "check"):
+        collate.check(model)
+    trainer, resume_from = TextToSqlTrainer(model, job, collate), job.resume_from
     if resume_from is not None and resume_from.progress["ended"]:
         trainer.take_over(resume_from)
     elif resume_from is not None and resume_from.step == job.pause_at:
@@ -198,49 +159,6 @@ def _trained(model: Any, job: TrainingJob) -> TextToSqlTrainer:
             trainer.resume(resume_from.progress)
         with job.stop.patiently():
             trainer.train(resume_from_checkpoint=str(resume_from.path) if resume_from else None)
-    return trainer
-
-
-def _measured(evaluator: Examination, model: Any, key: str, metric: Metric) -> dict[str, float]:
-    """Figures during training, the one that is chosen by among them."""
-    figures = evaluator.during_training(model, generates=metric.needs_generation)
-    if f"eval_{metric.value.removeprefix('eval_')}" not in figures:
-        raise UserError(
-            f"{key}={metric.value} cannot be measured any more: every gold query fails on its database, "
-            "though some did not when the run started: see whether the databases are as they were"
-        )
-    return figures
-
-
-def _trainer(model: Any, job: TrainingJob) -> TextToSqlTrainer:
-    from transformers import EarlyStoppingCallback, PrinterCallback
-
-    config, plan = job.config, job.plan
-    collate: Any = plan.collator(config)
-    if hasattr(collate, "check"):
-        collate.check(model)
-    metric = config.trainer.metric_for_best_model
-    trainer = TextToSqlTrainer(
-        model=model,
-        args=training_arguments(config, job.store.folder, torch_dtype(config.model.dtype)),
-        train_dataset=plan.train,
-        eval_dataset=plan.validation,
-        data_collator=Numbered(collate),
-        order=getattr(collate, "order", None),
-        whole_mask=config.collator.attention is PackAttention.mask,
-        store=job.store,
-        stop=job.stop,
-        agreement=job.agreement,
-        pause_at=job.pause_at,
-        measure=lambda model: _measured(
-            job.evaluator, model, "trainer.metric_for_best_model", metric
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ReportCallback(job.tracker))
-    patience = config.trainer.early_stopping_patience
-    if patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
     return trainer
 
 

@@ -12,23 +12,25 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch.utils.data import Sampler
-from transformers import TrainerState
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from qc_experiments.collators.standard import Collate, Numbered
+from qc_experiments.config.schema import PackAttention
 from qc_experiments.errors import UserError
+from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.models.transformers_hooks import OpenTrainer
-from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.shortage import write_failure
-from qc_experiments.system.signals import Interrupted, StopRequests
-from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
-from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
+from qc_experiments.system.signals import Interrupted
+from qc_experiments.training.arguments import training_arguments
+from qc_experiments.training.callbacks import LoggingInterval, ReportCallback, SafePlaces
+from qc_experiments.training.checkpoints import DRAFT, Checkpoint
 from qc_experiments.training.divergence import LossWatch
+from qc_experiments.training.job import TrainingJob
 
 log = logging.getLogger(__name__)
-
-Measure = Callable[[Any], dict[str, float]]
 
 
 class TextToSqlTrainer(OpenTrainer):
@@ -41,41 +43,34 @@ class TextToSqlTrainer(OpenTrainer):
     step, so that memory is that of one pack.
 
     Args:
-        measure: called with the model at each evaluation; returns the figures, such as
-            ``eval_loss``.
-        store: where checkpoints go.
-        stop: whether somebody asks the run to stop.
-        agreement: whether packed rows give the gradients of padded ones.
-        order: of the rows in each epoch, or None for the Trainer's own shuffle.
-        whole_mask: whether attention in packs is one call with a mask, not in blocks.
-        pause_at: step after which the training pauses, with a checkpoint; None: never.
-        arguments: those of `transformers.Trainer`.
+        model: as it is trained.
+        job: everything else.
+        collate: makes batches of examples; its attribute ``order``, if it has one, is a Sampler of the rows
+            in each epoch, in the place of the Trainer's own shuffle.
     """
 
-    def __init__(
-        self,
-        *,
-        measure: Measure,
-        store: CheckpointStore,
-        stop: StopRequests,
-        agreement: PackAgreement,
-        order: Sampler[int] | None = None,
-        whole_mask: bool = False,
-        pause_at: int | None = None,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self._measure = measure
-        self._store = store
-        self._stop = stop
-        self._agreement = agreement
-        self._order = order
-        self._whole_mask = whole_mask
+    def __init__(self, model: Any, job: TrainingJob, collate: Collate) -> None:
+        config, plan = job.config, job.plan
+        super().__init__(
+            model=model,
+            args=training_arguments(config, job.store.folder, torch_dtype(config.model.dtype)),
+            train_dataset=plan.train,
+            eval_dataset=plan.validation,
+            data_collator=Numbered(collate),
+        )
+        self._job, self._store, self._stop = job, job.store, job.stop
+        self._order: Sampler[int] | None = getattr(collate, "order", None)
+        self._whole_mask = config.collator.attention is PackAttention.mask
         self._draft: Path | None = None  # where a checkpoint is being written
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
-        self.add_callback(SafePlaces(stop, pause_at))
+        self.add_callback(SafePlaces(job.stop, job.pause_at))
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ReportCallback(job.tracker))
+        patience = config.trainer.early_stopping_patience
+        if patience is not None:
+            self.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
 
     def row_order(self) -> Sampler[int] | None:
         """The order of the rows in each epoch."""
@@ -161,7 +156,7 @@ class TextToSqlTrainer(OpenTrainer):
 
     def _agree(self, rows: list[Any]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
-        away = self._agreement.disagreement(
+        away = self._job.agreement.disagreement(
             self.model, rows, gradients=True, whole_mask=self._whole_mask
         )
         if away is None:
@@ -278,9 +273,10 @@ class TextToSqlTrainer(OpenTrainer):
     ) -> dict[str, float]:
         """Measure the model, log the figures, and let callbacks act on them.
 
-        The arguments are the Trainer's; what is measured was given to the constructor.
+        The arguments are the Trainer's; what is measured is the job's.
         """
-        figures = self._measure(self.model)
+        metric = self._job.config.trainer.metric_for_best_model
+        figures = self._job.measured(self.model, "trainer.metric_for_best_model", metric)
         self.log(dict(figures))
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures
