@@ -168,6 +168,9 @@ def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
         initial: the adapter as saved before training, for initialisations that shift the base
             weights: the difference is saved as a plain LoRA adapter of twice the rank.
     """
+    for settings in model.peft_config.values():
+        if isinstance(settings.target_modules, set):  # which is in another order in each process
+            settings.target_modules = sorted(settings.target_modules)
     # Embeddings that are adapted are the base model's all the same.
     options: dict[str, Any] = {"save_embedding_layers": False}
     if initial is not None:
