@@ -55,8 +55,8 @@ def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
 def _check(options: argparse.Namespace) -> None:
     """Print what training would decide about the rows, and the queries that do not run (exit 1)."""
     from qc_experiments.databases.engine import Limits
+    from qc_experiments.databases.locate import find_databases
     from qc_experiments.judging.judge import Judge
-    from qc_experiments.training.inputs import find_databases
 
     table = _table(options, OnInvalid.drop)
     rows = table.rows

@@ -11,7 +11,13 @@ from urllib.parse import quote
 
 from qc_experiments.databases.content import content_hash as file_content
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem
+from qc_experiments.system.paths import (
+    NO_SUCH_FILE,
+    PACKAGE_PREFIX,
+    file_problem,
+    folder_problem,
+    resolve_path,
+)
 
 PLACEHOLDER = "{db_id}"
 SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
@@ -161,3 +167,21 @@ class Databases:
                 raise UserError(
                     f"{source}: row {number} names db_id {db_id}, but there is no {expected}"
                 )
+
+
+def find_databases(text: str, key: str) -> Databases:
+    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
+
+    Args:
+        text: the setting's value.
+        key: the setting or flag, for messages.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if "://" in text and not text.startswith(PACKAGE_PREFIX):
+        databases = Databases(text)
+    else:
+        databases = Databases(str(resolve_path(text, key)))
+    databases.check(key)
+    return databases

@@ -60,6 +60,31 @@ class Rate:
         }
 
 
+@dataclass(frozen=True)
+class Mean:
+    """A mean that is no share, and so has no interval of ours.
+
+    Attributes:
+        value: the mean; None when nothing was counted.
+        count: how often it was measured.
+    """
+
+    value: float | None
+    count: int
+    hits: None = None
+
+    def interval(self) -> tuple[None, None]:
+        """None: the outcomes' spread is not known."""
+        return None, None
+
+    def plain(self) -> dict[str, float | int | None]:
+        """As it stands in ``report.json``."""
+        return dict.fromkeys(("value", "hits", "count", "low", "high")) | {
+            "value": self.value,
+            "count": self.count,
+        }
+
+
 def rate(outcomes: Iterable[bool | None]) -> Rate:
     """Share of True among the outcomes that were measured."""
     measured = [outcome for outcome in outcomes if outcome is not None]

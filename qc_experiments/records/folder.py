@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.metrics import Metric, recorded
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
-    RESULT_KINDS,
     check_result,
     flatten,
     read_config,
@@ -32,9 +32,6 @@ from qc_experiments.system.paths import NO_SUCH_FOLDER, folder_problem, output_p
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import Unreadable, read_json
 from qc_experiments.system.secrets import redacted_tree
-
-RESULT_KEYS = tuple(RESULT_KINDS)
-"""Keys of ``result.json``; one that was not measured is null."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,16 @@ class RunFolder:
     Args:
         path: ``<paths.output>/<name>``.
         identity: the run that it belongs to.
+        own: the user's own metrics, which ``result.json`` holds as well.
 
     Attributes:
         held: whether it is still there and this process's, once that works in it (see `owned`).
     """
 
-    def __init__(self, path: Path, identity: Identity) -> None:
+    def __init__(self, path: Path, identity: Identity, own: Sequence[Metric] = ()) -> None:
         self.path = path
         self.identity = identity
+        self._keys = tuple(recorded(own))
         self.held: Callable[[], bool] = lambda: True
 
     def __truediv__(self, name: str) -> Path:
@@ -90,7 +89,7 @@ class RunFolder:
 
         Args:
             share: of its steps.
-            figures: values of some of `RESULT_KEYS`.
+            figures: values of some of its keys (see `metrics.recorded`).
         """
         result = self.result(figures)
         self.write_json("rungs.json", {**self._rungs(), repr(share): result})
@@ -246,12 +245,12 @@ class RunFolder:
         """Complete the figures to a whole ``result.json`` and write it.
 
         Args:
-            figures: values of some of `RESULT_KEYS`.
+            figures: values of some of its keys (see `metrics.recorded`).
         """
-        unknown = set(figures) - set(RESULT_KEYS)
+        unknown = set(figures) - set(self._keys)
         if unknown:
             raise ValueError(f"not keys of result.json: {sorted(unknown)}")
-        result = {key: figures.get(key) for key in RESULT_KEYS}
+        result = {key: figures.get(key) for key in self._keys}
         self.write_json("result.json", result)
         return result
 

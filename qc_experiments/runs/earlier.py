@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from qc_experiments.config.metrics import EXECUTION, LOSS
 from qc_experiments.config.schema import Rerun, RunConfig
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
@@ -26,7 +27,7 @@ def earlier_result(
         alone: whether it is the only run; one of many is told of in a line.
     """
     paused = folder.rested(share) if share < 1 else None
-    if paused is not None and paused[config.objective.value] is None:
+    if paused is not None and paused[config.objective] is None:
         paused = None  # another objective ranked the runs then
     known = paused or folder.finished()
     if known is None or _rerun(config, folder, known):
@@ -38,9 +39,9 @@ def earlier_result(
         log.info("%s", folder.summary())
     else:
         shown = [
-            f"{what} {known[key]:.4f}"
-            for key, what in (("eval_loss", "loss"), ("execution_accuracy", "execution accuracy"))
-            if known.get(key) is not None
+            f"{metric.title} {known[metric.key]:.4f}"
+            for metric in (LOSS, EXECUTION)
+            if known.get(metric.key) is not None
         ]
         log.info("Finished before: %s; %s", ", ".join(shown), folder.path)
     return known

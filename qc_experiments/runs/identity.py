@@ -33,6 +33,8 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
     own = content_hash(config.collator.name, COLLATORS)
     if own is not None:
         what["content"]["collator"] = own
+    if config.evaluation.metrics:
+        what["content"]["metrics"] = [content_hash(name, {}) for name in config.evaluation.metrics]
     config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
     return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qc_experiments.config.metrics import METRICS
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot
@@ -69,20 +70,22 @@ def write_down(
     name = trained_name(config, fitted.steps)
     columns, rows = prediction_table(trained.judged)
     folder.write_csv("predictions.csv", columns, rows)
-    found = {name: report(trained.judged, data.judged_on)}
+    own = config.own_metrics()
+    found = {name: report(trained.judged, data.judged_on, own)}
     folder.write_json("report.json", found[name])
     tracker.table("predictions", columns, rows)
     figures: dict[str, Any] = {"status": "finished", **trained.figures()}
     base_seconds = 0.0
     if fitted.base is not None:
         folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
-        found = {"base model": report(fitted.base.judged, data.judged_on), **found}
+        found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
         base_seconds = fitted.base.seconds
         base = fitted.base.figures()
-        for key in ("eval_loss", "execution_accuracy", "exact_match", "valid_sql"):
-            figures[f"base_{key}"] = base[key]
+        for metric in (*METRICS, *own):
+            if metric.during_training:
+                figures[f"base_{metric.key}"] = base[metric.key]
     figures |= {
-        "objective": figures[config.objective.value],
+        "objective": figures[config.objective],
         "parameters_trainable": fitted.parameters_trainable,
         "parameters_total": fitted.parameters_total,
         "label_tokens": plan.label_tokens,
@@ -114,11 +117,12 @@ def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:
     """Write down what a run that will go on is worth so far."""
     config, folder = run.config, run.folder
     figures: dict[str, Any] = {
-        name if name == "eval_loss" else name.removeprefix("eval_"): value
-        for name, value in paused.figures.items()
+        metric.key: paused.figures[metric.logged_as]
+        for metric in (*METRICS, *config.own_metrics())
+        if metric.logged_as in paused.figures
     }
-    figures["objective"] = figures[config.objective.value]
-    told = (paused.steps, config.objective.value, figures["objective"])
+    figures["objective"] = figures[config.objective]
+    told = (paused.steps, config.objective, figures["objective"])
     log.info("Paused after step %d; %s %.4f so far", *told)
     known = {
         "status": "paused",

@@ -71,7 +71,8 @@ def run_folder(config: RunConfig, data: RunData) -> RunFolder:
     """The folder of a run: where it is or will be; nothing is made."""
     source = model_source(config.model, Path(config.paths.cache).expanduser(), unpack=False)
     identity = identify(config, data, source.label, source.fingerprint)
-    return RunFolder(Path(config.paths.output).expanduser() / identity.name, identity)
+    path = Path(config.paths.output).expanduser() / identity.name
+    return RunFolder(path, identity, config.own_metrics())
 
 
 def announce(config: RunConfig) -> None:
@@ -176,7 +177,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
 
 def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> TrainingJob:
     """The run's training, from its newest checkpoint if there is one."""
-    from qc_experiments.evaluation.evaluator import Examination
+    from qc_experiments.evaluation.evaluator import Evaluator
     from qc_experiments.training.base_model import shared_place
     from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
     from qc_experiments.training.job import TrainingJob
@@ -193,7 +194,7 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
     return TrainingJob(
         config=config,
         plan=plan,
-        evaluator=Examination(
+        evaluator=Evaluator(
             plan.encoder, plan.validation, run.judge, config.evaluation, plan.window, kept.agreement
         ),
         tracker=open_trackers(config, folder),

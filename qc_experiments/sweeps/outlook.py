@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from qc_experiments.config.compose import check_overrides, composed, explain
-from qc_experiments.config.schema import Metric
+from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_problem, user_path
 from qc_experiments.system.processes import usable_cores
@@ -118,11 +118,12 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     lines = tuple(str(one.input_line) for one in swept)
     grid = str(sweeper["_target_"]).endswith("BasicSweeper")
     models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
-    if models and config.objective is Metric.eval_loss and not (grid and halving is None):
+    if models and config.objective == LOSS.key and not (grid and halving is None):
         log.warning(
             "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
-            "alone; objective=execution_accuracy compares all",
+            "alone; objective=%s compares all",
             models[0].input_line,
+            EXECUTION.key,
         )
     output = user_path(config.paths.output, "paths.output").absolute()
     if problem := output_problem(output):
@@ -134,7 +135,9 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
             raise UserError(
                 "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
             )
-        _check_direction(config.objective, sweeper)
+        own = own_metrics(config.evaluation.metrics)
+        metric = metric_called(config.objective, own, setting="objective=", chosen=True)
+        _check_direction(metric, sweeper)
         return Outlook(output, lines, None, None, _at_once(config.hydra.launcher, None))
     _check_grid(swept, halving)
     (jobs,) = BasicSweeper.split_arguments(swept, None)
@@ -196,9 +199,9 @@ def _check_recorded(config: DictConfig) -> None:
 def _check_direction(objective: Metric, sweeper: Any) -> None:
     given = sweeper.get("direction")
     direction = getattr(given, "name", given)
-    wanted = "maximize" if objective.greater_is_better else "minimize"
+    wanted = "maximize" if objective.higher_is_better else "minimize"
     if isinstance(direction, str) and direction != wanted:
         raise UserError(
-            f"hydra.sweeper.direction={direction} looks for the worst {objective.value}: it must "
-            f"be {wanted} with objective={objective.value}"
+            f"hydra.sweeper.direction={direction} looks for the worst {objective.key}: it must "
+            f"be {wanted} with objective={objective.key}"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import RunConfig, plain
-from qc_experiments.evaluation.evaluator import Examination, Measured
+from qc_experiments.evaluation.evaluator import Evaluator, Measured
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.files import write_whole
@@ -37,12 +37,12 @@ def base_journal(folder: RunFolder) -> Journal:
 
 
 def measure_base(
-    examination: Examination, model: Any, folder: RunFolder, place: Path | None
+    evaluator: Evaluator, model: Any, folder: RunFolder, place: Path | None
 ) -> Measured:
     """Loss and answers of the base model, from an earlier run where it was the same.
 
     Args:
-        examination: what it is asked.
+        evaluator: asks it.
         model: the base model, its adapter disabled if it has one.
         folder: of the run.
         place: the file that runs share in which the base model is the same, or None.
@@ -54,7 +54,7 @@ def measure_base(
     log.info(
         "Measuring the base model%s ...", f"; {known} answers are kept from before" if known else ""
     )
-    measured = examination.measure(model, "Base model", journal)
+    measured = evaluator.measure(model, "Base model", journal)
     after = "" if known else " (the trained model will take about as long)"
     log.info("Measured in %s%s", duration(measured.seconds), after)
     if place is not None and not os.path.exists(place):

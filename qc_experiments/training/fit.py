@@ -104,7 +104,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     steps = int(trainer.state.global_step)
     if job.pause_at is not None:
         # Also where the training has ended before: what comes after it belongs to its last part.
-        return Paused(steps, job.measured(trainer.model, "objective", config.objective))
+        return Paused(steps, job.measured(trainer.model, "objective"))
     seconds = trainer.seconds
     log.info("Trained in %s", duration(seconds))
     _save(model, job, initial)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.schema import Metric, RunConfig
+from qc_experiments.config.metrics import LOSS
+from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.evaluator import Examination
+from qc_experiments.evaluation.evaluator import Evaluator
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.signals import StopRequests
@@ -39,7 +40,7 @@ class TrainingJob:
 
     config: RunConfig
     plan: Plan
-    evaluator: Examination
+    evaluator: Evaluator
     tracker: Tracker
     folder: RunFolder
     store: CheckpointStore
@@ -50,21 +51,23 @@ class TrainingJob:
     agreement: PackAgreement
     pace: Pace
 
-    def measured(self, model: Any, key: str, metric: Metric) -> dict[str, float]:
+    def measured(self, model: Any, key: str) -> dict[str, float]:
         """Figures during training, the one that is chosen by among them.
 
         Args:
             model: the model in training.
-            key: the setting that names the metric, for messages.
-            metric: by which checkpoints or runs are chosen.
+            key: the setting that names it: ``objective`` or ``trainer.metric_for_best_model``.
 
         Raises:
             UserError: if that one cannot be measured any more.
         """
-        figures = self.evaluator.during_training(model, generates=metric.needs_generation)
-        if f"eval_{metric.value.removeprefix('eval_')}" not in figures:
+        config = self.config
+        chosen = config.objective if key == "objective" else config.trainer.metric_for_best_model
+        metric = config.metric(chosen)
+        figures = self.evaluator.during_training(model, generates=metric is not LOSS)
+        if metric.logged_as not in figures:
             raise UserError(
-                f"{key}={metric.value} cannot be measured any more: every gold query fails on its "
+                f"{key}={metric.key} cannot be measured any more: every gold query fails on its "
                 "database, though some did not when the run started: see whether the databases are as "
                 "they were"
             )

@@ -275,8 +275,7 @@ class TextToSqlTrainer(OpenTrainer):
 
         The arguments are the Trainer's; what is measured is the job's.
         """
-        metric = self._job.config.trainer.metric_for_best_model
-        figures = self._job.measured(self.model, "trainer.metric_for_best_model", metric)
+        figures = self._job.measured(self.model, "trainer.metric_for_best_model")
         self.log(dict(figures))
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from helpers.runs import child
 
-from qc_experiments.cli.evaluate import UNFINISHED, main
+from qc_experiments.cli.evaluate import main
 from qc_experiments.evaluation.comparison import comparison_lines
+from qc_experiments.evaluation.predictions import UNFINISHED
 from qc_experiments.evaluation.statistics import Paired
 
 HEADER = ["db_id", "question", "query", "prediction", "note"]
