@@ -38,7 +38,7 @@ from qc_experiments.judging.judge import Judge, judged_on
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.paths import hash_bytes, output_problem, user_path
 from qc_experiments.system.progress import progress
-from qc_experiments.system.unfinished import code_hash, kept_at, written
+from qc_experiments.system.unfinished import code_hash, kept_at, told_what_is_kept, written
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,8 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     started = time.perf_counter()
     with kept_at(kept, option):
         journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
-        judged = _judged(asked, table, databases, journal, say)
+        with told_what_is_kept(journal, len(table.rows), "verdicts"):
+            judged = _judged(asked, table, databases, journal, say)
         seconds = journal.seconds + time.perf_counter() - started
         content = report(judged, hashes, own) | {"seconds": seconds, "predictions": str(source)}
         drawn = {source.stem: content}
