@@ -251,7 +251,8 @@ class _Asked:
 
         They depend on the questions alone: so does each answer, to the last bit.
         """
-        from qc_experiments.generation.generate import SHARED_BATCH, shares_prefixes
+        from qc_experiments.generation.generate import SHARED_BATCH
+        from qc_experiments.generation.prefixes import shares_prefixes
 
         prompts = self._prompts
         longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens

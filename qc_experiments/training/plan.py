@@ -27,6 +27,7 @@ from qc_experiments.models.adapter_checks import (
     check_layers,
     check_same_layers,
     model_outline,
+    trained_otherwise,
 )
 from qc_experiments.models.adapters import check_adapter_files
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
@@ -97,8 +98,13 @@ class Plan:
         prompts = [example.prompt_ids for example in examples]
         return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
 
-    def _warmup_steps(self, warmup: float) -> int:
-        # As the Trainer counts them: a value below 1 is a share of all steps.
+    def warmup_steps(self, warmup: float) -> int:
+        """Steps of warm-up, for ``trainer.warmup_steps``: a value below 1 is a share of all steps.
+
+        Its first step has a learning rate of 0, so that a run of one step has none.
+        """
+        if self.steps == 1:
+            return 0
         return int(warmup) if warmup >= 1 else math.ceil(self.steps * warmup)
 
     def lines(self, config: RunConfig) -> list[str]:
@@ -120,7 +126,7 @@ class Plan:
                 else ""
             ),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
+            f"{trainer.learning_rate:g}, warm-up steps {self.warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",
         ]
         if config.collator.name == "shared_schema":
@@ -232,6 +238,8 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         )
         dropped += unfit
     known = _check_model(config, source, tokenizer, [*train, *validation])
+    if config.model.adapter is not None:
+        known += trained_otherwise(adapter, encoder, source)
     labels = sum(sum(x != IGNORED for x in example.labels) for example in train)
     plan = Plan(
         source=source,

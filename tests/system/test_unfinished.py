@@ -26,7 +26,7 @@ from qc_experiments.cli.predict import _Asked
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
-from qc_experiments.generation import generate
+from qc_experiments.generation import prefixes
 from qc_experiments.judging.judge import Verdict
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.unfinished import kept_at
@@ -275,7 +275,7 @@ def test_an_interruption_says_how_many_answers_are_kept(
 
     monkeypatch.setattr(_Asked, "answer", answer)
     if not shares:
-        monkeypatch.setattr(generate, "shares_prefixes", lambda model, longest: "it cannot")
+        monkeypatch.setattr(prefixes, "shares_prefixes", lambda model, longest: "it cannot")
     with pytest.raises(SystemExit) as stopped:
         predict_main([*predicting[1:], "--output", str(tmp_path / "cut.csv")])
     assert stopped.value.code == 130
