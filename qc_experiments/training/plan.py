@@ -38,6 +38,7 @@ from qc_experiments.models.stored_quantization import (
     stored_quantization,
 )
 from qc_experiments.system.processes import world_size
+from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData
 
 LITTLE_SAVED = 1.1
@@ -118,8 +119,9 @@ class Plan:
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
-            f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
-            f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step"
+            f"Batch   {counted(trainer.micro_batch_size(), 'row')} x "
+            f"{counted(trainer.gradient_accumulation_steps, 'accumulation step')} x "
+            f"{counted(world_size(), 'device')} = {counted(self.rows_per_step, 'row')} a step"
             + (
                 f" (all {len(self.train)} there are)"
                 if len(self.train) < self.rows_per_step
