@@ -16,6 +16,7 @@ from qc_experiments.data.template import read_template
 from qc_experiments.errors import UserError
 from qc_experiments.system.endings import told_to_users
 from qc_experiments.system.paths import resolve_path
+from qc_experiments.system.words import counted
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -62,7 +63,10 @@ def _check(options: argparse.Namespace) -> None:
     rows = table.rows
     schemas = len({row.context for row in rows})
     db_ids = len({row.db_id for row in rows if row.db_id is not None})
-    print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {db_ids} db_ids")
+    print(
+        f"{table.path}: {counted(len(rows), 'usable row')}, "
+        f"{counted(schemas, 'context')}, {counted(db_ids, 'db_id')}"
+    )
     for decision in table.decisions:
         print(f"  {decision.line(table.path)}")
     databases = None

@@ -12,14 +12,14 @@ from functools import partial
 
 from qc_experiments.errors import UserError
 from qc_experiments.system.endings import told_to_users
-from qc_experiments.system.signals import GOES_ON, StopRequests
+from qc_experiments.system.signals import StopRequests
 
 COLUMNS = ("db_id", "question", "query", "prediction")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
-    with told_to_users(GOES_ON), StopRequests().listening():
+    with told_to_users(), StopRequests().listening():
         _evaluate(_parser().parse_args(arguments))
 
 

@@ -18,15 +18,15 @@ from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.endings import told_to_users
 from qc_experiments.system.processes import quiet_libraries
 from qc_experiments.system.shortage import out_of_memory
-from qc_experiments.system.signals import GOES_ON, StopRequests
+from qc_experiments.system.signals import StopRequests
+from qc_experiments.system.words import counted
 
 
 def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
     quiet_libraries()
-    with told_to_users():
+    with told_to_users(), StopRequests().listening():
         options = _parser().parse_args(arguments)
-    with told_to_users(GOES_ON if options.input else "interrupted"), StopRequests().listening():
         try:
             _predict(options)
         except (MemoryError, RuntimeError) as error:
@@ -136,7 +136,7 @@ def _predict(options: argparse.Namespace) -> None:
         with written(option):
             write_whole(target, csv_text(columns, cells))
             unfinished.unlink()
-    print(f"{len(answers)} predictions in {target}")
+    print(f"{counted(len(answers), 'prediction')} in {target}")
 
 
 def _pairs(
@@ -218,25 +218,24 @@ class _Asked:
             option: what the user calls the output, with its value, for messages.
         """
         from qc_experiments.evaluation.journal import Journal
-        from qc_experiments.generation.generate import SHARED_BATCH
         from qc_experiments.generation.predictor import Predicted
         from qc_experiments.system.progress import progress
-        from qc_experiments.system.unfinished import written
+        from qc_experiments.system.unfinished import told_what_is_kept, written
 
-        # What is answered together depends on the questions alone: so does each answer, to the last bit.
-        ordered = sorted(range(len(self._prompts)), key=lambda place: list(self._prompts[place]))
-        size = SHARED_BATCH * self._batch_size
-        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        total = len(self._prompts)
         journal = Journal(unfinished, self._work())
         if journal.dropped:
             print(
                 "The unfinished work beside it was another's (questions, model or settings): starts anew"
             )
         if len(journal):
-            print(f"Goes on: {len(journal)} of {len(ordered)} were answered before", flush=True)
+            print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
         found: dict[int, str] = {}
-        with progress(f"Answering {len(ordered)} questions", len(ordered)) as advance:
-            for part in parts:
+        with (
+            told_what_is_kept(journal, total, "answers"),
+            progress(f"Answering {counted(total, 'question')}", total) as advance,
+        ):
+            for part in self._parts():
                 known = journal.answers(part)
                 if known is None:
                     known = [Predicted(sql, None) for sql in self.answer(part, advance)]
@@ -245,7 +244,26 @@ class _Asked:
                 else:
                     advance(len(part))
                 found.update(zip(part, (one.sql for one in known), strict=True))
-        return [found[place] for place in range(len(ordered))]
+        return [found[place] for place in range(total)]
+
+    def _parts(self) -> list[list[int]]:
+        """The questions' places in parts that are answered, and kept, together: as small as costs no speed.
+
+        They depend on the questions alone: so does each answer, to the last bit.
+        """
+        from qc_experiments.generation.generate import SHARED_BATCH
+        from qc_experiments.generation.prefixes import shares_prefixes
+
+        prompts = self._prompts
+        longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
+        shared = shares_prefixes(self._model, longest) is None
+        size = (SHARED_BATCH if shared else 1) * self._batch_size
+        # Without a shared prefix a part is one batch, which is padded to its longest prompt.
+        ordered = sorted(
+            range(len(prompts)),
+            key=lambda place: (0 if shared else len(prompts[place]), list(prompts[place])),
+        )
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
     def answer(
         self, places: Sequence[int], on_answer: Callable[[int], None] | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from qc_experiments.cli.compare import runs_parser, studied
 from qc_experiments.errors import UserError
 from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.words import counted
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,13 +50,16 @@ def _show(options: argparse.Namespace) -> None:
     workspace = build_workspace(shown)
     report = build_report(shown)
     panels = sum(len(section.panels) for section in workspace.sections)
-    print(f"{len(shown.runs)} runs of project {shown.project}, compared by {study.objective.title}")
+    print(
+        f"{counted(len(shown.runs), 'run')} of project {shown.project}, compared by {study.objective.title}"
+    )
     if shown.left_out:
         print(f"{shown.left_out} more were measured otherwise, or are in another project: left out")
     for line in study.left_out_lines():
         print(line)
-    print(f"Workspace {workspace.name}: {len(workspace.sections)} sections, {panels} panels")
-    print(f"Report    {report.title}: {len(report.blocks)} blocks")
+    sections = counted(len(workspace.sections), "section")
+    print(f"Workspace {workspace.name}: {sections}, {counted(panels, 'panel')}")
+    print(f"Report    {report.title}: {counted(len(report.blocks), 'block')}")
     waiting = offline_runs(shown)
     if wandb_mode(WandbMode.auto) != "online":
         print("Not saved, for lack of a login: run `wandb login`, then this command again.")
@@ -64,7 +68,7 @@ def _show(options: argparse.Namespace) -> None:
             print(f"{what} {address}")
     if waiting:
         print(
-            f"{len(waiting)} offline run(s) are not on the server yet; this sends them:\n"
+            f"Not on the server yet: {counted(len(waiting), 'offline run')}. To send all:\n"
             f"  wandb sync {' '.join(_patterns(waiting))}"
         )
 

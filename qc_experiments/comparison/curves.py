@@ -10,7 +10,7 @@ from typing import Any
 
 from qc_experiments.config.metrics import LOSS
 from qc_experiments.system.kinds import COUNT, FINITE, check
-from qc_experiments.system.reading import MOST_BYTES, read_file
+from qc_experiments.system.reading import MOST_BYTES, Unreadable, read_file
 
 MOST_METRICS = 64 * MOST_BYTES
 MOST_POINTS = 100
@@ -38,7 +38,7 @@ def read_curves(path: Path) -> Curves:
     """What a run has logged so far; empty where there is nothing yet.
 
     Args:
-        path: ``metrics.jsonl``; its last line may be half written.
+        path: ``metrics.jsonl``; its last line may be half written, and no other.
 
     Raises:
         Unreadable: if it is no regular file, is too large, or holds a step or loss that cannot be.
@@ -55,18 +55,16 @@ def read_curves(path: Path) -> Curves:
 
 
 def _lines(text: str) -> list[dict[str, Any]]:
-    rows = [row for row in text.split("\n") if row.strip()]
+    *rows, last = text.split("\n")
+    if not last.startswith("{") or last.endswith("}"):  # else it is being written
+        rows.append(last)
     try:
-        found = _parsed(f"[{','.join(rows)}]")  # in one go: a tenth of the time
+        lines = _parsed(f"[{','.join(filter(str.strip, rows))}]")  # in one go: a tenth of the time
     except (ValueError, RecursionError):
-        found = []
-        for row in rows:
-            try:
-                found.append(_parsed(row))
-            except (ValueError, RecursionError):
-                continue
-    lines = [one for one in found if isinstance(one, dict) and one.get("step") is not None]
+        raise Unreadable("metrics.jsonl has a line that is no JSON") from None
     for one in lines:
+        if not isinstance(one, dict) or one.get("step") is None:
+            raise Unreadable("metrics.jsonl has a line that is no object with a step")
         check(one["step"], COUNT, "metrics.jsonl: step")
         for key in ("loss", LOSS.logged_as):
             check(one.get(key), FINITE, f"metrics.jsonl: {key}")

@@ -19,7 +19,7 @@ from qc_experiments.comparison.facts import (
     swept_keys,
 )
 from qc_experiments.comparison.objectives import LOSS_KEYS, losses_compare, order, sign
-from qc_experiments.comparison.runs import Run
+from qc_experiments.comparison.runs import Run, one_line
 from qc_experiments.comparison.significance import Against, against_best
 from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
 from qc_experiments.evaluation.comparison import WHAT
@@ -237,26 +237,48 @@ def pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Con
     return sorted(found, key=place)
 
 
-def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], int]:
-    """The runs without repetitions of the same one, and how many those were.
+MOST_NAMED = 10
+"""Repetitions that are named."""
+
+
+def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
+    """The runs without repetitions of the same one, and the names of those, each with the one that stays.
 
     A repetition is a copy of a folder, or a run of which another one has all facts, the seed too, and
-    all figures: its config says the same in other words (a micro-batch that follows from others).
+    all figures: its config says the same in other words (a micro-batch that follows from others). The one
+    of which most files are there stays.
     """
-    kept: dict[tuple[object, ...], Run] = {}
-    for run in runs:
-        kept.setdefault((run.config_hash or run.folder, run.code_commit), run)
-    once: dict[tuple[object, ...], Run] = {}
-    for run in kept.values():
+
+    def folder(run: Run) -> tuple[object, ...]:
+        return run.config_hash or run.folder, run.code_commit
+
+    def found(run: Run) -> tuple[object, ...]:
         outcome = tuple(run.figure(key) for key in SAME_OUTCOME)
         answers = None if run.outcomes is None else run.outcomes.bits
         facts_of = tuple(sorted((k, hashable(v)) for k, v in known[run.folder].items()))
         measured = any(value is not None for value in outcome)
-        once.setdefault((facts_of, outcome, answers) if measured else (run.folder,), run)
-    return list(once.values()), len(runs) - len(once)
+        return (facts_of, outcome, answers) if measured else (run.folder,)
+
+    kept = sorted(runs, key=_missing)
+    repeated = []
+    for same in (folder, found):
+        once: dict[tuple[object, ...], Run] = {}
+        for run in kept:
+            first = once.setdefault(same(run), run)
+            if first is not run:
+                repeated.append(f"{one_line(run.name)} (as {one_line(first.name)})")
+        kept = list(once.values())
+    return kept, repeated
 
 
-def _warnings(runs: Sequence[Run], swept: Sequence[str], known: Facts, repeated: int) -> list[str]:
+def _missing(run: Run) -> int:
+    """How much of a finished run's files is missing."""
+    return (run.outcomes is None) + (run.curves.last_step is None) + (not run.by_hardness)
+
+
+def _warnings(
+    runs: Sequence[Run], swept: Sequence[str], known: Facts, repeated: Sequence[str]
+) -> list[str]:
     lines = []
     for key, what in ((DATA, "training data"), (TEMPLATE, "templates"), (CODE, "versions of code")):
         versions = len({known[run.folder][key] for run in runs})
@@ -269,8 +291,11 @@ def _warnings(runs: Sequence[Run], swept: Sequence[str], known: Facts, repeated:
             "changes, which may differ though the commit is the same."
         )
     if repeated:
+        more = len(repeated) - MOST_NAMED
         lines.append(
-            f"Copies and repetitions of runs that are here already are left out: {repeated}."
+            "Copies and repetitions of runs that are here already are left out: "
+            + ", ".join(repeated[:MOST_NAMED])
+            + (f" and {more} more." if more > 0 else ".")
         )
     return lines
 

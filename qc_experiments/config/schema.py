@@ -17,6 +17,7 @@ from qc_experiments.config.plugins import COLLATORS, TRACKERS, check_name
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import user_path
 from qc_experiments.system.processes import world_size
+from qc_experiments.system.words import counted
 
 DEFAULT_MICRO_BATCH = 8
 """Rows that a device computes at once where neither this nor the effective batch is given."""
@@ -459,13 +460,14 @@ class TrainerConfig:
             raise UserError(
                 f"trainer.effective_batch_size={self.effective_batch_size} contradicts "
                 f"trainer.per_device_train_batch_size={given} x gradient_accumulation_steps="
-                f"{self.gradient_accumulation_steps} x {world_size()} device(s) = {given * shards}: "
+                f"{self.gradient_accumulation_steps} x {counted(world_size(), 'device')} = "
+                f"{given * shards}: "
                 "set trainer.per_device_train_batch_size=null to let it follow"
             )
         if self.effective_batch_size % shards:
             raise UserError(
                 f"trainer.gradient_accumulation_steps={self.gradient_accumulation_steps} x "
-                f"{world_size()} device(s) does not divide trainer.effective_batch_size="
+                f"{counted(world_size(), 'device')} does not divide trainer.effective_batch_size="
                 f"{self.effective_batch_size}: choose numbers that divide it"
             )
         return self.effective_batch_size // shards

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from qc_experiments.config.schema import SplitBy
 from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
+from qc_experiments.system.words import counted
 
 
 def split_rows(
@@ -50,7 +51,7 @@ def split_rows(
         unit = "row" if by is SplitBy.row else "schema"
         raise UserError(
             f"data.validation_fraction={fraction} of {len(rows)} rows leaves no validation row "
-            f"({len(groups)} {unit}(s) in all): add rows, split by row, or name a data.validation CSV"
+            f"({counted(len(groups), unit)} in all): add rows, split by row, or name a data.validation CSV"
         )
     return train, validation
 

@@ -22,6 +22,8 @@ from qc_experiments.system.paths import (
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
 SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
+OTHER_SUFFIXES = {".db": "sqlite", ".sqlite3": "sqlite", ".db3": "sqlite"}
+"""Other names that such files have elsewhere."""
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 """What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -165,10 +167,22 @@ class Databases:
             except UserError as error:
                 raise UserError(f"{source}: row {number}: {error}") from None
             if found is None:
-                expected = Path(self.place) / db_id / f"{db_id}.sqlite"
                 raise UserError(
-                    f"{source}: row {number} names db_id {db_id}, but there is no {expected}"
+                    f"{source}: row {number} names db_id {db_id}, but there is no "
+                    f"{self._expected(db_id)}{self._elsewhere(db_id)}"
                 )
+
+    def _expected(self, db_id: str, suffix: str = ".sqlite") -> Path:
+        return Path(self.place) / db_id / f"{db_id}{suffix}"
+
+    def _elsewhere(self, db_id: str) -> str:
+        """What is said of a file of that name that lies or ends otherwise; empty if there is none."""
+        for folder in (Path(self.place) / db_id, Path(self.place)):
+            for suffix, engine in {**SUFFIXES, **OTHER_SUFFIXES}.items():
+                file = folder / f"{db_id}{suffix}"
+                if file_problem(file) is None:
+                    return f"; found {file}: move it to {self._expected(db_id, f'.{engine}')}"
+        return ""
 
 
 def find_databases(text: str, key: str) -> Databases:

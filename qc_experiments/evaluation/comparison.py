@@ -14,6 +14,7 @@ from qc_experiments.evaluation.statistics import Paired, paired
 from qc_experiments.records.results import read_evaluation
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.reading import Unreadable
+from qc_experiments.system.words import counted
 
 JUDGED_FILES = ("judged.csv", "predictions.csv")
 """Where verdicts stand: as `qc evaluate` writes them, and as a run does."""
@@ -121,7 +122,7 @@ def comparison_lines(found: Paired, first: str, second: str) -> list[str]:
     right = {first: found.both + found.only_first, second: found.both + found.only_second}
     return [
         *(f"{name:<{width}}  {EXECUTION.shown(n / found.count)}" for name, n in right.items()),
-        f"{found.count} questions: both right {found.both}, only {first} {found.only_first}, only "
+        f"{counted(found.count, 'question')}: both right {found.both}, only {first} {found.only_first}, only "
         f"{second} {found.only_second}, neither {found.neither}",
         f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
         f"{100 * high:+.1f}; McNemar's exact p = {p:.3g}: {verdict}",

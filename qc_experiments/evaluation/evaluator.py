@@ -19,6 +19,7 @@ from qc_experiments.generation.predictor import Asker, Predicted
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.progress import progress
+from qc_experiments.system.words import counted
 
 PART_ROWS = 64
 """Questions that are answered before their answers are kept."""
@@ -105,7 +106,7 @@ class Evaluator:
         """Let the model answer some questions, and judge the answers; arguments as in `measure`."""
         rows = [example.row for example in examples]
         found: dict[int, Predicted] = {}
-        with progress(f"{what}: answering {len(rows)} questions", len(rows)) as advance:
+        with progress(f"{what}: answering {counted(len(rows), 'question')}", len(rows)) as advance:
             for part in parts(examples):
                 numbers = [row.number for row in part]
                 known = journal.answers(numbers) if journal is not None else None

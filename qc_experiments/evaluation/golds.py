@@ -13,6 +13,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import Judged, measured
 from qc_experiments.judging.judge import Judge, Tried, Verdict
 from qc_experiments.system.progress import progress
+from qc_experiments.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ def check_golds(
     else:
         if len(rows) >= MANY:
             log.info("Trying %d gold queries ...", len(rows))
-        with progress(f"Trying {len(rows)} gold queries", len(rows)) as advance:
+        with progress(
+            f"Trying {counted(len(rows), 'gold query', 'gold queries')}", len(rows)
+        ) as advance:
             tried = judge.try_golds(rows, advance)
         problem, metric = "gold queries fail", EXECUTION
     judge.close()

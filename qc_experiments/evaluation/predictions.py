@@ -38,7 +38,8 @@ from qc_experiments.judging.judge import Judge, judged_on
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.paths import hash_bytes, output_problem, user_path
 from qc_experiments.system.progress import progress
-from qc_experiments.system.unfinished import code_hash, kept_at, written
+from qc_experiments.system.unfinished import code_hash, kept_at, told_what_is_kept, written
+from qc_experiments.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,8 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     started = time.perf_counter()
     with kept_at(kept, option):
         journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
-        judged = _judged(asked, table, databases, journal, say)
+        with told_what_is_kept(journal, len(table.rows), "verdicts"):
+            judged = _judged(asked, table, databases, journal, say)
         seconds = journal.seconds + time.perf_counter() - started
         content = report(judged, hashes, own) | {"seconds": seconds, "predictions": str(source)}
         drawn = {source.stem: content}
@@ -207,10 +209,11 @@ def _judged(
         processes=asked.processes,
     )
     places = len({row.db_id for row in table.rows})
-    fuzz = f", on {asked.fuzz} perturbed copies each as well" if asked.fuzz else ""
+    copies = counted(asked.fuzz, "perturbed copy", "perturbed copies")
+    where = counted(places, "database") + (f" and {copies} of each" if asked.fuzz else "")
     say(
-        f"Judging {len(table.rows)} predictions on {places} databases{fuzz}: a hundred per second as a "
-        f"rule, at most {asked.timeout:g} s per statement"
+        f"Judging {counted(len(table.rows), 'prediction')} on {where}: a hundred per second as a rule, "
+        f"at most {asked.timeout:g} s per statement"
     )
     if replaced := [name for name in table.header if name in REPLACED]:
         say(f"In judged.csv these verdicts take the place of the CSV's own {', '.join(replaced)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qc_experiments.config.metrics import METRICS, indented, metric_of
 from qc_experiments.evaluation.golds import reasons
 from qc_experiments.system.console import visible
+from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,19 +65,22 @@ def _lines(content: Mapping[str, Any]) -> list[str]:
     failed = content["gold_errors"]
     if failed:
         why = reasons([(one["row"], one["error_class"], one["error"]) for one in failed])
-        lines.append(f"{len(failed)} gold queries fail and count for nothing: {visible(why)}")
+        golds = counted(len(failed), "gold query fails", "gold queries fail")
+        lines.append(
+            f"{golds}, and the question counts in exact match and valid SQL alone: {visible(why)}"
+        )
     left_out = content.get("not_fuzzed")
     if left_out:
         told = "; ".join(f"{visible(reason)} ({count})" for reason, count in left_out.items())
         lines.append(
-            f"{sum(left_out.values())} questions were not asked on perturbed copies and do not count "
-            f"there: {told}"
+            f"{counted(sum(left_out.values()), 'question was', 'questions were')} not asked on perturbed "
+            f"copies, and not counted there: {told}"
         )
     ambiguous = content["ambiguous_golds"]
     if ambiguous:
         lines.append(
-            f"{len(ambiguous)} golds are ambiguous (their LIMIT cuts through a tie; any legal cut "
-            f"counts): rows {_first([str(one['row']) for one in ambiguous])}"
+            f"{counted(len(ambiguous), 'gold is', 'golds are')} ambiguous (LIMIT cuts through a tie; any "
+            f"legal cut counts): rows {_first([str(one['row']) for one in ambiguous])}"
         )
     return lines
 

@@ -28,10 +28,15 @@ class VerdictJournal:
     def __init__(self, path: Path, work: str, option: str) -> None:
         self.known: dict[int, Verdict] = {}
         self.seconds = 0.0
+        self._added = 0
         self._option = option
         self._lines = Lines(path, work, self._take)
         self._started = time.perf_counter()
         self._writing = threading.Lock()
+
+    def __len__(self) -> int:
+        """Verdicts that are kept."""
+        return len(self.known) + self._added
 
     @property
     def dropped(self) -> bool:
@@ -52,6 +57,7 @@ class VerdictJournal:
         line = {"place": place, "verdict": asdict(verdict), "seconds": seconds}
         with self._writing, written(self._option):
             self._lines.append(line, forced=False)  # hundreds a second; a power cut may cost some
+            self._added += 1
 
     def remove(self) -> None:
         """Forget all."""

@@ -6,14 +6,18 @@ import json
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig, shifts_base
+from qc_experiments.data.encode import Encoder
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import read_adapter_config
 from qc_experiments.models.base import ModelSource
+from qc_experiments.models.fingerprint import base_model_fingerprint
 from qc_experiments.models.lora import inject, lora_settings
+from qc_experiments.models.saved import PROMPTING_FILE, TEMPLATE_FILE, SavedPrompting
 
 SETTINGS = {"r": "r", "lora_alpha": "alpha", **{key: key for key in reversed(LORA_VARIANTS)}}
 """What a run can ask for: PEFT's names, and ours below ``lora``."""
@@ -60,6 +64,39 @@ def check_adapter(folder: Path, config: LoraConfig) -> None:
             f"{_listed(asked, other)}: set "
             + " ".join(f"lora.{key}={_shown(has[key])}" for key in other)
         )
+
+
+def trained_otherwise(folder: Path, encoder: Encoder, source: ModelSource) -> list[str]:
+    """Lines on how a run asks an adapter otherwise than it was trained before, or on another base model.
+
+    Args:
+        folder: the saved adapter; one that no run has saved does not say how it was trained.
+        encoder: the run's.
+        source: the run's base model.
+    """
+    if not lexists(folder / PROMPTING_FILE):
+        return []
+    named = f"model.adapter={folder}"
+    try:
+        saved = SavedPrompting.load(folder)
+        here = None if saved.base is None else base_model_fingerprint(source)
+    except UserError as error:
+        return [f"{named}: it is not known how it was trained ({error})"]
+    template, file = encoder.template, folder / TEMPLATE_FILE
+    lines = []
+    if saved.template.text != template.text:
+        lines.append(
+            f"{named}: was trained with the template {file}, this run has {template.source}: "
+            f"data.template={file} keeps the first"
+        )
+    if saved.wrap is not encoder.wrap:
+        lines.append(
+            f"{named}: was trained with data.wrap={saved.wrap.value}, this run has "
+            f"data.wrap={encoder.wrap.value}"
+        )
+    if saved.base is not None and here is not None and (other := saved.base.difference(here)):
+        lines.append(f"{named}: was trained on another base model than {source.named}: {other}")
+    return lines
 
 
 def _defaults() -> dict[str, Any]:

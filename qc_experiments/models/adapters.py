@@ -15,6 +15,7 @@ from qc_experiments.models.files import (
     TRAINING,
     Spelling,
     load_errors,
+    part_of_run,
     read_json,
     weight_files,
 )
@@ -34,7 +35,8 @@ def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
     """
     file = folder / CONFIG_FILE
     if not lexists(file):
-        raise UserError(f"{named}: holds no {CONFIG_FILE}; name a run's adapter/")
+        advice = part_of_run(folder, ("adapter",), "name a run's adapter/")
+        raise UserError(f"{named}: holds no {CONFIG_FILE}; {advice}")
     saved = read_json(file)
     if saved.get("peft_type") != "LORA":
         raise UserError(f"{named}: is a {saved.get('peft_type')} adapter, not LoRA")

@@ -61,7 +61,7 @@ def _local_source(
     if path.suffix == ".gguf" or os.path.isfile(path):
         if problem := file_problem(path):
             what = "no such GGUF file" if problem == NO_SUCH_FILE else problem
-            raise UserError(f"{named}: {what}{spelling.moved}")
+            raise UserError(f"{named}: {what} (looked at {path.absolute()}){spelling.moved}")
         content = file_hash(path, cache)
         print_of = f"{path.name}:{path.stat().st_size}:{content[:16]}"
         return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust, content)
@@ -72,7 +72,10 @@ def _local_source(
         return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
     if not HUB_ID.fullmatch(name):
         problem = folder_problem(path)
-        raise UserError(f"{named}: {problem}, and not a hub id (owner/name){spelling.moved}")
+        raise UserError(
+            f"{named}: {problem} (looked at {path.absolute()}), and not a hub id (owner/name)"
+            f"{spelling.moved}"
+        )
     return None
 
 

@@ -164,6 +164,18 @@ def read_json(file: Path) -> dict[str, Any]:
     return found
 
 
+def part_of_run(folder: Path, names: tuple[str, ...], otherwise: str) -> str:
+    """What to do about a folder that is not what it should be: a run's part is named where it is a run.
+
+    Args:
+        folder: that was given.
+        names: parts of a run that would do.
+        otherwise: said where the folder has none of them.
+    """
+    found = [str(folder / name) for name in names if os.path.isdir(folder / name)]
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
 def check_safetensors(file: Path) -> None:
     """Look at a file's header, which says how long the file must be.
 
@@ -218,10 +230,10 @@ def weight_files(
             _check_content(file)
         return files
     others = sorted(path.name for pattern in OTHER_WEIGHTS for path in folder.glob(pattern))
-    there = f", but {others[0]}, which is not read" if others else ""
+    there = f", and {others[0]} is not read" if others else ""
     raise UserError(
-        f"{folder}: has no weights, {stem}.safetensors{there}: save them with save_pretrained, or download "
-        "or copy them"
+        f"{folder}: has no weights (there is no {stem}.safetensors{there}): save them with "
+        "save_pretrained, or download or copy them"
     )
 
 
@@ -258,7 +270,8 @@ def check_model_folder(path: Path, config: ModelConfig, named: str, spelling: Sp
             "here (training goes on from an adapter with model.adapter)"
         )
     if not os.path.exists(path / "config.json"):
-        raise UserError(f"{named}: the folder has no config.json, so no model")
+        advice = part_of_run(path, ("model",), "name a folder that save_pretrained has written")
+        raise UserError(f"{named}: the folder has no config.json, so no model; {advice}")
     read_json(path / "config.json")
     if not any(os.path.isfile(path / name) for name in TOKENIZER_FILES):
         raise UserError(

@@ -21,7 +21,7 @@ from qc_experiments.models.adapters import (
     saved_tokenizer,
 )
 from qc_experiments.models.base import ModelSource, load_base_model, model_source
-from qc_experiments.models.files import Spelling, read_json
+from qc_experiments.models.files import Spelling, part_of_run, read_json
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 
 TEMPLATE_FILE = "template.txt"
@@ -86,9 +86,9 @@ class SavedPrompting:
         """
         file = folder / PROMPTING_FILE
         if not lexists(file):
-            raise UserError(
-                f"{folder}: has no {PROMPTING_FILE}; name the adapter/ (or model/) folder of a run"
-            )
+            advice = "name the adapter/ (or model/) folder of a run"
+            advice = part_of_run(folder, ("adapter", "model"), advice)
+            raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
         for what, keys in (

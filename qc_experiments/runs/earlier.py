@@ -26,11 +26,8 @@ def earlier_result(
         share: of its steps that the run is to take.
         alone: whether it is the only run; one of many is told of in a line.
     """
-    paused = folder.rested(share) if share < 1 else None
-    if paused is not None and paused[config.objective] is None:
-        paused = None  # another objective ranked the runs then
-    known = paused or folder.finished()
-    if known is None or _rerun(config, folder, known):
+    known = _known(config, folder, share)
+    if known is None or _rerun(config, folder, known, share):
         return None
     if known["status"] != "finished":
         log.info("Has come as far as this before")
@@ -47,7 +44,15 @@ def earlier_result(
     return known
 
 
-def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any]) -> bool:
+def _known(config: RunConfig, folder: RunFolder, share: float) -> dict[str, Any] | None:
+    """What was found after a share of the steps, or at the end."""
+    paused = folder.rested(share) if share < 1 else None
+    if paused is not None and paused[config.objective] is None:
+        paused = None  # another objective ranked the runs then
+    return paused or folder.finished()
+
+
+def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any], share: float) -> bool:
     """Whether a run is to be made again, since other code has made it; says so if it has."""
     made_by, now = known.get("code_commit"), code_commit()
     if made_by == now:
@@ -63,7 +68,8 @@ def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any]) -> bo
     if kept:
         return False
     with locked(folder.path):
-        folder.empty()
+        if _known(config, folder, share) == known:  # no other process has made it again meanwhile
+            folder.empty()
     return True
 
 

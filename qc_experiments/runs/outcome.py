@@ -105,7 +105,8 @@ def write_down(
         "peak_memory_bytes": peak_memory_bytes(),
     }
     folder.write("accuracy.png", accuracy_plot(found))
-    text = summary(trained, fitted.base, name, str(folder.path))
+    continued = config.model.adapter is not None
+    text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
     folder.write("summary.txt", text)
     result = folder.result(figures)
     tracker.summary(result)

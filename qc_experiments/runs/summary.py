@@ -44,7 +44,14 @@ def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cel
     return columns, rows
 
 
-def summary(trained: Measured, base: Measured | None, trained_name: str, files: str) -> str:
+def summary(
+    trained: Measured,
+    base: Measured | None,
+    trained_name: str,
+    files: str,
+    *,
+    continued: bool = False,
+) -> str:
     """The closing table as text.
 
     Args:
@@ -52,6 +59,7 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         base: of the base model on the same rows, or None.
         trained_name: what the trained model is called in the table.
         files: where the run's files are.
+        continued: whether the run went on from a saved adapter.
     """
     columns = ([base] if base is not None else []) + [trained]
     names = (["base model"] if base is not None else []) + [trained_name]
@@ -72,6 +80,13 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         if of[-1].count:
             table.add_row(f"  {level}", *(_shown(by, one) for one in of))
     lines = [table_text(table), ""]
+    if any(one.verdict.verdict == "gold_error" for one in trained.judged):
+        lines += ["Questions whose gold fails count in exact match and valid SQL alone.", ""]
+    if base is not None and continued:
+        lines += [
+            "base model: without the adapter that the run goes on from, whose gain counts, too",
+            "",
+        ]
     if base is not None and executed:
         both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
         lines += [comparison_lines(both, "base model", trained_name)[-1], ""]

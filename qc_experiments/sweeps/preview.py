@@ -46,7 +46,7 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
     refused = 0
     jobs = ahead.jobs or ()
     for number, job in enumerate(jobs):
-        line = f"Job {number}: {' '.join(job)}"
+        line = f"Job {number}: {' '.join(job) or 'the settings as given'}"
         if number < MOST_JOBS:
             name, reason = look(partial(_config, (*fixed, *job), config_dir))
             if reason is not None:

@@ -19,13 +19,11 @@ def of_the_system(error: BaseException) -> str | None:
 
 
 @contextmanager
-def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
+def told_to_users() -> Iterator[None]:
     """End a command in one line and with an exit code where the user has to mend or has ended something.
 
-    What it prints is the user's data and passes `safe_output`.
-
-    Args:
-        interrupted: what is said behind Ctrl-C.
+    What it prints is the user's data and passes `safe_output`. After Ctrl-C it says what the exception's
+    notes tell of work that is kept (see `unfinished.told_what_is_kept`).
 
     Raises:
         SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C (143 behind SIGTERM, where that is
@@ -37,7 +35,7 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
             yield
             sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(interrupted, file=sys.stderr)
+            print(": ".join(["interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
             raise SystemExit(getattr(error, "exit_code", 130)) from None
         except BrokenPipeError:
             # Python would try once more to write what is left when it ends, and complain.

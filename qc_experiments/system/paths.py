@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -115,10 +116,19 @@ def output_problem(path: Path) -> str | None:
             return _in_words(place, error, "folder")
         if not is_folder:
             return "is a file, not a folder" if place == path else f"{place} is no folder"
-        may = os.access(
-            place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
-        )
-        return None if may else f"no permission to write to {place}"
+        return _writing_problem(place)
+    return None
+
+
+def _writing_problem(folder: Path) -> str | None:
+    """Why nothing can be made in a folder, which permissions alone do not tell (``/proc``, say); tried."""
+    try:
+        # Without a name where the system can: nobody sees it.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"no permission to write to {folder}"
+        return f"nothing can be made in {folder}: {error.strerror}"
     return None
 
 

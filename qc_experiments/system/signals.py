@@ -13,8 +13,6 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
-GOES_ON = "interrupted: the same command goes on from here"
-"""Said behind work that is kept."""
 
 
 class Interrupted(KeyboardInterrupt):

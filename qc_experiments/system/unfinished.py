@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,6 +106,23 @@ def kept_at(path: Path, option: str) -> Iterator[None]:
                     path.unlink()
                     if made:
                         path.parent.rmdir()
+
+
+@contextmanager
+def told_what_is_kept(kept: Sized, total: int, what: str) -> Iterator[None]:
+    """Note on an interruption how much of the work its next start finds done.
+
+    Args:
+        kept: what is kept; its length is taken when the work ends.
+        total: how many there will be.
+        what: they are, in the plural.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        then = "goes on from there" if len(kept) else "starts again"
+        error.add_note(f"{len(kept)} of {total} {what} are kept; the same command {then}")
+        raise
 
 
 def code_hash() -> str:

@@ -13,8 +13,10 @@ from qc_experiments.models.base import only_cpu
 _STRATEGY = {Strategy.never: "no", Strategy.steps: "steps", Strategy.epoch: "epoch"}
 
 
-def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> TrainingArguments:
-    """The arguments of the Trainer."""
+def training_arguments(
+    config: RunConfig, checkpoints: Path, dtype: Any, warmup_steps: int
+) -> TrainingArguments:
+    """The arguments of the Trainer; the steps of warm-up are those of the plan."""
     import torch
 
     trainer = config.trainer
@@ -35,7 +37,7 @@ def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> Trai
         max_steps=-1 if trainer.max_steps is None else trainer.max_steps,
         num_train_epochs=trainer.num_train_epochs,
         lr_scheduler_type=trainer.lr_scheduler_type,
-        warmup_steps=_whole(trainer.warmup_steps),
+        warmup_steps=warmup_steps,
         weight_decay=trainer.weight_decay,
         adam_beta2=trainer.adam_beta2,
         max_grad_norm=trainer.max_grad_norm,
@@ -63,8 +65,3 @@ def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> Trai
         disable_tqdm=True,
         **best,
     )
-
-
-def _whole(warmup: float) -> float | int:
-    # The Trainer takes a value below 1 for a share of all steps, and wants whole numbers otherwise.
-    return warmup if warmup < 1 else int(warmup)

@@ -27,6 +27,7 @@ from qc_experiments.models.adapter_checks import (
     check_layers,
     check_same_layers,
     model_outline,
+    trained_otherwise,
 )
 from qc_experiments.models.adapters import check_adapter_files
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
@@ -37,6 +38,7 @@ from qc_experiments.models.stored_quantization import (
     stored_quantization,
 )
 from qc_experiments.system.processes import world_size
+from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData
 
 LITTLE_SAVED = 1.1
@@ -97,8 +99,13 @@ class Plan:
         prompts = [example.prompt_ids for example in examples]
         return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
 
-    def _warmup_steps(self, warmup: float) -> int:
-        # As the Trainer counts them: a value below 1 is a share of all steps.
+    def warmup_steps(self, warmup: float) -> int:
+        """Steps of warm-up, for ``trainer.warmup_steps``: a value below 1 is a share of all steps.
+
+        Its first step has a learning rate of 0, so that a run of one step has none.
+        """
+        if self.steps == 1:
+            return 0
         return int(warmup) if warmup >= 1 else math.ceil(self.steps * warmup)
 
     def lines(self, config: RunConfig) -> list[str]:
@@ -112,15 +119,16 @@ class Plan:
             f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
             f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
-            f"Batch   {trainer.micro_batch_size()} rows x {trainer.gradient_accumulation_steps} "
-            f"accumulation steps x {world_size()} device(s) = {self.rows_per_step} rows a step"
+            f"Batch   {counted(trainer.micro_batch_size(), 'row')} x "
+            f"{counted(trainer.gradient_accumulation_steps, 'accumulation step')} x "
+            f"{counted(world_size(), 'device')} = {counted(self.rows_per_step, 'row')} a step"
             + (
                 f" (all {len(self.train)} there are)"
                 if len(self.train) < self.rows_per_step
                 else ""
             ),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
+            f"{trainer.learning_rate:g}, warm-up steps {self.warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",
         ]
         if config.collator.name == "shared_schema":
@@ -232,6 +240,8 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         )
         dropped += unfit
     known = _check_model(config, source, tokenizer, [*train, *validation])
+    if config.model.adapter is not None:
+        known += trained_otherwise(adapter, encoder, source)
     labels = sum(sum(x != IGNORED for x in example.labels) for example in train)
     plan = Plan(
         source=source,

@@ -53,7 +53,12 @@ class TextToSqlTrainer(OpenTrainer):
         config, plan = job.config, job.plan
         super().__init__(
             model=model,
-            args=training_arguments(config, job.store.folder, torch_dtype(config.model.dtype)),
+            args=training_arguments(
+                config,
+                job.store.folder,
+                torch_dtype(config.model.dtype),
+                plan.warmup_steps(config.trainer.warmup_steps),
+            ),
             train_dataset=plan.train,
             eval_dataset=plan.validation,
             data_collator=Numbered(collate),

@@ -94,8 +94,31 @@ def test_the_verdicts_stand_behind_the_inputs_columns(databases, tmp_path, capsy
     assert report["figures"]["execution_accuracy"]["count"] == 4
     assert report["gold_errors"][0]["row"] == 5
     shown = capsys.readouterr().out
-    for text in ("25.0 %", "1 of 4", "no_such_column", "row 5", "zoo", "judged.csv"):
+    fails = "1 gold query fails, and the question counts in exact match and valid SQL alone: row 5"
+    for text in (
+        "25.0 %",
+        "1 of 4",
+        "no_such_column",
+        fails,
+        "zoo",
+        "judged.csv",
+        "on 2 databases",
+    ):
         assert text in shown, text
+
+
+@pytest.mark.parametrize(
+    "name", ["zoo.sqlite", "zoo/zoo.db", "zoo.sqlite3", "zoo/zoo.sqlite3", "zoo.duckdb"]
+)
+def test_a_database_that_lies_elsewhere_is_found_and_its_place_named(
+    databases, tmp_path, refused, name
+):
+    os.replace(databases / "zoo" / "zoo.sqlite", databases / name)
+    source = write(tmp_path / "predictions.csv", ROWS)
+    line = refused(evaluate, source, databases, tmp_path / "judged")
+    suffix = ".duckdb" if name.endswith(".duckdb") else ".sqlite"
+    assert "row 6 names db_id zoo, but there is no" in line
+    assert f"found {databases / name}: move it to {databases / 'zoo' / 'zoo'}{suffix}" in line
 
 
 def test_judging_again_gives_the_same_and_its_own_output_can_be_judged(databases, tmp_path):

@@ -141,6 +141,11 @@ HARMS = {
     "metrics int": holding("metrics.jsonl", '{"step": 1, "loss": ' + "9" * 400 + "}\n"),
     "metrics 1e400": holding("metrics.jsonl", '{"step": 1, "loss": 1}\n{"step": 2, "loss": 1e400}'),
     "metrics step": holding("metrics.jsonl", '{"step": ' + "9" * 400 + ', "loss": 1}\n'),
+    "metrics garbage": holding("metrics.jsonl", "garbage{"),
+    "metrics torn": holding("metrics.jsonl", '{"step": 1, "lo\n{"step": 2, "loss": 1}\n'),
+    "metrics list": holding("metrics.jsonl", "[1]\n"),
+    "metrics no step": holding("metrics.jsonl", '{"loss": 1}\n'),
+    "metrics nested": holding("metrics.jsonl", '{"step": ' + "[" * 100_000 + "\n"),
     "metrics text": holding("metrics.jsonl", '{"step": 1, "loss": "low"}\n'),
     "environment list": holding(
         "environment.json", '{"data": [], "hardware": {"processes": 1e400}}'

@@ -18,7 +18,7 @@ from qc_experiments.cli.compare import main
 from qc_experiments.comparison.significance import against_best, holm, mcnemar_p, pair_bits
 from qc_experiments.comparison.study import compare
 from qc_experiments.comparison.views.page import embedded, page_data, page_html
-from qc_experiments.comparison.views.table import comparison_table
+from qc_experiments.comparison.views.table import comparison_table, shortened
 from qc_experiments.evaluation.statistics import Paired, paired, wilson
 
 
@@ -243,10 +243,16 @@ def test_seeds_of_one_configuration_are_pooled(tmp_path):
 
 def test_a_copy_of_a_run_counts_once(tmp_path):
     write_run(tmp_path / "a")
-    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    for name in ("a", "copy"):
+        shutil.copytree(tmp_path / "a", tmp_path / f"whole_{name}")
+    for name in ("predictions.csv", "metrics.jsonl", "report.json"):
+        shutil.copytree(tmp_path / "a", tmp_path / f"0 without {name}")
+        (tmp_path / f"0 without {name}" / name).unlink()
     (group,) = compare([tmp_path]).groups
-    assert len(group.runs) == 1
-    assert "Copies and repetitions of runs that are here already are left out: 1." in group.warnings
+    assert names(group.runs) == ["a"]  # one of which all files are there
+    (line,) = [one for one in group.warnings if one.startswith("Copies")]
+    for name in ("whole_a", "whole_copy", "0 without predictions.csv", "0 without report.json"):
+        assert f"{name} (as a)" in line
 
 
 def test_a_run_said_in_other_words_is_no_second_seed(tmp_path):
@@ -277,7 +283,7 @@ def test_the_leaders_other_seeds_do_not_unseat_it(tmp_path):
         write_run(tmp_path / f"bad{seed}", "1000000000", lora__r=16, seed=seed)
     lines = comparison_table([tmp_path], width=150).splitlines()
     (first,) = [line for line in lines if line.startswith(" 1 ")]
-    assert first.rstrip().endswith("leader")
+    assert first.split()[-2:] == ["leader", "good0"]
 
 
 def test_a_file_in_place_of_a_folder(tmp_path, capsys):
@@ -288,6 +294,20 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys):
     assert "README.md: is no folder" in capsys.readouterr().err
 
 
+def test_runs_that_differ_in_the_middle_of_a_path_look_different(tmp_path):
+    start, end = "/home/somebody/outputs/sweep/smollm2-135m-r=8-", "-lr=0.0002-seed=42/adapter"
+    for number in (1, 2):
+        adapter = f"{start}{number}{'0' * 30}{end}"
+        write_run(tmp_path / f"smollm2-135m-r=8-{number}000abcd", model__adapter=adapter)
+    text = comparison_table([tmp_path], width=80)
+    cells = [line.split() for line in text.splitlines() if line.startswith((" 1 ", " 2 "))]
+    assert [one[-1] for one in cells] == ["smoll…8-1000abcd", "smoll…8-2000abcd"]
+    assert cells[0][1] != cells[1][1]
+    assert cells[0][1].endswith("seed=42/adapter")
+    same = shortened(["x" * 100, "y" * 5, "x" * 100])
+    assert same == [f"{'x' * 13}…{'x' * 26}", "yyyyy", same[0]]
+
+
 def test_a_narrow_terminal_keeps_what_was_set(tmp_path):
     write_run(tmp_path / "a", lora__r=8, lora__alpha=16.0, trainer__gradient_accumulation_steps=4)
     write_run(tmp_path / "b", lora__r=16, lora__alpha=32.0, seed=7)
@@ -296,7 +316,7 @@ def test_a_narrow_terminal_keeps_what_was_set(tmp_path):
     for name in ("alpha", "accumulation_", "seed"):
         assert name in narrow
         assert name in wide
-    assert "No room in this terminal for training s, trainable, memory" in narrow
+    assert "No room in this terminal for p (Holm), training s, trainable, memory" in narrow
     assert "1.00 GiB" in wide
     assert "No room" not in wide
 

@@ -79,7 +79,7 @@ def test_a_split_that_leaves_one_side_empty_is_refused(everything, by):
     with pytest.raises(UserError, match=r"data\.validation_fraction=0\.1") as caught:
         split_rows(everything, 0.1, by, seed=0)
     assert "data.validation" in str(caught.value)
-    assert f"1 {by.value}(s)" in str(caught.value)
+    assert f"(1 {by.value} in all)" in str(caught.value)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 49])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,19 @@ import pytest
 import torch
 from helpers.runs import CACHE, adapter_weights, saved_adapter
 
-from qc_experiments.config.schema import DataConfig, LoraConfig, ModelConfig, PathsConfig, RunConfig
+from qc_experiments.config.schema import (
+    DataConfig,
+    LoraConfig,
+    ModelConfig,
+    PathsConfig,
+    RunConfig,
+    Wrap,
+)
+from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
+from qc_experiments.models.fingerprint import base_model_fingerprint
+from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.training.inputs import load_data
 from qc_experiments.training.plan import Plan, make_plan
 
@@ -219,6 +230,36 @@ def test_an_adapter_of_another_kind_or_model_is_refused(tiny_model, adapter, tmp
     old = {k: v for k, v in saved.items() if not k.startswith(("use_", "init_", "lora_bias"))}
     file.write_text(json.dumps(old | {"a_key_of_a_newer_peft": None}))
     planned(tiny_model, folder)
+
+
+def test_an_adapter_that_was_trained_otherwise_is_named_with_both(tiny_model, adapter, tmp_path):
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapter, folder)
+    plan = planned(tiny_model, folder)
+    assert plan.decisions == ()  # nobody has written down how it was trained
+    base = base_model_fingerprint(plan.source)
+    config = RunConfig(model=ModelConfig(name_or_path="x"))
+    SavedPrompting.of(config, plan.encoder, base).save(folder)
+    assert planned(tiny_model, folder).decisions == ()
+    assert base is not None
+    SavedPrompting(
+        Template("{context}\n{question}\n{query};", "mine"), Wrap.chat, 8, config.model, config.quant,
+        replace(base, weights="others"),
+    ).save(folder)  # fmt: skip
+    template, wrap, model = planned(tiny_model, folder).decisions
+    assert f"was trained with the template {folder}/template.txt, this run has " in template
+    assert plan.encoder.template.source in template
+    assert "was trained with data.wrap=chat, this run has data.wrap=plain" in wrap
+    assert "was trained on another base model than model.name_or_path=" in model
+    (folder / "prompting.json").write_text("{")
+    (unknown,) = planned(tiny_model, folder).decisions
+    assert "it is not known how it was trained" in unknown
+
+
+def test_a_run_of_one_step_has_no_warm_up(tiny_model):
+    plan = planned(tiny_model)
+    for steps, given, wanted in ((1, 0.1, 0), (1, 50, 0), (2, 0.1, 1), (20, 0.1, 2), (2, 50, 50)):
+        assert replace(plan, steps=steps).warmup_steps(given) == wanted
 
 
 def test_tokens_without_a_row_in_the_embedding_are_refused_where_they_are_used(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from helpers.runs import CACHE
 from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models import packaged as embedded
+from qc_experiments.models.adapters import read_adapter_config
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.lora import attention_modules
+from qc_experiments.models.saved import SavedPrompting
 
 
 def test_the_embedded_model_is_smollm2_and_writes_text(tokenizer):
@@ -111,3 +114,22 @@ def test_attention_layers_are_named_whole_where_their_last_names_are_ambiguous(t
     gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
     names = attention_modules(gpt2)
     assert names == ["transformer.h.0.attn.c_attn", "transformer.h.0.attn.c_proj"]
+
+
+def test_a_run_in_the_place_of_its_part_is_told_which_is_meant(tmp_path):
+    for part in ("adapter", "model"):
+        (tmp_path / part).mkdir()
+    adapter, model = f"did you mean {tmp_path}/adapter", f"{tmp_path}/model?"
+    with pytest.raises(UserError, match=re.escape(adapter) + r"\?$"):
+        read_adapter_config(tmp_path, "model.adapter=run")
+    with pytest.raises(UserError, match=re.escape(f"{adapter} or {model}")):
+        SavedPrompting.load(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"did you mean {model}")):
+        model_source(ModelConfig(name_or_path=str(tmp_path)), CACHE)
+
+
+@pytest.mark.parametrize("name", ["~/mdl", "~/mdl.gguf"])
+def test_a_model_that_is_not_there_is_told_with_the_place_that_was_looked_at(name, monkeypatch):
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(UserError, match=re.escape(f"(looked at /nowhere{name[1:]})")):
+        model_source(ModelConfig(name_or_path=name), CACHE)

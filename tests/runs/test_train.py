@@ -6,6 +6,9 @@ import csv
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +26,10 @@ from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import predict
 from qc_experiments.cli.train import main
 from qc_experiments.config.metrics import RESULT
+from qc_experiments.config.schema import Rerun, RunConfig, SweepConfig
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
+from qc_experiments.records.folder import Identity, RunFolder
+from qc_experiments.runs import earlier
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
 
 DEMO = ROOT / "qc_experiments" / "demo"
@@ -181,7 +187,7 @@ def test_an_effective_batch_held_fixed_sets_the_micro_batch(train, capsys):
         "trainer.gradient_accumulation_steps=4",
         "trainer.max_steps=1",
     )
-    assert "2 rows x 4 accumulation steps x 1 device(s) = 8 rows a step" in capsys.readouterr().out
+    assert "2 rows x 4 accumulation steps x 1 device = 8 rows a step" in capsys.readouterr().out
 
 
 def test_default_and_seq2seq_train_alike(train, tmp_path):
@@ -304,6 +310,9 @@ def test_training_continues_from_a_saved_adapter(train, refused, tiny_model, tmp
     assert second.result["eval_loss"] < first.result["eval_loss"]
     # The base model, not the adapter that it starts from, is what the gain is measured against.
     assert second.result["base_eval_loss"] == first.result["base_eval_loss"]
+    note = "base model: without the adapter that the run goes on from"
+    assert note in (second.folder / "summary.txt").read_text()
+    assert note not in (first.folder / "summary.txt").read_text()
     line = refused(train, adapter, "lora.r=8")
     assert "r=4" in line
     assert "lora.r=4" in line
@@ -335,6 +344,8 @@ def test_whatever_is_not_trained_is_not_called_trained(train, option):
 def test_an_adapter_that_is_not_trained_further_is_called_so(train, tmp_path, capsys):
     first = train("trainer.max_steps=1", "data.limit=4", output=tmp_path / "first")
     adapter = first.folder / "adapter"
+    # A warm-up, which begins with a learning rate of 0, would have left the only step without effect.
+    assert all(w.any() for name, w in adapter_weights(first.folder).items() if "lora_B" in name)
     capsys.readouterr()
     run = train(f"model.adapter={adapter}", "trainer.max_steps=0", output=tmp_path / "second")
     assert run.result["eval_loss"] == pytest.approx(first.result["eval_loss"], rel=1e-5)
@@ -569,3 +580,25 @@ def test_chat_prompting_trains_and_predicts(train, capsys):
     assert run.result["eval_loss"] < run.result["base_eval_loss"]
     saved = json.loads((run.folder / "adapter" / "prompting.json").read_text())
     assert saved["wrap"] == "chat"
+
+
+def test_a_run_that_another_process_has_just_made_again_is_not_emptied(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run", Identity("run", "h" * 64))
+    made = {"status": "finished", "config_hash": "h" * 64, "seed": 1}
+    folder.path.mkdir()
+    before = folder.result({**made, "code_commit": "old"})
+    config = RunConfig(sweep=SweepConfig(rerun=Rerun.changed))
+
+    @contextmanager
+    def by_another_first(path: Path) -> Iterator[None]:
+        folder.result({**made, "code_commit": "new"})
+        yield
+
+    monkeypatch.setattr(earlier, "code_commit", lambda: "new")
+    monkeypatch.setattr(earlier, "locked", by_another_first)
+    assert earlier._rerun(config, folder, before, 1.0)
+    assert (folder.finished() or {})["code_commit"] == "new"
+    monkeypatch.setattr(earlier, "locked", lambda path: nullcontext())
+    folder.result({**made, "code_commit": "old"})
+    assert earlier._rerun(config, folder, before, 1.0)
+    assert folder.finished() is None

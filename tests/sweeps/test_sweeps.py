@@ -505,6 +505,12 @@ def test_what_a_sweep_will_do_is_told_beforehand(capsys, tmp_path):
     assert run_folders(tmp_path) == []
 
 
+def test_a_sweep_of_nothing_is_one_run_with_the_settings_as_given(capsys, tmp_path):
+    said = told_about(capsys, f"paths.output={tmp_path}", "data.limit=8")
+    assert "A sweep of 1 run in" in said
+    assert "Job 0: the settings as given" in said
+
+
 @pytest.mark.parametrize(
     "preset", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 )

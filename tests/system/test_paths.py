@@ -101,6 +101,18 @@ def test_no_permission_is_told(tmp_path):
     assert file_problem(tmp_path / "secret") is None or os.geteuid() != 0
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="of Linux")
+def test_a_folder_in_which_nothing_can_be_made_is_told_though_permissions_allow_it():
+    found = output_problem(Path("/proc/outputs/run"))
+    assert found is not None
+    assert "/proc" in found
+
+
+def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+    assert output_problem(tmp_path / "outputs" / "run") is None
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["~nobody_of_this_name/x.csv", "a\0b"])
 def test_what_can_be_no_path_is_refused(text):
     with pytest.raises(UserError, match=r"^data\.train"):

@@ -22,9 +22,11 @@ from helpers.runs import ROOT
 
 from qc_experiments.cli.evaluate import UNFINISHED
 from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.predict import _Asked
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
+from qc_experiments.generation import prefixes
 from qc_experiments.judging.judge import Verdict
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.unfinished import kept_at
@@ -104,9 +106,10 @@ def test_an_evaluation_goes_on_where_it_was_ended(slowly, tmp_path, capsys, name
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors == ("" if code < 0 else "interrupted: the same command goes on from here\n")
     assert [path.name for path in output.iterdir()] == [UNFINISHED]
     kept = lines(output / UNFINISHED)
+    told = f"interrupted: {kept} of 40 verdicts are kept; the same command goes on from there\n"
+    assert errors == ("" if code < 0 else told)
     assert 4 < kept < 40
     with (output / UNFINISHED).open("a") as file:
         file.write('{"model": "')  # as a power cut leaves it
@@ -248,6 +251,35 @@ def test_predictions_go_on_where_they_were_ended(predicting, tmp_path, capsys):
     with output.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [row["question"] for row in found] == [f"How many are called {n}?" for n in range(80)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "done", "told"),
+    [
+        (True, 0, "0 of 80 answers are kept; the same command starts again"),
+        (True, 2, "16 of 80 answers are kept; the same command goes on from there"),
+        # Where each prompt is computed whole, a part is one batch of two.
+        (False, 1, "2 of 80 answers are kept; the same command goes on from there"),
+    ],
+)
+def test_an_interruption_says_how_many_answers_are_kept(
+    predicting, tmp_path, capsys, monkeypatch, shares, done, told
+):
+    parts: list[int] = []
+
+    def answer(self: Any, places: list[int], on_answer: Any) -> list[str]:
+        if len(parts) == done:
+            raise KeyboardInterrupt
+        parts.append(len(places))
+        return ["SELECT 1"] * len(places)
+
+    monkeypatch.setattr(_Asked, "answer", answer)
+    if not shares:
+        monkeypatch.setattr(prefixes, "shares_prefixes", lambda model, longest: "it cannot")
+    with pytest.raises(SystemExit) as stopped:
+        predict_main([*predicting[1:], "--output", str(tmp_path / "cut.csv")])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted: {told}"
 
 
 def test_other_weights_are_another_work(tiny_model):

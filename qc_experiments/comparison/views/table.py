@@ -21,7 +21,7 @@ from qc_experiments.system.console import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-NARROWEST = 100
+NARROWEST = 80
 SAYS_NOTHING = ("enabled", "mode", "name")
 """Ends of keys that need what stands before them."""
 WIDE = 110
@@ -29,10 +29,12 @@ WIDE = 110
 LONGEST_NAME = 14
 """Characters of a column's head; a key is broken at its underscores."""
 LONGEST_VALUE = 40
-"""Characters of a swept value, such as a list of modules."""
+"""Characters of a swept value, such as a list of modules, and of a run's name beside none."""
+SHORT_NAME = 16
+"""Characters of a run's name beside swept values: the end, which is its hash, and some of its start."""
 MOST_ROWS = 50
 """Configurations of a group that are printed; all runs are in the files."""
-NOT_DISTINGUISHABLE = "n.d."
+NOT_DISTINGUISHABLE, P_VALUE = "n.d.", "p (Holm)"
 
 SELECTION = (
     "The leader was chosen on these very questions, so its accuracy is a little too good; confirm it "
@@ -106,7 +108,8 @@ def _ranked(study: Study, group: Group, width: int) -> str:
         keys.append(SEED)
     if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
         keys.append(EFFECTIVE_BATCH)
-    shown, costs = list(keys), list(COSTS)
+    shown, costs = list(keys), [P_VALUE, *(cost.head for cost in COSTS)]
+    every = tuple(costs)
     table = _table(study, group, shown, costs, pooled)
     while _natural_width(table) > width and (costs or len(shown) > 1):
         # What was set matters more than what it cost; the files have all.
@@ -120,14 +123,14 @@ def _ranked(study: Study, group: Group, width: int) -> str:
         text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
     if NOT_DISTINGUISHABLE in text:
         text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
-    hidden = [*(cost.head for cost in COSTS[len(costs) :]), *keys[len(shown) :]]
+    hidden = [*every[len(costs) :], *keys[len(shown) :]]
     if hidden:
         text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
     return text
 
 
 def _table(
-    study: Study, group: Group, shown: Sequence[str], costs: Sequence[Cost], pooled: bool
+    study: Study, group: Group, shown: Sequence[str], costs: Sequence[str], pooled: bool
 ) -> Table:
     from rich import box
     from rich.table import Table
@@ -136,15 +139,18 @@ def _table(
     titles = ["", *(_folded(short_name(key, shown)) for key in shown)]
     titles += ["seeds"] if pooled else []
     titles += [_folded(one.title + (" %" if one.share else "")) for one in study.other_metrics]
-    titles += ["accuracy %", "95 % interval", "loss", *(cost.head for cost in costs)]
-    for title in (*titles, "leader is", "p, Holm"):
+    titles += ["accuracy %", "95 % interval", "loss", *costs[1:], "leader is", *costs[:1]]
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    if not shown:
-        table.add_column("run", overflow="fold", max_width=LONGEST_VALUE)
-    for place, one in enumerate(group.configurations[:MOST_ROWS], 1):
+    table.add_column("run", overflow="fold", max_width=None if shown else LONGEST_VALUE)
+    rows = group.configurations[:MOST_ROWS]
+    values = {key: shortened([show(one.facts.get(key)) for one in rows]) for key in shown}
+    names = [one.runs[0].name for one in rows]
+    names = shortened(names, SHORT_NAME) if shown else [visible(name) for name in names]
+    for place, one in enumerate(rows, 1):
         measured = one.mean(study.objective.key) is not None
         cells = [str(place) if group.ranked and measured else "-"]
-        cells += [_clipped(visible(show(one.facts.get(key)))) for key in shown]
+        cells += [values[key][place - 1] for key in shown]
         cells += [str(len(one.runs))] if pooled else []
         cells += [_with_spread(one, metric) for metric in study.other_metrics]
         table.add_row(
@@ -152,15 +158,27 @@ def _table(
             _with_spread(one, EXECUTION),
             interval_text(one),
             LOSS.shown(one.mean(LOSS.key)),
-            *(show_cost(cost, one.mean(cost.recorded.key)) for cost in costs),
-            *_against(one, group),
-            *([] if shown else [visible(one.runs[0].name)]),
+            *(show_cost(cost, one.mean(cost.recorded.key)) for cost in COSTS[: len(costs[1:])]),
+            *_against(one, group)[: 1 + len(costs[:1])],
+            names[place - 1],
         )
     return table
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+def shortened(texts: Sequence[str], longest: int = LONGEST_VALUE) -> list[str]:
+    """Texts without their middles where they are too long, but for what tells them apart.
+
+    Args:
+        texts: values of a column; equal ones stay equal.
+        longest: characters of a text, or more where different ones would look the same.
+    """
+    texts = [visible(text) for text in texts]
+    while True:
+        tail = 2 * longest // 3  # where paths and names of runs differ
+        cut = [t if len(t) <= longest else f"{t[: longest - tail - 1]}…{t[-tail:]}" for t in texts]
+        if len(set(cut)) == len(set(texts)):
+            return cut
+        longest += 1
 
 
 def _folded(name: str) -> str:

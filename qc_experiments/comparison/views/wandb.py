@@ -19,6 +19,7 @@ from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import interval_text, remarks, show, show_cost, show_p
 from qc_experiments.config.metrics import COSTS, EXACT, EXECUTION, LOSS
 from qc_experiments.errors import UserError
+from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
@@ -284,8 +285,7 @@ def _remarks(shown: Shown) -> list[str]:
     lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
     if shown.left_out:
         lines.append(
-            f"{shown.left_out} more run(s) were measured otherwise, or are in another project, and are "
-            "not shown."
+            f"Not shown: {counted(shown.left_out, 'more run')}, measured otherwise or in another project."
         )
     return lines
 
