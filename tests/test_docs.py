@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -67,6 +68,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         connection.execute("INSERT INTO pet VALUES (1, 'Mia', 'cat'), (2, 'Rex', 'dog')")
         connection.commit()
     monkeypatch.chdir(tmp_path)
+    # as the page on extending says
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "my_code"), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path / "my_code"))
     return tmp_path
 
 
