@@ -147,7 +147,7 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
     words = shlex.split(command)
     settings = words[words.index("train.py") + 1 :] if "train.py" in words else words[2:]
     if "-m" in settings:
-        command_line.plan([*settings, f"model.name_or_path={tiny_model}"])
+        run_command(["qc", "plan", *settings, f"model.name_or_path={tiny_model}"], monkeypatch)
         assert "A sweep of 2 runs" in capfd.readouterr().out
     else:
         command_line.main([*settings, "--cfg", "job"])
