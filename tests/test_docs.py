@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -67,6 +68,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         connection.execute("INSERT INTO pet VALUES (1, 'Mia', 'cat'), (2, 'Rex', 'dog')")
         connection.commit()
     monkeypatch.chdir(tmp_path)
+    # as the page on extending says
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "my_code"), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path / "my_code"))
     return tmp_path
 
 
@@ -143,7 +147,7 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
     words = shlex.split(command)
     settings = words[words.index("train.py") + 1 :] if "train.py" in words else words[2:]
     if "-m" in settings:
-        command_line.plan([*settings, f"model.name_or_path={tiny_model}"])
+        run_command(["qc", "plan", *settings, f"model.name_or_path={tiny_model}"], monkeypatch)
         assert "A sweep of 2 runs" in capfd.readouterr().out
     else:
         command_line.main([*settings, "--cfg", "job"])
