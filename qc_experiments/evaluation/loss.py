@@ -74,7 +74,7 @@ def _padded_loss(model: Any, examples: Sequence[Example], pad_id: int, batch_siz
 def _packs_agree(
     model: Any, examples: Sequence[Example], rows: Sequence[PackRow], pad_id: int
 ) -> bool:
-    """Whether two neighbouring rows give the same loss packed and padded; tried once for a kind of model."""
+    """Whether two similar rows give the same loss packed and padded; tried once for a kind of model."""
     known = architecture(model)
     if known in _agreed:
         return True
