@@ -19,7 +19,7 @@ class Journal:
 
     Args:
         path: the file; it is made with the first answers.
-        model: tells which model answers; a file about another one is begun anew.
+        model: tells which model answers; a file about another one is started again.
     """
 
     def __init__(self, path: Path, model: str) -> None:
@@ -38,14 +38,14 @@ class Journal:
 
     @property
     def loss(self) -> float | None:
-        """The validation loss in nats a label token, or None."""
+        """The validation loss in nats per label token, or None."""
         return self._loss
 
     def keep_loss(self, loss: float) -> None:
         """Keep the validation loss.
 
         Args:
-            loss: in nats a label token.
+            loss: in nats per label token.
 
         Raises:
             OSError: if it cannot be written.

@@ -56,7 +56,7 @@ class VerdictJournal:
         seconds = self.seconds + time.perf_counter() - self._started
         line = {"place": place, "verdict": asdict(verdict), "seconds": seconds}
         with self._writing, written(self._option):
-            self._lines.append(line, forced=False)  # hundreds a second; a power cut may cost some
+            self._lines.append(line, forced=False)  # hundreds per second; a power cut may cost some
             self._added += 1
 
     def remove(self) -> None:

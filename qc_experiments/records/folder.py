@@ -85,7 +85,7 @@ class RunFolder:
         return result if own and result.get("status") == "finished" else None
 
     def rest(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Write down what the run is worth behind a share of its steps.
+        """Write down what the run is worth after a share of its steps.
 
         Args:
             share: of its steps.
@@ -107,7 +107,7 @@ class RunFolder:
             return {}
 
     def empty(self) -> None:
-        """Remove all that the run has left, for it to be run anew; the result goes first."""
+        """Remove all that the run has left, so that it is run again; the result goes first."""
         (self / "result.json").unlink(missing_ok=True)
         for path in list(self.path.iterdir()):
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""What a run has recorded of itself, checked where it is read, so that nothing behind has to.
+"""What a run has recorded of itself, checked where it is read, so that no reader has to.
 
 A figure that cannot be (an accuracy of -5, a count of 1e300, a list) makes a run unreadable: whatever
 else stands in such a file is not to be trusted either.

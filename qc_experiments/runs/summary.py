@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, METRICS, Metric, indented
+from qc_experiments.config.metrics import (
+    BIRD,
+    EXACT,
+    EXECUTION,
+    LOSS,
+    METRICS,
+    TEST_SUITE,
+    Metric,
+    indented,
+)
 from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.metrics import (
@@ -70,7 +79,8 @@ def summary(
         table.add_column(name, justify="right")
     table.add_row(LOSS.long_title, *(LOSS.shown(m.loss) for m in columns))
     for metric in (*METRICS, *trained.own):
-        if metric.measure is not None:
+        # The published rules stand in report.json, for comparison with other work.
+        if metric not in (LOSS, BIRD, TEST_SUITE):
             _add(table, metric, columns, executed)
     table.add_section()
     by = EXECUTION if executed else EXACT
