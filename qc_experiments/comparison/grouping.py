@@ -5,37 +5,22 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePath
 
 from qc_experiments.comparison.objectives import LOSS_KEYS, Objective, losses_compare
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, against_best
-from qc_experiments.config.schema import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
+from qc_experiments.config.determining import Affects, affects
+from qc_experiments.config.schema import DEFAULT_MICRO_BATCH
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
-from qc_experiments.records.results import Scalar, flatten
+from qc_experiments.records.results import Scalar
 
 DATA, TEMPLATE, CODE = "training data", "template", "code"
 """Columns that stand for the content behind the config's paths, and for the commit."""
 
 SEED = "seed"
 MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.effective_batch_size"
-
-OWN_COLUMN = frozenset(("data.name", "data.train", "data.validation", "data.template"))
-"""Keys that are names of contents; `DATA`, `TEMPLATE` and the evaluation's hash stand for them."""
-
-NOT_JUDGING = frozenset(
-    (
-        "evaluation.timeout",  # a limit of time; the judge's hash knows it
-        "evaluation.limit",  # which rows: their hash knows them
-        "evaluation.seed",
-        "evaluation.batch_size",  # changes no more than rounding
-        "evaluation.base",  # whether something else is measured too
-        "evaluation.during_training",  # a part of choosing the checkpoint, so of training
-    )
-)
-"""Keys of ``evaluation`` in which runs may differ and still be ranked together."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +125,7 @@ def measured_by(run: Run, objective: Objective) -> Key:
         The hash of questions, golds, databases and judge (None where it is not recorded), and the
         settings of decoding; for a ranking by loss also what the loss is counted on.
     """
-    keys = [k for k in run.config if k.startswith("evaluation.") and k not in NOT_JUDGING]
-    settings = {key: run.config[key] for key in keys}
+    settings = {key: value for key, value in run.config.items() if Affects.JUDGING in affects(key)}
     if objective.is_loss:
         settings |= {key: run.config.get(key) for key in LOSS_KEYS}
         if run.config.get("data.loss_on") == "full":
@@ -151,14 +135,7 @@ def measured_by(run: Run, objective: Objective) -> Key:
 
 def facts(run: Run) -> dict[str, Scalar]:
     """Everything that determines a run's figures, by key, with contents in place of paths."""
-    kept = {
-        key: value
-        for key, value in run.config.items()
-        if key not in OWN_COLUMN
-        and key not in _not_determining()
-        and not key.startswith(("paths.", "tracking."))
-        and key != "data.databases"  # the evaluation's hash holds their contents
-    }
+    kept = {key: value for key, value in run.config.items() if affects(key) & ~Affects.CONTENT}
     kept |= dict.fromkeys(_without_effect(kept), None)
     kept |= _batch(run)
     kept[DATA] = f"{run.config.get('data.name')} {_short(run.data_hash)}"
@@ -190,12 +167,6 @@ def _batch(run: Run) -> dict[str, Scalar]:
         return {MICRO_BATCH: effective // shards, EFFECTIVE_BATCH: effective}
     rows = given if isinstance(given, int) else DEFAULT_MICRO_BATCH
     return {MICRO_BATCH: rows, EFFECTIVE_BATCH: rows * shards}
-
-
-@lru_cache(maxsize=1)
-def _not_determining() -> frozenset[str]:
-    config = RunConfig()
-    return frozenset(flatten(plain(config)).keys() - flatten(determining(config)).keys())
 
 
 def swept_keys(all_facts: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:

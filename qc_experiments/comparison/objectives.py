@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qc_experiments.comparison.runs import Run
+from qc_experiments.config.determining import Affects, keys_affecting
 from qc_experiments.errors import UserError
 
 EVAL_LOSS = "eval_loss"
 EXECUTION_ACCURACY = "execution_accuracy"
 
-LOSS_KEYS = ("model.name_or_path", "model.revision", "data.loss_on", "data.wrap")
+LOSS_KEYS = keys_affecting(Affects.LOSS)
 """Losses per token compare only for one tokenizer and the same labelled tokens."""
 
 OBJECTIVES = {

@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.schema import QuantMode, RunConfig, determining
+from qc_experiments.config.determining import hashed
+from qc_experiments.config.schema import QuantMode, RunConfig
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.training.inputs import RunData
@@ -26,9 +27,7 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
         model_label: short name of the base model.
         fingerprint: text that changes when the base model does.
     """
-    what: dict[str, Any] = determining(config)
-    for key in ("name", "train", "validation", "template", "databases"):
-        what["data"].pop(key)
+    what: dict[str, Any] = hashed(config)
     what["model"]["name_or_path"] = fingerprint
     what["model"]["adapter"] = _adapter_hash(config)
     what["content"] = {
