@@ -37,54 +37,60 @@ NEEDED = ("db_id", "question", "query", "prediction")
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
     with told_to_users(GOES_ON), StopRequests().listening():
-        _evaluate(_parser().parse_args(arguments))
+        _, lines = evaluate(parser().parse_args(arguments))
+        print("\n".join(lines))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command's options."""
+    found = argparse.ArgumentParser(
         prog="qc evaluate",
         description="Judge predicted SQL by running it: does it return the gold query's rows?",
     )
-    parser.add_argument(
+    found.add_argument(
         "predictions", metavar="CSV", help="columns db_id, question, query (the gold), prediction"
     )
-    parser.add_argument(
+    found.add_argument(
         "--databases",
         required=True,
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
-    parser.add_argument(
+    found.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
+    found.add_argument(
         "--against",
         metavar="DIR",
         help="an earlier evaluation's output, or a run's folder: compare with it question by question",
     )
-    parser.add_argument(
+    found.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="for each statement (5)"
     )
-    parser.add_argument(
+    found.add_argument(
         "--fuzz",
         type=int,
         default=0,
         metavar="N",
         help="an answer must hold on N perturbed copies of its database as well (0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="fixes those copies (0)")
-    parser.add_argument("--processes", type=int, metavar="N", help="that run SQL (one a core)")
-    parser.add_argument("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
+    found.add_argument("--seed", type=int, default=0, help="fixes those copies (0)")
+    found.add_argument("--processes", type=int, metavar="N", help="that run SQL (one a core)")
+    found.add_argument("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
     for column in NEEDED:
-        parser.add_argument(
+        found.add_argument(
             f"--{column.replace('_', '-')}-column",
             default=column,
             metavar="NAME",
             help=f"what the CSV calls its column {column}",
         )
-    return parser
+    return found
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    """Read, judge, write; verdicts are kept as they come, the files are written once all are there."""
+def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Read, judge, write; verdicts are kept as they come, the files are written once all are there.
+
+    Returns:
+        The content of ``report.json``, and what is said of it.
+    """
     from qc_experiments.databases.engine import Limits
     from qc_experiments.evaluation.comparison import compare_judged, read_judged
     from qc_experiments.evaluation.metrics import report
@@ -122,13 +128,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         with written(option):
             _write(output, header, cells, judged, content, drawn)
         journal.remove()
-    print(summary(content))
-    for line in lines:
-        print(line)
+    said = [summary(content), *lines]
     rate = len(rows) / seconds
-    print(
-        f"\n{seconds:.1f} s, {rate:.0f} a second. Files in {output}: judged.csv, report.json, accuracy.png"
+    said.append(
+        f"\n{seconds:.1f} s, {rate:.0f} per second. Files in {output}: judged.csv, report.json, accuracy.png"
     )
+    return content, said
 
 
 def _judged(

@@ -19,20 +19,19 @@ def of_the_system(error: BaseException) -> str | None:
 
 
 @contextmanager
-def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
+def told_to_users(interrupted: str = "interrupted", *, data: bool = True) -> Iterator[None]:
     """End a command in one line and with an exit code where the user has to mend or has ended something.
 
-    What it prints is the user's data and passes `safe_output`.
-
     Args:
-        interrupted: what is said behind Ctrl-C.
+        interrupted: what is said after Ctrl-C.
+        data: whether what it prints is the user's data, see `safe_output`.
 
     Raises:
-        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C (143 behind SIGTERM, where that is
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 behind SIGTERM, where that is
             listened to), 141 if nobody reads the output any more
             (``qc ... | head``), as shells have it.
     """
-    with safe_output(data=True):
+    with safe_output(data=data):
         try:
             yield
             sys.stdout.flush()

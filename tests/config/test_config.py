@@ -18,7 +18,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qc_experiments.cli.train import main, parse_arguments
+from qc_experiments.cli.hydra_arguments import parse_arguments
+from qc_experiments.cli.train import main
 from qc_experiments.config.compose import GROUPS, register_schema, to_run_config
 from qc_experiments.config.determining import EFFECTS, hashed
 from qc_experiments.config.overrides import kinds_of_keys
@@ -1050,10 +1051,11 @@ def test_plain_and_hashed_hold_nothing_but_plain_values():
 
 
 def test_an_option_file_that_is_no_yaml_is_refused_in_one_line(refused, tmp_path):
+    from qc_experiments.cli import plan as plan_command
     from qc_experiments.cli import train as command_line
 
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "broken.yaml").write_text("r: [1, 2\n", encoding="utf-8")
     arguments = ["--config-dir", str(tmp_path), "lora=broken"]
-    for entry in (command_line.main, command_line.plan):
+    for entry in (command_line.main, plan_command.main):
         assert "broken.yaml" in refused(entry, arguments)

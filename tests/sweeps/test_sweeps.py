@@ -28,11 +28,12 @@ from helpers.runs import (
     wait_for,
 )
 
-from qc_experiments.cli.train import main, plan
+from qc_experiments.cli.plan import main as plan
+from qc_experiments.cli.train import main
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.schema import SweepConfig
 from qc_experiments.runs.train import run as run_once
-from qc_experiments.sweeps.jobs import Report, Sweep, closing_lines, shares
+from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
@@ -326,25 +327,25 @@ def told(place: Path, rung: int, worths: dict[int, float], **settings: Any) -> N
         json.dumps(vars(Report(job, "", "paused", None, (), worth, **{"halving": 2, **settings})))
         for job, worth in worths.items()
     ]
-    (place / f"rung{rung}.jsonl").write_text("\n".join(lines))
+    (place / f"round{rung}.jsonl").write_text("\n".join(lines))
 
 
 def test_the_better_half_goes_on(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2, 4: 0.9})
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 1, "jobs": [1, 2, 3]}
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text()) == {"number": 1, "jobs": [1, 2, 3]}
     told(tmp_path, 1, {1: 0.3, 2: 0.1, 3: 0.2})
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 2, "jobs": [2, 3]}
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text()) == {"number": 2, "jobs": [2, 3]}
 
 
 def next_jobs(sweep: Sweep, place: Path) -> list[int]:
     sweep.gather()
-    assert sweep.next_rung()
-    return json.loads((place / "rung.json").read_text())["jobs"]
+    assert sweep.next_round()
+    return json.loads((place / "round.json").read_text())["jobs"]
 
 
 def test_equals_are_not_told_apart_by_their_order(tmp_path):
@@ -370,7 +371,7 @@ def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2})
     failed = [vars(Report(job, "", "failed", "no")) for job in range(4, 8)]
-    with (tmp_path / "rung0.jsonl").open("a") as file:
+    with (tmp_path / "round0.jsonl").open("a") as file:
         file.writelines("\n" + json.dumps(one) for one in failed)
     assert next_jobs(sweep, tmp_path) == [1, 3]
 
@@ -379,8 +380,8 @@ def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1}, greater_is_better=True)
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text())["jobs"] == [0]
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text())["jobs"] == [0]
 
 
 def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, tmp_path):
