@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +242,7 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
         config_dir: the user's folder of option files, or None.
     """
     fixed = [one for one in overrides if one.partition("=")[0] not in ahead.keys]
-    look = _looking()
+    known: dict[str, Any] = {}
     first: dict[str, int] = {}
     lines = []
     refused = 0
@@ -251,30 +250,35 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
     for number, job in enumerate(jobs):
         line = f"Job {number}: {' '.join(job)}"
         if number < MOST_JOBS:
-            name, reason = look(partial(_config, (*fixed, *job), config_dir))
-            if reason is not None:
+            try:
+                name = _name(to_run_config(composed((*fixed, *job), config_dir)), known)
+            except Exception as error:
+                reason = explain(error)
+                if reason is None:
+                    raise
                 refused += 1
                 line += f"\n  will be refused: {reason}"
-            elif first.setdefault(name, number) != number:
-                line += f" (the same run as job {first[name]})"
+            else:
+                if first.setdefault(name, number) != number:
+                    line += f" (the same run as job {first[name]})"
         lines.append(line)
     return Preview(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
 
 
-def _config(overrides: Sequence[str], config_dir: str | None) -> RunConfig:
-    return to_run_config(composed(overrides, config_dir))
+def _name(config: RunConfig, known: dict[str, Any]) -> str:
+    """The name of a run, which is as sure to be started as can be told before it computes.
 
+    Args:
+        config: the whole, checked config.
+        known: what other jobs have found: rows are read once for all jobs that have the same, and
+            tokenized once for each model and adapter.
 
-def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
-    """A function that tells of a config the name of its run, or why it is refused.
-
-    Rows are read once for all jobs that have the same, and tokenized once for each model and adapter.
+    Raises:
+        UserError: if it will be refused.
     """
     from qc_experiments.runs.train import plan_of, run_folder
     from qc_experiments.tracking.wandb import check_wandb
     from qc_experiments.training.inputs import load_data
-
-    known: dict[str, Any] = {}
 
     def once(what: object, make: Callable[[], Any]) -> Any:
         key = repr(what)
@@ -287,22 +291,11 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
             raise known[key]
         return known[key]
 
-    def look(make_config: Callable[[], RunConfig]) -> tuple[str, str | None]:
-        try:
-            config = make_config()
-            rows = (config.data, config.evaluation)
-            data = once(("rows", *rows), lambda: load_data(config))
-            folder = run_folder(config, data)
-            if folder.finished() is None:
-                folder.check_owner(config)
-            once(("tracking", config.tracking), lambda: check_wandb(config.tracking))
-            planned = ("plan", *rows, config.model, config.lora, config.quant)
-            once(planned, lambda: plan_of(config, data))
-        except Exception as error:
-            reason = explain(error)
-            if reason is None:
-                raise
-            return "", reason
-        return folder.path.name, None
-
-    return look
+    rows = (config.data, config.evaluation)
+    data = once(("rows", *rows), lambda: load_data(config))
+    folder = run_folder(config, data)
+    if folder.finished() is None:
+        folder.check_owner(config)
+    once(("tracking", config.tracking), lambda: check_wandb(config.tracking))
+    once(("plan", *rows, config.model, config.lora, config.quant), lambda: plan_of(config, data))
+    return folder.path.name

@@ -854,7 +854,7 @@ DETERMINING = {
     "evaluation.timeout": 1.0,
     "seed": 1,
 }
-"""Another value for each key that may change a run's figures; None where none fits the CSV."""
+"""Another value for each key that may change a run's metrics; None where none fits the CSV."""
 BY_CONTENT = {
     "model.name_or_path",
     "model.adapter",
@@ -882,7 +882,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
 
 
 @pytest.mark.parametrize("key", [key for key, value in DETERMINING.items() if value is not None])
-def test_a_key_that_may_change_the_figures_changes_the_hash(project, key):
+def test_a_key_that_may_change_the_metrics_changes_the_hash(project, key):
     config = config_of(project)
     changed = with_key(config, key, DETERMINING[key])
     assert changed != config

@@ -1,4 +1,4 @@
-"""What people type behind `qc train`: it means what was typed, or is answered with how it is written."""
+"""What people type after `qc train`: it means what was typed, or is answered with how it is written."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_an_unknown_flag_trains_nothing(refused, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_home_is_found_behind_an_equals_sign(refused, tmp_path, monkeypatch, capsys):
+def test_home_is_found_after_an_equals_sign(refused, tmp_path, monkeypatch, capsys):
     """Shells leave ~ there as it is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
