@@ -3,4 +3,4 @@
 from qc_experiments.cli.train import main
 
 if __name__ == "__main__":
-    main()
+    main(program="train.py")

@@ -1,3 +1,137 @@
-"""Fine-tune language models to turn questions into SQL, and prove which settings work best."""
+"""Fine-tune language models to turn questions into SQL, and prove which settings work best.
 
+What the commands do, from Python; each function raises `UserError` for what the user has to mend:
+
+    import qc_experiments as qc
+    result = qc.train(["data=csv", "data.train=my.csv", "lora=r32"])
+    predictor = qc.load_predictor("outputs/RUN")
+    predictor.predict(["How many customers are there?"], database="shop.sqlite")
+    qc.evaluate("predictions.csv", "my_databases", "judged")["figures"]["execution_accuracy"]
+    qc.compare("outputs").groups[0].best
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qc_experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from qc_experiments.comparison.study import Study
+    from qc_experiments.generation.saved import SavedPredictor
+
+__all__ = ["UserError", "compare", "evaluate", "load_predictor", "train"]
 __version__ = "0.1.0"
+
+
+def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
+    """Train and measure one model, as ``qc train``; a run that has finished before is not repeated.
+
+    Args:
+        overrides: settings as on the command line, such as ``lora.r=8``; docs/settings.md has all.
+        config_dir: a folder with option files of your own.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        UserError: for what the user has to mend; a sweep is started with ``qc train -m``.
+    """
+    from qc_experiments.cli.train import train as trained
+
+    flags = [one for one in overrides if one.startswith("-")]
+    if flags:
+        raise UserError(f"{flags[0]}: train() takes settings alone; flags belong to qc train")
+    more = () if config_dir is None else ("--config-dir", str(config_dir))
+    result = trained([*overrides, *more])
+    assert result is not None  # without flags, one run is run
+    return result
+
+
+def evaluate(
+    predictions: str | Path, databases: str | Path, output: str | Path, **options: Any
+) -> dict[str, Any]:
+    """Judge predicted SQL by running it, as ``qc evaluate``.
+
+    Args:
+        predictions: CSV with the columns db_id, question, query (the gold) and prediction.
+        databases: folder with ``<db_id>/<db_id>.sqlite``, or ``postgresql://host/{db_id}``.
+        output: folder for judged.csv, report.json and accuracy.png.
+        options: further fields of `qc_experiments.evaluation.predictions.Asked`, such as ``timeout=10.0``
+            (seconds per statement), ``fuzz=2`` (perturbed copies of each database), ``against="judged"``.
+
+    Returns:
+        The content of ``report.json``.
+
+    Raises:
+        UserError: for what the user has to mend.
+    """
+    from dataclasses import fields
+
+    from qc_experiments.config.compose import nearest
+    from qc_experiments.evaluation.predictions import Asked
+    from qc_experiments.evaluation.predictions import evaluate as judged
+
+    known = [one.name for one in fields(Asked)]
+    for name in options:
+        if name not in known:
+            raise UserError(f"evaluate: no option {name}{nearest(name, known)}")
+    return judged(Asked(str(predictions), str(databases), str(output), **options)).report
+
+
+def load_predictor(
+    run_folder: str | Path,
+    *,
+    batch_size: int = 16,
+    cache: str | Path | None = None,
+    base_model: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> SavedPredictor:
+    """The model that a run has saved, to be asked, as by ``qc predict``.
+
+    Args:
+        run_folder: of a run, or its ``adapter/`` or ``model/``.
+        batch_size: questions that are computed at once.
+        cache: folder of what is made once per user; None: as in training.
+        base_model: where the base model is now, if it is not where it was in training.
+        trust_remote_code: whether code that comes with the base model or tokenizer may run.
+        allow_pickle: whether weights may be read from pickles.
+
+    Raises:
+        UserError: if no run has saved a model there, or its base model cannot be loaded.
+    """
+    from qc_experiments.config.schema import PathsConfig
+    from qc_experiments.generation.saved import SavedPredictor
+    from qc_experiments.system.paths import folder_problem, user_path
+
+    folder = user_path(str(run_folder), "run_folder")
+    if problem := folder_problem(folder):
+        raise UserError(f"run_folder {folder}: {problem}; name the folder of a run")
+    inner = next((folder / n for n in ("adapter", "model") if (folder / n).is_dir()), folder)
+    return SavedPredictor(
+        inner,
+        user_path(str(cache or PathsConfig().cache), "cache"),
+        batch_size,
+        base_model=base_model,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+
+
+def compare(*folders: str | Path, objective: str | None = None) -> Study:
+    """Read, group and rank runs and test what is better, as ``qc compare``; writes nothing.
+
+    Args:
+        folders: runs, or folders that hold runs up to three levels down.
+        objective: the metric that ranks them; None takes execution accuracy where it was measured,
+            else the loss.
+
+    Raises:
+        UserError: if there is no run that can be read, or no such metric.
+    """
+    from qc_experiments.cli.compare import studied
+
+    return studied([str(folder) for folder in folders], objective)

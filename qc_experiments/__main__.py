@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import io
 import sys
+from importlib import import_module
 
 COMMANDS = {
-    "train": "fine-tune a model on text-to-SQL and measure it (Hydra overrides; qc train --help)",
-    "plan": "say what `qc train` with the same overrides would do: rows, tokens, steps, folder",
-    "evaluate": "judge predicted SQL, of any system, by running it on the databases",
-    "predict": "let a saved adapter answer one question or a CSV of questions",
-    "compare": "rank the runs of a sweep, test what is better, and write a page to look at",
-    "wandb": "show the same comparison on Weights & Biases, as a workspace and a report",
-    "data": "check a CSV, show a row as the model sees it, or print a database's schema",
+    "train": (
+        "qc_experiments.cli.train:main",
+        "fine-tune a model on text-to-SQL and measure it (Hydra overrides; qc train --help)",
+    ),
+    "plan": (
+        "qc_experiments.cli.plan:main",
+        "say what `qc train` with the same overrides would do: rows, tokens, steps, folder",
+    ),
+    "evaluate": (
+        "qc_experiments.cli.evaluate:main",
+        "judge predicted SQL, of any system, by running it on the databases",
+    ),
+    "predict": (
+        "qc_experiments.cli.predict:main",
+        "let a saved adapter answer one question or a CSV of questions",
+    ),
+    "compare": (
+        "qc_experiments.cli.compare:main",
+        "rank the runs of a sweep, test what is better, and write a page to look at",
+    ),
+    "wandb": (
+        "qc_experiments.cli.wandb:main",
+        "show the same comparison on Weights & Biases, as a workspace and a report",
+    ),
+    "data": (
+        "qc_experiments.cli.data:main",
+        "check a CSV, show a row as the model sees it, or print a database's schema",
+    ),
 }
+"""Each subcommand: ``module:function``, which takes the rest of the command line, and what it does."""
 
 
 def usage() -> str:
     """The overview that ``qc`` alone prints."""
-    lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<9}{what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         ["usage: qc COMMAND ...", "", "commands:", *lines, "", "qc COMMAND --help says more"]
     )
@@ -29,37 +52,11 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # data may hold what the terminal cannot show
     name, rest = (sys.argv[1:2] or [""])[0], sys.argv[2:]
-    if name in ("", "-h", "--help"):
+    if name in COMMANDS:
+        module, _, function = COMMANDS[name][0].partition(":")
+        getattr(import_module(module), function)(rest)
+    elif name in ("", "-h", "--help"):
         print(usage())
-        return
-    if name == "train":
-        from qc_experiments.cli import train as command_line
-
-        command_line.main(rest, "qc train")
-    elif name == "plan":
-        from qc_experiments.cli import train as command_line
-
-        command_line.plan(rest)
-    elif name == "evaluate":
-        from qc_experiments.cli import evaluate as command
-
-        command.main(rest)
-    elif name == "predict":
-        from qc_experiments.cli import predict
-
-        predict.main(rest)
-    elif name == "compare":
-        from qc_experiments.cli import compare as compare_command
-
-        compare_command.main(rest)
-    elif name == "wandb":
-        from qc_experiments.cli import wandb as wandb_command
-
-        wandb_command.main(rest)
-    elif name == "data":
-        from qc_experiments.cli import data as data_command
-
-        data_command.main(rest)
     elif name == "--version":
         from qc_experiments import __version__
 

@@ -56,18 +56,19 @@ def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def studied(options: argparse.Namespace) -> Study:
-    """The comparison that a command line asks for.
+def studied(folders: Sequence[str], objective: str | None = None) -> Study:
+    """The comparison of the runs in some folders.
 
     Args:
-        options: as `runs_parser` gives them.
+        folders: as the user names them.
+        objective: the metric that ranks the runs; None: see `comparison.study.compare`.
 
     Raises:
         UserError: if there is no run, or none that can be read.
     """
     from qc_experiments.comparison.study import compare
 
-    study = compare([user_path(folder, "DIR") for folder in options.folders], options.objective)
+    study = compare([user_path(folder, "DIR") for folder in folders], objective)
     if not study.runs:
         more = len(study.left_out) - 1
         raise UserError(
@@ -82,7 +83,7 @@ def _compare(options: argparse.Namespace) -> None:
     from qc_experiments.comparison.views.table import csv_table, table_text
     from qc_experiments.system.files import csv_text, write_whole
 
-    study = studied(options)
+    study = studied(options.folders, options.objective)
     output = user_path(options.output, "--output") if options.output else _beside(study.folders[0])
     if problem := output_problem(output):
         raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")

@@ -20,43 +20,44 @@ COLUMNS = ("db_id", "question", "query", "prediction")
 def main(arguments: Sequence[str]) -> None:
     """Judge; exits with 2 where the user has to mend something."""
     with told_to_users(), StopRequests().listening():
-        _evaluate(_parser().parse_args(arguments))
+        _evaluate(parser().parse_args(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command's options."""
+    found = argparse.ArgumentParser(
         prog="qc evaluate",
         description="Judge predicted SQL by running it: does it return the gold query's rows?",
     )
-    parser.add_argument(
+    found.add_argument(
         "predictions", metavar="CSV", help="columns db_id, question, query (the gold), prediction"
     )
-    parser.add_argument(
+    found.add_argument(
         "--databases",
         required=True,
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
-    parser.add_argument(
+    found.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
+    found.add_argument(
         "--against",
         metavar="DIR",
         help="an earlier evaluation's output, or a run's folder: compare with it question by question",
     )
-    parser.add_argument(
+    found.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="for each statement (5)"
     )
-    parser.add_argument(
+    found.add_argument(
         "--fuzz",
         type=int,
         default=0,
         metavar="N",
         help="an answer must hold on N perturbed copies of its database as well (0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="fixes those copies (0)")
-    parser.add_argument("--processes", type=int, metavar="N", help="that run SQL (one per core)")
-    parser.add_argument("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
-    parser.add_argument(
+    found.add_argument("--seed", type=int, default=0, help="fixes those copies (0)")
+    found.add_argument("--processes", type=int, metavar="N", help="that run SQL (one per core)")
+    found.add_argument("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
+    found.add_argument(
         "--metric",
         action="append",
         default=[],
@@ -64,13 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         help="dotted name of a metric of your own, as evaluation.metrics in training; may be repeated",
     )
     for column in COLUMNS:
-        parser.add_argument(
+        found.add_argument(
             f"--{column.replace('_', '-')}-column",
             default=column,
             metavar="NAME",
             help=f"what the CSV calls its column {column}",
         )
-    return parser
+    return found
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -9,17 +9,19 @@ Everything needed stands beside the adapter: template, wrap, tokenizer, and whic
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qc_experiments.errors import UserError
-from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.endings import told_to_users
 from qc_experiments.system.processes import quiet_libraries
 from qc_experiments.system.shortage import out_of_memory
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import counted
+
+if TYPE_CHECKING:
+    from qc_experiments.generation.saved import SavedPredictor
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -104,8 +106,9 @@ def _predict(options: argparse.Namespace) -> None:
             raise UserError("--output goes with --input; one question's SQL is printed")
         if not options.question.strip():
             raise UserError("--question is empty")
-        asked = _Asked(folder, [(schema, options.question.strip())], options)
-        print(asked.answer([0])[0])
+        predictor = _predictor(folder, options)
+        pair = (schema, options.question.strip())
+        print(predictor.answer(predictor.prompts([pair], ["the question"]))[0])
         return
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
@@ -125,8 +128,9 @@ def _predict(options: argparse.Namespace) -> None:
     option = f"--output {target}"
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
-        asked = _Asked(folder, pairs, options, [number for number, _ in numbered])
-        answers = asked.answers(unfinished, option)
+        predictor = _predictor(folder, options)
+        prompts = predictor.prompts(pairs, [f"row {number}" for number, _ in numbered])
+        answers = _answers(predictor, prompts, unfinished, option)
         kept = [place for place, name in enumerate(header) if name != "prediction"]
         columns = [header[place] for place in kept] + ["prediction"]
         cells = [
@@ -164,154 +168,58 @@ def _pairs(
     return pairs
 
 
-class _Asked:
-    """Questions with the model that answers them.
+def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
+    from qc_experiments.config.schema import PathsConfig
+    from qc_experiments.generation.saved import SavedPredictor
+    from qc_experiments.system.paths import user_path
+
+    return SavedPredictor(
+        folder,
+        user_path(options.cache or PathsConfig().cache, "--cache"),
+        options.batch_size,
+        base_model=options.base_model,
+        trust_remote_code=options.trust_remote_code,
+        allow_pickle=options.allow_pickle,
+    )
+
+
+def _answers(
+    predictor: SavedPredictor, prompts: Sequence[Sequence[int]], unfinished: Path, option: str
+) -> list[str]:
+    """The SQL to all questions, in parts that are kept until all are there.
 
     Args:
-        folder: the adapter's.
-        pairs: context and question of each.
-        options: the command's.
-        numbers: their rows, for messages; 0 for a question of the command line.
-
-    Raises:
-        UserError: if there is no such model, or a prompt leaves no room for an answer.
+        predictor: the model that answers.
+        prompts: the questions in tokens.
+        unfinished: file with the parts that an earlier start has answered.
+        option: what the user calls the output, with its value, for messages.
     """
+    from qc_experiments.evaluation.journal import Journal
+    from qc_experiments.generation.predictor import Predicted
+    from qc_experiments.system.progress import progress
+    from qc_experiments.system.unfinished import told_what_is_kept, written
 
-    def __init__(
-        self,
-        folder: Path,
-        pairs: Sequence[tuple[str, str]],
-        options: argparse.Namespace,
-        numbers: Sequence[int] = (0,),
-    ) -> None:
-        from qc_experiments.config.schema import PathsConfig
-        from qc_experiments.data.encode import Encoder
-        from qc_experiments.system.paths import user_path
-
-        cache = options.cache or PathsConfig().cache
-        tokenizer, self._model, self._saved = load_saved(
-            folder,
-            user_path(cache, "--cache"),
-            options.base_model,
-            trust_remote_code=options.trust_remote_code,
-            allow_pickle=options.allow_pickle,
+    total = len(prompts)
+    journal = Journal(unfinished, predictor.work(prompts))
+    if journal.dropped:
+        print(
+            "The unfinished work beside it was another's (questions, model or settings): starts again"
         )
-        self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
-        self._prompts = self._encoder.prompts(pairs)
-        check_vocabulary(self._prompts, self._encoder, self._model, folder)
-        self._batch_size = options.batch_size
-        window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        room = self._saved.max_new_tokens
-        for number, prompt in zip(numbers, self._prompts, strict=True):
-            if window and len(prompt) + room > window:
-                where = f"row {number}" if number else "the question"
-                raise UserError(
-                    f"{where} has a prompt of {len(prompt)} tokens: with {room} for the answer it "
-                    f"exceeds the model's window of {window}; shorten the context"
-                )
-
-    def answers(self, unfinished: Path, option: str) -> list[str]:
-        """The SQL to all questions, in parts that are kept until all are there.
-
-        Args:
-            unfinished: file with the parts that an earlier start has answered.
-            option: what the user calls the output, with its value, for messages.
-        """
-        from qc_experiments.evaluation.journal import Journal
-        from qc_experiments.generation.predictor import Predicted
-        from qc_experiments.system.progress import progress
-        from qc_experiments.system.unfinished import told_what_is_kept, written
-
-        total = len(self._prompts)
-        journal = Journal(unfinished, self._work())
-        if journal.dropped:
-            print(
-                "The unfinished work beside it was another's (questions, model or settings): starts anew"
-            )
-        if len(journal):
-            print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
-        found: dict[int, str] = {}
-        with (
-            told_what_is_kept(journal, total, "answers"),
-            progress(f"Answering {counted(total, 'question')}", total) as advance,
-        ):
-            for part in self._parts():
-                known = journal.answers(part)
-                if known is None:
-                    known = [Predicted(sql, None) for sql in self.answer(part, advance)]
-                    with written(option):
-                        journal.add(part, known)
-                else:
-                    advance(len(part))
-                found.update(zip(part, (one.sql for one in known), strict=True))
-        return [found[place] for place in range(total)]
-
-    def _parts(self) -> list[list[int]]:
-        """The questions' places in parts that are answered, and kept, together: as small as costs no speed.
-
-        They depend on the questions alone: so does each answer, to the last bit.
-        """
-        from qc_experiments.generation.generate import SHARED_BATCH
-        from qc_experiments.generation.prefixes import shares_prefixes
-
-        prompts = self._prompts
-        longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
-        shared = shares_prefixes(self._model, longest) is None
-        size = (SHARED_BATCH if shared else 1) * self._batch_size
-        # Without a shared prefix a part is one batch, which is padded to its longest prompt.
-        ordered = sorted(
-            range(len(prompts)),
-            key=lambda place: (0 if shared else len(prompts[place]), list(prompts[place])),
-        )
-        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
-    def answer(
-        self, places: Sequence[int], on_answer: Callable[[int], None] | None = None
-    ) -> list[str]:
-        """The SQL to some of the questions.
-
-        Args:
-            places: which ones.
-            on_answer: called with the number of questions just answered.
-        """
-        from qc_experiments.generation.decoding import Decoding
-        from qc_experiments.generation.generate import write_answers
-        from qc_experiments.sql.extraction import extract_sql
-
-        texts = write_answers(
-            self._model,
-            [self._prompts[place] for place in places],
-            tokenizer=self._encoder.tokenizer,
-            stop_ids=self._encoder.stop_ids,
-            max_new_tokens=self._saved.max_new_tokens,
-            batch_size=self._batch_size,
-            decoding=Decoding(),
-            on_answer=on_answer,
-        )
-        after = self._saved.template.after_query()
-        return [extract_sql(text, after) for (text,) in texts]
-
-    def _work(self) -> str:
-        """Tells what is answered, by which model and how: by content, wherever it is read from."""
-        from qc_experiments.models.base import weights_hash
-        from qc_experiments.system.paths import hash_bytes
-        from qc_experiments.system.unfinished import code_hash
-
-        saved, settings = self._saved, self._model.config.to_dict()
-        settings.pop("_name_or_path", None)
-        scaling = {
-            name: (one.r, one.lora_alpha, one.use_rslora)
-            for name, one in getattr(self._model, "peft_config", {}).items()
-        }
-        what = [
-            [list(prompt) for prompt in self._prompts],
-            sorted(self._encoder.stop_ids),
-            saved.template.after_query(),
-            saved.max_new_tokens,
-            self._batch_size,
-            str(settings),
-            str(scaling),
-            weights_hash(self._model),
-            code_hash(),
-        ]
-        return hash_bytes(json.dumps(what).encode())
+    if len(journal):
+        print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
+    found: dict[int, str] = {}
+    with (
+        told_what_is_kept(journal, total, "answers"),
+        progress(f"Answering {counted(total, 'question')}", total) as advance,
+    ):
+        for part in predictor.parts(prompts):
+            known = journal.answers(part)
+            if known is None:
+                texts = predictor.answer([prompts[place] for place in part], advance)
+                known = [Predicted(sql, None) for sql in texts]
+                with written(option):
+                    journal.add(part, known)
+            else:
+                advance(len(part))
+            found.update(zip(part, (one.sql for one in known), strict=True))
+    return [found[place] for place in range(total)]

@@ -45,7 +45,7 @@ def _show(options: argparse.Namespace) -> None:
     from qc_experiments.config.schema import WandbMode
     from qc_experiments.tracking.wandb import wandb_mode
 
-    study = studied(options)
+    study = studied(options.folders, options.objective)
     shown = choose(study, options.title, options.entity, options.project)
     workspace = build_workspace(shown)
     report = build_report(shown)

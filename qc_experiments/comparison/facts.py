@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import PurePath
 
 from qc_experiments.comparison.runs import Run
-from qc_experiments.config.schema import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
-from qc_experiments.records.results import Scalar, flatten
+from qc_experiments.config.determining import ADDED_LATER, Affects, affects
+from qc_experiments.config.schema import DEFAULT_MICRO_BATCH
+from qc_experiments.records.results import Scalar
 
 DATA, TEMPLATE, CODE = "training data", "template", "code"
 """Columns that stand for the content behind the config's paths, and for the commit."""
@@ -16,19 +16,13 @@ DATA, TEMPLATE, CODE = "training data", "template", "code"
 SEED = "seed"
 MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.effective_batch_size"
 
-OWN_COLUMN = frozenset(("data.name", "data.train", "data.validation", "data.template"))
-"""Keys that are names of contents; `DATA`, `TEMPLATE` and the evaluation's hash stand for them."""
-
 
 def facts(run: Run) -> dict[str, Scalar]:
     """Everything that determines a run's figures, by key, with contents in place of paths."""
     kept = {
         key: value
         for key, value in run.config.items()
-        if key not in OWN_COLUMN
-        and key not in _not_determining()
-        and not key.startswith(("paths.", "tracking."))
-        and key != "data.databases"  # the evaluation's hash holds their contents
+        if affects(key) & ~Affects.CONTENT and (value or key not in ADDED_LATER)
     }
     kept |= dict.fromkeys(_without_effect(kept), None)
     kept |= _batch(run)
@@ -62,12 +56,6 @@ def _batch(run: Run) -> dict[str, Scalar]:
         return {MICRO_BATCH: effective // shards, EFFECTIVE_BATCH: effective}
     rows = given if isinstance(given, int) else DEFAULT_MICRO_BATCH
     return {MICRO_BATCH: rows, EFFECTIVE_BATCH: rows * shards}
-
-
-@lru_cache(maxsize=1)
-def _not_determining() -> frozenset[str]:
-    config = RunConfig()
-    return frozenset(flatten(plain(config)).keys() - flatten(determining(config)).keys())
 
 
 def differing(settings: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:

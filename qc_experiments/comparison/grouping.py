@@ -21,23 +21,11 @@ from qc_experiments.comparison.facts import (
 from qc_experiments.comparison.objectives import LOSS_KEYS, losses_compare, order, sign
 from qc_experiments.comparison.runs import Run, one_line
 from qc_experiments.comparison.significance import Against, against_best
+from qc_experiments.config.determining import Affects, affects
 from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
-
-NOT_JUDGING = frozenset(
-    (
-        "evaluation.timeout",  # a limit of time; the judge's hash knows it
-        "evaluation.limit",  # which rows: their hash knows them
-        "evaluation.seed",
-        "evaluation.batch_size",  # changes no more than rounding
-        "evaluation.base",  # whether something else is measured too
-        "evaluation.metrics",
-        "evaluation.during_training",  # a part of choosing the checkpoint, so of training
-    )
-)
-"""Keys of ``evaluation`` in which runs may differ and still be ranked together."""
 
 UNKNOWN = "it is not recorded on what they were measured"
 SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
@@ -171,8 +159,7 @@ def group_runs(runs: Sequence[Run], objective: Metric) -> list[Group]:
 
 def measured_by(run: Run, objective: Metric) -> Alike:
     """What must be equal for this run's figures to compare with another one's."""
-    keys = [k for k in run.config if k.startswith("evaluation.") and k not in NOT_JUDGING]
-    settings = {key: run.config[key] for key in keys}
+    settings = {key: value for key, value in run.config.items() if Affects.JUDGING in affects(key)}
     if objective is LOSS:
         settings |= {key: run.config.get(key) for key in LOSS_KEYS}
         if run.config.get("data.loss_on") == "full":

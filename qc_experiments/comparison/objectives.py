@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qc_experiments.comparison.runs import Run
+from qc_experiments.config.determining import Affects, keys_affecting
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called
 
-LOSS_KEYS = ("model.name_or_path", "model.revision", "data.loss_on", "data.wrap")
+LOSS_KEYS = keys_affecting(Affects.LOSS)
 """Losses per token compare only for one tokenizer and the same labelled tokens."""
 
 Order = tuple[bool, float, float, str]

@@ -1,4 +1,4 @@
-"""What was typed behind ``qc train``, put into Hydra's grammar, or answered with how it is written.
+"""What was typed after ``qc train``, put into Hydra's grammar, or answered with how it is written.
 
 Hydra's grammar gives many signs of file names and URLs a meaning (``~ = # ' ( { ;``, letters beyond
 ASCII) and reads ``2024_01`` as a number. Where a key takes text, such a value is quoted here, so that
@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
-from qc_experiments.config.schema import RunConfig
+from qc_experiments.config.schema import keys_of
 from qc_experiments.errors import UserError
 
 GROUP, SECTION = "group", ""
@@ -22,15 +21,9 @@ RANGE = re.compile(r"([\d.]+(?:e-?\d+)?) *[:;-] *([\d.]+(?:e-?\d+)?)(?: *[:;] *(
 TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def kinds_of_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, str]:
+def kinds_of_keys() -> dict[str, str]:
     """The type of each key by its dotted name, as the schema writes it; `SECTION` where it holds others."""
-    found: dict[str, str] = {}
-    for field in fields(schema):
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        found[prefix + field.name] = SECTION if is_dataclass(default) else str(field.type)
-        if is_dataclass(default):
-            found |= kinds_of_keys(type(default), f"{prefix}{field.name}.")
-    return found
+    return {key: SECTION if section else str(one.type) for key, one, section in keys_of()}
 
 
 class Overrides:
@@ -170,7 +163,7 @@ class Overrides:
             if "=" in text.lstrip("=") or text.startswith("~"):
                 continue
             before = given[place - 1] if place else ""
-            behind = given[place + 1] if place + 1 < len(given) else ""
+            after = given[place + 1] if place + 1 < len(given) else ""
             if "=" in before and (before.endswith((",", "=")) or text.startswith(",")):
                 rest = [one for one in given[place + 1 : place + 2] if text in (",", "=")]
                 torn = [before, text, *rest]
@@ -180,7 +173,7 @@ class Overrides:
                 )
             if text in self._kinds:
                 self._refuse_bare(
-                    text, "".join(given[place + 1 : place + (3 if behind == "=" else 2)])
+                    text, "".join(given[place + 1 : place + (3 if after == "=" else 2)])
                 )
             name, colon, value = text.partition(":")
             if colon and name in self._kinds:
@@ -189,11 +182,11 @@ class Overrides:
                 )
             self._refuse_stray(text, before)
 
-    def _refuse_bare(self, key: str, behind: str) -> None:
-        value = behind.lstrip("=")
+    def _refuse_bare(self, key: str, after: str) -> None:
+        value = after.lstrip("=")
         if value and "=" not in value:
             written = shown(self._written(key, value))
-            raise UserError(f"{key} {behind}: is no key=value: write {written}")
+            raise UserError(f"{key} {after}: is no key=value: write {written}")
         options = f"; {key} can be {', '.join(self._options(key))}" if key in self._groups else ""
         raise UserError(f"{key}: is no key=value: give it a value, {key}=...{options}")
 

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.determining import hashed
 from qc_experiments.config.plugins import COLLATORS, content_hash
-from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, determining
+from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.training.inputs import RunData
@@ -20,9 +21,7 @@ from qc_experiments.training.inputs import RunData
 
 def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: str) -> Identity:
     """Name and hash of a run."""
-    what: dict[str, Any] = determining(config)
-    for key in ("name", "train", "validation", "template", "databases"):
-        what["data"].pop(key)
+    what: dict[str, Any] = hashed(config)
     what["model"]["name_or_path"] = fingerprint
     what["model"]["adapter"] = _adapter_hash(config)
     what["content"] = {

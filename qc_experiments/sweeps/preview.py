@@ -1,19 +1,226 @@
-"""What each job of a sweep will be: a run of its own, a run that is there already, or refused."""
+"""What a sweep is going to do, told before it starts: all of it, and each of its jobs."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.compose import composed, explain, to_run_config
+from omegaconf import DictConfig, OmegaConf
+
+from qc_experiments.config.compose import check_overrides, composed, explain, to_run_config
+from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.sweeps.outlook import Outlook
+from qc_experiments.system.paths import output_problem, user_path
+from qc_experiments.system.processes import usable_cores
+from qc_experiments.system.secrets import place_of_secret
+
+log = logging.getLogger(__name__)
 
 MOST_JOBS = 300
 """Jobs that are looked at; each takes some hundredths of a second."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a sweep beforehand.
+
+    Attributes:
+        output: folder of its runs, which all its jobs can write to, on whatever machine.
+        swept: ``key=values`` as given, of each key that takes several values.
+        jobs: the swept values of each job; None where a sweeper searches.
+        halving: one in how many goes on, or None.
+        at_once: jobs that run side by side on this machine.
+    """
+
+    output: Path
+    swept: tuple[str, ...]
+    jobs: tuple[tuple[str, ...], ...] | None
+    halving: int | None
+    at_once: int = 1
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that take several values."""
+        return [one.partition("=")[0] for one in self.swept]
+
+    def text(self, different: int | None = None) -> str:
+        """The same in one line for the user.
+
+        Args:
+            different: runs that differ from each other and are not refused; None where that is not known.
+        """
+        if self.jobs is None:
+            return f"A search over {' '.join(self.swept)} in {self.output}"
+        count = len(self.jobs) if different is None else different
+        runs = f"{count:,} run{'' if count == 1 else 's'}"
+        if count != len(self.jobs):
+            runs += f" ({len(self.jobs):,} jobs)"
+        text = f"A sweep of {runs} in {self.output}"
+        if self.swept:
+            text += f": {' '.join(self.swept)}"
+        if self.halving is not None:
+            text += f"; sweep.halving={self.halving}: only the better ones go to their end"
+        if self.at_once > 1:
+            threads = self.threads_per_job()
+            share = "" if threads is None else f", {threads} thread{'s' * (threads > 1)} each"
+            text += f"; {self.at_once} jobs at once{share}"
+        return text
+
+    def threads_per_job(self) -> int | None:
+        """Threads of each job, so that jobs side by side share the cores; None where the user has set them.
+
+        More threads than cores wait for each other at every product: two jobs with two threads each
+        on two cores take several times as long as one after the other.
+        """
+        if self.at_once == 1 or "OMP_NUM_THREADS" in os.environ:
+            return None
+        return max(1, usable_cores() // self.at_once)
+
+
+def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
+    """Look ahead; None where Hydra is about to say what is wrong.
+
+    Args:
+        overrides: of the command line, checked.
+        config_dir: the user's folder of option files, or None.
+
+    Raises:
+        UserError: for what would make the sweep useless as a whole.
+    """
+    given = _parsed(overrides)
+    _check_one_preset(given)
+    fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
+    try:
+        # Not checked as a whole: what is swept may be what makes it right.
+        config = composed(fixed, config_dir, with_hydra=True)
+    except Exception as error:
+        if explain(error) is None:
+            raise
+        return None
+    _check_recorded(config)
+    halving, sweeper = config.sweep.halving, config.hydra.sweeper
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    every = [*_parsed(check_overrides(params, config_dir, multirun=True)), *given]
+    last = {one.get_key_element(): one for one in every}
+    swept = [one for one in last.values() if one.is_sweep_override()]
+    lines = tuple(str(one.input_line) for one in swept)
+    searches = not str(sweeper["_target_"]).endswith("BasicSweeper")
+    if config.objective == LOSS.key and (searches or halving is not None):
+        _warn_of_losses(swept)
+    output = user_path(config.paths.output, "paths.output").absolute()
+    if problem := output_problem(output):
+        raise UserError(
+            f"paths.output={config.paths.output}: the sweep's folder cannot be written ({problem})"
+        )
+    if searches:
+        if halving is not None:
+            raise UserError(
+                "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
+            )
+        own = own_metrics(config.evaluation.metrics)
+        _check_direction(
+            metric_called(config.objective, own, setting="objective=", chosen=True), sweeper
+        )
+        return Outlook(output, lines, None, None, _at_once(config.hydra.launcher, None))
+    _check_grid(swept, halving)
+    jobs = _grid(swept)
+    return Outlook(output, lines, jobs, halving, _at_once(config.hydra.launcher, len(jobs)))
+
+
+def first_job(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides of a sweep's first job, to see what is wrong with all of them."""
+    return _grid(_parsed(overrides))[0]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _grid(overrides: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
+    """The overrides of each job."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
+    return tuple(map(tuple, jobs))
+
+
+def _check_one_preset(given: Sequence[Any]) -> None:
+    presets = [one for one in given if one.key_or_group == "sweep"]
+    if len(presets) > 1 or any(one.is_sweep_override() for one in presets):
+        named = " ".join(str(one.input_line) for one in presets)
+        raise UserError(
+            f"{named}: the last alone would hold; name one preset and give the keys of the other with "
+            "their values"
+        )
+
+
+def _warn_of_losses(swept: Sequence[Any]) -> None:
+    models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
+    if models:
+        log.warning(
+            "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
+            "alone; objective=%s compares all",
+            models[0].input_line,
+            EXECUTION.key,
+        )
+
+
+def _check_grid(swept: Sequence[Any], halving: int | None) -> None:
+    for one in swept:
+        if not one.is_discrete_sweep():
+            raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
+        if halving is not None and getattr(one.value(), "shuffle", False):
+            raise UserError(
+                f"{one.input_line}: a halving needs the same order each time: no shuffle"
+            )
+        if one.get_key_element() == "sweep.halving":
+            raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
+
+
+def _at_once(launcher: Any, jobs: int | None) -> int:
+    """Jobs that a launcher runs side by side on this machine.
+
+    Args:
+        launcher: its section of Hydra's config.
+        jobs: how many there are; None where a sweeper searches.
+    """
+    kind = str(launcher["_target_"]).rpartition(".")[2]
+    if kind == "JoblibLauncher":
+        n_jobs = int(launcher.n_jobs)
+        most = n_jobs if n_jobs > 0 else usable_cores() + 1 + n_jobs  # as joblib counts
+    elif kind == "LocalLauncher":
+        most = jobs or 1  # submitit starts all of them
+    else:
+        most = 1
+    return max(1, most if jobs is None else min(most, jobs))
+
+
+def _check_recorded(config: DictConfig) -> None:
+    """Refuse a secret in an option file: Hydra's record of a sweep and a launcher's job files hold it all."""
+    key = place_of_secret(OmegaConf.to_container(config, resolve=False))
+    if key is not None:
+        raise UserError(
+            f"{key}: an option file holds a password or token, which a sweep's records would repeat: "
+            "name an environment variable in its place, as in ${oc.env:PASSWORD}"
+        )
+
+
+def _check_direction(objective: Metric, sweeper: Any) -> None:
+    given = sweeper.get("direction")
+    direction = getattr(given, "name", given)
+    wanted = "maximize" if objective.higher_is_better else "minimize"
+    if isinstance(direction, str) and direction != wanted:
+        raise UserError(
+            f"hydra.sweeper.direction={direction} looks for the worst {objective.key}: it must "
+            f"be {wanted} with objective={objective.key}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,7 +247,7 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
         config_dir: the user's folder of option files, or None.
     """
     fixed = [one for one in overrides if one.partition("=")[0] not in ahead.keys]
-    look = _looking()
+    known: dict[str, Any] = {}
     first: dict[str, int] = {}
     lines = []
     refused = 0
@@ -48,30 +255,35 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
     for number, job in enumerate(jobs):
         line = f"Job {number}: {' '.join(job) or 'the settings as given'}"
         if number < MOST_JOBS:
-            name, reason = look(partial(_config, (*fixed, *job), config_dir))
-            if reason is not None:
+            try:
+                name = _name(to_run_config(composed((*fixed, *job), config_dir)), known)
+            except Exception as error:
+                reason = explain(error)
+                if reason is None:
+                    raise
                 refused += 1
                 line += f"\n  will be refused: {reason}"
-            elif first.setdefault(name, number) != number:
-                line += f" (the same run as job {first[name]})"
+            else:
+                if first.setdefault(name, number) != number:
+                    line += f" (the same run as job {first[name]})"
         lines.append(line)
     return Preview(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
 
 
-def _config(overrides: Sequence[str], config_dir: str | None) -> RunConfig:
-    return to_run_config(composed(overrides, config_dir))
+def _name(config: RunConfig, known: dict[str, Any]) -> str:
+    """The name of a run, which is as sure to be started as can be told before it computes.
 
+    Args:
+        config: the whole, checked config.
+        known: what other jobs have found: rows are read once for all jobs that have the same, and
+            tokenized once for each model and adapter.
 
-def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
-    """A function that tells of a config the name of its run, or why it is refused.
-
-    Rows are read once for all jobs that have the same, and tokenized once for each model and adapter.
+    Raises:
+        UserError: if it will be refused.
     """
     from qc_experiments.runs.train import plan_of, run_folder
     from qc_experiments.tracking.open_trackers import check_tracking
     from qc_experiments.training.inputs import load_data
-
-    known: dict[str, Any] = {}
 
     def once(what: object, make: Callable[[], Any]) -> Any:
         key = repr(what)
@@ -84,22 +296,11 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
             raise known[key]
         return known[key]
 
-    def look(make_config: Callable[[], RunConfig]) -> tuple[str, str | None]:
-        try:
-            config = make_config()
-            rows = (config.data, config.evaluation)
-            data = once(("rows", *rows), lambda: load_data(config))
-            folder = run_folder(config, data)
-            if folder.finished() is None:
-                folder.check_owner(config)
-            once(("tracking", config.tracking), lambda: check_tracking(config.tracking))
-            planned = ("plan", *rows, config.model, config.lora, config.quant)
-            once(planned, lambda: plan_of(config, data))
-        except Exception as error:
-            reason = explain(error)
-            if reason is None:
-                raise
-            return "", reason
-        return folder.path.name, None
-
-    return look
+    rows = (config.data, config.evaluation)
+    data = once(("rows", *rows), lambda: load_data(config))
+    folder = run_folder(config, data)
+    if folder.finished() is None:
+        folder.check_owner(config)
+    once(("tracking", config.tracking), lambda: check_tracking(config.tracking))
+    once(("plan", *rows, config.model, config.lora, config.quant), lambda: plan_of(config, data))
+    return folder.path.name

@@ -21,10 +21,7 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.system.signals import Interrupted
 
 Handler = Callable[[int, FrameType | None], Any]
-
-
-SWEEPS_PROCESS = "QC_SWEEP_PID"
-"""Names the process that runs the sweep, with which its workers end, whatever launcher started them."""
+CHILD = "qc_experiments.sweeps.worker_child"
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,14 @@ class Outcome:
 
 
 class Worker:
-    """A process that trains, started when it is first needed."""
+    """A process that trains, started when it is first needed.
 
-    def __init__(self) -> None:
+    Args:
+        sweep: the process that runs the sweep, with which the worker ends, whatever launcher started it.
+    """
+
+    def __init__(self, sweep: int) -> None:
+        self._sweep = sweep
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
 
@@ -55,15 +57,15 @@ class Worker:
 
         Args:
             config: the whole, checked config.
-            share: of its steps that it takes before it rests.
+            share: of its steps that it takes before it is paused.
             threads: that it computes with; None leaves it to torch. The first job's count holds.
 
         Raises:
-            Interrupted: if this process was asked to stop, once the job has come to rest.
+            Interrupted: if this process was asked to stop, once the job is paused.
         """
         process, answers = self._ready(threads)
         assert process.stdin is not None
-        with _passing_on_signals(process) as stop:
+        with _passing_on_signals(process, self._sweep) as stop:
             try:
                 pickle.dump((config, share), process.stdin)
                 process.stdin.flush()
@@ -102,7 +104,7 @@ class Worker:
             shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
             # A session of its own: Ctrl-C reaches this process alone, which passes it on.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "qc_experiments.sweeps.worker_child", str(write)],
+                [sys.executable, "-m", CHILD, str(write), str(self._sweep)],
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,
@@ -132,7 +134,7 @@ class _Stop:
 
     Attributes:
         signum: the signal, or None as long as none came.
-        handler: what else is to be done about it once the job rests; None for nothing.
+        handler: what else is to be done about it once the job is paused; None for nothing.
     """
 
     signum: int | None = None
@@ -140,7 +142,7 @@ class _Stop:
 
 
 @contextmanager
-def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
+def _passing_on_signals(process: subprocess.Popen[bytes], sweep: int) -> Iterator[_Stop]:
     """Pass requests to stop on to a process.
 
     A scheduler's launcher (submitit) has handlers of its own for the signals that announce the end of its
@@ -167,7 +169,7 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
         if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
             continue  # nobody here has given it a meaning
         before[number] = handler
-        killed = number == signal.SIGINT and _started_by_a_launcher()
+        killed = number == signal.SIGINT and _started_by_a_launcher(sweep)
         try:
             signal.signal(number, signal.SIG_IGN if killed else pass_on)
         except ValueError:  # not the main thread: whoever owns that deals with signals
@@ -179,10 +181,9 @@ def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _started_by_a_launcher() -> bool:
+def _started_by_a_launcher(sweep: int) -> bool:
     """Whether another process than the sweep's own started this job, as joblib's do."""
-    sweep = os.environ.get(SWEEPS_PROCESS)
-    return sweep not in (None, str(os.getpid())) and "SUBMITIT_EXECUTOR" not in os.environ
+    return sweep != os.getpid() and "SUBMITIT_EXECUTOR" not in os.environ
 
 
 def _announcements() -> list[signal.Signals]:

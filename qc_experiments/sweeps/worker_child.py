@@ -1,8 +1,9 @@
 """The process in which the jobs of a sweep run, from the inside: it takes configs until it gets no more.
 
-    python -m qc_experiments.sweeps.worker_child DESCRIPTOR
+    python -m qc_experiments.sweeps.worker_child DESCRIPTOR SWEEP
 
-Configs come as pickles on the standard input, outcomes go to the descriptor; the terminal is the sweep's.
+Configs come as pickles on the standard input, outcomes go to the descriptor; the terminal is that of the
+process SWEEP, with which this one ends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.config.compose import explain
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.sweeps.worker import SWEEPS_PROCESS, Outcome
+from qc_experiments.sweeps.worker import Outcome
 from qc_experiments.system.console import safe_output, set_up_logging, unbreakable_output
 from qc_experiments.system.memory import give_memory_back
 from qc_experiments.system.processes import process_lives
@@ -76,7 +77,7 @@ def _sweep() -> int | None:
     """The process that runs the sweep, where it is on this machine and its jobs are to end with it."""
     if "SUBMITIT_EXECUTOR" in os.environ:
         return None  # a cluster's jobs outlive who has submitted them
-    return int(os.environ.get(SWEEPS_PROCESS, "0")) or None
+    return int(sys.argv[2])
 
 
 def _end_with(parent: int, sweep: int | None) -> None:

@@ -19,23 +19,25 @@ def of_the_system(error: BaseException) -> str | None:
 
 
 @contextmanager
-def told_to_users() -> Iterator[None]:
+def told_to_users(interrupted: str = "interrupted", *, data: bool = True) -> Iterator[None]:
     """End a command in one line and with an exit code where the user has to mend or has ended something.
 
-    What it prints is the user's data and passes `safe_output`. After Ctrl-C it says what the exception's
-    notes tell of work that is kept (see `unfinished.told_what_is_kept`).
+    Args:
+        interrupted: what is said after Ctrl-C, before the exception's notes on work that is kept (see
+            `unfinished.told_what_is_kept`).
+        data: whether what it prints is the user's data, see `safe_output`.
 
     Raises:
-        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C (143 behind SIGTERM, where that is
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 behind SIGTERM, where that is
             listened to), 141 if nobody reads the output any more
             (``qc ... | head``), as shells have it.
     """
-    with safe_output(data=True):
+    with safe_output(data=data):
         try:
             yield
             sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(": ".join(["interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
+            print(": ".join([interrupted, *getattr(error, "__notes__", ())]), file=sys.stderr)
             raise SystemExit(getattr(error, "exit_code", 130)) from None
         except BrokenPipeError:
             # Python would try once more to write what is left when it ends, and complain.

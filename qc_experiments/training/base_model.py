@@ -13,7 +13,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.schema import RunConfig, plain
+from qc_experiments.config.determining import Affects, settings_affecting
+from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.evaluator import Evaluator, Measured
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.records.folder import RunFolder
@@ -76,18 +77,11 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
     """The file that runs share whose base model finds the same to the last bit; None: there is none."""
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
-    lora = config.lora
     asked = [[e.row.number, *e.prompt_ids, -1, *e.completion_ids] for e in plan.validation]
-    model = plain(config.model)
-    model.pop("adapter")
     what = {
-        "model": [plan.source.fingerprint, model],
-        "quant": plain(config.quant),
-        "evaluation": plain(config.evaluation),
+        "model": plan.source.fingerprint,
+        "settings": settings_affecting(Affects.BASE, config),
         "asked": [data.evaluation_hash, asked],
-        # The layers that an adapter wraps are computed in another order of operations.
-        "layers": [lora.enabled, lora.target_modules, lora.use_dora, lora.init],
-        "checkpointing": config.trainer.gradient_checkpointing,
         "code": code_hash(),
         "machine": [platform.node(), os.cpu_count(), *_versions()],
     }

@@ -18,8 +18,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from qc_experiments.cli.train import main, parse_arguments
+from qc_experiments.cli.hydra_arguments import parse_arguments
+from qc_experiments.cli.train import main
 from qc_experiments.config.compose import GROUPS, register_schema, to_run_config
+from qc_experiments.config.determining import EFFECTS, hashed
+from qc_experiments.config.overrides import kinds_of_keys
 from qc_experiments.config.schema import (
     ColumnsConfig,
     DataConfig,
@@ -39,7 +42,6 @@ from qc_experiments.config.schema import (
     TrackingConfig,
     TrainerConfig,
     Wrap,
-    determining,
     plain,
 )
 from qc_experiments.errors import UserError
@@ -96,7 +98,12 @@ def settings_of(path: Path) -> dict[str, Any]:
             found[key] = value
 
     walk(tree or {}, "" if whole else path.parent.name)
-    return {k: v for k, v in found.items() if k.split(".")[0] not in ("defaults", "hydra")}
+    group = path.parent.name
+    return {
+        k: v
+        for k, v in found.items()
+        if k.split(".")[0] not in ("defaults", "hydra") and k != f"{group}.defaults"
+    }
 
 
 def value_of(config: RunConfig, key: str) -> Any:
@@ -106,20 +113,32 @@ def value_of(config: RunConfig, key: str) -> Any:
     return plain(value)
 
 
-def open_keys(path: Path) -> list[str]:
-    """The keys that an option leaves to the user."""
-    return [key for key, value in settings_of(path).items() if value == "???"]
+OPEN = {
+    "data=csv": "data.train",
+    "model=gguf": "model.name_or_path",
+    "model=hub": "model.name_or_path",
+}
+"""The key that an option leaves to the user."""
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=OPTION_IDS)
 def test_every_option_composes_with_the_defaults_and_means_what_it_says(path):
-    given = [f"{key}=given" for key in open_keys(path)]
-    config = compose(f"{path.parent.name}={path.stem}", *given)
+    option = f"{path.parent.name}={path.stem}"
+    given = [f"{OPEN[option]}=given"] if option in OPEN else []
+    config = compose(option, *given)
     for key, value in settings_of(path).items():
-        if value == "???":
-            assert value_of(config, key) == "given"
-        elif not (isinstance(value, str) and "${" in value):
+        if not (isinstance(value, str) and "${" in value):
             assert value_of(config, key) == value, key
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=OPTION_IDS)
+def test_no_option_repeats_a_default_of_the_schema(path):
+    """A default stands in the schema alone; a preset may take back what another option has set."""
+    defaults = RunConfig()
+    elsewhere = {key for other in OPTIONS if other != path for key in settings_of(other)}
+    repeated = [k for k, v in settings_of(path).items() if value_of(defaults, k) == v]
+    taken_back = elsewhere if path.parent.name == "experiment" else set()
+    assert set(repeated) <= taken_back
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=OPTION_IDS)
@@ -129,15 +148,11 @@ def test_every_option_says_in_its_first_lines_what_it_is(path):
     assert words, "an option file begins with a comment"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in OPTIONS if open_keys(path)],
-    ids=lambda path: f"{path.parent.name}={path.stem}",
-)
-def test_an_option_that_leaves_a_key_to_the_user_asks_for_it(path):
+@pytest.mark.parametrize("option", OPEN)
+def test_an_option_that_leaves_a_key_to_the_user_asks_for_it(option):
     with pytest.raises(UserError) as caught:
-        compose(f"{path.parent.name}={path.stem}")
-    assert open_keys(path)[0] in str(caught.value)
+        compose(option)
+    assert OPEN[option] in str(caught.value)
 
 
 PRESETS = [path.stem for path in OPTIONS if path.parent.name == "experiment"]
@@ -836,7 +851,7 @@ DETERMINING = {
     "evaluation.timeout": 1.0,
     "seed": 1,
 }
-"""Another value for each key that may change a run's figures; None where none fits the CSV."""
+"""Another value for each key that may change a run's metrics; None where none fits the CSV."""
 BY_CONTENT = {
     "model.name_or_path",
     "model.adapter",
@@ -850,7 +865,8 @@ BY_CONTENT = {
 
 
 def test_each_key_either_determines_the_result_or_is_known_not_to():
-    assert set(leaves(determining(RunConfig()))) == set(DETERMINING) | BY_CONTENT
+    by_own_content = {key for key in BY_CONTENT if key.startswith("data.")}
+    assert set(leaves(hashed(RunConfig()))) == set(DETERMINING) | BY_CONTENT - by_own_content
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
     assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep")} == {
         "objective",
@@ -864,7 +880,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
 
 
 @pytest.mark.parametrize("key", [key for key, value in DETERMINING.items() if value is not None])
-def test_a_key_that_may_change_the_figures_changes_the_hash(project, key):
+def test_a_key_that_may_change_the_metrics_changes_the_hash(project, key):
     config = config_of(project)
     changed = with_key(config, key, DETERMINING[key])
     assert changed != config
@@ -878,7 +894,7 @@ def test_the_name_says_what_the_run_is_and_ends_with_its_hash(project):
     )
     name, _, tail = found.name.rpartition("-")
     assert tail == found.config_hash[:8]
-    for part in ("tiny-1b", "data", "seq2seq", "r24", "a6", "d0.25", "lr0.0002", "b8x1", "s7"):
+    for part in ("tiny-1b", "data", "seq2seq", "r24", "a6", "d0.25", "lr0.0005", "b8x1", "s7"):
         assert part in name.split("_"), part
     assert len(found.config_hash) == 64
 
@@ -1012,18 +1028,32 @@ def test_another_model_or_adapter_is_another_run(project, tmp_path):
     assert identity(with_key(config, "model.adapter", str(moved))).config_hash in hashes
 
 
-def test_plain_and_determining_hold_nothing_but_plain_values():
+def test_the_table_of_effects_names_keys_and_sections_alone():
+    assert set(EFFECTS) <= set(kinds_of_keys())
+
+
+def test_a_key_that_came_later_leaves_hashes_as_they_were(project, monkeypatch):
+    config = config_of(project)
+    with_it, without = identity(config), replace(config, lora=replace(config.lora, r=4))
+    monkeypatch.setattr("qc_experiments.config.determining.ADDED_LATER", frozenset({"lora.r"}))
+    assert identity(config) != with_it
+    assert "r" not in hashed(config)["lora"]
+    assert hashed(without)["lora"]["r"] == 4
+
+
+def test_plain_and_hashed_hold_nothing_but_plain_values():
     for value in leaves(plain(compose("lora.target_modules=[q_proj,v_proj]"))).values():
         assert value is None or isinstance(value, str | int | float | bool | list), value
         assert not is_dataclass(value)
-    assert EvaluationConfig().timeout == determining(EvaluationConfig())["timeout"]
+    assert EvaluationConfig().timeout == hashed(RunConfig())["evaluation"]["timeout"]
 
 
 def test_an_option_file_that_is_no_yaml_is_refused_in_one_line(refused, tmp_path):
+    from qc_experiments.cli import plan as plan_command
     from qc_experiments.cli import train as command_line
 
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "broken.yaml").write_text("r: [1, 2\n", encoding="utf-8")
     arguments = ["--config-dir", str(tmp_path), "lora=broken"]
-    for entry in (command_line.main, command_line.plan):
+    for entry in (command_line.main, plan_command.main):
         assert "broken.yaml" in refused(entry, arguments)

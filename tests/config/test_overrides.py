@@ -1,4 +1,4 @@
-"""What people type behind `qc train`: it means what was typed, or is answered with how it is written."""
+"""What people type after `qc train`: it means what was typed, or is answered with how it is written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
-from qc_experiments.cli.train import parse_arguments
+from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.config.compose import composed, register_schema
 from qc_experiments.config.overrides import literal, shown
 from qc_experiments.errors import UserError
-from qc_experiments.sweeps.outlook import outlook
+from qc_experiments.sweeps.preview import outlook
 from qc_experiments.system.console import set_up_logging
 
 
@@ -197,11 +198,11 @@ def test_a_mistake_is_answered_in_one_line(typed, part):
 def test_an_unknown_flag_trains_nothing(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--rn: no such flag" in refused(command_line.main, ["--rn"])
-    assert "--rn: no such flag" in refused(command_line.plan, ["--rn", "lora=r8"])
+    assert "--rn: no such flag" in refused(plan_command.main, ["--rn", "lora=r8"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_home_is_found_behind_an_equals_sign(refused, tmp_path, monkeypatch, capsys):
+def test_home_is_found_after_an_equals_sign(refused, tmp_path, monkeypatch, capsys):
     """Shells leave ~ there as it is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -225,7 +226,7 @@ def test_home_is_found_behind_an_equals_sign(refused, tmp_path, monkeypatch, cap
 def test_a_plan_takes_what_a_sweep_takes(typed, capsys):
     arguments = [*typed, "data=csv", "data.train=~/größe.csv"]
     with pytest.raises(SystemExit):
-        command_line.plan(arguments)
+        plan_command.main(arguments)
     assert "will be refused: data.train=~/größe.csv: no such file" in capsys.readouterr().out
 
 

@@ -354,14 +354,14 @@ def test_the_role_that_is_then_named_reads_every_table_and_nothing_else(server):
 
 
 def test_a_training_takes_the_url_as_the_readme_writes_it(server, tmp_path, tiny_model, capsys):
-    from qc_experiments.cli import train as command_line
+    from qc_experiments.cli import plan as plan_command
 
     (tmp_path / "it.csv").write_text(
         "question,query,context,db_id\n"
         + "".join(f"q{n},SELECT id FROM author,CREATE TABLE author(id),shop\n" for n in range(20))
     )
     url = server.url("reader", database="{db_id}")
-    command_line.plan(
+    plan_command.main(
         [
             *("data=csv", f"data.train={tmp_path / 'it.csv'}", f"data.databases={url}"),
             *("model=hub", f"model.name_or_path={tiny_model}", f"paths.output={tmp_path}"),

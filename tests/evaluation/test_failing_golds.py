@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import TINY_TRAINING
 
+from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.judging import gold
 
@@ -71,7 +72,7 @@ def settings(tiny_model, databases, tmp_path):
 @pytest.mark.parametrize(
     ("start", "chosen_by"),
     [
-        (command_line.plan, BY_ACCURACY),
+        (plan_command.main, BY_ACCURACY),
         (command_line.main, BY_ACCURACY),
         (command_line.main, ("objective=execution_accuracy",)),
     ],
@@ -101,7 +102,7 @@ def test_what_no_gold_lets_measure_is_refused_before_anything_is_written(
 )
 def test_whatever_a_gold_fails_of_is_said(settings, refused, query, error_class):
     limits = "evaluation.timeout=0.2"
-    line = refused(command_line.plan, settings([query] * 2, *BY_ACCURACY, limits))
+    line = refused(plan_command.main, settings([query] * 2, *BY_ACCURACY, limits))
     assert f"rows 2, 3: {error_class}: " in line or f"row 2: {error_class}: " in line
 
 
@@ -112,7 +113,7 @@ def test_whatever_a_gold_fails_of_is_said(settings, refused, query, error_class)
 def test_what_is_no_database_is_refused_by_its_name(settings, refused, databases, content, problem):
     path = databases / "harbour" / "harbour.sqlite"
     path.write_bytes(path.read_bytes()[:4096] if content is None else content)
-    line = refused(command_line.plan, settings([GOOD] * 3))
+    line = refused(plan_command.main, settings([GOOD] * 3))
     assert str(path) in line
     assert problem in line
     assert "gold" not in line
@@ -122,22 +123,22 @@ def test_the_rows_asked_during_training_must_not_all_fail(settings, refused):
     queries = [GOOD] + [ABSENT] * 9
     chosen = settings(queries, *BY_ACCURACY, "evaluation.during_training=1", "evaluation.seed=0")
     assert "all 1 gold queries fail of the rows asked in training" in refused(
-        command_line.plan, chosen
+        plan_command.main, chosen
     )
-    command_line.plan(settings(queries, "objective=execution_accuracy"))  # asked on all rows
+    plan_command.main(settings(queries, "objective=execution_accuracy"))  # asked on all rows
 
 
 def test_valid_sql_needs_a_context_that_is_a_schema(settings, refused):
     chosen = ("trainer.metric_for_best_model=valid_sql", *BY_ACCURACY[1:], "data.databases=null")
-    line = refused(command_line.plan, settings([GOOD] * 2, *chosen, context="boats(id, len)"))
+    line = refused(plan_command.main, settings([GOOD] * 2, *chosen, context="boats(id, len)"))
     assert "trainer.metric_for_best_model=valid_sql cannot be measured" in line
     assert "rows 2, 3: the context is not a schema" in line
-    command_line.plan(settings([GOOD] * 2, *chosen))
+    plan_command.main(settings([GOOD] * 2, *chosen))
 
 
 def test_without_databases_execution_accuracy_is_refused_as_ever(settings, refused):
     chosen = (*BY_ACCURACY, "data.databases=null")
-    assert "needs data.databases" in refused(command_line.plan, settings([GOOD] * 2, *chosen))
+    assert "needs data.databases" in refused(plan_command.main, settings([GOOD] * 2, *chosen))
 
 
 def test_golds_that_fail_are_named_and_the_table_says_over_how_many_it_is(
@@ -146,7 +147,7 @@ def test_golds_that_fail_are_named_and_the_table_says_over_how_many_it_is(
     chosen = settings(
         [GOOD, ABSENT, GOOD, "SELECT 1 FROM absent WHERE {}"], "evaluation.base=false"
     )
-    command_line.plan(chosen)
+    plan_command.main(chosen)
     planned = capsys.readouterr().err
     command_line.main(chosen)
     told = capsys.readouterr()
@@ -183,6 +184,6 @@ def test_golds_run_once_for_all_jobs(settings, monkeypatch, capsys):
     monkeypatch.setattr(gold, "run_gold", counted)
     command_line.main(settings([GOOD] * 6, "evaluation.base=false"))
     assert len(asked) == 6, "tried before the training, not run again to judge"
-    command_line.plan(settings([GOOD] * 6, "lora.r=8"))
+    plan_command.main(settings([GOOD] * 6, "lora.r=8"))
     assert len(asked) == 6
     assert "gold queries" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 from helpers.runs import ROOT, TINY_TRAINING, Run, run_folders
 
 from qc_experiments.cli.compare import main as compare_main
-from qc_experiments.cli.train import plan
+from qc_experiments.cli.plan import main as plan
 from qc_experiments.comparison.study import compare
 from qc_experiments.comparison.views.page import page_data
 from qc_experiments.comparison.views.wandb import build_report, build_workspace, choose

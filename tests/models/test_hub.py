@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.models import hub
 from qc_experiments.models.base import ModelSource, load_tokenizer
@@ -32,7 +33,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 ARGUMENTS = ["model=hub", "model.name_or_path=owner/name", "tracking=none"]
 
 
-@pytest.mark.parametrize("start", [command_line.main, command_line.plan])
+@pytest.mark.parametrize("start", [command_line.main, plan_command.main])
 def test_without_a_network_one_line_says_so_within_seconds(refused, start, tmp_path):
     started = time.perf_counter()
     line = refused(start, [*ARGUMENTS, f"paths.output={tmp_path / 'out'}"])

@@ -346,7 +346,7 @@ def test_a_broken_model_is_told_in_one_line(model, name):
 
 
 def test_a_broken_model_ends_the_plan_and_the_training_with_exit_code_2(model, train, refused):
-    from qc_experiments.cli.train import plan
+    from qc_experiments.cli.plan import main as plan
 
     half(WEIGHTS)(model)
     place = f"model.name_or_path={model}"
@@ -506,7 +506,7 @@ def test_a_broken_adapter_is_told_in_one_line(adapter, ask, refused, name):
 
 
 def test_a_broken_adapter_ends_the_plan_of_a_training(adapter, refused, small_model, tmp_path):
-    from qc_experiments.cli.train import plan
+    from qc_experiments.cli.plan import main as plan
 
     overrides = ["model=hub", f"model.name_or_path={small_model}", f"model.adapter={adapter}"]
     overrides += ["lora.r=4", "lora.alpha=8", "tracking=none", f"paths.output={tmp_path / 'out'}"]

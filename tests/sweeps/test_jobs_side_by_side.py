@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qc_experiments.config.compose import register_schema
-from qc_experiments.sweeps.outlook import outlook
+from qc_experiments.sweeps.preview import outlook
 from qc_experiments.system.processes import usable_cores
 
 JOBLIB = "hydra/launcher=joblib"

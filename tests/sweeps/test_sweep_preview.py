@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qc_experiments.cli.train import plan
+from qc_experiments.cli.plan import main as plan
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sweeps that are killed, jobs that die, and jobs that rest: what finishes is what would have finished."""
+"""Sweeps that are killed, jobs that die, and jobs that pause: what finishes is what would have finished."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from helpers.runs import (
     wait_for,
 )
 
-from qc_experiments.cli.train import main, plan
+from qc_experiments.cli.plan import main as plan
+from qc_experiments.cli.train import main
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.schema import SweepConfig
 from qc_experiments.runs.train import run as run_once
-from qc_experiments.sweeps.jobs import Report, Sweep, closing_lines, shares
+from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
@@ -305,7 +306,7 @@ def test_a_trial_that_fails_does_not_end_a_search(tiny_model, tmp_path):
 # --- Halving -------------------------------------------------------------------------------------
 
 
-def test_the_shares_of_the_rungs():
+def test_the_shares_of_the_rounds():
     assert shares(None) == [1.0]
     assert shares(2) == [0.125, 0.25, 0.5, 1.0]
     assert shares(3) == pytest.approx([1 / 9, 1 / 3, 1.0])
@@ -321,30 +322,30 @@ def test_the_shares_of_the_rungs():
     assert SweepConfig(halving=2).halving == 2
 
 
-def told(place: Path, rung: int, worths: dict[int, float], **settings: Any) -> None:
+def told(place: Path, number: int, worths: dict[int, float], **settings: Any) -> None:
     lines = [
         json.dumps(vars(Report(job, "", "paused", None, (), worth, **{"halving": 2, **settings})))
         for job, worth in worths.items()
     ]
-    (place / f"rung{rung}.jsonl").write_text("\n".join(lines))
+    (place / f"round{number}.jsonl").write_text("\n".join(lines))
 
 
 def test_the_better_half_goes_on(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2, 4: 0.9})
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 1, "jobs": [1, 2, 3]}
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text()) == {"number": 1, "jobs": [1, 2, 3]}
     told(tmp_path, 1, {1: 0.3, 2: 0.1, 3: 0.2})
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text()) == {"number": 2, "jobs": [2, 3]}
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text()) == {"number": 2, "jobs": [2, 3]}
 
 
 def next_jobs(sweep: Sweep, place: Path) -> list[int]:
     sweep.gather()
-    assert sweep.next_rung()
-    return json.loads((place / "rung.json").read_text())["jobs"]
+    assert sweep.next_round()
+    return json.loads((place / "round.json").read_text())["jobs"]
 
 
 def test_equals_are_not_told_apart_by_their_order(tmp_path):
@@ -370,7 +371,7 @@ def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2})
     failed = [vars(Report(job, "", "failed", "no")) for job in range(4, 8)]
-    with (tmp_path / "rung0.jsonl").open("a") as file:
+    with (tmp_path / "round0.jsonl").open("a") as file:
         file.writelines("\n" + json.dumps(one) for one in failed)
     assert next_jobs(sweep, tmp_path) == [1, 3]
 
@@ -379,8 +380,8 @@ def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1}, greater_is_better=True)
     sweep.gather()
-    assert sweep.next_rung()
-    assert json.loads((tmp_path / "rung.json").read_text())["jobs"] == [0]
+    assert sweep.next_round()
+    assert json.loads((tmp_path / "round.json").read_text())["jobs"] == [0]
 
 
 def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, tmp_path):
@@ -412,8 +413,8 @@ def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, 
     assert "step    3/16" not in again.stdout  # nothing is trained twice
 
 
-def resting(tiny_model: Path, output: Path, share: float, *settings: str) -> dict[str, Any]:
-    """What a run is worth behind a share of its steps."""
+def paused_run(tiny_model: Path, output: Path, share: float, *settings: str) -> dict[str, Any]:
+    """What a run is worth after a share of its steps."""
     arguments = sweep_command(tiny_model, output, "trainer.max_steps=16", *settings)[2:]
     register_schema()
     return run_once(to_run_config(composed(arguments, None)), share)
@@ -421,26 +422,26 @@ def resting(tiny_model: Path, output: Path, share: float, *settings: str) -> dic
 
 def test_runs_are_compared_at_the_same_step_whatever_they_did_before(tiny_model, tmp_path):
     """A run that has come further, by an earlier sweep, is not worth more for it."""
-    expected = resting(tiny_model, tmp_path / "fresh", 0.25)
+    expected = paused_run(tiny_model, tmp_path / "fresh", 0.25)
     assert expected["steps"] == 4
-    far = resting(tiny_model, tmp_path / "far", 0.75)
+    far = paused_run(tiny_model, tmp_path / "far", 0.75)
     assert far["steps"] == 12
-    found = resting(tiny_model, tmp_path / "far", 0.25)
+    found = paused_run(tiny_model, tmp_path / "far", 0.25)
     assert (found["steps"], found["eval_loss"]) == (4, expected["eval_loss"])
     [folder] = run_folders(tmp_path / "far")
     assert [line["step"] for line in Run(folder).metrics] == [1, 2, 3, 4]
 
 
-def test_a_kill_between_checkpoint_and_measurement_moves_no_rung(tiny_model, tmp_path):
-    expected = resting(tiny_model, tmp_path, 0.25)
+def test_a_kill_between_checkpoint_and_measurement_moves_no_round(tiny_model, tmp_path):
+    expected = paused_run(tiny_model, tmp_path, 0.25)
     [folder] = run_folders(tmp_path)
     (folder / "rungs.json").unlink()
     (folder / "result.json").unlink()
-    found = resting(tiny_model, tmp_path, 0.25)
+    found = paused_run(tiny_model, tmp_path, 0.25)
     assert {**found, "code_commit": None} == {**expected, "code_commit": None}
 
 
-def test_a_run_that_ends_within_a_rung_still_has_its_base_measured(tiny_model, tmp_path):
+def test_a_run_that_ends_within_a_round_still_has_its_base_measured(tiny_model, tmp_path):
     early = (
         "trainer.early_stopping_patience=1",
         "trainer.eval_strategy=steps",
@@ -450,17 +451,17 @@ def test_a_run_that_ends_within_a_rung_still_has_its_base_measured(tiny_model, t
         "trainer.load_best_model_at_end=true",
         "trainer.learning_rate=0.5",
     )
-    rested = resting(tiny_model, tmp_path, 0.75, *early)
-    assert rested["steps"] < 12, "it did not stop early; the test proves nothing"
-    assert rested["status"] == "paused"
-    ended = resting(tiny_model, tmp_path, 1.0, *early)
+    paused = paused_run(tiny_model, tmp_path, 0.75, *early)
+    assert paused["steps"] < 12, "it did not stop early; the test proves nothing"
+    assert paused["status"] == "paused"
+    ended = paused_run(tiny_model, tmp_path, 1.0, *early)
     assert ended["status"] == "finished"
     assert ended["base_eval_loss"] is not None
 
 
 def test_another_objective_is_not_answered_with_the_first(tiny_model, tmp_path):
-    by_loss = resting(tiny_model, tmp_path, 0.25)
-    by_match = resting(tiny_model, tmp_path, 0.25, "objective=exact_match")
+    by_loss = paused_run(tiny_model, tmp_path, 0.25)
+    by_match = paused_run(tiny_model, tmp_path, 0.25, "objective=exact_match")
     assert by_loss["exact_match"] is None
     assert by_match["exact_match"] is not None
     assert by_match["eval_loss"] == by_loss["eval_loss"]

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from qc_experiments.cli.compare import main as compare_main
 from qc_experiments.cli.data import main as data_main
 from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.cli.plan import main as plan
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.cli.train import main as train_main
-from qc_experiments.cli.train import plan
 from qc_experiments.cli.wandb import main as wandb_main
 from qc_experiments.system.console import visible
 

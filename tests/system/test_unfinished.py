@@ -22,11 +22,11 @@ from helpers.runs import ROOT
 
 from qc_experiments.cli.evaluate import UNFINISHED
 from qc_experiments.cli.evaluate import main as evaluate_main
-from qc_experiments.cli.predict import _Asked
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.generation import prefixes
+from qc_experiments.generation.saved import SavedPredictor
 from qc_experiments.judging.judge import Verdict
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.unfinished import kept_at
@@ -273,7 +273,7 @@ def test_an_interruption_says_how_many_answers_are_kept(
         parts.append(len(places))
         return ["SELECT 1"] * len(places)
 
-    monkeypatch.setattr(_Asked, "answer", answer)
+    monkeypatch.setattr(SavedPredictor, "answer", answer)
     if not shares:
         monkeypatch.setattr(prefixes, "shares_prefixes", lambda model, longest: "it cannot")
     with pytest.raises(SystemExit) as stopped:

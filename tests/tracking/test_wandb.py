@@ -81,7 +81,8 @@ def test_without_a_login_the_mode_is_offline(monkeypatch, tmp_path):
 def test_what_wandb_would_refuse_is_refused_before_anything_is_computed(
     refused, tmp_path, setting, parts
 ):
-    from qc_experiments.cli.train import main, plan
+    from qc_experiments.cli.plan import main as plan
+    from qc_experiments.cli.train import main
 
     for start in (main, plan):
         line = refused(start, ["tracking=wandb", setting, f"paths.output={tmp_path / 'out'}"])

@@ -1,0 +1,72 @@
+"""`qc plan`: say what `qc train` with the same overrides would do, and do none of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from qc_experiments.cli.hydra_arguments import (
+    Arguments,
+    command_line,
+    say_what_is_trained_on,
+    single_run,
+)
+from qc_experiments.config.compose import composed
+from qc_experiments.errors import UserError
+from qc_experiments.system.console import set_up_logging
+from qc_experiments.system.endings import told_to_users
+
+log = logging.getLogger("qc_experiments")
+
+HELP = """usage: qc plan [-m] [--config-dir DIR] [KEY=VALUE ...]
+
+Say what `qc train` with the same settings would do, and do none of it: rows, tokens, steps, weights that
+train, what is wrong. With -m: the jobs of a sweep."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Plan; exits with 2 where the user has to mend something.
+
+    Args:
+        arguments: Hydra overrides, ``--config-dir DIR``, and ``-m`` for a list of a sweep's jobs.
+
+    Raises:
+        SystemExit: with code 2 for a user's mistake, 1 if jobs of a sweep will be refused.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return
+    set_up_logging()
+    with told_to_users(), command_line(arguments) as parsed:
+        if parsed.multirun:
+            _plan_sweep(parsed)
+            return
+        config = single_run(composed(parsed.overrides, parsed.config_dir))
+        say_what_is_trained_on(parsed.overrides)
+        from qc_experiments.runs.train import announce
+
+        announce(config)
+
+
+def _plan_sweep(parsed: Arguments) -> None:
+    from qc_experiments.sweeps.preview import first_job, outlook, preview
+
+    ahead = outlook(parsed.overrides, parsed.config_dir)
+    if ahead is None:
+        composed(first_job(parsed.overrides), parsed.config_dir)
+        raise UserError(
+            "this sweep cannot be composed: qc plan with one value for each key says why"
+        )
+    say_what_is_trained_on(parsed.overrides)
+    if ahead.jobs is None:
+        log.info("%s", ahead.text())
+        return
+    seen = preview(ahead, parsed.overrides, parsed.config_dir)
+    log.info("%s", ahead.text(seen.runs))
+    for line in seen.lines:
+        log.info("%s", line)
+    if seen.refused:
+        jobs = "1 job" if seen.refused == 1 else f"{seen.refused} jobs"
+        print(f"error: {jobs} of {len(seen.lines)} will be refused", file=sys.stderr)
+        raise SystemExit(1)

@@ -1,0 +1,124 @@
+"""The sections ``data`` and ``collator``: the rows, and how they become prompts and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from qc_experiments.config.model import Wrap
+from qc_experiments.config.plugins import COLLATORS, check_name
+from qc_experiments.config.ranges import at_least, check_ranges, setting
+from qc_experiments.errors import UserError
+
+
+class LossOn(Enum):
+    """Which tokens carry a label."""
+
+    completion = "completion"  # the SQL and the end token
+    full = "full"  # the prompt as well
+
+
+class SplitBy(Enum):
+    """What a seeded validation split keeps together."""
+
+    row = "row"
+    schema = "schema"  # all rows of a schema on one side
+
+
+class OnInvalid(Enum):
+    """What happens to a row that cannot be used."""
+
+    error = "error"
+    drop = "drop"  # counted, logged with its row number, left out
+
+
+class PackAttention(Enum):
+    """How attention within packs is computed; all give the same numbers up to rounding."""
+
+    auto = "auto"
+    blocks = "blocks"
+    mask = "mask"
+
+
+@dataclass(frozen=True)
+class ColumnsConfig:
+    """What the CSV's columns are called."""
+
+    question: str = "question"
+    """Column of the question."""
+    query: str = "query"
+    """Column of the SQL."""
+    context: str = "context"
+    """Column of the schema, as ``CREATE TABLE`` statements."""
+    db_id: str = "db_id"
+    """Optional column: which database of ``data.databases`` the row is about."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The rows, how they become prompts, and the databases on which SQL is run."""
+
+    name: str = "data"
+    """Short name that stands in the run's folder name."""
+    train: str = "???"
+    """CSV of the training rows. ``pkg://package/file`` names a file inside a Python package."""
+    validation: str | None = None
+    """CSV of the held-out rows; null splits them off ``train``."""
+    validation_fraction: float = 0.1
+    """Share of ``train`` that is held out when there is no ``validation`` (0 to 1, exclusive)."""
+    split_by: SplitBy = SplitBy.row
+    """Whether the split is drawn by row or by schema (all rows of a schema on one side)."""
+    split_seed: int = 0
+    """Seed of the split and of ``limit``; apart from ``seed``, so that seeds share their rows."""
+    limit: int | None = setting(None, at_least(1))
+    """At most this many training rows (a seeded sample); null takes all."""
+    template: str = "pkg://qc_experiments.data/templates/sql.txt"
+    """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
+    databases: str | None = None
+    """Folder with ``<db_id>/<db_id>.sqlite``; null measures exact match and validity only."""
+    max_length: int = setting(1024, at_least(8, "tokens"))
+    """Longest row in tokens, prompt and completion together. Nothing is ever cut to fit."""
+    too_long: OnInvalid = OnInvalid.drop
+    """Whether a longer training row is left out (counted and logged) or an error."""
+    on_invalid: OnInvalid = OnInvalid.error
+    """Whether a row with an empty cell is an error or left out (counted and logged)."""
+    loss_on: LossOn = LossOn.completion
+    """Train on the SQL and the end token only (completion), or on the prompt as well (full)."""
+    wrap: Wrap = Wrap.plain
+    """Plain text, or a turn of the model's chat template; follows ``model.wrap`` unless given."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    """Names of the CSV's columns."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.validation is None and not 0 < self.validation_fraction < 1:
+            raise UserError(
+                f"data.validation_fraction={self.validation_fraction}: must be between 0 and 1 "
+                "(exclusive), or name a data.validation CSV"
+            )
+        check_ranges(self, "data")
+
+
+@dataclass(frozen=True)
+class CollatorConfig:
+    """How rows become a batch."""
+
+    name: str = "seq2seq"
+    """default, seq2seq or language_modeling (transformers' collators), shared_schema (which computes a
+    schema's tokens once), or a function of your own by its dotted name."""
+    max_tokens: int | None = setting(None, at_least(1))
+    """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
+    schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
+    max_group: int = setting(8, at_least(1))
+    """shared_schema: most questions of a group about one schema; an optimizer step takes groups of
+    different schemas as long as there are any."""
+    attention: PackAttention = PackAttention.auto
+    """shared_schema: ``blocks`` computes only what rows see of each other's text, in several calls and
+    without a mask of the whole pass; ``mask`` is one call with such a mask; ``auto`` is ``blocks``."""
+    pad_to_multiple_of: int | None = setting(None, at_least(1))
+    """Pad batches to a multiple of this many tokens (8 suits tensor cores); null: no rounding."""
+
+    def __post_init__(self) -> None:
+        """Check the name and ranges."""
+        check_name("collator.name", self.name, COLLATORS)
+        check_ranges(self, "collator")

@@ -1,0 +1,56 @@
+"""Which values a key takes: said once beside its default, read by the check and by docs/settings.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from qc_experiments.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a key takes besides null.
+
+    Attributes:
+        text: completes "must be ...".
+        holds: whether a value is one of them.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: int, unit: str = "") -> Range:
+    """This number or more; not a number (nan) is less than any."""
+    return Range(f"at least {low} {unit}".rstrip(), lambda value: value >= low)
+
+
+def one_of(*names: str) -> Range:
+    """One of some words."""
+    return Range(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def setting(default: T, allowed: Range) -> T:
+    """A dataclass field with a default and the range that `check_ranges` holds it to."""
+    return field(default=default, metadata={"range": allowed})
+
+
+def check_ranges(section: Any, name: str) -> None:
+    """Refuse a section's first value that is out of its range.
+
+    Args:
+        section: a dataclass whose fields are made by `setting`.
+        name: of the section, "" for the whole config.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    for one in fields(section):
+        allowed, value = one.metadata.get("range"), getattr(section, one.name)
+        if allowed is not None and value is not None and not allowed.holds(value):
+            key = f"{name}.{one.name}".lstrip(".")
+            raise UserError(f"{key}={value}: must be {allowed.text}")

@@ -1,0 +1,153 @@
+"""A model that a run has saved, with its template and tokenizer: asks it questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.errors import UserError
+from qc_experiments.models.saved import check_vocabulary, load_saved
+from qc_experiments.system.paths import hash_bytes
+
+
+class SavedPredictor:
+    """Turns questions into SQL.
+
+    Args:
+        folder: ``adapter/`` or ``model/`` of a run.
+        cache: folder of what is made once per user.
+        batch_size: questions that are computed at once.
+        options: what `load_saved` takes besides.
+
+    Raises:
+        UserError: if the folder is not one that a run saved, or its base model cannot be loaded or is
+            another one.
+    """
+
+    def __init__(self, folder: Path, cache: Path, batch_size: int = 16, **options: Any) -> None:
+        from qc_experiments.data.encode import Encoder
+
+        self.folder = folder
+        self.batch_size = batch_size
+        tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
+        self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
+
+    def predict(
+        self,
+        questions: Sequence[str],
+        *,
+        context: str | None = None,
+        database: str | Path | None = None,
+    ) -> list[str]:
+        """The SQL to questions about one database.
+
+        Args:
+            questions: in words.
+            context: the database's schema, as ``CREATE TABLE`` statements.
+            database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL.
+
+        Raises:
+            UserError: if there is no such database, or a prompt leaves no room for an answer.
+        """
+        if (context is None) == (database is None):
+            raise UserError("predict: takes either a context or a database")
+        if context is None:
+            from qc_experiments.databases.schema import read_schema
+
+            context = read_schema(str(database), "database")
+        names = [f"question {place}" for place in range(len(questions))]
+        return self.answer(self.prompts([(context, one) for one in questions], names))
+
+    def prompts(
+        self, pairs: Sequence[tuple[str, str]], names: Sequence[str]
+    ) -> list[Sequence[int]]:
+        """What the model reads, in tokens.
+
+        Args:
+            pairs: context and question of each.
+            names: of these, for messages.
+
+        Raises:
+            UserError: if a prompt leaves no room for an answer, or the tokenizer is another model's.
+        """
+        prompts: list[Sequence[int]] = list(self._encoder.prompts(pairs))
+        check_vocabulary(prompts, self._encoder, self._model, self.folder)
+        window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        room = self._saved.max_new_tokens
+        for name, prompt in zip(names, prompts, strict=True):
+            if window and len(prompt) + room > window:
+                raise UserError(
+                    f"{name} has a prompt of {len(prompt)} tokens: with {room} for the answer it "
+                    f"exceeds the model's window of {window}; shorten the context"
+                )
+        return prompts
+
+    def answer(
+        self, prompts: Sequence[Sequence[int]], on_answer: Callable[[int], None] | None = None
+    ) -> list[str]:
+        """The SQL that follows each prompt.
+
+        Args:
+            prompts: in tokens.
+            on_answer: called with the number of questions just answered.
+        """
+        from qc_experiments.generation.decoding import Decoding
+        from qc_experiments.generation.generate import write_answers
+        from qc_experiments.sql.extraction import extract_sql
+
+        texts = write_answers(
+            self._model,
+            list(prompts),
+            tokenizer=self._encoder.tokenizer,
+            stop_ids=self._encoder.stop_ids,
+            max_new_tokens=self._saved.max_new_tokens,
+            batch_size=self.batch_size,
+            decoding=Decoding(),
+            on_answer=on_answer,
+        )
+        after = self._saved.template.after_query()
+        return [extract_sql(text, after) for (text,) in texts]
+
+    def parts(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The prompts' places in parts to answer, and to keep, together: as small as costs no speed.
+
+        They depend on the prompts alone: so does each answer, to the last bit.
+        """
+        from qc_experiments.generation.generate import SHARED_BATCH
+        from qc_experiments.generation.prefixes import shares_prefixes
+
+        longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
+        shared = shares_prefixes(self._model, longest) is None
+        size = (SHARED_BATCH if shared else 1) * self.batch_size
+        # Without a shared prefix a part is one batch, which is padded to its longest prompt.
+        ordered = sorted(
+            range(len(prompts)),
+            key=lambda place: (0 if shared else len(prompts[place]), list(prompts[place])),
+        )
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+    def work(self, prompts: Sequence[Sequence[int]]) -> str:
+        """Tells what is answered, by which model and how: by content, wherever it is read from."""
+        from qc_experiments.models.base import weights_hash
+        from qc_experiments.system.unfinished import code_hash
+
+        saved, settings = self._saved, self._model.config.to_dict()
+        settings.pop("_name_or_path", None)
+        scaling = {
+            name: (one.r, one.lora_alpha, one.use_rslora)
+            for name, one in getattr(self._model, "peft_config", {}).items()
+        }
+        what = [
+            [list(prompt) for prompt in prompts],
+            sorted(self._encoder.stop_ids),
+            saved.template.after_query(),
+            saved.max_new_tokens,
+            self.batch_size,
+            str(settings),
+            str(scaling),
+            weights_hash(self._model),
+            code_hash(),
+        ]
+        return hash_bytes(json.dumps(what).encode())

@@ -1,0 +1,173 @@
+"""What the jobs of a sweep report, and which of them go on.
+
+With ``sweep.halving`` the grid is gone through several times: all jobs train for a share of their steps,
+the better ones go on. The process that runs the sweep chooses them; the jobs read the choice from a
+file, since a launcher may run them in other processes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FIRST_SHARE = 8
+"""In the first round of a halving a run trains about one step in so many."""
+CHOICE = "round.json"
+"""In the sweep's folder: which round it is, and the jobs that take part."""
+
+
+def reports_file(number: int) -> str:
+    """Name of the file in the sweep's folder that holds the reports of a round."""
+    return f"round{number}.jsonl"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a job.
+
+    Attributes:
+        job: its number.
+        overrides: what it was given.
+        status: ``finished``, ``paused``, ``failed``, ``interrupted`` or ``died``.
+        error: one line, or None.
+        folders: run folders that are its.
+        objective: the metric that the sweep compares, or None.
+        greater_is_better: whether more of it is better.
+        halving: one in how many goes on; None where every job goes to its end.
+        steps: that it has trained for, where that is known.
+    """
+
+    job: int
+    overrides: str
+    status: str
+    error: str | None = None
+    folders: tuple[str, ...] = ()
+    objective: float | None = None
+    greater_is_better: bool = False
+    halving: int | None = None
+    steps: int | None = None
+
+    def loss(self) -> float:
+        """Its objective with the sign with which less is better; infinite where it is no number."""
+        if self.objective is None or not math.isfinite(self.objective):
+            return math.inf
+        return -self.objective if self.greater_is_better else self.objective
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass over the jobs.
+
+    Attributes:
+        number: counts from 0.
+        jobs: those that take part; None for all.
+    """
+
+    number: int = 0
+    jobs: tuple[int, ...] | None = None
+
+    @classmethod
+    def read(cls, place: Path) -> Round:
+        """The round that a sweep's folder tells of."""
+        try:
+            found = json.loads((place / CHOICE).read_text(encoding="utf-8"))
+        except OSError:
+            return cls()
+        return cls(found["number"], None if found["jobs"] is None else tuple(found["jobs"]))
+
+
+def shares(halving: int | None) -> list[float]:
+    """The share of its steps that a job has taken at the end of each round; the last is 1.
+
+    Args:
+        halving: one in how many goes on, or None.
+    """
+    if halving is None:
+        return [1.0]
+    rounds = max(1, round(math.log(FIRST_SHARE) / math.log(halving)))
+    return [float(halving) ** -n for n in range(rounds, -1, -1)]
+
+
+class Sweep:
+    """What the jobs of a sweep have reported so far.
+
+    Args:
+        place: the folder through which they report.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._number = 0
+        self._jobs: list[int] | None = None  # of this round; None says all
+        self._steps: dict[int, int | None] = {}  # of each job at the last choice
+        self.reports: dict[int, Report] = {}
+
+    def gather(self) -> None:
+        """Read what the jobs of this round have reported."""
+        path = self._place / reports_file(self._number)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            report = Report(**json.loads(line))
+            self.reports[report.job] = report
+
+    def failed(self) -> list[Report]:
+        """The jobs that did not get to where they should have."""
+        return [report for report in self.reports.values() if report.error is not None]
+
+    def next_round(self) -> bool:
+        """Choose who goes on, for another pass over the jobs; False where nobody has to."""
+        here = [self.reports[job] for job in (self.reports if self._jobs is None else self._jobs)]
+        paused = [report for report in here if report.status == "paused"]
+        if not paused or paused[0].halving is None:
+            return False
+        halving = paused[0].halving
+        kept, why = self._better(paused, halving)
+        log.info(
+            "\nAfter %.3g of their steps, %d of %d runs go on%s: %s",
+            shares(halving)[self._number],
+            len(kept),
+            len(paused),
+            why,
+            "all" if len(kept) == len(paused) else f"jobs {', '.join(map(str, sorted(kept)))}",
+        )
+        self._steps = {report.job: report.steps for report in paused}
+        self._number += 1
+        self._jobs = sorted(kept)
+        choice = {"number": self._number, "jobs": self._jobs}
+        (self._place / CHOICE).write_text(json.dumps(choice), encoding="utf-8")
+        return True
+
+    def _better(self, paused: Sequence[Report], halving: int) -> tuple[list[int], str]:
+        """The jobs that go on, and why they are more than one in `halving`."""
+        steps = {report.job: report.steps for report in paused}
+        if None not in steps.values() and all(self._steps.get(job) == steps[job] for job in steps):
+            return list(steps), " (no step was taken since the last choice)"
+        losses = {report.job: report.loss() for report in paused}
+        ranked = sorted(losses, key=lambda job: (losses[job], job))
+        count = math.ceil(len(ranked) / halving)
+        border = losses[ranked[count - 1]]
+        if border == math.inf:
+            return ranked[:count], ""
+        # A choice between equals would go by the order in which they were named.
+        kept = [job for job in ranked if losses[job] <= border]
+        return kept, " (some are equal)" if len(kept) > count else ""
+
+
+def closing_lines(reports: Sequence[Report]) -> list[str]:
+    """What is said at the end of a sweep about jobs that failed, each error once."""
+    by_error: dict[str, list[Report]] = {}
+    for report in sorted(reports, key=lambda report: report.job):
+        by_error.setdefault(report.error or "", []).append(report)
+    return [f"{_named(failed)}: {error}" for error, failed in by_error.items()]
+
+
+def _named(reports: Sequence[Report]) -> str:
+    if len(reports) == 1:
+        return f"job {reports[0].job} ({reports[0].overrides})"
+    return f"jobs {', '.join(str(report.job) for report in reports)}"
