@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import visible
 from qc_experiments.system.endings import told_to_users
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
+    parser.add_argument("--engine", metavar="NAME", help=HELP)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
     parser.add_argument(
         "--against",
@@ -84,17 +86,17 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> None:
     """Read, judge, write; verdicts are kept as they come, the files are written once all are there."""
     from qc_experiments.databases.engine import Limits
+    from qc_experiments.databases.locate import find_databases
     from qc_experiments.evaluation.comparison import compare_judged, read_judged
     from qc_experiments.evaluation.metrics import report
     from qc_experiments.evaluation.verdict_journal import VerdictJournal
-    from qc_experiments.judging.judge import judged_on
+    from qc_experiments.judging.verdict import judged_on
     from qc_experiments.system.paths import hash_bytes, user_path
     from qc_experiments.system.unfinished import code_hash, kept_at, written
-    from qc_experiments.training.inputs import find_databases
 
     _check(options)
     source, output = user_path(options.predictions, "CSV"), user_path(options.output, "--output")
-    databases = find_databases(options.databases, "--databases")
+    databases = find_databases(options.databases, "--databases", options.engine)
     first = (
         None
         if options.against is None
@@ -150,12 +152,12 @@ def _judged(
         databases,
         Limits(seconds=options.timeout),
         cache=user_path(options.cache or PathsConfig().cache, "--cache"),
-        neighbours=options.fuzz,
+        perturbed=options.fuzz,
         seed=options.seed,
         processes=options.processes,
     )
     places = len({row.db_id for row in rows})
-    fuzz = f", on {options.fuzz} neighbours each as well" if options.fuzz else ""
+    fuzz = f", on {options.fuzz} perturbed copies each as well" if options.fuzz else ""
     print(
         f"Judging {len(rows)} predictions on {places} databases{fuzz}: a hundred a second as a rule, "
         f"at most {options.timeout:g} s a statement",
@@ -263,7 +265,7 @@ MOST_SECONDS = 86_400
 
 SHOWN = {
     "execution_accuracy": "execution accuracy",
-    "fuzz_accuracy": "  on all neighbour databases",
+    "fuzz_accuracy": "  on all perturbed databases",
     "ex_bird": "ex_bird (BIRD's rule)",
     "ex_test_suite": "ex_test_suite (Spider's rule)",
     "exact_match": "exact match",

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.endings import told_to_users
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE_OR_URL",
         help="database whose schema is the context: SQLite, DuckDB or postgresql://",
     )
+    parser.add_argument("--engine", metavar="NAME", help=HELP)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     asked.add_argument(
@@ -96,7 +98,7 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
-    schema = None if options.db is None else read_schema(options.db, "--db")
+    schema = None if options.db is None else read_schema(options.db, "--db", options.engine)
     if options.question is not None:
         if schema is None:
             raise UserError("--question needs --db: the database that it is about")

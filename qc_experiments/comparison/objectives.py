@@ -20,7 +20,7 @@ OBJECTIVES = {
     "valid_sql": "valid SQL",
     EVAL_LOSS: "loss on the held-out rows",
     "repaired_execution_accuracy": "execution accuracy after one repair",
-    "fuzz_accuracy": "execution accuracy on all neighbour databases",
+    "fuzz_accuracy": "execution accuracy on all perturbed databases",
     "ex_bird": "BIRD's rule",
     "ex_test_suite": "Spider's rule",
 }

@@ -207,6 +207,9 @@ class DataConfig:
     """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
     databases: str | None = None
     """Folder with ``<db_id>/<db_id>.sqlite``; null measures exact match and validity only."""
+    engine: str | None = field(default=None, metadata=NOT_DETERMINING)
+    """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
+    Python module of your own; null: the files' suffix or the URL's scheme tells."""
     max_length: int = 1024
     """Longest row in tokens, prompt and completion together. Nothing is ever cut to fit."""
     too_long: OnInvalid = OnInvalid.drop

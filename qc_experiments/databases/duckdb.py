@@ -21,6 +21,14 @@ from typing import Any
 from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
 from qc_experiments.errors import UserError
 
+DIALECT = "duckdb"
+SUFFIX = ".duckdb"
+LOGS = (".wal",)
+LIBRARIES = ("duckdb",)
+SCHEMA_QUERY = (
+    "SELECT sql FROM duckdb_tables() WHERE NOT internal "
+    "AND database_name = current_database() ORDER BY schema_name, table_name"
+)
 CONFIG = {
     "enable_external_access": "false",  # nor does a table's name find variables of this process
     "autoinstall_known_extensions": "false",
@@ -44,13 +52,7 @@ INTERRUPT_AGAIN_SECONDS = 0.1
 
 
 def _open(target: str) -> Any:
-    """Open a DuckDB file as untrusted SQL may see it.
-
-    Args:
-        target: path of the file.
-
-    Returns:
-        The ``duckdb.DuckDBPyConnection``.
+    """Open a DuckDB file as untrusted SQL may see it: a ``duckdb.DuckDBPyConnection``.
 
     Raises:
         UserError: if DuckDB is not installed or cannot open the file.
@@ -195,20 +197,3 @@ def _class_of(kind: str, message: str) -> str:
         "OutOfMemoryException": "memory",
         "PermissionException": "forbidden",
     }.get(kind, "other")
-
-
-def schema(target: str) -> str:
-    """The CREATE TABLE statements of a DuckDB file, one a line, as a prompt's context.
-
-    Args:
-        target: path of the file.
-
-    Raises:
-        UserError: if DuckDB is not installed or cannot open the file.
-    """
-    with closing(_open(target)) as connection:
-        statements = connection.execute(
-            "SELECT sql FROM duckdb_tables() WHERE NOT internal "
-            "AND database_name = current_database() ORDER BY schema_name, table_name"
-        ).fetchall()
-    return "\n".join(f"{sql.rstrip('; ')};" for (sql,) in statements)

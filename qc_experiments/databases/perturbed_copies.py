@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Database
-from qc_experiments.databases.perturbation import CannotPerturb, is_whole, neighbour_databases
+from qc_experiments.databases.perturbation import CannotPerturb, is_whole, perturbed_databases
 from qc_experiments.databases.pool import SqlPool
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class PerturbedCopies:
         try:
             if path.stat().st_size > BYTES:
                 raise CannotPerturb(f"it is larger than {BYTES // 1_000_000:,} MB")
-            return neighbour_databases(path, self._count, self._seed, self._folder, self._one)
+            return perturbed_databases(path, self._count, self._seed, self._folder, self._one)
         except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
             if self._pool.aborted:  # nobody waits for it any more
                 return str(problem)
@@ -71,10 +70,7 @@ class PerturbedCopies:
             return str(problem)
 
     def _one(self, path: Path, file: Path, seed: str, index: int) -> None:
-        arguments = json.dumps([str(file), seed, index])
-        limits = Limits(SECONDS, bytes=BYTES)
-        done = self._pool.run("neighbours", str(path), arguments, limits)
-        assert done is not None  # only schemas give none
+        done = self._pool.perturb(path, file, seed, index, Limits(SECONDS, bytes=BYTES))
         if done.error_class == "timeout":
             raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
         if done.rows is None:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import URL, Engine
 
+DIALECT = "postgres"
+SCHEMES = ("postgresql", "postgres")
+LIBRARIES = ("sqlalchemy", "psycopg")
+ENVIRONMENT = ("PG",)
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
 URL_FORM = "write postgresql://user@host:5432/database, the password in PGPASSWORD"
 READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
@@ -60,7 +64,10 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
 GROUP BY c.oid, n.nspname, c.relname ORDER BY n.nspname, c.relname
 """
 """Name, columns and definition of each table (and materialized view) that the role may read."""
-
+SCHEMA_QUERY = (
+    "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
+    f"FROM ({TABLES}) AS tables (name, columns, definition)"
+)
 VIEWS = """
 SELECT schemaname, viewname, definition FROM pg_catalog.pg_views
 WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER BY 1, 2
@@ -348,17 +355,3 @@ def content_hash(target: str) -> str:
             ).fetchone()
             digest.update(repr((table, rows)).encode())
     return digest.hexdigest()
-
-
-def schema(target: str) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
-
-    Args:
-        target: SQLAlchemy URL.
-
-    Raises:
-        UserError: if the database cannot be reached or read.
-    """
-    with _transaction(target, "0") as connection:
-        tables = connection.execute(TABLES).fetchall()
-    return "\n".join(f"CREATE TABLE {name} ({definition});" for name, _, definition in tables)

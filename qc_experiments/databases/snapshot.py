@@ -214,13 +214,8 @@ def _cut_from_others(journal: Path) -> None:
         journal.unlink()
 
 
-def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Let SQLite finish what a database's last writer began; runs in a child process.
-
-    Args:
-        target: path of a copy, which is written.
-        sql: nothing.
-        limits: unused here; the child is held to them.
+def run(target: str) -> Execution:
+    """Let SQLite finish what the last writer of a copy began; runs in a child process.
 
     Returns:
         No rows, or SQLite's message if it makes no database of the copy.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,16 +18,20 @@ from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, V
 from qc_experiments.databases.sqlite_rights import authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
+DIALECT = "sqlite"
+SUFFIX = ".sqlite"
+LOGS = ("-wal", "-journal")
+"""What SQLite wrote last, or has still to take back."""
+SCHEMA_QUERY = (
+    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+    "AND sql IS NOT NULL ORDER BY rowid"
+)
 HEAP_BYTES = 512_000_000
 SCHEMA_SECONDS = 2.0
 SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 QUOTED_LOOKED_AT = 20
 """At most this many double-quoted words of a statement are asked for whether they are columns."""
-SCHEMA_QUERY = (
-    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
-    "AND sql IS NOT NULL ORDER BY rowid"
-)
 WAL_VERSION = b"\x02\x02"
 
 
@@ -232,12 +235,3 @@ def classify(message: str) -> str:
         if needle in text:
             return name
     return "other"
-
-
-def schema_of(statements: Iterable[Sequence[Value]]) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
-
-    Args:
-        statements: the rows of `SCHEMA_QUERY`.
-    """
-    return "\n".join(f"{str(sql).strip()};" for (sql,) in statements)

@@ -9,7 +9,8 @@ from qc_experiments.config.schema import Metric, RunConfig, Strategy
 from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row, name_rows
 from qc_experiments.errors import UserError
-from qc_experiments.judging.judge import Judge, Tried
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Tried
 from qc_experiments.system.progress import progress
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from typing import Any
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.statistics import Rate, rate
-from qc_experiments.judging.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import ALL_ERROR_CLASSES, Memory, Verdict
 from qc_experiments.sql.components import Components
 from qc_experiments.sql.structure import FEATURES
 
@@ -164,7 +165,7 @@ def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
 
     Args:
         judged: the predictions with their verdicts.
-        hashes: of what they were judged on (see `execution.judge.judged_on`).
+        hashes: of what they were judged on (see `judging.verdict.judged_on`).
     """
     classes = Counter(one.verdict.error_class for one in judged if one.verdict.verdict == "wrong")
     executed = [one for one in judged if one.correct is not None]

@@ -19,20 +19,14 @@ from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.keys import keyed
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
-from qc_experiments.judging.equivalence import (
-    JUDGE,
-    Expected,
-    Group,
-    Row,
-    compare,
-)
+from qc_experiments.judging.equivalence import JUDGE, Expected, Group, Row, compare
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
 from qc_experiments.system.paths import hash_bytes
 
 TIES = "dialects"
 """Version of how ties are found out; part of the key under which a result is kept."""
 KEPT_BYTES = 20_000_000
-"""Results that take more on disk are computed anew."""
+"""Results that take more on disk are computed again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,6 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
         limits: what each statement may use.
     """
     execution = pool.run(database.engine, database.target, sql, limits)
-    assert execution is not None  # only schemas give none
     ordering = read_ordering(sql, database.dialect)
     ordered = bool(ordering.keys)
     rows, columns = execution.rows, execution.columns
@@ -77,7 +70,6 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
     if ordering.offset is not None:
         for query in ranked_queries(ordering, columns):
             ranked = pool.run(database.engine, database.target, query, limits)
-            assert ranked is not None
             if ranked.rows is None:
                 continue
             expected = _expected(ranked.rows, ordering, len(rows), columns)
@@ -168,7 +160,7 @@ class GoldCache:
                 found = file.execute("SELECT packed FROM gold WHERE key = ?", (key,)).fetchone()
             return None if found is None else _unpacked(load_plain(found[0]))
         except (sqlite3.Error, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError):
-            return None  # damaged, or another version's: computed anew
+            return None  # damaged, or another version's: computed again
 
     def _store(self, key: str, gold: Gold) -> None:
         if self._path is None:

@@ -74,7 +74,7 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
         table.add_row("  questions judged", *(_counted(m.judged) for m in columns))
     for title, name in (
         ("  after one repair", "repaired_execution_accuracy"),
-        ("  on all neighbour databases", "fuzz_accuracy"),
+        ("  on all perturbed databases", "fuzz_accuracy"),
         ("exact match", "exact_match"),
         ("valid SQL", "valid_sql"),
     ):

@@ -160,7 +160,7 @@ def _tried_golds(config: RunConfig, data: RunData, plan: Plan) -> tuple[Judge, t
         data.databases,
         Limits(seconds=config.evaluation.timeout),
         cache=Path(config.paths.cache).expanduser(),
-        neighbours=config.evaluation.fuzz,
+        perturbed=config.evaluation.fuzz,
         seed=config.evaluation.seed,
     )
     rows = [example.row for example in plan.validation]

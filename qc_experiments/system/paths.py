@@ -12,8 +12,8 @@ import hashlib
 import os
 import stat
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from qc_experiments.errors import UserError
 
@@ -54,7 +54,7 @@ def user_path(text: str, key: str) -> Path:
         raise UserError(f"{key}={text}: there is no such home folder") from None
 
 
-def open_file(path: Path | str) -> BinaryIO:
+def open_file(path: Path | str) -> BufferedReader:
     """Open a regular file for reading; of a pipe or a device it says so, and never waits for it.
 
     Raises:

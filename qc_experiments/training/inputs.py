@@ -11,9 +11,9 @@ from qc_experiments.data.split import sample_rows, split_rows
 from qc_experiments.data.table import Decision, Row, hash_rows, read_table
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.engine import Limits
-from qc_experiments.databases.locate import Databases
+from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.errors import UserError
-from qc_experiments.judging.judge import judged_on
+from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.paths import PACKAGE_PREFIX, hash_bytes, resolve_path
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def load_data(config: RunConfig) -> RunData:
     template = read_template(resolve_path(data.template, "data.template"))
     databases = None
     if data.databases is not None:
-        databases = find_databases(data.databases, "data.databases")
+        databases = find_databases(data.databases, "data.databases", data.engine)
     table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
     lines = [decision.line(table.path) for decision in table.decisions]
     held_out = table
@@ -93,24 +93,6 @@ def load_data(config: RunConfig) -> RunData:
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
     )
-
-
-def find_databases(text: str, key: str) -> Databases:
-    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
-
-    Args:
-        text: the setting's value.
-        key: the setting or flag, for messages.
-
-    Raises:
-        UserError: if there are none.
-    """
-    if "://" in text and not text.startswith(PACKAGE_PREFIX):
-        databases = Databases(text)
-    else:
-        databases = Databases(str(resolve_path(text, key)))
-    databases.check(key)
-    return databases
 
 
 def _refuse_mixture(data: DataConfig) -> None:

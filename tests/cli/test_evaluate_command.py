@@ -176,7 +176,7 @@ def test_columns_of_other_names(databases, tmp_path):
     assert report["count"] == 5
 
 
-def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch):
+def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
     ]
@@ -188,7 +188,7 @@ def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch):
     fuzzed = evaluate(source, databases, tmp_path / "out", "--fuzz", "5", "--cache", "cache")
     assert fuzzed["figures"]["execution_accuracy"]["value"] == 1
     assert fuzzed["figures"]["fuzz_accuracy"]["value"] == 0
-    assert len(list((cache / "neighbours").rglob("*.sqlite"))) == 5
+    assert len(list((cache / "perturbed").rglob("*.sqlite"))) == 5
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_a_figure_that_was_not_measured_ranks_nothing(tmp_path):
     assert group.best is None
     assert group.against == {}
     text = comparison_table([tmp_path], "fuzz_accuracy")
-    assert "Not ranked: execution accuracy on all neighbour databases was not measured." in text
+    assert "Not ranked: execution accuracy on all perturbed databases was not measured." in text
     assert "leader\n" not in text
 
 

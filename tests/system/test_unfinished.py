@@ -25,7 +25,7 @@ from qc_experiments.cli.evaluate import main as evaluate_main
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
-from qc_experiments.judging.judge import Verdict
+from qc_experiments.judging.verdict import Verdict
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.unfinished import kept_at
 
