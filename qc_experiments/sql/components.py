@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from qc_experiments.sql.names import Names
-from qc_experiments.sql.structure import bare, conditions, parsed, sources
+from qc_experiments.sql.parsing import bare, conditions, parsed, sources
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from qc_experiments.sql.structure import parsed
+from qc_experiments.sql.parsing import parsed
 
 
 def normalised(sql: str, dialect: str = "sqlite") -> str:

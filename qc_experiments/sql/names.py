@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
-from qc_experiments.sql.structure import bare, leftmost, sources
+from qc_experiments.sql.parsing import bare, leftmost, sources
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
 _ORDERED = (exp.LT, exp.LTE, exp.GT, exp.GTE)
