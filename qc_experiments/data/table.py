@@ -234,13 +234,7 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
 
 
 def no_column(path: Path, column: str, header: Sequence[str]) -> str:
-    """Say that a column is missing, and what there is in its place.
-
-    Args:
-        path: the CSV.
-        column: what is looked for.
-        header: what is there.
-    """
+    """Say that a column is missing, and what there is in its place."""
     if any(QUERY.match(name) for name in header):
         wanted = "a header, such as question,query,context, must stand above it"
         return f"{path}: no column {column}: its first row is a question, no header ({wanted})"

@@ -83,7 +83,7 @@ class Template:
         return literal[len(literal.rstrip(" \t")) :]
 
     def after_query(self) -> str:
-        """The literal text behind ``{query}`` without blanks at its end; often empty."""
+        """The literal text after ``{query}`` without blanks at its end; often empty."""
         return self._pieces()[-1][1].rstrip()
 
     def _head(self, context: str, question: str) -> str:

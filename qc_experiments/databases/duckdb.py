@@ -68,12 +68,7 @@ def _open(target: str) -> Any:
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement that only reads.
-
-    Args:
-        target: path of a DuckDB file.
-        sql: one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...).
-        limits: what it may use.
+    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file.
 
     Raises:
         UserError: if DuckDB is not installed or cannot open the file.

@@ -102,7 +102,9 @@ def engine(name: str) -> Engine:
         if not (found.suffix or found.schemes) or not all(hasattr(module, one) for one in needed):
             raise AttributeError(f"it lacks SUFFIX or SCHEMES, or {' or '.join(needed)}()")
     except Exception as problem:  # a user's module raises what it likes
-        raise UserError(f"engine {name} cannot be loaded: {problem}") from problem
+        raise UserError(
+            f"engine {name} cannot be loaded: {problem}; is its folder on PYTHONPATH?"
+        ) from problem
     return found
 
 

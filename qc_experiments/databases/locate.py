@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from qc_experiments.databases.content import content_hash as file_content
+from qc_experiments.databases.content import file_hash
 from qc_experiments.databases.engine import ENGINES, Engine
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
@@ -56,8 +57,11 @@ class Database:
             found = _server_hash(self.engine, self.target)
         else:
             found = file_content(self.engine, self.target)
-        # What another engine makes of the same file is something else.
-        return found if self.engine in ENGINES else f"{self.engine} {found}"
+        if self.engine in ENGINES:
+            return found
+        # What another engine, or another version of it, makes of the same file is something else.
+        code = engine_of(self.engine).imported().__file__
+        return f"{self.engine} {file_hash(Path(str(code)))} {found}"
 
 
 @lru_cache(maxsize=4096)
@@ -103,11 +107,8 @@ class Databases:
     def check(self, key: str) -> None:
         """Make sure that there is such a folder, or that it is a URL that is understood.
 
-        Args:
-            key: the setting or flag that named it, for messages.
-
         Raises:
-            UserError: if not.
+            UserError: naming ``key``, the setting or flag, if not.
         """
         found = engine_of(self.engine) if self.engine else None
         if self.on_server:

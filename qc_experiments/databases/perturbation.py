@@ -110,14 +110,9 @@ def perturbed_databases(
         cache: folder that keeps them.
         make: makes one of them; by default `make_perturbed`, in this very process.
 
-    Returns:
-        Their files, each of them complete.
-
     Raises:
-        sqlite3.DatabaseError: if the original is no database that SQLite can read.
         CannotPerturb: if it cannot be perturbed within the limits.
-        OSError: if a file cannot be read or written.
-        UserError: if the original cannot be read.
+        sqlite3.DatabaseError, OSError, UserError: if it or a copy cannot be read or written.
     """
     digest = _digest(path)
     folder = cache / f"{digest}-{RULES}-s{seed}"
@@ -156,13 +151,7 @@ def _made(path: Path, folder: Path, seed: int, index: int, make: Make | None) ->
 
 
 def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
-    """Make one copy with other rows.
-
-    Args:
-        path: the original, which is only read.
-        file: the copy, which is not there yet.
-        seed: of what is drawn.
-        index: how strongly rows change (see `STRENGTHS`).
+    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`).
 
     Raises:
         sqlite3.DatabaseError: if the original is no database that SQLite can read.

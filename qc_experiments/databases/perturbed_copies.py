@@ -21,14 +21,7 @@ BYTES = 1_000_000_000
 
 
 class PerturbedCopies:
-    """Makes and keeps the copies.
-
-    Args:
-        pool: child processes that make them.
-        folder: that keeps them.
-        count: how many of each database.
-        seed: fixes them.
-    """
+    """Makes and keeps as many copies of each database as are asked for, fixed by a seed."""
 
     def __init__(self, pool: SqlPool, folder: Path, count: int, seed: int) -> None:
         self._pool = pool
@@ -39,10 +32,7 @@ class PerturbedCopies:
         self._made: dict[str, list[Path] | str] = {}
 
     def of(self, database: Database) -> list[Path] | str:
-        """The copies of a database, or in words why there are none.
-
-        Args:
-            database: a SQLite file; what is none has no copies.
+        """The copies of a database, or in words why there are none; of SQLite files only.
 
         Raises:
             UserError: if it cannot be read, or there is no room for what that takes.

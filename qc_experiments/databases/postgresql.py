@@ -133,9 +133,6 @@ def _url(target: str) -> URL:
 def safe_name(target: str) -> str:
     """The URL of a database without its password, for messages and records.
 
-    Args:
-        target: SQLAlchemy URL.
-
     Raises:
         UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
     """
@@ -146,11 +143,8 @@ def safe_name(target: str) -> str:
 def database_name(target: str) -> str:
     """The name of the database in a URL; empty if it has none.
 
-    Args:
-        target: SQLAlchemy URL.
-
     Raises:
-        UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
+        UserError: as `safe_name`.
     """
     return _url(target).database or ""
 
@@ -216,11 +210,6 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
     """Run one statement that only reads.
-
-    Args:
-        target: SQLAlchemy URL of a PostgreSQL database.
-        sql: one query (SELECT, VALUES, TABLE or WITH).
-        limits: what it may use.
 
     Raises:
         UserError: if the database cannot be reached, or its role could reach the server's files.
@@ -318,7 +307,7 @@ def _explain(
 
     Args:
         connection: in a transaction.
-        sql: what was refused as a cursor's query.
+        sql: what was refused as a cursor's query, at the place ``start``.
         start: where in it.
         error: the server's message.
 
@@ -337,9 +326,6 @@ def _explain(
 
 def content_hash(target: str) -> str:
     """SHA-256 over the definitions and rows (in any order) of all tables that the role may read.
-
-    Args:
-        target: SQLAlchemy URL.
 
     Raises:
         UserError: if the database cannot be reached or read.

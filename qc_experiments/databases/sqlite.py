@@ -36,13 +36,7 @@ WAL_VERSION = b"\x02\x02"
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement on a fresh read-only view of a database file.
-
-    Args:
-        target: path of the file.
-        sql: one statement.
-        limits: what it may use.
-    """
+    """Run one statement on a fresh read-only view of a database file."""
     started = time.perf_counter()
     try:
         connection = open_readonly(Path(target))
@@ -54,16 +48,7 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
 
 
 def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
-    """Run one statement on an empty database made of CREATE statements.
-
-    Args:
-        schema: CREATE TABLE statements.
-        sql: one statement.
-        limits: what it may use.
-
-    Returns:
-        What came of it, or None where the schema is no text that SQLite runs.
-    """
+    """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
     connection = empty_database(schema)
     if connection is None:
         return None
@@ -104,14 +89,7 @@ def _decode(raw: bytes) -> str | bytes:
 
 
 def empty_database(schema: str) -> sqlite3.Connection | None:
-    """A database in memory with the tables of a schema and no rows.
-
-    Args:
-        schema: CREATE TABLE statements.
-
-    Returns:
-        The connection, or None where the text is no schema that SQLite runs.
-    """
+    """A database in memory with the tables of a schema and no rows; None where SQLite does not run it."""
     connection = sqlite3.connect(":memory:")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
@@ -131,13 +109,7 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
 
 
 def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execution:
-    """Run one statement.
-
-    Args:
-        connection: an open database; afterwards it allows reading only.
-        sql: one statement.
-        limits: what it may use.
-    """
+    """Run one statement; afterwards the connection allows reading only."""
     started = time.perf_counter()
     if ";" in sql:
         sql = statement(sql)  # SQLite takes `SELECT 1;;` for two statements

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from qc_experiments.data.table import Row
@@ -62,12 +61,7 @@ class Judge:
     def __enter__(self) -> Judge:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -111,10 +105,7 @@ class Judge:
         return [known[place] for place in range(len(pairs))]
 
     def try_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Tried]:
-        """Run SQL on the databases of rows, without comparing anything.
-
-        Args:
-            pairs: row, whose database (or, without databases, context) is meant, and SQL.
+        """Run SQL on the databases of rows (else on their contexts), without comparing anything.
 
         Raises:
             UserError: if a database cannot be reached.
@@ -124,11 +115,7 @@ class Judge:
     def try_golds(
         self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
     ) -> list[Tried]:
-        """Run the gold queries of rows and keep what they return, for `judge`.
-
-        Args:
-            rows: questions with databases.
-            on_done: called with 1 after each query, for progress.
+        """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each.
 
         Raises:
             UserError: if a database cannot be reached or read.

@@ -29,10 +29,6 @@ def ex_bird(gold_rows: Sequence[Row], predicted_rows: Sequence[Row]) -> bool:
     Source: Li et al., "Can LLM Already Serve as A Database Interface? A BIg Bench for Large-Scale
     Database Grounded Text-to-SQLs", NeurIPS 2023; ``compute_execution_accuracy`` in
     ``bird/llm/src/evaluation.py`` of AlibabaResearch/DAMO-ConvAI.
-
-    Args:
-        gold_rows: rows of the gold query.
-        predicted_rows: rows of the predicted query.
     """
     return gold_rows == predicted_rows or set(keyed(gold_rows)) == set(keyed(predicted_rows))
 
@@ -88,9 +84,6 @@ def order_matters_in_test_suite(gold_sql: str) -> bool:
 
     Source: ``eval_exec_match`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval (Zhong, Yu and
     Klein 2020).
-
-    Args:
-        gold_sql: the gold query.
     """
     return "order by" in gold_sql.lower()
 
@@ -107,10 +100,6 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
 
     Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` of
     taoyds/test-suite-sql-eval (Zhong, Yu and Klein 2020).
-
-    Args:
-        sql: the gold or the predicted query.
-        dialect: what sqlglot calls the SQL it is written in.
     """
     joined = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
     if "distinct" not in joined.lower():  # which saves the tokens of a query of megabytes

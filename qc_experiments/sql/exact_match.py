@@ -12,10 +12,6 @@ def normalised(sql: str, dialect: str = "sqlite") -> str:
 
     What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
     repeated blanks.
-
-    Args:
-        sql: the query.
-        dialect: what sqlglot calls the SQL of its database.
     """
     shared = parsed(sql, dialect)
     if shared is None:

@@ -36,12 +36,7 @@ def visible(text: str) -> str:
 
 
 class _Safe:
-    """A stream that shows what would steer a terminal.
-
-    Args:
-        stream: where it goes.
-        edit: what else is done to each text.
-    """
+    """A stream that edits each text and shows what would steer a terminal."""
 
     def __init__(self, stream: Any, edit: Callable[[str], str]) -> None:
         self.stream = stream
@@ -66,7 +61,7 @@ def safe_output(*, data: bool) -> Iterator[None]:
     Args:
         data: whether the standard output is the user's data (schemas, SQL), of which nothing is masked.
     """
-    sys.excepthook = _show_exception  # our bugs are shown behind the end of this context
+    sys.excepthook = _show_exception  # our bugs are shown after the end of this context
     kept = sys.stdout, sys.stderr
     edit = str if data else redacted
     safe: tuple[Any, Any] = _Safe(sys.stdout, edit), _Safe(sys.stderr, redacted)

@@ -25,10 +25,10 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
     What it prints is the user's data and passes `safe_output`.
 
     Args:
-        interrupted: what is said behind Ctrl-C.
+        interrupted: what is said after Ctrl-C.
 
     Raises:
-        SystemExit: with 2 for a `UserError`, 130 behind Ctrl-C (143 behind SIGTERM, where that is
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 behind SIGTERM, where that is
             listened to), 141 if nobody reads the output any more
             (``qc ... | head``), as shells have it.
     """

@@ -24,7 +24,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         content: text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
 
     Raises:
-        OSError: if it cannot be written; then nothing is left behind.
+        OSError: if it cannot be written; then nothing is left.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")

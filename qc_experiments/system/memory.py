@@ -18,13 +18,10 @@ RESET_PEAK = "5"
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, where the C library is glibc.
+    """Let this process keep the memory that it frees; whether the C library (glibc) took it.
 
-    By default glibc gives large blocks back to the system, which clears and maps them anew at each
+    By default glibc gives large blocks back to the system, which clears and maps them again at each
     step. Nothing is computed otherwise.
-
-    Returns:
-        Whether glibc took it.
     """
     libc = _glibc()
     if libc is None:
@@ -35,7 +32,7 @@ def keep_memory() -> bool:
 
 
 def give_memory_back() -> None:
-    """Free what a job has left behind, on CPU and GPU, and count the peak anew from here."""
+    """Free what a job has left, on CPU and GPU, and count the peak from here."""
     gc.collect()
     libc = _glibc()
     if libc is not None:

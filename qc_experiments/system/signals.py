@@ -14,15 +14,11 @@ log = logging.getLogger(__name__)
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 GOES_ON = "interrupted: the same command goes on from here"
-"""Said behind work that is kept."""
+"""Said after work that is kept."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop.
-
-    Args:
-        signum: number of the signal.
-    """
+    """A run was asked to stop by a signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
