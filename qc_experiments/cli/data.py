@@ -15,7 +15,7 @@ from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import resolve_path
 
 

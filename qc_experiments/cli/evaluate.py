@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
-from qc_experiments.system.console import visible
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users, visible
 from qc_experiments.system.signals import GOES_ON, StopRequests
 
 if TYPE_CHECKING:

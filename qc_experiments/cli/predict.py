@@ -16,9 +16,9 @@ from pathlib import Path
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.models.saved import check_vocabulary, load_saved
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.processes import quiet_libraries
-from qc_experiments.system.shortage import out_of_memory
 from qc_experiments.system.signals import GOES_ON, StopRequests
 
 

@@ -32,8 +32,12 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.sweeps.jobs import closing_lines, refuse, sweeping, swept_part, take
 from qc_experiments.sweeps.outlook import first_job, outlook
-from qc_experiments.system.console import safe_output, set_up_logging, unbreakable_output
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import (
+    safe_output,
+    set_up_logging,
+    told_to_users,
+    unbreakable_output,
+)
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.secrets import in_environment
 

@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qc_experiments.databases.engine import engine as engine_of
-from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_bytes, open_file
+from qc_experiments.system.paths import hash_bytes, open_file, readable
 
 FRESH_SECONDS = 2.0
 """A file that changed so lately may change once more without a trace in its times, which are coarse."""
@@ -43,11 +42,8 @@ def logs(engine: str, target: str) -> dict[str, Path]:
 def _blank(path: Path, suffix: str) -> bool:
     if suffix != "-journal":
         return False
-    try:
-        with open_file(path) as file:
-            return file.read(1) in (b"", b"\0")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with readable(path), open_file(path) as file:
+        return file.read(1) in (b"", b"\0")
 
 
 def content_hash(engine: str, target: str) -> str:
@@ -72,15 +68,13 @@ def file_hash(path: Path) -> str:
     Raises:
         UserError: if it cannot be read.
     """
-    try:
+    with readable(path):
         found = path.stat()
         # The time of the last change of state cannot be set by hand, as that of the content can.
         changed = max(found.st_mtime_ns, found.st_ctime_ns)
         mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         fresh = 0 <= time.time_ns() - changed < FRESH_SECONDS * 1e9
         return (_known_hash.__wrapped__ if fresh else _known_hash)(path, mark)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ SECONDS = 60.0
 
 
 def read_schema(text: str, key: str, engine: str | None = None) -> str:
-    """The CREATE TABLE statements of a database, one a line, as a prompt's context.
+    """The CREATE TABLE statements of a database, one per line, as a prompt's context.
 
     Args:
         text: path of a file, or a server's URL.

@@ -79,7 +79,7 @@ class Judge:
 
         Args:
             rows: what was asked, with gold queries.
-            predictions: SQL texts, one a row.
+            predictions: SQL texts, one per row.
             on_done: called with the number of verdicts that have just come, for progress.
             memory: verdicts of an earlier start, which are not looked for again, and keeps new ones.
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qc_experiments.errors import UserError
+from qc_experiments.system.files import write_failure
 from qc_experiments.system.locking import waiting_for
-from qc_experiments.system.shortage import write_failure
 
 DRAFT = ".unpacking-"
 """How the names of folders begin that are being made."""

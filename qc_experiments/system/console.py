@@ -1,4 +1,4 @@
-r"""What reaches the terminal, and a terminal that may go away while a training goes on.
+r"""What reaches the terminal, a terminal that may go away while a training goes on, and how a command ends.
 
 Names, cells and messages come from other people's files. Every command prints through `safe_output`,
 the one place that writes to the terminal: what would steer it is shown as ``\x1b`` and its like, and
@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
+from qc_experiments.errors import UserError
 from qc_experiments.system.processes import is_main_process, quiet_libraries
 from qc_experiments.system.secrets import redacted
 
@@ -154,3 +155,46 @@ def set_up_logging() -> None:
     quiet_libraries()
     if not any(isinstance(handler, _Console) for handler in log.handlers):
         log.addHandler(_Console())
+
+
+def of_the_system(error: BaseException) -> str | None:
+    """What a file system refuses, in one line that names the file; None for any other exception."""
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return None
+    return f"{error.filename}: {error.strerror}"
+
+
+@contextmanager
+def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
+    """End a command in one line and with an exit code where the user has to mend or has ended something.
+
+    What it prints is the user's data and passes `safe_output`.
+
+    Args:
+        interrupted: what is said after Ctrl-C.
+
+    Raises:
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 after SIGTERM, where that is
+            listened to), 141 if nobody reads the output any more
+            (``qc ... | head``), as shells have it.
+    """
+    with safe_output(data=True):
+        try:
+            yield
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt as error:
+            print(interrupted, file=sys.stderr)
+            raise SystemExit(getattr(error, "exit_code", 130)) from None
+        except BrokenPipeError:
+            # Python would try once more to write what is left when it ends, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
+        except OSError as error:
+            line = of_the_system(error)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None

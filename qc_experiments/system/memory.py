@@ -15,6 +15,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""What torch says of the CPU's memory, and bitsandbytes of the GPU's."""
 
 
 def keep_memory() -> bool:
@@ -72,3 +74,9 @@ def _glibc() -> Any:
     except (OSError, AttributeError):
         return None  # musl, say
     return libc if all(found) else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out; torch has several ways to."""
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
+    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -11,6 +11,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
@@ -82,6 +84,19 @@ def read_file(path: Path | str) -> bytes:
     """
     with open_file(path) as file:
         return file.read()
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Turn what keeps a file from being read into one line for its user.
+
+    Raises:
+        UserError: for an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def file_problem(path: Path | str) -> str | None:

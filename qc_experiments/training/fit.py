@@ -30,9 +30,9 @@ from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapt
 from qc_experiments.models.prompting import SavedPrompting
 from qc_experiments.packing.supported import cannot_pack
 from qc_experiments.records.folder import RunFolder
+from qc_experiments.system.files import write_failure
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.progress import duration
-from qc_experiments.system.shortage import write_failure
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.arguments import training_arguments

@@ -27,7 +27,7 @@ from qc_experiments.packing.agreement import (
 from qc_experiments.packing.loss import backward_pack
 from qc_experiments.packing.prefix_tree import PackRow, pack_rows
 from qc_experiments.packing.supported import architecture
-from qc_experiments.system.shortage import write_failure
+from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted, StopRequests
 from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
 from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
