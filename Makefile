@@ -6,13 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup train test test-slow lint demo-data bench-peers kill-test clean
+.PHONY: setup train test test-slow lint docs demo-data bench-peers kill-test clean
 
 train: setup
 	$(BIN)/python train.py experiment=quickstart
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --durations 20
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -21,6 +21,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, into build/site; a wrong link or anchor fails.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Side by side with LitGPT, LLaMA-Factory and TRL, in environments of their own; needs Spider: QC_SPIDER=DIR.
 bench-peers: setup

@@ -127,7 +127,7 @@ Curve = tuple[dict[str, Any], list[tuple[int, float]]]
 
 
 def _curves(sweep: Path) -> list[Curve]:
-    from qc_experiments.comparison.grouping import facts
+    from qc_experiments.comparison.facts import facts
     from qc_experiments.comparison.study import compare
 
     keys = ["seed", *(setting.partition("=")[0] for setting in GRID)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from helpers.runs import ROOT
+
+from qc_experiments import __version__
 
 
 @pytest.mark.slow
@@ -26,3 +29,18 @@ def test_a_wheel_holds_everything_a_user_needs(tmp_path: Path):
         if path.suffix in (".py", ".txt", ".csv", ".sqlite", ".css", ".html", ".js"):
             assert path.relative_to(ROOT).as_posix() in held
     assert not [name for name in held if name.startswith(("tests/", "scripts/"))]
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited is not None
+    assert cited[1] == __version__
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_pre_commit_and_the_workflow_run_what_ci_runs():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    for linter in ("ruff check", "ruff format", "mypy"):
+        assert f".venv/bin/{linter}" in hooks
+        assert f"$(BIN)/{linter}" in (ROOT / "Makefile").read_text()
+    assert "bash .ci/run" in (ROOT / ".github/workflows/ci.yml").read_text()

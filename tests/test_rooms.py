@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import qc_experiments
 
 PACKAGE = Path(qc_experiments.__file__).parent
-ROOMS = (  # from the top down; docs/architecture.md says what each is for
+ROOMS = (  # from the top down; docs/explanation/architecture.md says what each is for
     "cli",
     "sweeps",
     "comparison",
@@ -78,3 +79,12 @@ def test_tests_mirror_the_rooms_and_import_no_other_test() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith(("test_", "conftest")), path
+
+
+def test_the_page_and_the_drawing_show_the_rooms_in_their_order() -> None:
+    """docs/explanation/architecture.md and its picture are what an engineer reads first."""
+    docs = PACKAGE.parent / "docs"
+    drawing = (docs / "images/rooms.svg").read_text(encoding="utf-8")
+    assert tuple(re.findall(r'class="room">(\w+)<', drawing)) == ROOMS
+    page = (docs / "explanation/architecture.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == ROOMS

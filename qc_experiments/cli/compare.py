@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.comparison.objectives import OBJECTIVES
+from qc_experiments.config.metrics import EXECUTION, METRICS
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import output_problem, user_path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qc_experiments.comparison.study import Study
 
 FILES = ("compare.csv", "compare.html")
+NAMES = ", ".join(metric.key for metric in METRICS)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,8 +50,8 @@ def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--objective",
-        metavar="FIGURE",
-        help=f"what ranks the runs: {', '.join(OBJECTIVES)} (execution_accuracy where it was measured)",
+        metavar="METRIC",
+        help=f"what ranks the runs: {NAMES} ({EXECUTION.key} where it was measured)",
     )
     return parser
 

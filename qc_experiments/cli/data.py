@@ -68,22 +68,18 @@ def _check(options: argparse.Namespace) -> None:
     print(f"{table.path}: {len(rows)} usable rows, {schemas} contexts, {db_ids} db_ids")
     for decision in table.decisions:
         print(f"  {decision.line(table.path)}")
-    failing: dict[str, list[int]] = {}
     databases = None
     if options.databases is not None:
         databases = find_databases(options.databases, "--databases", options.engine)
         databases.check_rows(((row.number, row.db_id) for row in rows), table.path)
     with Judge(databases, Limits(), cache=None) as judge:
         tried = judge.try_all([(row, row.query) for row in rows])
+    failing: dict[str, list[int]] = {}
     for row, found in zip(rows, tried, strict=True):
         if found.error is not None:
             kind = "" if found.error_class is None else f"{found.error_class}: "
             failing.setdefault(f"{kind}{found.error}", []).append(row.number)
-    where = (
-        "its database"
-        if options.databases is not None
-        else "an empty database made from its context"
-    )
+    where = "an empty database made from its context" if databases is None else "its database"
     for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
         print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
     if not failing:

@@ -149,21 +149,17 @@ def _pairs(
     options: argparse.Namespace,
 ) -> list[tuple[str, str]]:
     """Pairs (context, question) of a CSV; a database given by --db takes the context's place."""
-    from qc_experiments.data.table import no_column
+    from qc_experiments.data.table import column_place
 
-    wanted = {"question": options.question_column, "context": options.context_column}
-    if schema is not None:
-        del wanted["context"]
-    for name, column in wanted.items():
-        if column not in header:
-            hint = ", or give --db" if name == "context" else ""
-            raise UserError(
-                f"{no_column(path, column, header)}: name it with --{name}-column{hint}"
-            )
-    question = header.index(wanted["question"])
+    advice = "name it with --question-column"
+    question = column_place(path, header, options.question_column, advice)
+    place = 0
+    if schema is None:
+        advice = "name it with --context-column, or give --db"
+        place = column_place(path, header, options.context_column, advice)
     pairs = []
     for number, row in numbered:
-        context = schema if schema is not None else row[header.index(wanted["context"])].strip()
+        context = row[place].strip() if schema is None else schema
         if not row[question].strip() or not context:
             raise UserError(f"{path}: row {number} has an empty question or context: fill it")
         pairs.append((context, row[question].strip()))

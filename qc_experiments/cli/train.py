@@ -98,7 +98,7 @@ def _say_what_is_trained_on(overrides: Sequence[str]) -> None:
 def _objective(config: RunConfig) -> float | None:
     from qc_experiments.runs.train import run
 
-    value = run(config)[config.objective.value]
+    value = run(config)[config.objective]
     return None if value is None else float(value)
 
 

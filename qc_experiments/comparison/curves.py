@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.records.results import COUNT, FINITE, check
+from qc_experiments.config.metrics import LOSS
+from qc_experiments.system.kinds import COUNT, FINITE, check
 from qc_experiments.system.reading import MOST_BYTES, read_file
 
 MOST_METRICS = 64 * MOST_BYTES
@@ -20,7 +21,7 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses of one run, in nats a token.
+    """Losses of one run, in nats per token.
 
     Attributes:
         training: step and training loss.
@@ -48,7 +49,7 @@ def read_curves(path: Path) -> Curves:
     lines = _lines(content.decode("utf-8", "replace"))
     return Curves(
         training=_thinned(_curve(lines, "loss")),
-        held_out=_thinned(_curve(lines, "eval_loss")),
+        held_out=_thinned(_curve(lines, LOSS.logged_as)),
         last_step=max((line["step"] for line in lines), default=None),
     )
 
@@ -67,7 +68,7 @@ def _lines(text: str) -> list[dict[str, Any]]:
     lines = [one for one in found if isinstance(one, dict) and one.get("step") is not None]
     for one in lines:
         check(one["step"], COUNT, "metrics.jsonl: step")
-        for key in ("loss", "eval_loss"):
+        for key in ("loss", LOSS.logged_as):
             check(one.get(key), FINITE, f"metrics.jsonl: {key}")
     return lines
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from qc_experiments.comparison.objectives import LOSS_KEYS, Objective, losses_compare
+from qc_experiments.comparison.facts import (
+    CODE,
+    DATA,
+    SEED,
+    TEMPLATE,
+    differing,
+    facts,
+    hashable,
+    short,
+    swept_keys,
+)
+from qc_experiments.comparison.objectives import LOSS_KEYS, losses_compare, order, sign
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, against_best
-from qc_experiments.config.schema import DEFAULT_MICRO_BATCH, RunConfig, determining, plain
+from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
-from qc_experiments.records.results import Scalar, flatten
-
-DATA, TEMPLATE, CODE = "training data", "template", "code"
-"""Columns that stand for the content behind the config's paths, and for the commit."""
-
-SEED = "seed"
-MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.effective_batch_size"
-
-OWN_COLUMN = frozenset(("data.name", "data.train", "data.validation", "data.template"))
-"""Keys that are names of contents; `DATA`, `TEMPLATE` and the evaluation's hash stand for them."""
+from qc_experiments.records.results import Scalar
 
 NOT_JUDGING = frozenset(
     (
@@ -32,10 +33,17 @@ NOT_JUDGING = frozenset(
         "evaluation.seed",
         "evaluation.batch_size",  # changes no more than rounding
         "evaluation.base",  # whether something else is measured too
+        "evaluation.metrics",
         "evaluation.during_training",  # a part of choosing the checkpoint, so of training
     )
 )
 """Keys of ``evaluation`` in which runs may differ and still be ranked together."""
+
+UNKNOWN = "it is not recorded on what they were measured"
+SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
+"""Figures in which a run agrees with itself; runs with equal facts can still be of two models."""
+
+Facts = Mapping[Path, Mapping[str, Scalar]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Configuration:
         the Wilson interval at their mean.
         """
         counts = self.values("execution_count")
-        mean = self.mean("execution_accuracy")
+        mean = self.mean(EXECUTION.key)
         if mean is None or not counts:
             return None
         count = round(counts[0])
@@ -90,7 +98,7 @@ class Group:
         unfinished: the others.
         swept: keys in which the runs differ.
         configurations: the finished runs with their seeds pooled, best first.
-        best: the run that leads; None where nothing may be ranked or the figure was not measured.
+        best: the run that leads; None where nothing may be ranked or the metric was not measured.
         against: comparisons of the best run with each other one.
         warnings: lines on differences that a ranking does not show.
     """
@@ -106,123 +114,86 @@ class Group:
     against: Mapping[Path, Against]
     warnings: tuple[str, ...]
 
+    @property
+    def members(self) -> tuple[Run, ...]:
+        """All of them."""
+        return (*self.runs, *self.unfinished)
 
-Key = tuple[str | None, tuple[tuple[str, Scalar], ...]]
+
+@dataclass(frozen=True)
+class Alike:
+    """What must be equal for two runs' figures to compare.
+
+    Attributes:
+        evaluation: hash of questions, golds, databases and judge; None where it is not recorded.
+        settings: of decoding; for a ranking by loss also what the loss is counted on.
+    """
+
+    evaluation: str | None
+    settings: tuple[tuple[str, Scalar], ...]
 
 
-def group_runs(runs: Sequence[Run], objective: Objective) -> list[Group]:
+def group_runs(runs: Sequence[Run], objective: Metric) -> list[Group]:
     """Put runs that were measured alike together, the largest group first.
 
     Args:
         runs: finished or not.
-        objective: the figure by which they are ranked.
+        objective: the metric by which they are ranked.
     """
-    found: dict[Key, list[Run]] = defaultdict(list)
+    found: dict[Alike, list[Run]] = defaultdict(list)
     for run in runs:
         found[measured_by(run, objective)].append(run)
     ordered = sorted(
-        found.items(), key=lambda one: (one[0][0] is None, -_finished(one[1]), -len(one[1]))
+        found.items(),
+        key=lambda one: (
+            one[0].evaluation is None,
+            -sum(run.finished for run in one[1]),
+            -len(one[1]),
+        ),
     )
-    if not ordered:
-        return []
-    differing = _differing(dict(key[1]) for key, _ in ordered)
-    names = _distinct_names([_name(key, of, differing) for key, of in ordered])
-    return [
-        _group(name, _apart(ordered[0], (key, of), differing), key[0] is not None, of, objective)
-        for name, (key, of) in zip(names, ordered, strict=True)
-    ]
+    unlike = differing([dict(alike.settings) for alike, _ in ordered])
+    seen: Counter[str] = Counter()
+    groups = []
+    for alike, of in ordered:
+        name = _name(alike, of, unlike)
+        seen[name] += 1
+        groups.append(
+            _group(
+                name if seen[name] == 1 else f"{name} ({seen[name]})",
+                _apart(ordered[0], (alike, of), unlike),
+                of,
+                objective,
+                ranked=alike.evaluation is not None,
+            )
+        )
+    return groups
 
 
-def measured_by(run: Run, objective: Objective) -> Key:
-    """What must be equal for two runs' figures to compare.
-
-    Returns:
-        The hash of questions, golds, databases and judge (None where it is not recorded), and the
-        settings of decoding; for a ranking by loss also what the loss is counted on.
-    """
+def measured_by(run: Run, objective: Metric) -> Alike:
+    """What must be equal for this run's figures to compare with another one's."""
     keys = [k for k in run.config if k.startswith("evaluation.") and k not in NOT_JUDGING]
     settings = {key: run.config[key] for key in keys}
-    if objective.is_loss:
+    if objective is LOSS:
         settings |= {key: run.config.get(key) for key in LOSS_KEYS}
         if run.config.get("data.loss_on") == "full":
-            settings[TEMPLATE] = _short(run.template_hash)
-    return run.evaluation_hash, tuple(sorted(settings.items()))
+            settings[TEMPLATE] = short(run.template_hash)
+    return Alike(run.evaluation_hash, tuple(sorted(settings.items())))
 
 
-def facts(run: Run) -> dict[str, Scalar]:
-    """Everything that determines a run's figures, by key, with contents in place of paths."""
-    kept = {
-        key: value
-        for key, value in run.config.items()
-        if key not in OWN_COLUMN
-        and key not in _not_determining()
-        and not key.startswith(("paths.", "tracking."))
-        and key != "data.databases"  # the evaluation's hash holds their contents
-    }
-    kept |= dict.fromkeys(_without_effect(kept), None)
-    kept |= _batch(run)
-    kept[DATA] = f"{run.config.get('data.name')} {_short(run.data_hash)}"
-    template = PurePath(str(run.config.get("data.template"))).stem
-    kept[TEMPLATE] = f"{template} {_short(run.template_hash)}"
-    kept[CODE] = _short_commit(run.code_commit)
-    return kept
-
-
-def _without_effect(config: Mapping[str, Scalar]) -> list[str]:
-    """Keys whose values play no part, as what they belong to is switched off."""
-    off = []
-    if config.get("lora.enabled") is False:
-        off.append("lora.")
-    if config.get("quant.mode") == "none":
-        off.append("quant.")
-    kept = ("lora.enabled", "quant.mode")
-    return [key for key in config if key.startswith(tuple(off)) and key not in kept] if off else []
-
-
-def _batch(run: Run) -> dict[str, Scalar]:
-    """Micro-batch and effective batch as they were, where the config lets one follow from the other."""
-    given, effective = run.config.get(MICRO_BATCH), run.config.get(EFFECTIVE_BATCH)
-    shards = run.config.get("trainer.gradient_accumulation_steps")
-    if not isinstance(shards, int) or shards < 1:
-        return {}
-    shards *= run.processes
-    if isinstance(effective, int):
-        return {MICRO_BATCH: effective // shards, EFFECTIVE_BATCH: effective}
-    rows = given if isinstance(given, int) else DEFAULT_MICRO_BATCH
-    return {MICRO_BATCH: rows, EFFECTIVE_BATCH: rows * shards}
-
-
-@lru_cache(maxsize=1)
-def _not_determining() -> frozenset[str]:
-    config = RunConfig()
-    return frozenset(flatten(plain(config)).keys() - flatten(determining(config)).keys())
-
-
-def swept_keys(all_facts: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
-    """The keys in which some runs differ: settings in the config's order, then contents, then the seed."""
-    keys = dict.fromkeys(key for one in all_facts for key in one)
-    swept = [key for key in keys if len({_hashable(one.get(key)) for one in all_facts}) > 1]
-    last = [key for key in (DATA, TEMPLATE, CODE, SEED) if key in swept]
-    return (*(key for key in swept if key not in last), *last)
-
-
-def _hashable(value: Scalar) -> tuple[str, Scalar]:
-    # True == 1 in Python, but not in a config; 1 and 1.0 are one value.
-    return ("bool" if isinstance(value, bool) else "", value)
-
-
-def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: Objective) -> Group:
+def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ranked: bool) -> Group:
     known = {run.folder: facts(run) for run in runs}
     finished, repeated = _once([run for run in runs if run.finished], known)
     by_loss = losses_compare(finished)
-    finished.sort(key=lambda run: objective.order(run, by_loss))
+    finished.sort(key=lambda run: order(run, objective, by_loss))
     swept = swept_keys(list(known.values()))
-    configurations = pool_seeds(finished, known, objective)
     measured = bool(finished) and finished[0].figure(objective.key) is not None
     best = finished[0] if measured and ranked else None
     warnings = _warnings(finished, swept, known, repeated)
-    values = [run.figure(objective.key) for run in finished]
-    if measured and not by_loss and len(set(values)) < len(values):
+    if (
+        measured
+        and not by_loss
+        and len({run.figure(objective.key) for run in finished}) < len(finished)
+    ):
         warnings.append(
             f"Runs of equal {objective.title} stand in the order of their names: losses of different "
             "models or labels do not compare."
@@ -238,22 +209,20 @@ def _group(name: str, apart: str, ranked: bool, runs: Sequence[Run], objective: 
         runs=tuple(finished),
         unfinished=tuple(run for run in runs if not run.finished),
         swept=swept,
-        configurations=tuple(configurations),
+        configurations=tuple(pool_seeds(finished, known, objective)),
         best=best,
         against={} if best is None else against_best(best, finished[1:]),
         warnings=tuple(warnings),
     )
 
 
-def pool_seeds(
-    runs: Iterable[Run], known: Mapping[Path, Mapping[str, Scalar]], objective: Objective
-) -> list[Configuration]:
+def pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Configuration]:
     """Runs with equal facts but for the seed, as one configuration each, the best mean first.
 
     Args:
         runs: finished ones of one group, best first.
         known: their facts by folder.
-        objective: the figure whose mean counts.
+        objective: the metric whose mean counts.
     """
     pools: dict[tuple[tuple[str, Scalar], ...], list[Run]] = defaultdict(list)
     for run in runs:
@@ -263,16 +232,12 @@ def pool_seeds(
 
     def place(one: Configuration) -> tuple[bool, float]:
         mean = one.mean(objective.key)
-        return mean is None, 0.0 if mean is None else objective.sign * mean
+        return mean is None, 0.0 if mean is None else sign(objective) * mean
 
     return sorted(found, key=place)
 
 
-SAME_OUTCOME = ("eval_loss", "execution_accuracy", "exact_match", "steps", "label_tokens")
-"""Figures in which a run agrees with itself; runs with equal facts can still be of two models."""
-
-
-def _once(runs: Sequence[Run], known: Mapping[Path, Mapping[str, Scalar]]) -> tuple[list[Run], int]:
+def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], int]:
     """The runs without repetitions of the same one, and how many those were.
 
     A repetition is a copy of a folder, or a run of which another one has all facts, the seed too, and
@@ -285,18 +250,13 @@ def _once(runs: Sequence[Run], known: Mapping[Path, Mapping[str, Scalar]]) -> tu
     for run in kept.values():
         outcome = tuple(run.figure(key) for key in SAME_OUTCOME)
         answers = None if run.outcomes is None else run.outcomes.bits
-        facts_of = tuple(sorted((k, _hashable(v)) for k, v in known[run.folder].items()))
+        facts_of = tuple(sorted((k, hashable(v)) for k, v in known[run.folder].items()))
         measured = any(value is not None for value in outcome)
         once.setdefault((facts_of, outcome, answers) if measured else (run.folder,), run)
     return list(once.values()), len(runs) - len(once)
 
 
-def _warnings(
-    runs: Sequence[Run],
-    swept: Sequence[str],
-    known: Mapping[Path, Mapping[str, Scalar]],
-    repeated: int,
-) -> list[str]:
+def _warnings(runs: Sequence[Run], swept: Sequence[str], known: Facts, repeated: int) -> list[str]:
     lines = []
     for key, what in ((DATA, "training data"), (TEMPLATE, "templates"), (CODE, "versions of code")):
         versions = len({known[run.folder][key] for run in runs})
@@ -315,71 +275,34 @@ def _warnings(
     return lines
 
 
-def _finished(runs: Iterable[Run]) -> int:
-    return sum(run.finished for run in runs)
-
-
-def _differing(settings: Iterable[Mapping[str, Scalar]]) -> tuple[str, ...]:
-    every = list(settings)
-    keys = dict.fromkeys(key for one in every for key in one)
-    return tuple(key for key in keys if len({_hashable(one.get(key)) for one in every}) > 1)
-
-
-def _name(key: Key, runs: Sequence[Run], differing: Sequence[str]) -> str:
-    evaluation, settings = key
+def _name(alike: Alike, runs: Sequence[Run], unlike: Sequence[str]) -> str:
     counts = [run.figure("execution_count") for run in runs if run.finished]
     counts += [len(run.outcomes.bits) for run in runs if run.outcomes is not None]
-    count = Counter(one for one in counts if one).most_common(1)
-    names = sorted({str(run.config.get("data.name")) for run in runs})
-    asked = round(count[0][0]) if count else None
-    noun = "question" if asked == 1 else "questions"
-    parts = [noun if asked is None else f"{asked} {noun}", "of", ", ".join(names)]
-    where = f"(evaluation {_short(evaluation)})" if evaluation else "(evaluation not recorded)"
-    given = [f"{one}={_shown(dict(settings).get(one))}" for one in differing]
-    return ", ".join([" ".join([*parts, where]), *given])
-
-
-def _distinct_names(names: Sequence[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+    count = Counter(round(one) for one in counts if one).most_common(1)
+    names = ", ".join(sorted({str(run.config.get("data.name")) for run in runs}))
+    asked = f"{count[0][0]} question{'' if count[0][0] == 1 else 's'}" if count else "questions"
+    evaluation = "not recorded" if alike.evaluation is None else short(alike.evaluation)
+    settings = dict(alike.settings)
+    values = ["null" if settings.get(key) is None else str(settings[key]) for key in unlike]
+    given = [f"{key}={value}" for key, value in zip(unlike, values, strict=True)]
+    return ", ".join([f"{asked} of {names} (evaluation {evaluation})", *given])
 
 
 def _apart(
-    largest: tuple[Key, Sequence[Run]], this: tuple[Key, Sequence[Run]], differing: Sequence[str]
+    largest: tuple[Alike, Sequence[Run]], this: tuple[Alike, Sequence[Run]], unlike: Sequence[str]
 ) -> str:
-    """Why a group is not ranked with the largest one."""
-    if this[0] == largest[0]:
-        return "" if this[0][0] is not None else "it is not recorded on what they were measured"
-    if this[0][0] is None:
-        return "it is not recorded on what they were measured"
+    """Why a group is not ranked with the largest one; empty for that one."""
+    (first, runs), (alike, own) = largest, this
+    if alike.evaluation is None:
+        return UNKNOWN
     reasons = []
-    if this[0][0] != largest[0][0]:
-        first, second = _judged_on(largest[1]), _judged_on(this[1])
-        unlike = [what for key, what in WHAT.items() if first.get(key) != second.get(key)]
-        reasons += unlike if first and second else ["questions, golds, databases or judge"]
-    first_settings, settings = dict(largest[0][1]), dict(this[0][1])
-    reasons += [key for key in differing if settings.get(key) != first_settings.get(key)]
-    return f"it differs in {', '.join(reasons)}"
+    if alike.evaluation != first.evaluation:
+        before, now = _judged_on(runs), _judged_on(own)
+        parts = [what for key, what in WHAT.items() if before.get(key) != now.get(key)]
+        reasons += parts if before and now else ["questions, golds, databases or judge"]
+    reasons += [k for k in unlike if dict(alike.settings).get(k) != dict(first.settings).get(k)]
+    return f"it differs in {', '.join(reasons)}" if alike != first else ""
 
 
 def _judged_on(runs: Sequence[Run]) -> Mapping[str, str]:
     return next((run.judged_on for run in runs if run.judged_on), {})
-
-
-def _shown(value: Scalar) -> str:
-    return "null" if value is None else str(value)
-
-
-def _short(content: str | None) -> str:
-    return content[:8] if content else "unknown"
-
-
-def _short_commit(commit: str | None) -> str:
-    if not commit:
-        return "unknown"
-    head, plus, rest = commit.partition("+")
-    return head[:8] + plus + rest

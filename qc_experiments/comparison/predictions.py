@@ -20,15 +20,6 @@ ASKED = ("db_id", "question", "query")
 RIGHT, WRONG, UNKNOWN = "1", "0", "-"
 """How `Outcomes.bits` writes a verdict; unknown where it was not measured."""
 
-KNOWN_COLUMNS = frozenset(
-    (
-        *("row", "db_id", "question", "query", "context", "prediction"),
-        *("correct", "verdict", "warning", "error_class", "seconds"),
-        *("repaired_prediction", "repaired_correct"),
-    )
-)
-"""What `qc train` and `qc evaluate` write."""
-
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -54,7 +45,6 @@ class Answer:
         gold: the right query.
         prediction: the run's query.
         verdict: what came of it, with the class of the error.
-        rows: result rows of the gold and the prediction, where the file has them.
     """
 
     row: str
@@ -63,7 +53,6 @@ class Answer:
     gold: str
     prediction: str
     verdict: str
-    rows: str
 
 
 def read_outcomes(path: Path) -> Outcomes | None:
@@ -106,12 +95,6 @@ def read_answers(path: Path) -> list[Answer]:
 
 def _answer(cells: dict[str, str]) -> Answer:
     verdict = " ".join(filter(None, (cells.get("verdict"), cells.get("error_class"))))
-    # What later versions write beside the verdict, such as the first rows of both results.
-    results = [
-        f"{name}: {value}"
-        for name, value in cells.items()
-        if name not in KNOWN_COLUMNS and value and ("result" in name or "rows" in name)
-    ]
     return Answer(
         row=cells.get("row", ""),
         db_id=cells.get("db_id", ""),
@@ -119,7 +102,6 @@ def _answer(cells: dict[str, str]) -> Answer:
         gold=cells.get("query", ""),
         prediction=cells.get("prediction", ""),
         verdict=verdict,
-        rows="\n".join(results),
     )
 
 

@@ -18,12 +18,11 @@ from typing import Any
 
 from qc_experiments.comparison.curves import Curves, read_curves
 from qc_experiments.comparison.predictions import Outcomes, read_outcomes
+from qc_experiments.config.metrics import Metric
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
-    COUNT,
     Scalar,
-    check,
     flatten,
     read_config,
     read_environment,
@@ -31,6 +30,7 @@ from qc_experiments.records.results import (
     read_result,
 )
 from qc_experiments.system.console import visible
+from qc_experiments.system.kinds import COUNT, check
 from qc_experiments.system.locking import LOCK
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.processes import process_lives
@@ -42,7 +42,7 @@ DEPTH = 3
 
 FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
 PAUSED = "paused"
-"""Rests in a halving: it waits for its rung's end, or others went on instead."""
+"""In a halving: it waits until all runs have come as far, or others went on instead."""
 STATUSES = (FINISHED, RUNNING, PAUSED, FAILED, INTERRUPTED)
 
 SILENT_SECONDS = 3600.0
@@ -74,6 +74,7 @@ class Run:
         judged_on: the parts of ``evaluation_hash``, as ``report.json`` has them.
         by_hardness: right answers and questions of each hardness.
         by_database: right answers and questions of each database.
+        own_metrics: the user's own metrics.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Run:
     judged_on: Mapping[str, str] = field(default_factory=dict)
     by_hardness: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     by_database: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    own_metrics: tuple[Metric, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -163,7 +165,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
         try:
             runs.append(_read(path, name, defaults, now))
         except Unreadable as problem:
-            left_out.append(LeftOut(one_line(visible(name)), one_line(visible(str(problem)))))
+            left_out.append(LeftOut(one_line(name), one_line(str(problem))))
     return runs, left_out
 
 
@@ -183,8 +185,7 @@ def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             inside = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
-        reason = f"cannot be looked into ({error.strerror})"
-        closed.append(LeftOut(one_line(visible(str(folder))), reason))
+        closed.append(LeftOut(one_line(str(folder)), f"cannot be looked into ({error.strerror})"))
         return
     for name in inside:
         if not name.startswith("."):
@@ -228,6 +229,7 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         judged_on=report.judged_on,
         by_hardness=report.by_hardness,
         by_database=report.by_database,
+        own_metrics=report.metrics,
     )
 
 
@@ -239,16 +241,16 @@ def _status(
         error = result.get("error")
         return status, redacted(one_line(error))[:LONGEST_ERROR] if error else None
     if status == PAUSED:
-        figure = str(config.get("objective", "objective")).replace("_", " ")
+        metric = str(config.get("objective", "objective")).replace("_", " ")
         objective = result.get("objective")
         value = f"{objective:.4f}" if isinstance(objective, float) else "not known"
-        return PAUSED, f"rests in sweep.halving behind step {result.get('steps')}; {figure} {value}"
+        return PAUSED, f"paused by sweep.halving after step {result.get('steps')}; {metric} {value}"
     return _unfinished(folder, now)
 
 
 def one_line(text: str) -> str:
     """Without line breaks and without what would steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join("".join(c if c.isprintable() else " " for c in visible(text)).split())
 
 
 def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.comparison.grouping import Group, group_runs
-from qc_experiments.comparison.objectives import Objective, choose_objective, losses_compare
+from qc_experiments.comparison.objectives import (
+    choose_objective,
+    losses_compare,
+    order,
+    own_metrics_of,
+)
 from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
+from qc_experiments.config.metrics import EXECUTION, LOSS, Metric
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,26 @@ class Study:
         folders: where the runs were looked for.
         runs: all of them.
         groups: those that may be ranked together, the largest first.
-        objective: the figure by which they are ranked.
+        objective: the metric by which they are ranked.
         left_out: runs that cannot be read.
     """
 
     folders: tuple[Path, ...]
     runs: tuple[Run, ...]
     groups: tuple[Group, ...]
-    objective: Objective
+    objective: Metric
     left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The users' own metrics that some runs have."""
+        return own_metrics_of(self.runs)
+
+    @property
+    def other_metrics(self) -> tuple[Metric, ...]:
+        """What has a column of its own beside execution accuracy and loss: the objective, users' own."""
+        other = {one.key: one for one in (self.objective, *self.own_metrics)}
+        return tuple(one for one in other.values() if one not in (EXECUTION, LOSS))
 
     def counts(self) -> dict[str, int]:
         """How many runs there are of each status."""
@@ -46,7 +63,7 @@ class Study:
         return [f"Left out: {one.name}: {one.reason}" for one in self.left_out]
 
     def unfinished(self) -> list[Run]:
-        """Runs that have not come to their end: those at work first, resting ones best first."""
+        """Runs that have not come to their end: those at work first, paused ones best first."""
         found = [run for run in self.runs if not run.finished]
         by_loss = losses_compare(found)
         return sorted(
@@ -54,7 +71,7 @@ class Study:
             key=lambda run: (
                 STATUSES.index(run.status),
                 -(run.last_step or 0) if run.status == PAUSED else 0,
-                self.objective.order(run, by_loss),
+                order(run, self.objective, by_loss),
             ),
         )
 
@@ -64,7 +81,7 @@ def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
 
     Args:
         folders: runs, or folders that hold runs up to three levels down.
-        objective: the figure that ranks them; None takes execution accuracy where it was measured,
+        objective: key of the metric that ranks them; None takes execution accuracy where it was measured,
             else the loss.
 
     Raises:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import operator
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qc_experiments.config.overrides import Overrides, shown
+from qc_experiments.config.overrides import SECTION, Overrides, kinds_of_keys, shown
 from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
@@ -67,7 +67,7 @@ def register_schema() -> None:
     node = OmegaConf.structured(RunConfig)
     _unlock(node)
     ConfigStore.instance().store(name="schema", node=node)
-    OmegaConf.register_new_resolver("mul", _multiply, replace=True)
+    OmegaConf.register_new_resolver("mul", operator.mul, replace=True)
     OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
 
 
@@ -78,22 +78,6 @@ def _unlock(node: Any) -> None:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             _unlock(child)
-
-
-def _multiply(left: float, right: float) -> float:
-    return left * right
-
-
-def known_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, bool]:
-    """All keys of the schema in dotted form, each with whether it is a section."""
-    keys: dict[str, bool] = {}
-    for field in fields(schema):
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        section = is_dataclass(default)
-        keys[prefix + field.name] = section
-        if section:
-            keys.update(known_keys(type(default), f"{prefix}{field.name}."))
-    return keys
 
 
 def option_names(group: str, config_dir: str | None) -> list[str]:
@@ -132,7 +116,7 @@ def check_overrides(
     from hydra.errors import HydraException
 
     parser = OverridesParser.create()
-    keys = known_keys()
+    keys = kinds_of_keys()
     reader = Overrides(GROUPS, lambda group: option_names(group, config_dir), multirun=multirun)
     read = reader.read(overrides)
     for text, written in zip(overrides, read, strict=True):
@@ -159,7 +143,7 @@ def check_overrides(
             continue
         if key not in keys:
             raise UserError(f"{text}: {unknown_key(key)}")
-        if keys[key]:
+        if keys[key] == SECTION:
             raise UserError(f"{text}: {key} is a section; set one of its keys: {_children(key)}")
     return tuple(read)
 
@@ -179,20 +163,20 @@ def _check_options(group: str, names: Sequence[object], config_dir: str | None) 
 
 def _children(key: str) -> str:
     prefix = f"{key}."
-    names = [k[len(prefix) :] for k in known_keys() if k.startswith(prefix)]
+    names = [k[len(prefix) :] for k in kinds_of_keys() if k.startswith(prefix)]
     return ", ".join(n for n in names if "." not in n)
 
 
 def unknown_key(key: str) -> str:
     """Say that a dotted key does not exist, what does, and what is nearest."""
-    keys = known_keys()
+    keys = kinds_of_keys()
     parent = key.rpartition(".")[0]
     siblings = [k for k in keys if k.rpartition(".")[0] == parent]
     if parent in GROUPS and parent in keys:
         alias = f"{parent}.{ALIASES.get(key.rpartition('.')[2])}"
         hint = f" (did you mean {alias}?)" if alias in keys else nearest(key, siblings)
         return f"unknown key {key}{hint}; {parent} has {_children(parent)}"
-    leaves = [k for k, section in keys.items() if not section]
+    leaves = [k for k, kind in keys.items() if kind != SECTION]
     last = key.rpartition(".")[2]
     last = ALIASES.get(last, last)
     same = [k for k in leaves if k.rpartition(".")[2] == last]
@@ -226,8 +210,7 @@ def setting_of_flag(name: str, value: str) -> str | None:
     word = word if word in FLAGS else ALIASES.get(word, word)
     if word in OWN and value and value not in option_names(word, None):
         return OWN[word].format(shown(value))
-    keys = known_keys()
-    leaves = [key for key, section in keys.items() if not section]
+    leaves = [key for key, kind in kinds_of_keys().items() if kind != SECTION]
     same = [FLAGS[word]] if word in FLAGS else []
     same += [key for key in leaves if word in (key.replace(".", "_"), key.rpartition(".")[2])]
     same += [group for group in GROUPS if group == word]

@@ -16,21 +16,20 @@ from typing import Any
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 
-GROUP = "group"
+GROUP, SECTION = "group", ""
 RANGE = re.compile(r"([\d.]+(?:e-?\d+)?) *[:;-] *([\d.]+(?:e-?\d+)?)(?: *[:;] *(\d+))?")
 """How a range is written elsewhere."""
 TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def kinds_of_keys(schema: type = RunConfig, prefix: str = "") -> dict[str, str]:
-    """The type of each key that holds a value, by its dotted name, as the schema writes it."""
+    """The type of each key by its dotted name, as the schema writes it; `SECTION` where it holds others."""
     found: dict[str, str] = {}
     for field in fields(schema):
         default = field.default_factory() if callable(field.default_factory) else field.default
+        found[prefix + field.name] = SECTION if is_dataclass(default) else str(field.type)
         if is_dataclass(default):
             found |= kinds_of_keys(type(default), f"{prefix}{field.name}.")
-        else:
-            found[prefix + field.name] = str(field.type)
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import user_path
 from qc_experiments.system.processes import world_size
@@ -21,6 +22,8 @@ DEFAULT_MICRO_BATCH = 8
 
 NOT_DETERMINING = {"determines_result": False}
 """Field metadata of what does not change a run's figures; such keys stay out of its hash."""
+IF_GIVEN = {"in_hash_if_given": True}
+"""Field metadata of what is in the hash where it is not empty: a key that came after runs without it."""
 
 
 class Wrap(Enum):
@@ -91,25 +94,6 @@ class Strategy(Enum):
     never = "never"
     steps = "steps"
     epoch = "epoch"
-
-
-class Metric(Enum):
-    """A figure of ``result.json`` that can be optimised or choose the best checkpoint."""
-
-    eval_loss = "eval_loss"
-    execution_accuracy = "execution_accuracy"
-    exact_match = "exact_match"
-    valid_sql = "valid_sql"
-
-    @property
-    def greater_is_better(self) -> bool:
-        """Whether a larger value is the better one."""
-        return self is not Metric.eval_loss
-
-    @property
-    def needs_generation(self) -> bool:
-        """Whether the model must write SQL for it (the loss needs none)."""
-        return self is not Metric.eval_loss
 
 
 class Choose(Enum):
@@ -388,8 +372,8 @@ class TrainerConfig:
     """Checkpoints kept (the best one is always kept); null keeps all."""
     load_best_model_at_end: bool = True
     """Whether the best checkpoint, not the last, becomes the adapter."""
-    metric_for_best_model: Metric = Metric.eval_loss
-    """Figure by which the best checkpoint is chosen, measured at each evaluation."""
+    metric_for_best_model: str = LOSS.key
+    """Metric by which the best checkpoint is chosen, measured at each evaluation."""
     early_stopping_patience: int | None = None
     """Evaluations without improvement after which training ends; null never ends early."""
     logging_steps: int = field(default=5, metadata=NOT_DETERMINING)
@@ -533,8 +517,11 @@ class EvaluationConfig:
     """1: a prediction that fails is asked for once more, with the database's error; reported beside
     the raw figure."""
     fuzz: int = 0
-    """An answer must hold on this many perturbed copies of its database as well; a figure of its
+    """An answer must hold on this many perturbed copies of its database as well; a metric of its
     own."""
+    metrics: list[str] = field(default_factory=list, metadata=IF_GIVEN)
+    """Dotted names of metrics of your own (`qc_experiments.config.metrics.Metric`), such as
+    ``[my_module.my_metric]``: measured, recorded and shown beside ours."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -675,8 +662,8 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig, metadata=NOT_DETERMINING)
     seed: int = 42
     """Fixes the order of the rows, the adapter's initialisation and dropout."""
-    objective: Metric = field(default=Metric.eval_loss, metadata=NOT_DETERMINING)
-    """The figure that a run returns to a sweep."""
+    objective: str = field(default=LOSS.key, metadata=NOT_DETERMINING)
+    """The metric that a run returns to a sweep."""
 
     def __post_init__(self) -> None:
         """Check what must agree between sections."""
@@ -709,21 +696,20 @@ class RunConfig:
                 f"lora.init={self.lora.init} needs unquantized base weights: use quant=none or "
                 "lora.init=default"
             )
-        for key, metric in (
+        chosen_by = (
             ("objective", self.objective),
             ("trainer.metric_for_best_model", self.trainer.metric_for_best_model),
-        ):
-            if metric is Metric.execution_accuracy and self.data.databases is None:
-                raise UserError(
-                    f"{key}=execution_accuracy needs data.databases: a folder with "
-                    "<db_id>/<db_id>.sqlite"
-                )
+        )
+        own = self.own_metrics()
+        for key, metric in chosen_by:
+            metric_called(metric, own, setting=f"{key}=", chosen=True)
         if self.data.databases is None:
+            needs = "needs data.databases: a folder with <db_id>/<db_id>.sqlite"
+            for key, metric in chosen_by:
+                if metric == EXECUTION.key:
+                    raise UserError(f"{key}={metric} {needs}")
             if self.evaluation.fuzz:
-                raise UserError(
-                    f"evaluation.fuzz={self.evaluation.fuzz} needs data.databases: a folder with "
-                    "<db_id>/<db_id>.sqlite"
-                )
+                raise UserError(f"evaluation.fuzz={self.evaluation.fuzz} {needs}")
             if self.evaluation.choose is Choose.majority:
                 raise UserError(
                     "evaluation.choose=majority needs data.databases, on which candidates are run; "
@@ -731,6 +717,18 @@ class RunConfig:
                 )
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: must be at least 0")
+
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The user's own metrics.
+
+        Raises:
+            UserError: if one cannot be imported.
+        """
+        return own_metrics(self.evaluation.metrics)
+
+    def metric(self, key: str) -> Metric:
+        """The metric of which ``objective`` or ``trainer.metric_for_best_model`` is the key."""
+        return metric_called(key, self.own_metrics(), setting="", chosen=True)
 
 
 def plain(value: object) -> Any:
@@ -751,5 +749,6 @@ def determining(value: object) -> Any:
             f.name: determining(getattr(value, f.name))
             for f in fields(value)
             if f.metadata.get("determines_result", True)
+            and (getattr(value, f.name) or "in_hash_if_given" not in f.metadata)
         }
     return plain(value)

@@ -25,7 +25,7 @@ from qc_experiments.data.separators import (
     refuse_quotes_in_cells,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_bytes, read_file, readable
+from qc_experiments.system.paths import hash_texts, read_file, readable
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
@@ -84,8 +84,7 @@ class Table:
 
 def hash_rows(rows: Sequence[Row]) -> str:
     """SHA-256 over the cells of some rows, in their order."""
-    cells = (c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id))
-    return hash_bytes(*(cell.encode() for cell in cells))
+    return hash_texts(*(c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id)))
 
 
 def name_rows(numbers: Sequence[int]) -> str:
@@ -218,20 +217,33 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
     places = {}
     for name in ("question", "query", "context", "db_id"):
         column = getattr(columns, name)
-        if header.count(column) > 1:
-            raise UserError(f"{path}: the header names the column {column} twice")
-        if column in header:
-            places[name] = header.index(column)
-        elif name != "db_id":
-            raise UserError(
-                f"{no_column(path, column, header)}: rename it or map it with "
-                f"data.columns.{name}=... (in qc data: --{name} ...)"
-                + (f"; {MAKE_CONTEXT}" if name == "context" else "")
-            )
+        if column in header or name != "db_id":
+            advice = f"rename it or map it with data.columns.{name}=... (in qc data: --{name} ...)"
+            advice += f"; {MAKE_CONTEXT}" if name == "context" else ""
+            places[name] = column_place(path, header, column, advice)
     return places
 
 
-def no_column(path: Path, column: str, header: Sequence[str]) -> str:
+def column_place(path: Path, header: Sequence[str], column: str, advice: str) -> int:
+    """Where a column stands.
+
+    Args:
+        path: the CSV.
+        header: its header.
+        column: what is looked for.
+        advice: what to do where it is missing.
+
+    Raises:
+        UserError: if it is missing, or is there twice.
+    """
+    if header.count(column) > 1:
+        raise UserError(f"{path}: the header names the column {column} twice")
+    if column not in header:
+        raise UserError(f"{_no_column(path, column, header)}: {advice}")
+    return header.index(column)
+
+
+def _no_column(path: Path, column: str, header: Sequence[str]) -> str:
     """Say that a column is missing, and what there is in its place."""
     if any(QUERY.match(name) for name in header):
         wanted = "a header, such as question,query,context, must stand above it"

@@ -95,9 +95,7 @@ def _limit(what: int, most: int) -> None:
 def _limit_cpu(seconds: float) -> None:
     """End this process, should its parent be gone and nobody left to kill it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(used.ru_utime + used.ru_stime + seconds) + CPU_GRACE_SECONDS
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + CPU_GRACE_SECONDS)
 
 
 def _read(file: BinaryIO) -> bytes | None:

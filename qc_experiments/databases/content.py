@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from qc_experiments.databases.engine import engine as engine_of
-from qc_experiments.system.paths import hash_bytes, open_file, readable
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import hash_texts, open_file, readable
 
 FRESH_SECONDS = 2.0
 """A file that changed so lately may change once more without a trace in its times, which are coarse."""
@@ -42,8 +43,13 @@ def logs(engine: str, target: str) -> dict[str, Path]:
 def _blank(path: Path, suffix: str) -> bool:
     if suffix != "-journal":
         return False
-    with readable(path), open_file(path) as file:
-        return file.read(1) in (b"", b"\0")
+    try:
+        with open_file(path) as file:
+            return file.read(1) in (b"", b"\0")
+    except FileNotFoundError:
+        return True  # its writer has just finished
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def content_hash(engine: str, target: str) -> str:
@@ -58,8 +64,13 @@ def content_hash(engine: str, target: str) -> str:
         return own
     parts = [own]
     for suffix, path in found.items():
-        parts += [suffix, file_hash(path) if path.is_file() else "no file"]
-    return hash_bytes(*(part.encode() for part in parts))
+        try:
+            parts += [suffix, file_hash(path) if path.is_file() else "no file"]
+        except UserError:
+            if os.path.lexists(path):
+                raise
+            return content_hash(engine, target)  # its writer has just finished
+    return hash_texts(*parts)
 
 
 def file_hash(path: Path) -> str:

@@ -205,8 +205,11 @@ class _Child:
             env=environment,
             start_new_session=True,  # Ctrl-C is the parent's affair
         )
-        if self._read(1, time.monotonic() + START_SECONDS) != READY:
-            raise Gone("the process for SQL did not start", "other")
+        try:
+            self._wait_for(READY)
+        except BaseException:
+            self.kill()
+            raise
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -229,6 +232,7 @@ class _Child:
 
         Raises:
             Gone: with a message and an error class, if there is none in time.
+            UserError: if the process does not get ready to run it.
         """
         packed = pickle.dumps(call)
         assert self._process.stdin is not None
@@ -237,8 +241,7 @@ class _Child:
             self._process.stdin.flush()
         except OSError:
             raise Gone(f"{PROCESS} was ended", "other") from None
-        if self._read(1, time.monotonic() + START_SECONDS) != STARTED:
-            raise Gone(f"{PROCESS} was ended", "other")
+        self._wait_for(STARTED)
         if self._read(1, time.monotonic() + call.seconds + GRACE_SECONDS) != DONE:
             raise Gone(f"{PROCESS} was ended", "other")
         until = time.monotonic() + PACKING_SECONDS
@@ -248,6 +251,25 @@ class _Child:
         except pickle.UnpicklingError as problem:
             raise Gone(str(problem), "other") from None
         return answer
+
+    def _wait_for(self, mark: bytes) -> None:
+        """Wait until the process is ready to run something; its being late says nothing of that.
+
+        Raises:
+            Gone: if it has ended.
+            UserError: if it is late.
+        """
+        try:
+            found = self._read(1, time.monotonic() + START_SECONDS)
+        except Gone as gone:
+            if gone.args[1] != "timeout":
+                raise
+            raise UserError(
+                f"no process for SQL started within {START_SECONDS:g} s: the machine is too busy, or "
+                "short of memory"
+            ) from None
+        if found != mark:
+            raise Gone(f"{PROCESS} was ended", "other")
 
     def _read(self, count: int, deadline: float) -> bytes:
         assert self._process.stdout is not None

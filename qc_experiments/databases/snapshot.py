@@ -127,7 +127,7 @@ class Snapshots:
         file = folder / "database.sqlite"
         found = logs("sqlite", target)
         for path in found.values():
-            if not path.is_file():
+            if os.path.lexists(path) and not path.is_file():
                 return _Copy(content, folder, file, f"{path} is no file")
         try:
             size = _copy_files(Path(target), found, file)
@@ -139,6 +139,8 @@ class Snapshots:
             done = self._recover(file, Limits(seconds, bytes=size + SPARE_BYTES))
         except OSError as problem:
             shutil.rmtree(folder, ignore_errors=True)
+            if not all(map(os.path.lexists, found.values())):
+                return None  # its writer has just finished
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(target, found) from None
             raise UserError(f"{target}: cannot be copied ({problem.strerror})") from None

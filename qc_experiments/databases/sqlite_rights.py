@@ -10,12 +10,11 @@ ALLOWED_ACTIONS = frozenset(
     (
         sqlite3.SQLITE_SELECT,
         sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
         sqlite3.SQLITE_RECURSIVE,
     )
 )
 UPKEEP_ACTIONS = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
-OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
+OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH))
 DENIED_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"))
 """Most are not there in Python's SQLite; a distribution may have built them in."""
 DESCRIBING = frozenset(
@@ -111,16 +110,17 @@ def authorize(
     action: int, first: str | None, second: str | None, database: str | None, source: str | None
 ) -> int:
     """Let a statement read, and describe what there is to read (SQLite's authorizer callback)."""
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in DENIED_FUNCTIONS:
-        return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and _tells(first, second):
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
+    return _allowed(action in ALLOWED_ACTIONS, action, first, second)
 
 
-def _tells(pragma: str | None, value: str | None) -> bool:
-    name = (pragma or "").lower()
-    return name in DESCRIBING or (name in ASKING and value is None)
+def _allowed(otherwise: bool, action: int, first: str | None, second: str | None) -> int:
+    """What any text may: call functions that reach nothing outside, and pragmas that only tell."""
+    if action == sqlite3.SQLITE_FUNCTION:
+        otherwise = (second or "").lower() not in DENIED_FUNCTIONS
+    elif action == sqlite3.SQLITE_PRAGMA:
+        name = (first or "").lower()
+        otherwise = name in DESCRIBING or (name in ASKING and second is None)
+    return sqlite3.SQLITE_OK if otherwise else sqlite3.SQLITE_DENY
 
 
 def _authorize_connecting(
@@ -135,6 +135,5 @@ def authorize_schema(
     action: int, first: str | None, second: str | None, database: str | None, source: str | None
 ) -> int:
     """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
-    if action == sqlite3.SQLITE_PRAGMA and _tells(first, second):
-        return sqlite3.SQLITE_OK  # full-text tables ask for the page size
-    return sqlite3.SQLITE_DENY if action in OUTSIDE_ACTIONS else sqlite3.SQLITE_OK
+    # Full-text tables ask for the page size.
+    return _allowed(action not in OUTSIDE_ACTIONS, action, first, second)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.data.table import read_cells
+from qc_experiments.config.metrics import EXECUTION
+from qc_experiments.data.table import column_place, read_cells
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.statistics import Paired, Rate, paired
+from qc_experiments.evaluation.statistics import Paired, paired
 from qc_experiments.records.results import read_evaluation
 from qc_experiments.system.paths import folder_problem
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, opened
+from qc_experiments.system.reading import Unreadable
 
 JUDGED_FILES = ("judged.csv", "predictions.csv")
 """Where verdicts stand: as `qc evaluate` writes them, and as a run does."""
-MOST_JUDGED = 512 * MOST_BYTES
 
 WHAT = {
     "questions": "the questions",
@@ -24,6 +24,7 @@ WHAT = {
     "databases": "the databases' contents",
     "judge": "the judge (its version or its limits)",
 }
+"""What verdicts depend on, by the keys of ``judged_on``."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,11 @@ class JudgedFile:
     Attributes:
         folder: where it stands.
         outcomes: 1, 0 or None for each row, in the file's order.
-        judged_on: hashes of what its verdicts depend on.
         report: the content of its ``report.json``.
     """
 
     folder: Path
     outcomes: list[bool | None]
-    judged_on: dict[str, str]
     report: dict[str, Any]
 
 
@@ -56,9 +55,6 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
     source = next((folder / name for name in JUDGED_FILES if os.path.isfile(folder / name)), None)
     try:
         report = read_evaluation(folder)
-        if source is not None:
-            with opened(source, MOST_JUDGED):
-                pass  # read below, and no pipe or device
     except Unreadable as problem:
         raise UserError(f"{key} {folder}: {problem}; judge it again with qc evaluate") from None
     if source is None or report is None:
@@ -69,18 +65,14 @@ def read_judged(folder: Path, key: str) -> JudgedFile:
             f"a run's folder ({' or '.join(JUDGED_FILES)}, and report.json)"
         )
     header, numbered = read_cells(source)
-    if "correct" not in header:
-        raise UserError(f"{source}: has no column correct; judge it anew with qc evaluate")
-    place = header.index("correct")
+    place = column_place(source, header, "correct", "judge it again with qc evaluate")
     known: dict[str, bool | None] = {"1": True, "0": False, "": None}
-    outcomes = []
     for number, cells in numbered:
         if cells[place] not in known:
             raise UserError(
                 f"{source}: row {number}: correct is {cells[place]!r}, not 1, 0 or empty"
             )
-        outcomes.append(known[cells[place]])
-    return JudgedFile(folder, outcomes, report["judged_on"], report)
+    return JudgedFile(folder, [known[cells[place]] for _, cells in numbered], report)
 
 
 def distinct_names(first: str, second: str) -> tuple[str, str]:
@@ -102,9 +94,8 @@ def compare_judged(
     Raises:
         UserError: naming what differs, if they were not judged on the same.
     """
-    differing = [
-        what for key, what in WHAT.items() if first.judged_on.get(key) != judged_on.get(key)
-    ]
+    before = first.report["judged_on"]
+    differing = [what for key, what in WHAT.items() if before.get(key) != judged_on.get(key)]
     if differing or len(first.outcomes) != len(outcomes):
         raise UserError(
             f"{first.folder} and {name} cannot be compared: "
@@ -125,15 +116,11 @@ def comparison_lines(found: Paired, first: str, second: str) -> list[str]:
     low, high = found.interval()
     if difference is None or p is None or low is None or high is None:
         return ["Nothing was measured for both."]
-    accuracies = (
-        Rate(found.both + found.only_first, found.count),
-        Rate(found.both + found.only_second, found.count),
-    )
     verdict = "more than chance" if p < 0.05 else "not distinguishable from chance"
     width = max(len(first), len(second))
+    right = {first: found.both + found.only_first, second: found.both + found.only_second}
     return [
-        f"{first:<{width}}  {100 * (accuracies[0].value or 0):.1f} %",
-        f"{second:<{width}}  {100 * (accuracies[1].value or 0):.1f} %",
+        *(f"{name:<{width}}  {EXECUTION.shown(n / found.count)}" for name, n in right.items()),
         f"{found.count} questions: both right {found.both}, only {first} {found.only_first}, only "
         f"{second} {found.only_second}, neither {found.neither}",
         f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qc_experiments.config.metrics import LOSS, METRICS, Metric, own_metrics
 from qc_experiments.config.schema import EvaluationConfig
 from qc_experiments.data.encode import Encoder, Example
+from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
@@ -26,21 +28,23 @@ class Measured:
     """What was found out about a model.
 
     Attributes:
-        loss: validation loss in nats a label token.
+        loss: validation loss in nats per label token.
         judged: its predictions, in the order of the held-out rows.
         seconds: how long it took.
+        own: the user's own metrics.
     """
 
     loss: float
     judged: list[Judged]
     seconds: float
+    own: tuple[Metric, ...] = ()
 
     def figures(self) -> dict[str, float | int | None]:
-        """The loss and the rates, under the names of ``result.json``."""
-        return {"eval_loss": self.loss, **figures(self.judged)}
+        """The loss and what is made of the predictions, under the names of ``result.json``."""
+        return {LOSS.key: self.loss, **figures(self.judged, self.own)}
 
 
-class Examination:
+class Evaluator:
     """The same questions for every model: held-out rows, decoding, databases, judge.
 
     Args:
@@ -63,7 +67,8 @@ class Examination:
         self._examples = list(examples)
         self._judge = judge
         self._config = config
-        self._asker = Asker(encoder, config, window, judge)
+        self._own = own_metrics(config.metrics)
+        self._predictor = Asker(encoder, config, window, judge)
 
     def measure(self, model: Any, what: str, journal: Journal | None = None) -> Measured:
         """Loss and predictions on all held-out rows.
@@ -71,8 +76,7 @@ class Examination:
         Args:
             model: a causal language model.
             what: what is measured, for the progress bar.
-            journal: keeps loss and answers, so that an interruption does not lose them; None keeps
-                none.
+            journal: keeps loss and answers, so that an interruption does not lose them.
         """
         started = time.perf_counter()
         loss = journal.loss if journal is not None else None
@@ -81,10 +85,10 @@ class Examination:
             if journal is not None:
                 journal.keep_loss(loss)
         judged = self.answers(model, self._examples, what, journal)
-        return Measured(loss, judged, time.perf_counter() - started)
+        return Measured(loss, judged, time.perf_counter() - started, self._own)
 
     def loss(self, model: Any) -> float:
-        """Validation loss over all held-out rows, in nats a label token."""
+        """Validation loss over all held-out rows, in nats per label token."""
         pad_id = self._encoder.tokenizer.pad_token_id
         total, count = validation_loss(model, self._examples, pad_id, self._config.batch_size)
         return total / count
@@ -92,14 +96,7 @@ class Examination:
     def answers(
         self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None = None
     ) -> list[Judged]:
-        """Let the model answer, and judge the answers.
-
-        Args:
-            model: a causal language model.
-            examples: what it is asked.
-            what: who answers, for the progress bar.
-            journal: keeps the answers; None keeps none.
-        """
+        """Let the model answer some questions, and judge the answers; arguments as in `measure`."""
         rows = [example.row for example in examples]
         found: dict[int, Predicted] = {}
         with progress(f"{what}: answering {len(rows)} questions", len(rows)) as advance:
@@ -107,7 +104,7 @@ class Examination:
                 numbers = [row.number for row in part]
                 known = journal.answers(numbers) if journal is not None else None
                 if known is None:
-                    known = self._asker.ask(model, part, advance)
+                    known = self._predictor.ask(model, part, advance)
                     if journal is not None:
                         journal.add(numbers, known)
                 else:
@@ -123,35 +120,29 @@ class Examination:
         )
 
     def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
-        """Figures by which the best checkpoint is chosen, named as the Trainer wants them.
+        """Metrics by which the best checkpoint is chosen, named as the Trainer wants them.
 
         Args:
             model: the model in training.
-            generates: whether rates of correct SQL are wanted as well as the loss; they are taken
+            generates: whether those made of predictions are wanted as well as the loss; they are taken
                 on the first ``evaluation.during_training`` rows of a seeded sample.
         """
-        found = {"eval_loss": self.loss(model)}
+        found = {LOSS.logged_as: self.loss(model)}
         if generates:
-            from qc_experiments.data.split import sample_rows
-
             rows = [example.row for example in self._examples]
             sample = sample_rows(rows, self._config.during_training, self._config.seed)
             chosen = {row.number for row in sample}
             examples = [e for e in self._examples if e.row.number in chosen]
-            rates = figures(self.answers(model, examples, "Held-out"))
-            for name in ("execution_accuracy", "exact_match", "valid_sql"):
-                value = rates[name]
-                if value is not None:
-                    found[f"eval_{name}"] = value
+            taken = figures(self.answers(model, examples, "Held-out"), self._own)
+            for metric in (*METRICS, *self._own):
+                value = taken.get(metric.key)
+                if metric.during_training and value is not None:
+                    found[metric.logged_as] = value
         return found
 
 
 def parts(examples: Sequence[Example]) -> list[list[Row]]:
-    """Cut questions into parts that are answered one after the other, prompts that are alike together.
-
-    Args:
-        examples: the questions.
-    """
+    """Cut questions into parts that are answered one after the other, similar prompts together."""
     ordered = sorted(examples, key=lambda example: list(example.prompt_ids))
     rows = [example.row for example in ordered]
     return [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from qc_experiments.config.schema import Metric, RunConfig, Strategy
+from qc_experiments.config.metrics import EXECUTION, LOSS, VALID
+from qc_experiments.config.schema import RunConfig, Strategy
 from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row, name_rows
 from qc_experiments.errors import UserError
+from qc_experiments.evaluation.metrics import Judged, measured
 from qc_experiments.judging.judge import Judge
-from qc_experiments.judging.verdict import Tried
+from qc_experiments.judging.verdict import Tried, Verdict
 from qc_experiments.system.progress import progress
 
 log = logging.getLogger(__name__)
@@ -36,51 +38,66 @@ def check_golds(
         Lines that name the golds that fail.
 
     Raises:
-        UserError: if the figure by which the run or its checkpoints are chosen could not be measured
-            on any row.
+        UserError: if the metric by which the run or its checkpoints are chosen could not be measured
+            on any row, or a user's own metric fails on the golds.
     """
+    _try_own_metrics(config, rows)
+    chosen_by = (config.objective, config.trainer.metric_for_best_model)
     if config.data.databases is None:
-        if Metric.valid_sql not in (config.objective, config.trainer.metric_for_best_model):
+        if VALID.key not in chosen_by:
             return ()
         tried = judge.try_all([(row, "SELECT 1") for row in rows])
-        problem, metric = "contexts are no schema that SQLite runs", Metric.valid_sql
+        problem, metric = "contexts are no schema that SQLite runs", VALID
     else:
         if len(rows) >= MANY:
             log.info("Trying %d gold queries ...", len(rows))
         with progress(f"Trying {len(rows)} gold queries", len(rows)) as advance:
             tried = judge.try_golds(rows, advance)
-        problem, metric = "gold queries fail", Metric.execution_accuracy
+        problem, metric = "gold queries fail", EXECUTION
     judge.close()
     failing = [(r, found) for r, found in zip(rows, tried, strict=True) if found.error is not None]
-    for key, needed in _needed(config, metric, rows):
+    for key, needed in _needed(config, metric.key, rows):
         asked = {row.number for row in needed}
         in_vain = [(row, found) for row, found in failing if row.number in asked]
         if asked and len(in_vain) == len(asked):
             where = "" if len(asked) == len(rows) else " of the rows asked in training"
             raise UserError(
-                f"{key}={metric.value} cannot be measured: {source}: all {len(asked)} {problem}{where} "
-                f"({_reasons(in_vain)}): mend them, or choose by another figure, such as eval_loss"
+                f"{key}={metric.key} cannot be measured: {source}: all {len(asked)} {problem}{where} "
+                f"({_reasons(in_vain)}): mend them, or choose by another metric, such as {LOSS.key}"
             )
     if not failing or config.data.databases is None:
         return ()
     left = len(rows) - len(failing)
     return (
-        f"{source}: {len(failing)} of {len(rows)} gold queries fail, so that execution accuracy is "
+        f"{source}: {len(failing)} of {len(rows)} gold queries fail, so that {EXECUTION.title} is "
         + (f"taken over the other {left}" if left else "not measured")
         + f" ({_reasons(failing)})",
     )
 
 
-def _needed(
-    config: RunConfig, metric: Metric, rows: Sequence[Row]
-) -> list[tuple[str, Sequence[Row]]]:
-    """The settings that choose by a figure, and the rows on which it is taken for them."""
+def _try_own_metrics(config: RunConfig, rows: Sequence[Row]) -> None:
+    """Measure the user's own metrics on the golds, so that a mistake does not show after the training."""
+    right = Verdict(True, "correct", valid=True, ex_bird=True, ex_test_suite=True, seconds=0.0)
+    golds = [Judged(row, row.query, right, True, "unknown", ()) for row in rows]
+    for metric in config.own_metrics():
+        try:
+            measured(metric, golds)
+        except Exception as error:  # a user's code raises what it likes
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(
+                f"evaluation.metrics: {metric.key} cannot be measured, as a trial on the gold queries "
+                f"shows ({reason}): mend its function or leave it out"
+            ) from error
+
+
+def _needed(config: RunConfig, metric: str, rows: Sequence[Row]) -> list[tuple[str, Sequence[Row]]]:
+    """The settings that choose by a metric, and the rows on which it is taken for them."""
     sample = sample_rows(rows, config.evaluation.during_training, config.evaluation.seed)
     trainer = config.trainer
     needed: list[tuple[str, Sequence[Row]]] = []
-    if trainer.metric_for_best_model is metric and trainer.eval_strategy is not Strategy.never:
+    if trainer.metric_for_best_model == metric and trainer.eval_strategy is not Strategy.never:
         needed.append(("trainer.metric_for_best_model", sample))
-    if config.objective is metric:
+    if config.objective == metric:
         needed.append(("objective", rows if config.sweep.halving is None else sample))
     return needed
 

@@ -1,29 +1,29 @@
-"""Predictions with their verdicts, and the rates that are made of them, in all and by kind."""
+"""Predictions with their verdicts, and what is made of them, in all and by kind."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qc_experiments.config.metrics import EXACT, EXECUTION, METRICS, Metric, plain_metric
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
-from qc_experiments.evaluation.statistics import Rate, rate
+from qc_experiments.evaluation.statistics import Mean, Rate, rate
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import ALL_ERROR_CLASSES, Memory, Verdict
-from qc_experiments.sql.components import Components
 from qc_experiments.sql.structure import FEATURES
+
+log = logging.getLogger(__name__)
 
 HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 """Spider's levels, in their order; ``unknown`` where the gold could not be parsed."""
 
-COMPONENTS = ("tables", "columns", "conditions", "joins")
-"""Parts of a query that are compared by themselves."""
-
-
 VERDICT_COLUMNS = ("correct", "verdict", "warning", "error_class", "seconds")
-"""Columns of ``judged.csv`` and ``predictions.csv`` behind the prediction."""
+"""Columns of ``judged.csv`` and ``predictions.csv`` after the prediction."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Judged:
         exact: whether it is the gold query but for spelling.
         hardness: one of `HARDNESS`, of the gold query.
         features: SQL features of the gold query.
-        components: how far its parts are the gold's; None where the gold could not be parsed.
         after_repair: the query after a repair of what failed, and its verdict; None where no repair
             was asked for.
     """
@@ -48,7 +47,6 @@ class Judged:
     exact: bool
     hardness: str
     features: tuple[str, ...]
-    components: Components | None
     after_repair: tuple[str, Verdict] | None = None
 
     @property
@@ -70,7 +68,7 @@ def assess(
 
     Args:
         rows: questions with gold queries.
-        predictions: one SQL text a row.
+        predictions: one SQL text per row.
         judge: runs them.
         on_done: called with 1 after each verdict, for progress.
         repaired: the predictions after a repair of those that fail, or None.
@@ -84,19 +82,11 @@ def assess(
         again = judge.judge([rows[i] for i in changed], [repaired[i] for i in changed])
         for i, verdict in zip(changed, again, strict=True):
             after[i] = (repaired[i], verdict)
+    analyses = analyse(rows, predictions, judge)
     return [
-        Judged(
-            row,
-            prediction,
-            _warned(verdict, found),
-            found.exact,
-            found.hardness,
-            found.features,
-            found.components,
-            mended,
-        )
-        for row, prediction, verdict, found, mended in zip(
-            rows, predictions, verdicts, analyse(rows, predictions, judge), after, strict=True
+        Judged(row, text, _warned(verdict, of), of.exact, of.hardness, of.features, mended)
+        for row, text, verdict, of, mended in zip(
+            rows, predictions, verdicts, analyses, after, strict=True
         )
     ]
 
@@ -125,40 +115,71 @@ def verdict_cells(one: Judged) -> list[str | int | float | None]:
     ]
 
 
-RATES: dict[str, Callable[[Judged], bool | None]] = {
-    "execution_accuracy": lambda one: one.verdict.correct,
-    "repaired_execution_accuracy": lambda one: (
-        None if one.after_repair is None else one.after_repair[1].correct
-    ),
-    "ex_bird": lambda one: one.verdict.ex_bird,
-    "ex_test_suite": lambda one: one.verdict.ex_test_suite,
-    "fuzz_accuracy": lambda one: one.verdict.fuzz,
-    "exact_match": lambda one: one.exact,
-    "valid_sql": lambda one: one.verdict.valid,
-}
-"""What is counted of each prediction, by the name of its share."""
+def taken(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
+    """A metric of predictions; not measured, with a warning, where a user's own function fails.
+
+    Args:
+        metric: with a function to measure it.
+        judged: the predictions with their verdicts.
+    """
+    try:
+        return measured(metric, judged)
+    except Exception as error:  # a user's code, which must not cost the run its other figures
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        log.warning("evaluation.metrics: %s was not measured (%s)", metric.key, reason)
+        return Mean(None, 0)
 
 
-def rates(judged: Sequence[Judged]) -> dict[str, Rate]:
-    """The share of each of `RATES`, with its count."""
-    return {name: rate(map(of, judged)) for name, of in RATES.items()}
+def measured(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
+    """As `taken`, but raises what the metric's function raises, and `ValueError` for what is no metric."""
+    if metric.measure is None:
+        raise TypeError("not made of predictions")
+    outcomes = metric.measure(judged)
+    if outcomes is None:
+        return Mean(None, 0)
+    if isinstance(outcomes, int | float):
+        found = Mean(float(outcomes), len(judged))
+    else:
+        if len(outcomes) != len(judged):
+            raise ValueError(f"gave {len(outcomes)} outcomes of {len(judged)} predictions")
+        known = [one for one in outcomes if one is not None]
+        if all(isinstance(one, bool) for one in known):
+            return rate(map(bool, known))
+        found = Mean(sum(map(float, known)) / len(known), len(known))
+    if found.value is None or not math.isfinite(found.value):
+        raise ValueError(f"is {found.value}")
+    if metric.share and not 0 <= found.value <= 1:
+        raise ValueError(f"is {found.value:g}, not a share from 0 to 1: say share=False")
+    return found
 
 
-def figures(judged: Sequence[Judged]) -> dict[str, float | int | None]:
-    """The figures of ``result.json`` that predictions give (see README, What a run leaves behind)."""
-    found = rates(judged)
-    execution = found["execution_accuracy"]
+def measures(judged: Sequence[Judged], own: Sequence[Metric] = ()) -> dict[str, Rate | Mean]:
+    """Each metric that is made of predictions, by its key.
+
+    Args:
+        judged: the predictions with their verdicts.
+        own: the user's own metrics.
+    """
+    return {m.key: taken(m, judged) for m in (*METRICS, *own) if m.measure is not None}
+
+
+def figures(judged: Sequence[Judged], own: Sequence[Metric] = ()) -> dict[str, float | int | None]:
+    """What of ``result.json`` predictions give; arguments as in `measures`."""
+    found = measures(judged, own)
+    execution = found[EXECUTION.key]
     low, high = execution.interval()
     return {
-        **{name: share.value for name, share in found.items()},
+        **{key: one.value for key, one in found.items()},
         "execution_accuracy_low": low,
         "execution_accuracy_high": high,
         "execution_correct": execution.hits if execution.count else None,
-        "execution_count": execution.count if execution.count else None,
+        "execution_count": execution.count or None,
     }
 
 
-def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
+def report(
+    judged: Sequence[Judged], hashes: dict[str, str], own: Sequence[Metric] = ()
+) -> dict[str, Any]:
     """Everything that predictions tell, as ``report.json`` holds it.
 
     Every share stands with its hits, its count and its 95 % interval.
@@ -166,51 +187,32 @@ def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
     Args:
         judged: the predictions with their verdicts.
         hashes: of what they were judged on (see `judging.verdict.judged_on`).
+        own: the user's own metrics.
     """
     classes = Counter(one.verdict.error_class for one in judged if one.verdict.verdict == "wrong")
-    executed = [one for one in judged if one.correct is not None]
+    executed = sum(one.correct is not None for one in judged)
+    databases = sorted({one.row.db_id for one in judged if one.row.db_id})
+    failed = [one for one in judged if one.verdict.verdict == "gold_error"]
     return {
         "count": len(judged),
         "judged_on": hashes,
-        "figures": {name: share.plain() for name, share in rates(judged).items()},
-        "components": _component_scores(judged),
+        "figures": {key: one.plain() for key, one in measures(judged, own).items()},
+        **({"metrics": {one.key: plain_metric(one) for one in own}} if own else {}),
         "by_hardness": by(judged, HARDNESS, lambda one: (one.hardness,)),
-        "by_database": by(
-            judged,
-            sorted({one.row.db_id for one in judged if one.row.db_id}),
-            lambda one: (one.row.db_id or "",),
-        ),
+        "by_database": by(judged, databases, lambda one: (one.row.db_id or "",)),
         "by_feature": by(judged, tuple(FEATURES), lambda one: one.features),
         "by_error_class": {
-            name: Rate(classes[name], len(executed)).plain()
+            name: Rate(classes[name], executed).plain()
             for name in ALL_ERROR_CLASSES
             if classes[name]
         },
         "errors": [
-            {
-                "row": one.row.number,
-                "error_class": one.verdict.error_class,
-                "error": one.verdict.error,
-            }
+            {"row": one.row.number, **_error(one)}
             for one in judged
             if one.verdict.verdict == "wrong" and one.verdict.error is not None
         ],
-        "gold_errors": [
-            {
-                "row": one.row.number,
-                "db_id": one.row.db_id,
-                "query": one.row.query,
-                "error_class": one.verdict.error_class,
-                "error": one.verdict.error,
-            }
-            for one in judged
-            if one.verdict.verdict == "gold_error"
-        ],
-        "ambiguous_golds": [
-            {"row": one.row.number, "db_id": one.row.db_id, "query": one.row.query}
-            for one in judged
-            if one.verdict.ambiguous
-        ],
+        "gold_errors": [{**_gold(one), **_error(one)} for one in failed],
+        "ambiguous_golds": [_gold(one) for one in judged if one.verdict.ambiguous],
         "not_fuzzed": dict(
             Counter(one.verdict.not_fuzzed for one in judged if one.verdict.not_fuzzed is not None)
         ),
@@ -218,10 +220,16 @@ def report(judged: Sequence[Judged], hashes: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _gold(one: Judged) -> dict[str, Any]:
+    return {"row": one.row.number, "db_id": one.row.db_id, "query": one.row.query}
+
+
+def _error(one: Judged) -> dict[str, Any]:
+    return {"error_class": one.verdict.error_class, "error": one.verdict.error}
+
+
 def by(
-    judged: Sequence[Judged],
-    names: Iterable[str],
-    kinds: Callable[[Judged], Sequence[str]],
+    judged: Sequence[Judged], names: Iterable[str], kinds: Callable[[Judged], Sequence[str]]
 ) -> dict[str, Any]:
     """Execution accuracy (exact match where nothing was run) of each kind that occurs.
 
@@ -231,19 +239,9 @@ def by(
         kinds: which kinds a prediction belongs to.
     """
     executed = any(one.verdict.verdict != "not_executed" for one in judged)
-    grouped: dict[str, list[bool | None]] = {}
+    grouped: dict[str, list[Judged]] = {}
     for one in judged:
         for kind in kinds(one):
-            grouped.setdefault(kind, []).append(one.correct if executed else one.exact)
-    return {name: rate(grouped[name]).plain() for name in names if name in grouped}
-
-
-def _component_scores(judged: Sequence[Judged]) -> dict[str, Any]:
-    """For each component the share of questions in which it is the gold's, and its mean F1."""
-    found = [one.components for one in judged if one.components is not None]
-    scores = {}
-    for name in COMPONENTS:
-        parts = [getattr(one, name) for one in found]
-        mean = sum(part.f1 for part in parts) / len(parts) if parts else None
-        scores[name] = {**rate(part.equal for part in parts).plain(), "mean_f1": mean}
-    return scores
+            grouped.setdefault(kind, []).append(one)
+    metric = EXECUTION if executed else EXACT
+    return {name: taken(metric, grouped[name]).plain() for name in names if name in grouped}

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from qc_experiments.config.metrics import EXACT, EXECUTION, Metric
+
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 """Paul Tol's bright scheme, which people who see colours differently can tell apart."""
 
@@ -73,7 +75,7 @@ def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
         label.set_parse_math(False)  # a $ in a name is a $
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
-    axes.set_xlabel(f"{_title(next(iter(reports.values())))} in %, with 95 % intervals")
+    axes.set_xlabel(f"{_metric(next(iter(reports.values()))).title} in %, with 95 % intervals")
     axes.grid(axis="x", alpha=0.3)
     for border in ("top", "right"):
         axes.spines[border].set_visible(False)
@@ -88,9 +90,8 @@ def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     return picture.getvalue()
 
 
-def _title(report: Mapping[str, Any]) -> str:
-    executed = report["figures"]["execution_accuracy"]["count"]
-    return "execution accuracy" if executed else "exact match"
+def _metric(report: Mapping[str, Any]) -> Metric:
+    return EXECUTION if report["figures"][EXECUTION.key]["count"] else EXACT
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -103,11 +104,5 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _share(report: Mapping[str, Any], section: str, kind: str) -> dict[str, Any] | None:
-    if section == "figures":
-        executed = report["figures"]["execution_accuracy"]["count"]
-        found: dict[str, Any] = report["figures"][
-            "execution_accuracy" if executed else "exact_match"
-        ]
-        return found
-    share: dict[str, Any] | None = report[section].get(kind)
+    share: dict[str, Any] | None = report[section].get(kind or _metric(report).key)
     return share

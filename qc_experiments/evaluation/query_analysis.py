@@ -10,10 +10,9 @@ import functools
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qc_experiments.sql.components import Components, Score, components
 from qc_experiments.sql.exact_match import exact_match
 from qc_experiments.sql.parsing import parse
 from qc_experiments.sql.structure import Hardness, features, hardness
@@ -39,8 +38,6 @@ class Analysis:
         exact: whether the prediction is the gold query but for spelling.
         hardness: how hard the gold query is.
         features: SQL features of the gold query.
-        components: how far the prediction's parts are the gold's; None where the gold could not be
-            parsed.
         gold_problem: the limit that parsing the gold query exceeds, or None.
         problem: the limit that parsing the prediction exceeds, or None.
     """
@@ -48,7 +45,6 @@ class Analysis:
     exact: bool
     hardness: Hardness
     features: tuple[str, ...]
-    components: Components | None
     gold_problem: str | None = None
     problem: str | None = None
 
@@ -65,7 +61,6 @@ def analyse(rows: Sequence[Row], predictions: Sequence[str], judge: Judge) -> li
         (row.query, prediction, judge.dialect(row))
         for row, prediction in zip(rows, predictions, strict=True)
     ]
-    known: dict[tuple[str, str, str], Analysis] = {}
     unique = list(dict.fromkeys(asked))
     answers = judge.call_each(__name__, unique, WALL_SECONDS)
     lost = [texts for texts, found in zip(unique, answers, strict=True) if isinstance(found, str)]
@@ -74,27 +69,18 @@ def analyse(rows: Sequence[Row], predictions: Sequence[str], judge: Judge) -> li
         __name__, [(gold, "", dialect) for gold, _, dialect in lost], WALL_SECONDS
     )
     alone = dict(zip(lost, golds, strict=True))
-    for texts, found in zip(unique, answers, strict=True):
-        known[texts] = (
-            _unpacked(found) if not isinstance(found, str) else _lost(found, alone[texts])
-        )
+    known = {
+        texts: _lost(found, alone[texts]) if isinstance(found, str) else Analysis(*found)
+        for texts, found in zip(unique, answers, strict=True)
+    }
     return [known[texts] for texts in asked]
 
 
 def _lost(problem: str, gold: tuple[Any, ...] | str) -> Analysis:
     """What is left where the child process ended before it had answered."""
     if isinstance(gold, str):
-        return Analysis(False, "unknown", (), None, gold_problem=gold, problem=problem)
-    found = _unpacked(gold)
-    return Analysis(
-        False, found.hardness, found.features, found.components, found.gold_problem, problem
-    )
-
-
-def _unpacked(found: tuple[Any, ...]) -> Analysis:
-    exact, level, used, parts, gold_problem, problem = found
-    scores = None if parts is None else Components(*(Score(*part) for part in parts))
-    return Analysis(exact, level, used, scores, gold_problem, problem)
+        return Analysis(False, "unknown", (), gold_problem=gold, problem=problem)
+    return replace(Analysis(*gold), exact=False, problem=problem)
 
 
 def answer(gold: str, predicted: str, dialect: str) -> tuple[object, ...]:
@@ -114,15 +100,7 @@ def answer(gold: str, predicted: str, dialect: str) -> tuple[object, ...]:
     exact = gold == predicted
     if not gold_problem and not problem:
         exact = _in_time(lambda: exact_match(gold, predicted, dialect)) or exact
-    parts = None
-    if not gold_problem:
-        parts = _in_time(lambda: components(gold, "" if problem else predicted, dialect))
-    return (exact, level, used, parts and _plain(parts), gold_problem, problem)
-
-
-def _plain(parts: Components) -> tuple[tuple[bool, float], ...]:
-    scores = (parts.tables, parts.columns, parts.conditions, parts.joins)
-    return tuple((score.equal, score.f1) for score in scores)
+    return (exact, level, used, gold_problem, problem)
 
 
 @functools.lru_cache(maxsize=256)

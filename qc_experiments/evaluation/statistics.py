@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 Z_95 = 1.959963984540054
 """Standard normal quantile of a two-sided 95 % interval."""
@@ -56,6 +57,31 @@ class Rate:
             "count": self.count,
             "low": low,
             "high": high,
+        }
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean that is no share, and so has no interval of ours.
+
+    Attributes:
+        value: the mean; None when nothing was counted.
+        count: how often it was measured.
+    """
+
+    value: float | None
+    count: int
+    hits: None = None
+
+    def interval(self) -> tuple[None, None]:
+        """None: the outcomes' spread is not known."""
+        return None, None
+
+    def plain(self) -> dict[str, float | int | None]:
+        """As it stands in ``report.json``."""
+        return dict.fromkeys(("value", "hits", "count", "low", "high")) | {
+            "value": self.value,
+            "count": self.count,
         }
 
 
@@ -136,10 +162,7 @@ class Paired:
         """As it stands in ``report.json``."""
         low, high = self.interval()
         return {
-            "both": self.both,
-            "only_first": self.only_first,
-            "only_second": self.only_second,
-            "neither": self.neither,
+            **asdict(self),
             "count": self.count,
             "difference": self.difference(),
             "low": low,
@@ -150,8 +173,5 @@ class Paired:
 
 def paired(first: Sequence[bool | None], second: Sequence[bool | None]) -> Paired:
     """Count two systems' outcomes on the same questions; those not measured for both are left out."""
-    table = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for one, other in zip(first, second, strict=True):
-        if one is not None and other is not None:
-            table[one, other] += 1
+    table = Counter(zip(first, second, strict=True))
     return Paired(table[True, True], table[True, False], table[False, True], table[False, False])

@@ -1,4 +1,6 @@
-"""Do two results say the same? The rules of `execution_accuracy`; docs/judging.md states them in full.
+"""Do two results say the same? The rules of `execution_accuracy`.
+
+docs/explanation/judging.md states them in full.
 
 A gold's rows stand in groups of rows that tie, in order; an unordered result is one group. From each
 group a result takes a number of rows: all of them, or fewer where LIMIT cuts through the tie. A

@@ -21,7 +21,7 @@ from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
 from qc_experiments.judging.equivalence import JUDGE, Expected, Group, Row, compare
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
-from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.paths import hash_texts
 
 TIES = "dialects"
 """Version of how ties are found out; part of the key under which a result is kept."""
@@ -115,12 +115,7 @@ class GoldCache:
     def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
         """The result of a gold query: from memory, from disk, or by running it."""
         content = database.content_hash()
-        key = hash_bytes(
-            *(
-                part.encode("utf-8", "surrogatepass")
-                for part in (JUDGE, TIES, content, str(limits), sql)
-            )
-        )
+        key = hash_texts(JUDGE, TIES, content, str(limits), sql)
         with self._lock:
             known = self._memory.get(key) or self._load(key)
         if known is None:
@@ -164,17 +159,11 @@ class GoldCache:
 
 
 def _packed(gold: Gold) -> tuple[object, ...]:
-    run, expected = gold.execution, gold.expected
     groups = None
-    if expected is not None:
-        groups = [(list(group.rows), group.take) for group in expected.groups]
-    return (
-        (run.rows, run.columns, run.error, run.error_class, run.seconds, run.warning),
-        groups,
-        gold.ordered,
-        gold.ambiguous,
-        gold.ties_known,
-    )
+    if gold.expected is not None:
+        groups = [(list(group.rows), group.take) for group in gold.expected.groups]
+    run = tuple(vars(gold.execution).values())
+    return (run, groups, gold.ordered, gold.ambiguous, gold.ties_known)
 
 
 def _unpacked(packed: tuple[object, ...]) -> Gold:

@@ -10,7 +10,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import ERROR_CLASSES, Execution, Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.judging.equivalence import JUDGE
-from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.paths import hash_texts
 
 WRONG_RESULTS = ("wrong_rows", "wrong_order", "wrong_columns", "empty_result")
 ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)
@@ -78,16 +78,25 @@ class Tried:
 
     @classmethod
     def of(cls, found: Execution) -> Tried:
-        """What came of an execution; its hash takes 2 and 2.0 for the same."""
-        if found.rows is None:
-            return cls(found.error, found.error_class, None)
-        rows = sorted(repr(tuple(map(_plain, row))) for row in found.rows)
-        result = hash_bytes(str(len(found.columns)).encode(), *(row.encode() for row in rows))
-        return cls(None, None, result)
+        """What came of an execution."""
+        result = None if found.rows is None else result_hash(found)
+        return cls(found.error, found.error_class, result)
+
+
+def result_hash(execution: Execution) -> str:
+    """A hash that is the same for results with the same rows in any order.
+
+    2 and 2.0 are alike, and so are fractions that agree in six digits.
+    """
+    rows = sorted(repr(tuple(map(_plain, row))) for row in execution.rows or ())
+    return hash_texts(str(len(execution.columns)), *rows)
 
 
 def _plain(cell: object) -> object:
-    return f"{cell:.6g}" if isinstance(cell, int | float) and abs(cell) < 2**53 else cell
+    if not isinstance(cell, float):
+        return cell
+    number = cell if cell.is_integer() else float(f"{cell:.6g}")
+    return int(number) if number.is_integer() else number
 
 
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
@@ -118,7 +127,4 @@ def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) 
         "databases": contents,
         "judge": [JUDGE, str(limits)],
     }
-    return {
-        key: hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))
-        for key, texts in parts.items()
-    }
+    return {key: hash_texts(*texts) for key, texts in parts.items()}

@@ -87,7 +87,9 @@ def _check_known(saved: dict[str, Any], folder: Path) -> None:
         )
 
 
-def load_adapter(model: Any, folder: Path, named: str, *, trainable: bool) -> Any:
+def load_adapter(
+    model: Any, folder: Path, named: str, *, trainable: bool, dropout: float = 0.0
+) -> Any:
     """Put a saved adapter on a base model.
 
     Args:
@@ -95,6 +97,7 @@ def load_adapter(model: Any, folder: Path, named: str, *, trainable: bool) -> An
         folder: the saved adapter, whose files `check_adapter_files` has checked.
         named: the adapter as the user named it, for messages.
         trainable: whether it is trained further.
+        dropout: with which it is; what it was trained with before is no part of its weights.
 
     Raises:
         UserError: if the adapter is for another model, or lacks weights, or has weights left over.
@@ -103,7 +106,7 @@ def load_adapter(model: Any, folder: Path, named: str, *, trainable: bool) -> An
 
     with load_errors(f"{named}: the adapter", folder):
         settings = peft.LoraConfig.from_pretrained(str(folder))
-        settings.inference_mode = not trainable
+        settings.inference_mode, settings.lora_dropout = not trainable, dropout
         wrapped = peft.PeftModelForCausalLM(model, settings)
         # PeftModel.from_pretrained does the same, but keeps to itself what did not fit.
         report = wrapped.load_adapter(str(folder), "default", is_trainable=trainable)

@@ -12,12 +12,7 @@ from qc_experiments.config.schema import DType, ModelConfig, QuantConfig, QuantM
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf, packaged
 from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
-from qc_experiments.models.files import (
-    TRAINING,
-    Spelling,
-    check_model_folder,
-    weight_files,
-)
+from qc_experiments.models.files import TRAINING, Spelling, check_model_folder, weight_files
 from qc_experiments.models.hub_revision import hub_commit
 from qc_experiments.models.source import ModelSource as ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
@@ -46,10 +41,10 @@ def model_source(
     named = f"{spelling.model}{name}"
     try:
         source = _local_source(config, cache, named, spelling) or _hub_source(config)
+        source = replace(source, allow_pickle=config.allow_pickle, named=named, spelling=spelling)
+        return _converted(source, config, cache) if unpack and source.gguf_file else source
     except OSError as error:
         raise UserError(f"{named}: cannot be read ({error.strerror})") from None
-    source = replace(source, allow_pickle=config.allow_pickle, named=named, spelling=spelling)
-    return _converted(source, config, cache) if unpack and source.gguf_file else source
 
 
 def _local_source(
@@ -107,7 +102,7 @@ def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSo
         del arguments["trust_remote_code"]
         with source.loading("GGUF file"):
             path = Path(cached_file(source.name_or_path, source.gguf_file, **arguments))
-    content = source.gguf_hash or gguf.content_hash(path, cache, source.named)
+    content = source.gguf_hash or file_hash(path, cache)
     folder = gguf.converted(path, content, torch_dtype(config.dtype), cache, source.named)
     return replace(source, name_or_path=str(folder), revision=None, gguf_hash=content)
 
@@ -162,12 +157,8 @@ def model_window(source: ModelSource) -> int | None:
     Raises:
         UserError: if the model's config cannot be found.
     """
-    from transformers import AutoConfig
-
-    with source.loading("config"):
-        config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
-        window = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return int(window) if window else None
+    window = getattr(source.config().get_text_config(), "max_position_embeddings", None)
+    return int(window) if window else None
 
 
 def training_device() -> Any:
@@ -220,10 +211,7 @@ def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, 
 
 
 def _check_names(source: ModelSource) -> None:
-    from transformers import AutoConfig
-
-    folder = source.folder()
-    config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+    folder, config = source.folder(), source.config()
     if folder is not None and hasattr(config, "quantization_config"):
         del config.quantization_config
         files = weight_files(folder, "model", "pytorch_model", source.allow_pickle, source.spelling)
@@ -232,10 +220,7 @@ def _check_names(source: ModelSource) -> None:
 
 def _check_kernels(source: ModelSource) -> None:
     """Refuse a config that has attention computed by code which transformers would fetch from the hub."""
-    from transformers import AutoConfig
-
-    with source.loading("config"):
-        config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+    config = source.config()
     for part in (config, config.get_text_config()):
         kernel = str(part._attn_implementation)
         if "/" in kernel and not source.trust_remote_code:
@@ -262,8 +247,7 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
     dtype = torch_dtype(config.dtype)
     if config.attn_implementation is None:
         _check_kernels(source)
-    with source.loading("config"):
-        stored = stored_quantization(source)
+    stored = stored_quantization(source)
     if stored is None:
         arguments = source.arguments() | quantization_arguments(quant, dtype)
     else:  # `check_quantization` has seen to it that nothing else is asked for

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,8 @@ from qc_experiments.config.schema import LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import read_adapter_config
 
-SETTINGS = {
-    "r": ("lora.r", 8),
-    "lora_alpha": ("lora.alpha", 8),
-    "use_rslora": ("lora.use_rslora", False),
-    "use_dora": ("lora.use_dora", False),
-}
-"""PEFT's names of what a run can ask for: our key, and PEFT's value where an old adapter says nothing."""
+SETTINGS = {"r": "r", "lora_alpha": "alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
+"""What a run can ask for: PEFT's names, and ours below ``lora``."""
 NO_PART = {
     *("peft_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
     *("auto_mapping", "runtime_config", "lora_dropout", "fan_in_fan_out", "megatron_core"),
@@ -28,13 +25,8 @@ NO_PART = {
 """What changes nothing in how a loaded adapter is trained, or is compared otherwise."""
 ALLOWED = {
     "task_type": (None, "CAUSAL_LM"),
-    "init_lora_weights": (
-        True,
-        False,
-        "gaussian",
-        "orthogonal",
-        "eva",
-    ),  # which leave the base as it is
+    # These leave the base as it is.
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
     "bias": (None, "none"),
 }
 
@@ -56,19 +48,15 @@ def check_adapter(folder: Path, config: LoraConfig) -> None:
                 f"model.adapter={folder}: its adapter_config.json has {key}={value}, which cannot be "
                 "continued here: name a plain LoRA adapter"
             )
-    asked = {
-        "r": config.r,
-        "lora_alpha": config.alpha,
-        "use_rslora": config.use_rslora,
-        "use_dora": config.use_dora,
-    }
-    has = {name: saved.get(name) or default for name, (_, default) in SETTINGS.items()}
-    other = [name for name in SETTINGS if has[name] != asked[name]]
+    asked = {key: getattr(config, key) for key in SETTINGS.values()}
+    has = {key: saved[name] for name, key in SETTINGS.items() if saved.get(name) is not None}
+    has = dict.fromkeys(asked, False) | has  # old adapters know neither rsLoRA nor DoRA
+    other = [key for key in asked if has[key] != asked[key]]
     if other:
         raise UserError(
             f"model.adapter={folder}: has {_listed(has, other)}, the run asks for "
             f"{_listed(asked, other)}: set "
-            + " ".join(f"{SETTINGS[name][0]}={_shown(has[name])}" for name in other)
+            + " ".join(f"lora.{key}={_shown(has[key])}" for key in other)
         )
 
 
@@ -82,7 +70,7 @@ def check_same_layers(
     folder: Path,
     has: Collection[str],
     asked: Collection[str],
-    options: Mapping[str, Collection[str]],
+    option: Callable[[str], Collection[str]],
 ) -> None:
     """Compare the layers that a saved adapter has with those that the run asks for.
 
@@ -90,7 +78,7 @@ def check_same_layers(
         folder: the adapter.
         has: names of its layers.
         asked: names of those that the run's ``lora.target_modules`` means.
-        options: what ``lora.target_modules`` may be called, with the layers that it means.
+        option: gives the layers that a word for ``lora.target_modules`` means.
 
     Raises:
         UserError: if they are not the same.
@@ -100,8 +88,10 @@ def check_same_layers(
     lacks, more = sorted(set(asked) - set(has)), sorted(set(has) - set(asked))
     differences = [f"lacks {_some(lacks)}"] if lacks else []
     differences += [f"also has {_some(more)}"] if more else []
-    fits = [name for name, layers in options.items() if set(layers) == set(has)]
-    given = fits[0] if fits else f"[{','.join(sorted(has))}]"
+    given = f"[{','.join(sorted(has))}]"
+    for name in ("attention", "all-linear"):
+        with suppress(UserError):  # a model whose attention layers are not recognised, say
+            given = name if set(option(name)) == set(has) else given
     raise UserError(
         f"model.adapter={folder}: is on other layers than lora.target_modules asks for: it "
         f"{' and '.join(differences)}: set lora.target_modules={given}"
@@ -113,9 +103,9 @@ def _some(names: list[str]) -> str:
 
 
 def _listed(values: dict[str, Any], names: list[str]) -> str:
-    named = [f"{SETTINGS[name][0].partition('.')[2]}={_shown(values[name])}" for name in names]
+    named = [f"{name}={_shown(values[name])}" for name in names]
     return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.errors import UserError
-from qc_experiments.models.file_hashes import file_hash
 from qc_experiments.models.files import load_errors
 from qc_experiments.models.made_once import made_once
 from qc_experiments.models.weight_report import check_loaded
@@ -29,23 +28,6 @@ MOST = 0.5
 MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 ROWS_AT_ONCE = 4096
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
-
-
-def content_hash(path: Path, cache: Path, named: str) -> str:
-    """SHA-256 of a GGUF file.
-
-    Args:
-        path: the file.
-        cache: folder of what is made once per user, in which the hash is remembered.
-        named: the model as the user named it, for messages.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    try:
-        return file_hash(path, cache)
-    except OSError as error:
-        raise UserError(f"{named}: cannot be read ({error.strerror})") from None
 
 
 def converted(path: Path, content: str, dtype: Any, cache: Path, named: str) -> Path:

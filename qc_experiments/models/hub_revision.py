@@ -6,8 +6,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-SECONDS = 5.0
-"""How long the hub may take to answer."""
+from qc_experiments.models.hub import SECONDS, hub_problem
 
 
 @cache
@@ -25,7 +24,7 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     """
     from huggingface_hub import HfApi, constants, file_download
 
-    if not constants.is_offline_mode():
+    if hub_problem() is None:
         with suppress(Exception):  # no network, no repository, no permission: loading says which
             commit: str | None = HfApi().model_info(name, revision=revision, timeout=SECONDS).sha
             return commit

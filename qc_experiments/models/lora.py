@@ -134,11 +134,7 @@ def inject(model: Any, settings: Any, *, empty: bool = False) -> Any:
 
 
 def continue_adapter(
-    model: Any,
-    folder: Path,
-    config: LoraConfig,
-    *,
-    gradient_checkpointing: bool,
+    model: Any, folder: Path, config: LoraConfig, *, gradient_checkpointing: bool
 ) -> Any:
     """Wrap a base model with a saved adapter that is trained further.
 
@@ -152,13 +148,8 @@ def continue_adapter(
         UserError: if the adapter is for another model.
     """
     model = _prepare(model, gradient_checkpointing)
-    wrapped = load_adapter(model, folder, f"model.adapter={folder}", trainable=True)
-    for module in wrapped.modules():  # dropout is no part of the weights: the run decides it
-        for dropout in getattr(module, "lora_dropout", {}).values():
-            if hasattr(dropout, "p"):
-                dropout.p = config.dropout
-    wrapped.peft_config["default"].lora_dropout = config.dropout
-    return wrapped
+    named = f"model.adapter={folder}"
+    return load_adapter(model, folder, named, trainable=True, dropout=config.dropout)
 
 
 def _prepare(model: Any, gradient_checkpointing: bool) -> Any:

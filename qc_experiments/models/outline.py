@@ -20,11 +20,11 @@ def model_outline(source: ModelSource) -> Any:
         The model on torch's meta device, or None where a model's own code cannot make it there.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     trust = source.trust_remote_code
     try:
-        config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
+        config = source.config()
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     except Exception:

@@ -50,6 +50,17 @@ class ModelSource:
             found["local_files_only"] = True
         return found
 
+    def config(self) -> Any:
+        """The model's config, as transformers reads it.
+
+        Raises:
+            UserError: if it cannot be found or read.
+        """
+        from transformers import AutoConfig
+
+        with self.loading("config"):
+            return AutoConfig.from_pretrained(self.name_or_path, **self.arguments())
+
     @property
     def on_hub(self) -> bool:
         """Whether the model is named by its hub id."""

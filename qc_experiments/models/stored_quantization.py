@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qc_experiments.config.schema import QuantConfig, QuantMode, RunConfig
 from qc_experiments.errors import UserError
-
-if TYPE_CHECKING:
-    from qc_experiments.models.base import ModelSource
+from qc_experiments.models.source import ModelSource
 
 
 def stored_quantization(source: ModelSource) -> QuantConfig | None:
@@ -22,21 +20,14 @@ def stored_quantization(source: ModelSource) -> QuantConfig | None:
         The settings, as a run would ask for them; None where weights are not quantized.
 
     Raises:
-        UserError: if they are in a format that cannot be trained here.
+        UserError: if they are in a format that cannot be trained here, or there is no config.
     """
-    from transformers import AutoConfig
-
     if source.gguf_file is not None:
         return None  # unpacked when it is loaded
-    config = AutoConfig.from_pretrained(source.name_or_path, **source.arguments())
-    found = next(
-        (
-            given
-            for part in (config, config.get_text_config())
-            if (given := getattr(part, "quantization_config", None)) is not None
-        ),
-        None,
-    )
+    config = source.config()
+    parts = (config, config.get_text_config())
+    every = (getattr(part, "quantization_config", None) for part in parts)
+    found = next((given for given in every if given is not None), None)
     if found is None:
         return None
     settings: Mapping[str, Any] = found if isinstance(found, Mapping) else found.to_dict()
@@ -44,7 +35,7 @@ def stored_quantization(source: ModelSource) -> QuantConfig | None:
     method = str(settings.get("quant_method") or "bitsandbytes").rpartition(".")[2]
     if method.lower() != "bitsandbytes" or in_4_bits == in_8_bits:
         raise UserError(
-            f"model.name_or_path={source.name_or_path}: its weights are stored in {method.lower()}, which "
+            f"{source.named}: its weights are stored in {method.lower()}, which "
             "cannot be trained here: only bitsandbytes' 4 and 8 bits can; take the model that is not "
             "quantized, with quant=4bit"
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.metrics import Metric, recorded
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
@@ -31,46 +32,6 @@ from qc_experiments.system.paths import NO_SUCH_FOLDER, folder_problem, output_p
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import Unreadable, read_json
 from qc_experiments.system.secrets import redacted_tree
-
-RESULT_KEYS = (
-    "status",
-    "objective",
-    "eval_loss",
-    "base_eval_loss",
-    "execution_accuracy",
-    "execution_accuracy_low",
-    "execution_accuracy_high",
-    "execution_correct",
-    "execution_count",
-    "base_execution_accuracy",
-    "repaired_execution_accuracy",
-    "fuzz_accuracy",
-    "ex_bird",
-    "ex_test_suite",
-    "exact_match",
-    "base_exact_match",
-    "valid_sql",
-    "base_valid_sql",
-    "parameters_trainable",
-    "parameters_total",
-    "label_tokens",
-    "examples",
-    "steps",
-    "seed",
-    "config_hash",
-    "data_hash",
-    "template_hash",
-    "evaluation_hash",
-    "code_commit",
-    "seconds_total",
-    "seconds_training",
-    "seconds_evaluation",
-    "examples_per_second",
-    "tokens_per_second",
-    "peak_memory_bytes",
-    "error",
-)
-"""Keys of ``result.json``; one that was not measured is null."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +59,16 @@ class RunFolder:
     Args:
         path: ``<paths.output>/<name>``.
         identity: the run that it belongs to.
+        own: the user's own metrics, which ``result.json`` holds as well.
 
     Attributes:
         held: whether it is still there and this process's, once that works in it (see `owned`).
     """
 
-    def __init__(self, path: Path, identity: Identity) -> None:
+    def __init__(self, path: Path, identity: Identity, own: Sequence[Metric] = ()) -> None:
         self.path = path
         self.identity = identity
+        self._keys = tuple(recorded(own))
         self.held: Callable[[], bool] = lambda: True
 
     def __truediv__(self, name: str) -> Path:
@@ -126,7 +89,7 @@ class RunFolder:
 
         Args:
             share: of its steps.
-            figures: values of some of `RESULT_KEYS`.
+            figures: values of some of its keys (see `metrics.recorded`).
         """
         result = self.result(figures)
         self.write_json("rungs.json", {**self._rungs(), repr(share): result})
@@ -282,12 +245,12 @@ class RunFolder:
         """Complete the figures to a whole ``result.json`` and write it.
 
         Args:
-            figures: values of some of `RESULT_KEYS`.
+            figures: values of some of its keys (see `metrics.recorded`).
         """
-        unknown = set(figures) - set(RESULT_KEYS)
+        unknown = set(figures) - set(self._keys)
         if unknown:
             raise ValueError(f"not keys of result.json: {sorted(unknown)}")
-        result = {key: figures.get(key) for key in RESULT_KEYS}
+        result = {key: figures.get(key) for key in self._keys}
         self.write_json("result.json", result)
         return result
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.metrics import EXACT, EXECUTION, RESULT, Metric, metric_of
+from qc_experiments.system.kinds import COUNT, NAME, SCALAR, SHARE, check
 from qc_experiments.system.reading import MOST_BYTES, Unreadable, parse_yaml, read_json, read_text
 from qc_experiments.system.secrets import redacted_tree
-
-MOST = 1e15
-"""The largest measured figure, and nearly the largest whole number that a float holds."""
 
 REPORT_BYTES = 32 * MOST_BYTES
 """``report.json`` names each row that failed."""
@@ -35,79 +33,16 @@ MOST_SECTIONS = 50
 Scalar = str | int | float | bool | None
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a value may be; null is always allowed, and says that it was not measured.
-
-    Attributes:
-        name: in words.
-        allows: whether a value is one.
-    """
-
-    name: str
-    allows: Callable[[object], bool]
-
-
-def _number(low: float, high: float) -> Callable[[object], bool]:
-    # Neither NaN nor what is beyond floats lies between two numbers.
-    return lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    )
-
-
-def _whole(low: float, high: float) -> Callable[[object], bool]:
-    within = _number(low, high)
-    return lambda value: isinstance(value, int) and within(value)
-
-
-SHARE = Kind("a share from 0 to 1", _number(0, 1))
-COUNT = Kind("a count", _whole(0, MOST))
-SEED = Kind("a whole number", _whole(-(2.0**64), 2.0**64))
-AMOUNT = Kind("a number from 0 up", _number(0, MOST))
-NUMBER = Kind("a number", _number(-MOST, MOST))
-FINITE = Kind("a number that a float holds", _number(-sys.float_info.max, sys.float_info.max))
-TEXT = Kind("a text", lambda value: isinstance(value, str))
-NAME = Kind(
-    "a short text",
-    lambda value: isinstance(value, str) and value.isprintable() and len(value) < 4096,
-)
-SCALAR = Kind(
-    "a text or a number",
-    lambda value: (
-        isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
-    ),
-)
-
-RESULT_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("config_hash", "data_hash", "template_hash", "evaluation_hash"), NAME),
-    **dict.fromkeys(("status", "code_commit"), NAME),
-    "error": TEXT,
-    "objective": NUMBER,
-    "seed": SEED,
-    **dict.fromkeys(("eval_loss", "base_eval_loss"), AMOUNT),
-    **dict.fromkeys(("execution_accuracy", "execution_accuracy_low"), SHARE),
-    **dict.fromkeys(("execution_accuracy_high", "base_execution_accuracy"), SHARE),
-    **dict.fromkeys(("repaired_execution_accuracy", "fuzz_accuracy"), SHARE),
-    **dict.fromkeys(("ex_bird", "ex_test_suite", "exact_match", "base_exact_match"), SHARE),
-    **dict.fromkeys(("valid_sql", "base_valid_sql"), SHARE),
-    **dict.fromkeys(("execution_correct", "execution_count", "examples", "steps"), COUNT),
-    **dict.fromkeys(("parameters_trainable", "parameters_total", "label_tokens"), COUNT),
-    "peak_memory_bytes": COUNT,
-    **dict.fromkeys(("seconds_total", "seconds_training", "seconds_evaluation"), AMOUNT),
-    **dict.fromkeys(("examples_per_second", "tokens_per_second"), AMOUNT),
-}
-"""What the keys of ``result.json`` hold; any other key `SCALAR`."""
-
 RATE_KEYS = ("value", "low", "high")
-DRAWN = ("execution_accuracy", "exact_match")
-"""Figures of ``report.json`` that are drawn."""
+DRAWN = ("figures", "by_hardness", "by_database")
+"""Sections of ``report.json`` that are drawn beside another one's."""
 
 Shares = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What ``environment.json`` tells that comparisons need; see `compare.runs.Run`."""
+    """What ``environment.json`` tells that comparisons need; see `comparison.runs.Run`."""
 
     config_hash: str | None = None
     evaluation_hash: str | None = None
@@ -119,11 +54,12 @@ class Environment:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``report.json`` tells that comparisons need; see `compare.runs.Run`."""
+    """What ``report.json`` tells that comparisons need; see `comparison.runs.Run`."""
 
     judged_on: Mapping[str, str] = field(default_factory=dict)
     by_hardness: Shares = field(default_factory=dict)
     by_database: Shares = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -149,7 +85,7 @@ def check_result(found: object, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Unreadable(f"{where} holds {reprlib.repr(found)}, not an object")
     for key, value in found.items():
-        check(value, RESULT_KINDS.get(key, SCALAR), f"{where}: {key}")
+        check(value, RESULT[key].kind if key in RESULT else SCALAR, f"{where}: {key}")
     correct, count = found.get("execution_correct"), found.get("execution_count")
     if correct is not None and count is not None and correct > count:
         raise Unreadable(f"{where}: execution_correct is {correct} of {count}")
@@ -190,6 +126,7 @@ def read_report(folder: Path) -> Report:
     return Report(
         _judged_on(found),
         **{section: _counts(found, section) for section in ("by_hardness", "by_database")},
+        metrics=_own_metrics(found),
     )
 
 
@@ -204,18 +141,21 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
         return None
     if not _judged_on(found):
         raise Unreadable("report.json does not say on what it was judged")
-    for section in ("figures", "by_hardness", "by_database"):
+    for section in DRAWN:
         if not isinstance(found.get(section), dict):
             raise Unreadable(f"report.json has no {section}")
+    own = {metric.key for metric in _own_metrics(found)}
+    found["figures"] = {key: one for key, one in found["figures"].items() if key not in own}
+    for section in DRAWN:
         _counts(found, section)
         for name, share in found[section].items():
             where = f"report.json: {section}.{reprlib.repr(name)}"
             rates = [check(share.get(key), SHARE, f"{where}: {key}") for key in RATE_KEYS]
             if not share.keys() >= set(RATE_KEYS) or rates.count(None) not in (0, len(rates)):
                 raise Unreadable(f"{where} lacks its {', '.join(RATE_KEYS)}")
-    for name in DRAWN:
-        if name not in found["figures"]:
-            raise Unreadable(f"report.json has no {name}")
+    for metric in (EXECUTION, EXACT):  # either of which is drawn
+        if metric.key not in found["figures"]:
+            raise Unreadable(f"report.json has no {metric.key}")
     return found
 
 
@@ -271,22 +211,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     return found
 
 
-def check(value: Any, kind: Kind, where: str) -> Any:
-    """A value, if it is null or of a kind.
-
-    Args:
-        value: as JSON gave it.
-        kind: what it must be.
-        where: file and key, for the message.
-
-    Raises:
-        Unreadable: if it is not.
-    """
-    if value is not None and not kind.allows(value):
-        raise Unreadable(f"{where} is {reprlib.repr(value)}, not {kind.name}")
-    return value
-
-
 def _section(tree: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
     found = tree.get(key)
     if found is not None and not isinstance(found, dict):
@@ -313,3 +237,16 @@ def _counts(report: Mapping[str, Any], section: str) -> Shares:
             raise Unreadable(f"{where}: {hits} hits of {count}")
         found[name] = (hits, count)
     return found
+
+
+def _own_metrics(report: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The user's own metrics of which a ``report.json`` tells."""
+    found = []
+    for key, plain in _section(report, "metrics", "report.json").items():
+        where = f"report.json: metrics.{reprlib.repr(key)}"
+        if not isinstance(plain, dict) or not key.isidentifier() or key in RESULT:
+            raise Unreadable(f"{where} is {reprlib.repr(plain)}, not a metric")
+        for name in ("title", "unit"):
+            check(plain.get(name), NAME, f"{where}: {name}")
+        found.append(metric_of(key, plain))
+    return tuple(found)

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.plugins import content_hash
 from qc_experiments.config.schema import QuantMode, RunConfig, determining
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
@@ -36,6 +37,8 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
         "template": data.template.content_hash(),
         "evaluation": data.evaluation_hash,
     }
+    if config.evaluation.metrics:
+        what["content"]["metrics"] = [content_hash(name, {}) for name in config.evaluation.metrics]
     config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
     return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, METRICS, Metric, indented
 from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.metrics import (
     HARDNESS,
-    RATES,
     VERDICT_COLUMNS,
     Judged,
+    taken,
     verdict_cells,
 )
-from qc_experiments.evaluation.statistics import Rate, paired, rate
+from qc_experiments.evaluation.shown import table_text
+from qc_experiments.evaluation.statistics import Mean, Rate, paired
 
 Cell = str | int | float | None
 
-WIDTH = 100
 PREDICTION_COLUMNS = ("row", "db_id", "question", "query", "context", "prediction")
 
 
@@ -48,8 +47,8 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
     """The closing table as text.
 
     Args:
-        trained: the trained model's figures.
-        base: the base model's on the same rows, or None.
+        trained: what was measured of the trained model.
+        base: of the base model on the same rows, or None.
         trained_name: what the trained model is called in the table.
         files: where the run's files are.
     """
@@ -60,61 +59,51 @@ def summary(trained: Measured, base: Measured | None, trained_name: str, files: 
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
-    table.add_row("validation loss (nats a token)", *(f"{m.loss:.4f}" for m in columns))
-    if executed:
-        table.add_row(
-            "execution accuracy", *(_percent(rate([j.correct for j in m.judged])) for m in columns)
-        )
-        table.add_row(
-            "  95 % interval", *(_interval(rate([j.correct for j in m.judged])) for m in columns)
-        )
-    if any(one.verdict.verdict == "gold_error" for one in trained.judged):
-        if not executed:
-            table.add_row("execution accuracy", *("not measured" for _ in columns))
-        table.add_row("  questions judged", *(_counted(m.judged) for m in columns))
-    for title, name in (
-        ("  after one repair", "repaired_execution_accuracy"),
-        ("  on all perturbed databases", "fuzz_accuracy"),
-        ("exact match", "exact_match"),
-        ("valid SQL", "valid_sql"),
-    ):
-        shares = [rate(map(RATES[name], m.judged)) for m in columns]
-        if shares[-1].count or name in ("exact_match", "valid_sql"):
-            table.add_row(title, *(_percent(share) for share in shares))
+    table.add_row(LOSS.long_title, *(LOSS.shown(m.loss) for m in columns))
+    for metric in (*METRICS, *trained.own):
+        if metric.measure is not None:
+            _add(table, metric, columns, executed)
     table.add_section()
-    what = "execution accuracy" if executed else "exact match"
-    table.add_row(f"{what} by hardness of the gold query", *("" for _ in columns))
+    by = EXECUTION if executed else EXACT
+    table.add_row(f"{by.title} by hardness of the gold query", *("" for _ in columns))
     for level in HARDNESS:
-        shares = [_by_hardness(m.judged, level, executed) for m in columns]
-        if shares[-1].count:
-            table.add_row(f"  {level}", *(_percent(share) for share in shares))
-    buffer = io.StringIO()
-    Console(file=buffer, width=WIDTH, color_system=None).print(table)
-    lines = [buffer.getvalue().rstrip(), ""]
+        of = [taken(by, [one for one in m.judged if one.hardness == level]) for m in columns]
+        if of[-1].count:
+            table.add_row(f"  {level}", *(_shown(by, one) for one in of))
+    lines = [table_text(table), ""]
     if base is not None and executed:
         both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
         lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
     return "\n".join([*lines, f"Files: {files}", ""])
 
 
+def _add(table: Table, metric: Metric, columns: Sequence[Measured], executed: bool) -> None:
+    """Rows on a metric, if it was measured or is one of those that every run measures."""
+    found = [taken(metric, m.judged) for m in columns]
+    failing = any(one.verdict.verdict == "gold_error" for one in columns[-1].judged)
+    of_execution = metric is EXECUTION
+    if found[-1].count or (metric.during_training and (not of_execution or failing)):
+        table.add_row(indented(metric), *(_shown(metric, one) for one in found))
+    if of_execution and executed:
+        table.add_row("  95 % interval", *map(_interval, found))
+    if of_execution and failing:
+        table.add_row("  questions judged", *(_counted(m.judged) for m in columns))
+
+
 def _counted(judged: Sequence[Judged]) -> str:
     """How many questions execution accuracy is taken over, and why not over all."""
     failing = sum(one.verdict.verdict == "gold_error" for one in judged)
     counted = sum(one.correct is not None for one in judged)
-    return f"{counted} of {len(judged)} ({failing} gold{'s' if failing > 1 else ''} fail)"
+    return f"{counted} of {len(judged)} ({failing} gold{'s fail' if failing > 1 else ' fails'})"
 
 
-def _by_hardness(judged: Sequence[Judged], level: str, executed: bool) -> Rate:
-    chosen = [one for one in judged if one.hardness == level]
-    return rate(one.correct if executed else one.exact for one in chosen)
-
-
-def _percent(found: Rate) -> str:
+def _shown(metric: Metric, found: Rate | Mean) -> str:
     if found.value is None:
         return "not measured"
-    return f"{100 * found.value:.1f} % ({found.hits} of {found.count})"
+    counted = "" if found.hits is None else f" ({found.hits} of {found.count})"
+    return metric.shown(found.value) + counted
 
 
-def _interval(found: Rate) -> str:
+def _interval(found: Rate | Mean) -> str:
     low, high = found.interval()
     return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"

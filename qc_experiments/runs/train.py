@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qc_experiments.config.metrics import EXECUTION, LOSS, METRICS
 from qc_experiments.config.schema import Rerun, RunConfig, TrackerName, plain
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import ModelSource, model_source
@@ -63,7 +64,7 @@ def run(
     data = load_data(config)
     folder = run_folder(config, data)
     rested = folder.rested(share) if share < 1 else None
-    if rested is not None and rested[config.objective.value] is None:
+    if rested is not None and rested[config.objective] is None:
         rested = None  # another objective ranked the runs then
     known = rested or folder.finished()
     if known is not None and not _to_be_rerun(config, folder, known):
@@ -74,7 +75,7 @@ def run(
         return known
     folder.check_owner(config)
     check_wandb(config.tracking)
-    plan = _plan(config, data)
+    plan = plan_of(config, data)
     judge, warnings = _tried_golds(config, data, plan)
     stop = StopRequests()
     with locked(folder.path) as held, stop.listening():
@@ -103,9 +104,9 @@ def _repeat(known: Mapping[str, Any], folder: RunFolder, alone: bool) -> None:
         log.info("%s", folder.summary())
         return
     shown = [
-        f"{what} {known[key]:.4f}"
-        for key, what in (("eval_loss", "loss"), ("execution_accuracy", "execution accuracy"))
-        if known.get(key) is not None
+        f"{metric.title} {known[metric.key]:.4f}"
+        for metric in (LOSS, EXECUTION)
+        if known.get(metric.key) is not None
     ]
     log.info("Finished before: %s; %s", ", ".join(shown), folder.path)
 
@@ -114,7 +115,8 @@ def run_folder(config: RunConfig, data: RunData) -> RunFolder:
     """The folder of a run: where it is or will be; nothing is made."""
     source = model_source(config.model, Path(config.paths.cache).expanduser(), unpack=False)
     identity = identify(config, data, source.label, source.fingerprint)
-    return RunFolder(Path(config.paths.output).expanduser() / identity.name, identity)
+    path = Path(config.paths.output).expanduser() / identity.name
+    return RunFolder(path, identity, config.own_metrics())
 
 
 def announce(config: RunConfig) -> None:
@@ -127,23 +129,18 @@ def announce(config: RunConfig) -> None:
     folder = run_folder(config, data)
     folder.check_owner(config)
     check_wandb(config.tracking)
-    plan = _plan(config, data)
+    plan = plan_of(config, data)
     _announce(plan, config, data, folder, _tried_golds(config, data, plan)[1])
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
 
 
-def check_plan(config: RunConfig, data: RunData) -> None:
-    """Make sure of what `run` makes sure of before it computes anything.
+def plan_of(config: RunConfig, data: RunData) -> Plan:
+    """What a run will compute.
 
     Raises:
-        UserError: for what it would refuse.
+        UserError: for what cannot be computed.
     """
-    check_wandb(config.tracking)
-    _plan(config, data)
-
-
-def _plan(config: RunConfig, data: RunData) -> Plan:
     from qc_experiments.training.plan import make_plan
 
     cache = Path(config.paths.cache).expanduser()
@@ -190,7 +187,7 @@ def _execute(
     """Load the base model, train it, measure it before and after, write everything down."""
     import transformers
 
-    from qc_experiments.evaluation.evaluator import Examination
+    from qc_experiments.evaluation.evaluator import Evaluator
     from qc_experiments.evaluation.journal import Journal
     from qc_experiments.models.base import load_base_model
     from qc_experiments.system.memory import keep_memory
@@ -211,7 +208,7 @@ def _execute(
     if resume_from is not None:
         log.info("Goes on from step %d of %d", resume_from.step, plan.steps)
     cut_metrics(folder / "metrics.jsonl", resume_from.step if resume_from else -1)
-    examination = Examination(plan.encoder, plan.validation, judge, config.evaluation, plan.window)
+    examination = Evaluator(plan.encoder, plan.validation, judge, config.evaluation, plan.window)
     tracker = _trackers(config, folder)
     exit_code = 1
     try:
@@ -271,20 +268,22 @@ def _write_down(
     name = _trained_name(config, fitted.steps)
     columns, rows = prediction_table(trained.judged)
     folder.write_csv("predictions.csv", columns, rows)
-    found = {name: report(trained.judged, data.judged_on)}
+    own = config.own_metrics()
+    found = {name: report(trained.judged, data.judged_on, own)}
     folder.write_json("report.json", found[name])
     tracker.table("predictions", columns, rows)
     figures: dict[str, Any] = {"status": "finished", **trained.figures()}
     base_seconds = 0.0
     if fitted.base is not None:
         folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
-        found = {"base model": report(fitted.base.judged, data.judged_on), **found}
+        found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
         base_seconds = fitted.base.seconds
         base = fitted.base.figures()
-        for key in ("eval_loss", "execution_accuracy", "exact_match", "valid_sql"):
-            figures[f"base_{key}"] = base[key]
+        for metric in (*METRICS, *own):
+            if metric.during_training:
+                figures[f"base_{metric.key}"] = base[metric.key]
     figures |= {
-        "objective": figures[config.objective.value],
+        "objective": figures[config.objective],
         "parameters_trainable": fitted.parameters_trainable,
         "parameters_total": fitted.parameters_total,
         "label_tokens": plan.label_tokens,
@@ -324,14 +323,15 @@ def _rest(config: RunConfig, folder: RunFolder, rested: Rested, share: float) ->
     from qc_experiments.runs.provenance import code_commit
 
     figures: dict[str, Any] = {
-        name.removeprefix("eval_") if name != "eval_loss" else name: value
-        for name, value in rested.figures.items()
+        metric.key: rested.figures[metric.logged_as]
+        for metric in (*METRICS, *config.own_metrics())
+        if metric.logged_as in rested.figures
     }
-    figures["objective"] = figures[config.objective.value]
+    figures["objective"] = figures[config.objective]
     log.info(
         "Rests behind step %d; %s %.4f so far",
         rested.steps,
-        config.objective.value,
+        config.objective,
         figures["objective"],
     )
     hashed = folder.identity.config_hash

@@ -1,4 +1,4 @@
-"""Take the SQL out of what a model wrote, and know when it is complete. docs/judging.md tells the rules."""
+"""Take the SQL out of what a model wrote, and know when it is complete (docs/explanation/judging.md)."""
 
 from __future__ import annotations
 

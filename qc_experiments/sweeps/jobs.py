@@ -145,7 +145,7 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
     except (UserError, OSError):  # which is why the job failed; it has said so
         folders = ()
     result = outcome.result or {}
-    objective = result.get(config.objective.value)  # result.json may be older than the choice of it
+    objective = result.get(config.objective)  # result.json may be older than the choice of it
     report = Report(
         job,
         overrides,
@@ -153,7 +153,7 @@ def take(job: int, overrides: str, config: RunConfig) -> float | None:
         outcome.error,
         folders,
         objective,
-        config.objective.greater_is_better,
+        config.metric(config.objective).higher_is_better,
         config.sweep.halving,
         result.get("steps"),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from qc_experiments.config.compose import check_overrides, composed, explain
-from qc_experiments.config.schema import Metric
+from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_problem, user_path
 from qc_experiments.system.processes import usable_cores
@@ -116,28 +116,37 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
     last = {one.get_key_element(): one for one in every}
     swept = [one for one in last.values() if one.is_sweep_override()]
     lines = tuple(str(one.input_line) for one in swept)
-    if config.objective is Metric.eval_loss or config.objective == Metric.eval_loss.value:
-        models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
-        if models and (
-            halving is not None or not str(sweeper["_target_"]).endswith("BasicSweeper")
-        ):
-            log.warning(
-                "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
-                "alone; objective=execution_accuracy compares all",
-                models[0].input_line,
-            )
+    grid = str(sweeper["_target_"]).endswith("BasicSweeper")
+    models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
+    if models and config.objective == LOSS.key and not (grid and halving is None):
+        log.warning(
+            "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
+            "alone; objective=%s compares all",
+            models[0].input_line,
+            EXECUTION.key,
+        )
     output = user_path(config.paths.output, "paths.output").absolute()
     if problem := output_problem(output):
         raise UserError(
             f"paths.output={config.paths.output}: the sweep's folder cannot be written ({problem})"
         )
-    if not str(sweeper["_target_"]).endswith("BasicSweeper"):
+    if not grid:
         if halving is not None:
             raise UserError(
                 "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
             )
-        _check_direction(config.objective, sweeper)
+        own = own_metrics(config.evaluation.metrics)
+        metric = metric_called(config.objective, own, setting="objective=", chosen=True)
+        _check_direction(metric, sweeper)
         return Outlook(output, lines, None, None, _at_once(config.hydra.launcher, None))
+    _check_grid(swept, halving)
+    (jobs,) = BasicSweeper.split_arguments(swept, None)
+    at_once = _at_once(config.hydra.launcher, len(jobs))
+    return Outlook(output, lines, tuple(map(tuple, jobs)), halving, at_once)
+
+
+def _check_grid(swept: Sequence[Any], halving: int | None) -> None:
+    """Refuse what is swept in a way that no grid, or no halving of one, can go through."""
     for one in swept:
         if not one.is_discrete_sweep():
             raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
@@ -147,9 +156,6 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
             )
         if one.get_key_element() == "sweep.halving":
             raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
-    (jobs,) = BasicSweeper.split_arguments(swept, None)
-    at_once = _at_once(config.hydra.launcher, len(jobs))
-    return Outlook(output, lines, tuple(map(tuple, jobs)), halving, at_once)
 
 
 def first_job(overrides: Sequence[str]) -> list[str]:
@@ -193,9 +199,9 @@ def _check_recorded(config: DictConfig) -> None:
 def _check_direction(objective: Metric, sweeper: Any) -> None:
     given = sweeper.get("direction")
     direction = getattr(given, "name", given)
-    wanted = "maximize" if objective.greater_is_better else "minimize"
+    wanted = "maximize" if objective.higher_is_better else "minimize"
     if isinstance(direction, str) and direction != wanted:
         raise UserError(
-            f"hydra.sweeper.direction={direction} looks for the worst {objective.value}: it must "
-            f"be {wanted} with objective={objective.value}"
+            f"hydra.sweeper.direction={direction} looks for the worst {objective.key}: it must "
+            f"be {wanted} with objective={objective.key}"
         )

@@ -67,7 +67,8 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
 
     Rows are read once for all jobs that have the same, and tokenized once for each model and adapter.
     """
-    from qc_experiments.runs.train import check_plan, run_folder
+    from qc_experiments.runs.train import plan_of, run_folder
+    from qc_experiments.tracking.wandb import check_wandb
     from qc_experiments.training.inputs import load_data
 
     known: dict[str, Any] = {}
@@ -88,14 +89,17 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
             config = make_config()
             rows = (config.data, config.evaluation)
             data = once(("rows", *rows), lambda: load_data(config))
-            name = run_folder(config, data).path.name
+            folder = run_folder(config, data)
+            if folder.finished() is None:
+                folder.check_owner(config)
+            once(("tracking", config.tracking), lambda: check_wandb(config.tracking))
             planned = ("plan", *rows, config.model, config.lora, config.quant)
-            once(planned, lambda: check_plan(config, data))
+            once(planned, lambda: plan_of(config, data))
         except Exception as error:
             reason = explain(error)
             if reason is None:
                 raise
             return "", reason
-        return name, None
+        return folder.path.name, None
 
     return look

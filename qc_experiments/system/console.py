@@ -182,9 +182,6 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
         try:
             yield
             sys.stdout.flush()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
         except KeyboardInterrupt as error:
             print(interrupted, file=sys.stderr)
             raise SystemExit(getattr(error, "exit_code", 130)) from None
@@ -192,8 +189,8 @@ def told_to_users(interrupted: str = "interrupted") -> Iterator[None]:
             # Python would try once more to write what is left when it ends, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
-        except OSError as error:
-            line = of_the_system(error)
+        except (UserError, OSError) as error:
+            line = str(error) if isinstance(error, UserError) else of_the_system(error)
             if line is None:
                 raise
             print(f"error: {line}", file=sys.stderr)

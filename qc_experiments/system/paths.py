@@ -190,6 +190,11 @@ def resolve_path(text: str, key: str) -> Path:
     return path
 
 
+def hash_texts(*texts: str) -> str:
+    """The same of texts, which may hold halves of surrogate pairs."""
+    return hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))
+
+
 def hash_bytes(*parts: bytes) -> str:
     """SHA-256 in hexadecimal of some byte strings, each with its length, so that borders count."""
     digest = hashlib.sha256()

@@ -24,14 +24,13 @@ def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> Trai
     import torch
 
     trainer = config.trainer
-    metric = trainer.metric_for_best_model
     on_gpu = torch.cuda.is_available()
     best: dict[str, Any] = {}
     if trainer.eval_strategy is not Strategy.never:
-        name = metric.value if metric.value.startswith("eval_") else f"eval_{metric.value}"
+        metric = config.metric(trainer.metric_for_best_model)
         best = {
-            "metric_for_best_model": name,
-            "greater_is_better": metric.greater_is_better,
+            "metric_for_best_model": metric.logged_as,
+            "greater_is_better": metric.higher_is_better,
             "load_best_model_at_end": trainer.load_best_model_at_end,
         }
     return TrainingArguments(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import RunConfig, plain
-from qc_experiments.evaluation.evaluator import Examination, Measured
+from qc_experiments.evaluation.evaluator import Evaluator, Measured
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.files import write_whole
@@ -37,7 +37,7 @@ def base_journal(folder: RunFolder) -> Journal:
 
 
 def measure_base(
-    examination: Examination, model: Any, folder: RunFolder, place: Path | None
+    examination: Evaluator, model: Any, folder: RunFolder, place: Path | None
 ) -> Measured:
     """Loss and answers of the base model, from an earlier run where it was the same.
 

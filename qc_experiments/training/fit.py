@@ -13,16 +13,16 @@ from typing import Any
 from safetensors import SafetensorError
 
 from qc_experiments.collators.standard import build_collator, features
+from qc_experiments.config.metrics import LOSS, Metric
 from qc_experiments.config.schema import (
     CollatorName,
-    Metric,
     PackAttention,
     RunConfig,
     changes_base,
     shifts_base,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.evaluator import Examination, Measured
+from qc_experiments.evaluation.evaluator import Evaluator, Measured
 from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.cpu_layers import lean_layers
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
@@ -79,7 +79,7 @@ class Rested(Exception):
 
     Args:
         steps: optimizer steps taken.
-        figures: what the model is worth so far, as `Examination.during_training` names it.
+        figures: what the model is worth so far, as `Evaluator.during_training` names it.
     """
 
     def __init__(self, steps: int, figures: dict[str, float]) -> None:
@@ -92,7 +92,7 @@ def fit(
     model: Any,
     config: RunConfig,
     plan: Plan,
-    examination: Examination,
+    examination: Evaluator,
     tracker: Tracker,
     folder: RunFolder,
     store: CheckpointStore,
@@ -163,7 +163,8 @@ def fit(
             trainer.train(resume_from_checkpoint=place)
     if pause_at is not None:
         # Also where the training has ended before: what comes behind it belongs to the last rung.
-        figures = _measured(examination, trainer.model, "objective", config.objective)
+        metric = config.metric(config.objective)
+        figures = _measured(examination, trainer.model, "objective", metric)
         raise Rested(int(trainer.state.global_step), figures)
     seconds = trainer.seconds
     steps = int(trainer.state.global_step)
@@ -199,12 +200,12 @@ def _adapted(model: Any, config: RunConfig) -> Any:
     return continue_adapter(model, folder, config.lora, gradient_checkpointing=checkpointing)
 
 
-def _measured(examination: Examination, model: Any, key: str, metric: Metric) -> dict[str, float]:
+def _measured(examination: Evaluator, model: Any, key: str, metric: Metric) -> dict[str, float]:
     """Figures during training, the one that is chosen by among them."""
-    figures = examination.during_training(model, generates=metric.needs_generation)
-    if f"eval_{metric.value.removeprefix('eval_')}" not in figures:
+    figures = examination.during_training(model, generates=metric is not LOSS)
+    if metric.logged_as not in figures:
         raise UserError(
-            f"{key}={metric.value} cannot be measured any more: every gold query fails on its database, "
+            f"{key}={metric.key} cannot be measured any more: every gold query fails on its database, "
             "though some did not when the run started: see whether the databases are as they were"
         )
     return figures
@@ -214,7 +215,7 @@ def _trainer(
     model: Any,
     config: RunConfig,
     plan: Plan,
-    examination: Examination,
+    examination: Evaluator,
     tracker: Tracker,
     store: CheckpointStore,
     stop: StopRequests,
@@ -235,7 +236,7 @@ def _trainer(
         order = plan.order(config)
     tokenizer = plan.tokenizer
     rows = features(plan.train, config.data.loss_on, config.collator, tokenizer.pad_token_id)
-    metric = config.trainer.metric_for_best_model
+    metric = config.metric(config.trainer.metric_for_best_model)
     trainer = TextToSqlTrainer(
         model=model,
         args=training_arguments(config, store.folder, torch_dtype(config.model.dtype)),

@@ -14,7 +14,7 @@ from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.errors import UserError
 from qc_experiments.judging.verdict import judged_on
-from qc_experiments.system.paths import PACKAGE_PREFIX, hash_bytes, resolve_path
+from qc_experiments.system.paths import PACKAGE_PREFIX, hash_texts, resolve_path
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RunData:
     @property
     def evaluation_hash(self) -> str:
         """One hash of all that verdicts depend on."""
-        return hash_bytes(*(f"{k}={v}".encode() for k, v in sorted(self.judged_on.items())))
+        return hash_texts(*(f"{k}={v}" for k, v in sorted(self.judged_on.items())))
 
 
 def load_data(config: RunConfig) -> RunData:

@@ -74,9 +74,9 @@ class Plan:
         per_epoch = math.ceil(len(self.train) / self.rows_per_step)
         return self.steps / per_epoch
 
-    def order(self, config: RunConfig) -> SchemaSampler:
-        """The order of the rows in which questions about a schema stand together."""
-        prompts = [example.prompt_ids for example in self.train]
+    def order(self, config: RunConfig, examples: Sequence[Example] | None = None) -> SchemaSampler:
+        """The order of rows, those of the run if not others, in which a schema's questions stand together."""
+        prompts = [example.prompt_ids for example in examples or self.train]
         return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
 
     def _warmup_steps(self, warmup: float) -> int:
@@ -172,10 +172,9 @@ class Plan:
 
     def _computed(self, examples: Sequence[Example], config: RunConfig) -> int:
         """Tokens that packs of these rows compute in the first epoch."""
-        prompts = [example.prompt_ids for example in examples]
-        plan = SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
+        order = self.order(config, examples).order(0)
         micro_batch = config.trainer.micro_batch_size()
-        return computed_tokens(examples, plan.order(0), micro_batch, pass_tokens(config.collator))
+        return computed_tokens(examples, order, micro_batch, pass_tokens(config.collator))
 
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
@@ -281,10 +280,11 @@ def _check_adapters_layers(config: RunConfig, source: ModelSource, asked: dict[s
             has = adapted_layers(source, PeftConfig.from_pretrained(str(folder)))
     except UserError as error:
         raise UserError(f"model.adapter={folder}: does not fit this model ({error})") from None
-    options = {}
-    for name in ("all-linear", "attention"):
-        options[name] = adapted_layers(source, config=replace(config.lora, target_modules=name))
-    check_same_layers(folder, has, asked, options)
+
+    def option(name: str) -> dict[str, Any]:
+        return adapted_layers(source, config=replace(config.lora, target_modules=name))
+
+    check_same_layers(folder, has, asked, option)
 
 
 def _steps(config: RunConfig, rows: int) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from helpers.runs import child
 
-from qc_experiments.cli.evaluate import UNFINISHED, main
+from qc_experiments.cli.evaluate import main
 from qc_experiments.evaluation.comparison import comparison_lines
+from qc_experiments.evaluation.predictions import UNFINISHED
 from qc_experiments.evaluation.statistics import Paired
 
 HEADER = ["db_id", "question", "query", "prediction", "note"]
@@ -196,6 +197,7 @@ def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monk
     [
         (ROWS, ["db_id", "question", "query", "sql", "note"], "--prediction-column"),
         (ROWS, ["db", "question", "query", "prediction", "note"], "--db-id-column"),
+        (ROWS, ["db_id", "question", "query", "prediction", "prediction"], "prediction twice"),
         ([], HEADER, "no rows"),
         ([["shop", "q", " ", "SELECT 1", ""]], HEADER, "row 2 has an empty query"),
         ([*ROWS, ["", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "row 7 has no db_id"),
@@ -240,11 +242,14 @@ def test_a_flag_that_makes_no_sense_is_refused(
     assert named in refused(main, arguments)
 
 
-def test_a_baseline_is_not_overwritten(databases, tmp_path, refused):
+def test_a_baseline_is_not_overwritten(databases, tmp_path, refused, monkeypatch):
     source = write(tmp_path / "p.csv", ROWS)
     evaluate(source, databases, tmp_path / "out")
     arguments = [str(source), "--databases", str(databases), "--output", str(tmp_path / "out")]
-    assert "--against" in refused(main, [*arguments, "--against", str(tmp_path / "out")])
+    (tmp_path / "link").symlink_to("out")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (str(tmp_path / "out"), str(tmp_path / "link"), "~/out"):
+        assert "is what --against names" in refused(main, [*arguments, "--against", name])
 
 
 def test_a_missing_file_is_refused(databases, refused):

@@ -26,8 +26,7 @@ from qc_experiments.comparison.views.table import comparison_table
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.comparison import read_judged
-from qc_experiments.records.folder import RESULT_KEYS, Identity, RunFolder
-from qc_experiments.records.results import RESULT_KINDS
+from qc_experiments.records.folder import Identity, RunFolder
 
 EXAMPLES = int(os.environ.get("QC_EXAMPLES", "60"))
 """More of them by hand: ``QC_EXAMPLES=5000 pytest tests/test_bad_run_folders.py``."""
@@ -210,10 +209,6 @@ def comparison_of_the_good(runs: Path) -> str:
         return comparison_table([runs])
     finally:
         os.replace(away, runs / "bad")
-
-
-def test_every_key_of_a_result_is_checked():
-    assert set(RESULT_KINDS) == set(RESULT_KEYS)
 
 
 def test_nothing_but_bad_runs_is_one_line(tmp_path, refused):

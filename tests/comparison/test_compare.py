@@ -366,7 +366,7 @@ def test_runs_at_work_failed_and_interrupted(tmp_path):
     assert study.counted() == "8 runs: 1 finished, 1 running, 2 paused, 1 failed, 3 interrupted"
     text = comparison_table([tmp_path])
     above, below = text.split("Not finished")
-    assert "OutOfMemoryError: [2J CUDA [bold]no[/bold]" in below
+    assert r"OutOfMemoryError: \x1b[2J CUDA [bold]no[/bold]" in below
     assert "OutOfMemoryError" not in above
     assert f"process {ended.pid} ended without a result" in below
     assert below.index("eval loss 0.2500") < below.index("eval loss 1.5000")

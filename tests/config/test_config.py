@@ -28,7 +28,6 @@ from qc_experiments.config.schema import (
     EvaluationConfig,
     LoraConfig,
     LossOn,
-    Metric,
     OnInvalid,
     PackAttention,
     PathsConfig,
@@ -821,7 +820,7 @@ DETERMINING = {
     "trainer.save_strategy": Strategy.never,
     "trainer.save_steps": 5,
     "trainer.load_best_model_at_end": True,
-    "trainer.metric_for_best_model": Metric.exact_match,
+    "trainer.metric_for_best_model": "exact_match",
     "trainer.early_stopping_patience": 2,
     "evaluation.limit": 1,
     "evaluation.seed": 1,
@@ -857,6 +856,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
     assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep")} == {
         "objective",
+        "evaluation.metrics",
         "model.allow_pickle",
         "collator.attention",
         "trainer.save_total_limit",
@@ -925,7 +925,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
     [
         ("paths", PathsConfig(output="elsewhere", cache="/tmp/cache")),
         ("tracking", TrackingConfig(name=TrackerName.none, project="x", tags=["y"], notes="z")),
-        ("objective", Metric.exact_match),
+        ("objective", "exact_match"),
         ("collator.attention", PackAttention.mask),
         ("sweep", SweepConfig(halving=2, rerun=Rerun.changed)),
         ("trainer.save_total_limit", None),

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.databases import content
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.errors import UserError
 from qc_experiments.judging.gold import GoldCache
+from qc_experiments.system.paths import open_file
 
 
 def content_hash(path: Path, engine: str = "sqlite") -> str:
@@ -94,6 +96,29 @@ def test_gold_rows_follow_such_a_change(tmp_path):
             assert gold.execution.rows == [(value,)]
     finally:
         pool.close()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "opened_before"), [("-wal", 0), ("-journal", 0), ("-journal", 1)]
+)
+def test_a_log_whose_writer_finishes_meanwhile_is_none(
+    tmp_path, monkeypatch, suffix, opened_before
+):
+    path, beside = tmp_path / "x.sqlite", tmp_path / f"x.sqlite{suffix}"
+    path.write_bytes(b"first")
+    alone = content_hash(path)
+    beside.write_bytes(b"second")
+    opened: list[Path] = []
+
+    def open_finished(place: Path):
+        if place == beside:
+            opened.append(place)
+            if len(opened) > opened_before:
+                beside.unlink(missing_ok=True)
+        return open_file(place)
+
+    monkeypatch.setattr(content, "open_file", open_finished)
+    assert content_hash(path) == alone
 
 
 def test_what_cannot_be_read_is_said(tmp_path):

@@ -21,6 +21,8 @@ from qc_experiments.databases import pool as pool_module
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.pool import SqlPool, load_plain
+from qc_experiments.databases.sqlite_rights import authorize, authorize_schema
+from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import ALL_ERROR_CLASSES, WRONG_RESULTS
 
@@ -286,3 +288,19 @@ def test_an_abort_reaches_a_process_that_is_being_started(monkeypatch, tmp_path)
         assert found[0].error == "it was interrupted"
         slow.resume()
         assert slow.run("sqlite", str(path), "SELECT 7", Limits()).rows == [(7,)]
+
+
+def test_a_process_that_does_not_start_in_time_is_no_verdict(databases, monkeypatch):
+    monkeypatch.setattr(pool_module, "START_SECONDS", 0.0)
+    before = _children_of(os.getpid())
+    with SqlPool(1) as own, pytest.raises(UserError, match="no process for SQL started within 0 s"):
+        own.run("sqlite", str(databases / "shop" / "shop.sqlite"), "SELECT 1", Limits())
+    assert set(_children_of(os.getpid())) <= set(before)
+
+
+@pytest.mark.parametrize("rights", [authorize, authorize_schema])
+@pytest.mark.parametrize("name", ["writefile", "Load_Extension"])
+def test_a_function_that_reaches_outside_is_denied_to_schemas_and_queries(rights, name):
+    call = (sqlite3.SQLITE_FUNCTION, None)
+    assert rights(*call, name, None, None) == sqlite3.SQLITE_DENY
+    assert rights(*call, "lower", None, None) == sqlite3.SQLITE_OK

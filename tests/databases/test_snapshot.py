@@ -270,6 +270,20 @@ def test_copies_go_with_their_pool_and_those_of_a_killed_process_with_the_next(t
     assert list(own_place.iterdir()) == []
 
 
+def test_a_writer_may_finish_while_its_database_is_copied(tmp_path, own_place, monkeypatch):
+    path, copy = left(tmp_path, LOGGED), shutil.copyfile
+
+    def copied(source: Path, target: Path) -> None:
+        if source.name.endswith("-wal"):
+            with closing(sqlite3.connect(path)) as writer:
+                writer.execute(QUERY).fetchall()
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    with SqlPool(1) as own:
+        assert own.run("sqlite", str(path), QUERY, Limits()).rows == [(2, 3)]
+
+
 def test_no_room_for_a_copy_is_said_in_a_line(tmp_path, own_place, monkeypatch):
     path = left(tmp_path, LOGGED)
 

@@ -297,7 +297,6 @@ def test_the_report_of_an_evaluation(databases):
     [failed] = found["gold_errors"]
     assert (failed["row"], failed["error_class"]) == (5, "no_such_column")
     assert [one["row"] for one in found["ambiguous_golds"]] == [4]
-    assert found["components"]["tables"]["count"] == 4
 
 
 def test_an_answer_that_only_coincides_fails_on_perturbed_databases(databases, tmp_path):
@@ -342,7 +341,7 @@ def test_what_is_too_large_to_parse_is_judged_by_running_it(databases):
     judged = judge_one("SELECT name FROM t WHERE price IN (2, 3)", many, databases)
     assert (judged.exact, judged.hardness, judged.verdict.valid) == (False, "easy", True)
     as_gold = judge_one(many, many, databases)
-    assert (as_gold.correct, as_gold.hardness, as_gold.components) == (True, "unknown", None)
+    assert (as_gold.correct, as_gold.hardness) == (True, "unknown")
     assert "100,000 characters" in (as_gold.verdict.warning or "")
 
 

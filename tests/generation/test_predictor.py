@@ -13,12 +13,13 @@ from qc_experiments.config.schema import Choose, EvaluationConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
-from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures
 from qc_experiments.generation import predictor as answering
 from qc_experiments.generation.predictor import Asker, first_valid, majority
-from qc_experiments.judging.judge import Judge, Tried
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Tried, result_hash
 
 FAILS = Tried("no such column: x", "no_such_column", None)
 
@@ -51,6 +52,24 @@ def test_the_first_that_runs(found, chosen):
 )
 def test_the_majority_by_result(queries, found, chosen):
     assert majority(list(queries), found) == chosen
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "alike"),
+    [
+        (2, 2.0, True),
+        (0.1 + 0.2, 0.3, True),
+        (2.0000000001, 2, True),
+        (3_000_000, 3_000_001, False),
+        (3_000_000.0, 3_000_000, True),
+        (2, "2", False),
+        (float("nan"), float("nan"), True),
+        (float("inf"), 1e300, False),
+    ],
+)
+def test_results_vote_together_only_if_they_are_the_same(left, right, alike):
+    hashes = {result_hash(Execution([(cell, "x")], ("a", "b"))) for cell in (left, right)}
+    assert len(hashes) == (1 if alike else 2)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,32 @@ def test_the_same_layers_under_another_name_are_the_same(tiny_model, adapter):
     planned(tiny_model, adapter, target_modules=ALL)
 
 
+def test_layers_can_be_named_where_no_attention_is_recognised(tiny_model, adapter, monkeypatch):
+    monkeypatch.setattr("qc_experiments.models.lora.ATTENTION", re.compile("(?!)"))
+    planned(tiny_model, adapter, target_modules=ALL)
+    with pytest.raises(UserError, match=r"also has .*set lora\.target_modules=all-linear"):
+        planned(tiny_model, adapter, target_modules=ATTENTION)
+
+
+@pytest.mark.parametrize("trained_with", [0.0, 0.3])
+@pytest.mark.parametrize("asked", [0.0, 0.5])
+def test_an_adapter_is_trained_further_with_the_runs_dropout(
+    tiny_model, tmp_path, trained_with, asked
+):
+    from transformers import AutoModelForCausalLM
+
+    from qc_experiments.models.lora import continue_adapter
+
+    folder = saved_adapter(tiny_model, tmp_path, lora_dropout=trained_with)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    config = LoraConfig(r=4, alpha=8, dropout=asked)
+    model = continue_adapter(base, folder, config, gradient_checkpointing=False)
+    layers = [m for m in model.modules() if hasattr(m, "lora_dropout")]
+    assert layers
+    assert {getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers} == {asked}
+    assert model.peft_config["default"].lora_dropout == asked
+
+
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
@@ -183,6 +210,8 @@ def test_an_adapter_of_another_kind_or_model_is_refused(tiny_model, adapter, tmp
         ({"task_type": "SEQ_CLS"}, "task_type=SEQ_CLS"),
         ({"target_modules": ["c_attn"]}, "does not fit this model"),
         ({"a_key_of_a_newer_peft": "other"}, "a_key_of_a_newer_peft"),
+        ({"lora_alpha": 0}, "has alpha=0, the run asks for alpha=8"),
+        ({"use_dora": "yes"}, 'has use_dora="yes"'),
     ):
         file.write_text(json.dumps(saved | change))
         with pytest.raises(UserError, match=said):

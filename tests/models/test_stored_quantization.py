@@ -21,7 +21,9 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.models.files import Spelling
 from qc_experiments.models.shared_base import KeptBaseModel
+from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.training.inputs import load_data
 from qc_experiments.training.plan import make_plan
 
@@ -109,6 +111,10 @@ def test_other_formats_are_refused_with_what_can_be_trained(tiny_model, tmp_path
     file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": settings}))
     with pytest.raises(UserError, match="only bitsandbytes' 4 and 8 bits"):
         planned(run_config(folder))
+    asked = Spelling(model="--base-model ")  # as qc predict names it
+    source = model_source(run_config(folder).model, CACHE, spelling=asked)
+    with pytest.raises(UserError, match=f"^--base-model {folder}: its weights are stored in"):
+        stored_quantization(source)
 
 
 def test_weights_stored_in_8_bits_are_loaded_for_each_job(stored):

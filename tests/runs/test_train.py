@@ -22,8 +22,8 @@ from helpers.runs import (
 from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import predict
 from qc_experiments.cli.train import main
+from qc_experiments.config.metrics import RESULT
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
-from qc_experiments.records.folder import RESULT_KEYS
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
 
 DEMO = ROOT / "qc_experiments" / "demo"
@@ -32,7 +32,7 @@ DEMO = ROOT / "qc_experiments" / "demo"
 def test_a_run_leaves_everything_behind(train):
     run = train()
     result = run.result
-    assert tuple(result) == RESULT_KEYS
+    assert tuple(result) == tuple(RESULT)
     assert result["status"] == "finished"
     assert result["steps"] == 3
     assert result["examples"] == 16
@@ -417,21 +417,21 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(train, monkeypatch,
 
 
 def test_a_failing_run_says_so_and_can_be_started_again(train, monkeypatch, tmp_path):
-    from qc_experiments.evaluation.evaluator import Examination
+    from qc_experiments.evaluation.evaluator import Evaluator
 
-    original = Examination.measure
+    original = Evaluator.measure
 
     def broken(self, *arguments):
         raise RuntimeError("the machine is on fire")
 
-    monkeypatch.setattr(Examination, "measure", broken)
+    monkeypatch.setattr(Evaluator, "measure", broken)
     with pytest.raises(RuntimeError, match="on fire"):
         train()
     run = Run(run_folders(tmp_path / "outputs")[0])
     assert run.result["status"] == "failed"
     assert "on fire" in run.result["error"]
     assert "Traceback" in (run.folder / "train.log").read_text()
-    monkeypatch.setattr(Examination, "measure", original)
+    monkeypatch.setattr(Evaluator, "measure", original)
     assert train().result["status"] == "finished"
 
 
@@ -544,6 +544,10 @@ def test_predictions_from_the_saved_adapter_alone(train, tmp_path, capsys, refus
     renamed.write_text(questions.read_text().replace("id,question", "id,frage"))
     asked = ["--adapter", adapter, "--db", database, "--input", str(renamed)]
     assert "--question-column" in refused(predict.main, [*asked, "--output", str(output)])
+    renamed.write_text("frage,frage\nHow many books?,How many clinics?\n")
+    twice = [*asked, "--output", str(output), "--question-column", "frage"]
+    assert "frage twice" in refused(predict.main, twice)
+    renamed.write_text(questions.read_text().replace("id,question", "id,frage"))
     predict.main([*asked, "--output", str(output), "--question-column", "frage"])
     with output.open(newline="") as file:
         assert [row["frage"] for row in csv.DictReader(file)] == [row["question"] for row in rows]

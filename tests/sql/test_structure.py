@@ -1,4 +1,4 @@
-"""Hardness, features and component scores of queries."""
+"""Hardness and features of queries."""
 
 import string
 import time
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.sql.components import Score, components
 from qc_experiments.sql.parsing import parsed
 from qc_experiments.sql.structure import FEATURES, features, hardness
 
@@ -176,174 +175,17 @@ def test_features_come_in_one_order_and_all_are_explained():
     assert all(FEATURES.values())
 
 
-def parts(gold, predicted):
-    """The names of the parts in which two queries are equal."""
-    found = components(gold, predicted)
-    scores = {name: getattr(found, name) for name in ("tables", "columns", "conditions", "joins")}
-    assert all(score.equal == (score.f1 == 1) for score in scores.values())
-    return {name for name, score in scores.items() if score.equal}
-
-
-ALL = {"tables", "columns", "conditions", "joins"}
-
-
-@pytest.mark.parametrize(
-    ("gold", "predicted"),
-    [
-        ("SELECT name FROM t", "SELECT t1.name FROM t AS t1"),
-        ("SELECT name FROM t", "select T.NAME from T;"),
-        ('SELECT name FROM "t"', "SELECT `name` FROM main.t"),
-        ("SELECT count(*) FROM t", "SELECT * FROM t AS x"),
-        ("SELECT t.* FROM t", "SELECT * FROM t"),
-        # in a join, the table is found through the other query
-        ("SELECT name FROM t JOIN u ON t.i = u.i", "SELECT t.name FROM t JOIN u ON t.i = u.i"),
-        ("SELECT u.name FROM t JOIN u ON t.i = u.j", "SELECT name FROM t JOIN u ON i = j"),
-        # or through the same query
-        ("SELECT x.a FROM t x, u y WHERE x.a = 1", "SELECT a FROM t, u WHERE t.a = 1"),
-        # one way of joining is as good as another
-        ("SELECT a FROM t JOIN u ON t.i = u.i", "SELECT a FROM t JOIN u ON u.i = t.i"),
-        ("SELECT a FROM t JOIN u ON t.i = u.i", "SELECT a FROM t JOIN u USING (i)"),
-        ("SELECT a FROM t JOIN u ON t.i = u.i", "SELECT a FROM u, t WHERE t.i = u.i"),
-        ("SELECT a FROM t JOIN u ON t.i = u.i", "SELECT a FROM (u JOIN t USING (i))"),
-        (
-            "SELECT a FROM t JOIN u ON t.i = u.i JOIN v ON u.k = v.k",
-            "SELECT a FROM (t JOIN u USING (i)) JOIN v USING (k)",
-        ),
-        ("SELECT a FROM t CROSS JOIN u", "SELECT a FROM u, t"),
-        ("SELECT a FROM t JOIN u ON t.i = u.i AND u.b > 1", f"{EASY}, u WHERE t.i = u.i AND u.b>1"),
-        # conditions in other words
-        ("SELECT a FROM t WHERE b < 1 AND c = 2", "SELECT a FROM t WHERE 2.0 = c AND 1 > t.b"),
-        ("SELECT a FROM t WHERE b <= c", "SELECT a FROM t WHERE (c >= b)"),
-        ("SELECT a FROM t WHERE b <> 1", "SELECT a FROM t WHERE 1 != b"),
-        ("SELECT a FROM t WHERE b = 'x'", 'SELECT a FROM t WHERE b = "x"'),
-        ("SELECT a FROM t WHERE 'x' = b", 'SELECT a FROM t WHERE "b" = "x"'),
-        ("SELECT a FROM t WHERE b = 2014", 'SELECT a FROM t WHERE "2014" = b'),
-        ("SELECT a FROM t WHERE b = -1.50", "SELECT a FROM t WHERE b = '-1.5'"),
-        ("SELECT a FROM t WHERE b IN ('x', 'y')", 'SELECT a FROM t WHERE b IN ("y", "x")'),
-        ("SELECT a FROM t WHERE b BETWEEN 'x' AND 'y'", f'{EASY} WHERE b BETWEEN "x" AND "y"'),
-        ("SELECT a FROM t WHERE b LIKE '%x'", 'SELECT a FROM t WHERE b LIKE "%x"'),
-        (
-            "SELECT a FROM t GROUP BY a HAVING count(*) > 1",
-            f"{EASY} GROUP BY a HAVING 1<COUNT( * )",
-        ),
-        # aliases of results, and columns of subqueries
-        (
-            "SELECT a, count(*) FROM t GROUP BY a HAVING count(*) > 1 ORDER BY count(*)",
-            "SELECT a AS b, count(*) AS n FROM t GROUP BY b HAVING n > 1 ORDER BY n",
-        ),
-        ("SELECT a FROM t", "SELECT b FROM (SELECT a AS b FROM t)"),
-        ("SELECT a, * FROM t", "SELECT x.a FROM (SELECT * FROM t) AS x"),
-        (
-            "SELECT a FROM t WHERE b = 1",
-            "WITH c AS (SELECT a, b FROM t) SELECT a FROM c WHERE b = 1",
-        ),
-        (
-            "SELECT a FROM t WHERE b > (SELECT avg(b) FROM t)",
-            "SELECT x.a FROM t x WHERE (SELECT avg(y.b) FROM t AS y) < x.b",
-        ),
-        # the set operation's ORDER BY names its first SELECT's columns
-        (
-            "SELECT a FROM t UNION SELECT b FROM u",
-            "SELECT a FROM t UNION SELECT b FROM u ORDER BY a",
-        ),
-    ],
-)
-def test_components_that_are_the_same(gold, predicted):
-    assert parts(gold, predicted) == ALL
-    assert parts(predicted, gold) == ALL
-
-
-@pytest.mark.parametrize(
-    ("gold", "predicted", "wrong"),
-    [
-        ("SELECT a FROM t", "SELECT b FROM t", {"columns"}),
-        ("SELECT a FROM t", "SELECT a FROM u", {"tables", "columns"}),
-        ("SELECT count(*) FROM t", "SELECT count(a) FROM t", {"columns"}),
-        ("SELECT x.a FROM t x, u y", "SELECT y.a FROM t x, u y", {"columns"}),
-        ("SELECT t.* FROM t, u", "SELECT u.* FROM t, u", {"columns"}),
-        ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = 'X'", {"conditions"}),
-        ("SELECT a FROM t WHERE b < 1", "SELECT a FROM t WHERE b > 1", {"conditions"}),
-        ("SELECT a FROM t WHERE b < 1", "SELECT a FROM t WHERE b <= 1", {"conditions"}),
-        ("SELECT a FROM t WHERE b IN (1)", "SELECT a FROM t WHERE b NOT IN (1)", {"conditions"}),
-        ("SELECT a FROM t WHERE b IS NULL", f"{EASY} WHERE b IS NOT NULL", {"conditions"}),
-        ("SELECT a FROM t WHERE a = b", "SELECT a FROM t WHERE a = 'b'", {"columns", "conditions"}),
-        ("SELECT a FROM t WHERE b = '007'", "SELECT a FROM t WHERE b = 7", {"conditions"}),
-        (f"{EASY} JOIN u ON t.i = u.i", f"{EASY} JOIN u ON t.i = u.j", {"columns", "joins"}),
-        (f"{EASY} NATURAL JOIN u", f"{EASY} JOIN u ON t.i = u.i", {"columns", "joins"}),
-        (f"{EASY} CROSS JOIN u", f"{EASY}, u WHERE t.i = u.i", {"columns", "joins"}),
-        ("SELECT a FROM t WHERE t.a = t.b", f"{EASY} WHERE a != b", {"conditions"}),
-        (
-            "SELECT e.a FROM t AS e JOIN t AS f ON e.i = f.j",
-            "SELECT e.a FROM t AS e, t AS f WHERE e.i != f.j",
-            {"conditions", "joins"},
-        ),
-        (
-            "SELECT a FROM t WHERE b IN (SELECT b FROM u)",
-            "SELECT a FROM t WHERE b IN (SELECT c FROM u)",
-            {"columns", "conditions"},
-        ),
-    ],
-)
-def test_components_that_differ(gold, predicted, wrong):
-    assert parts(gold, predicted) == ALL - wrong
-    assert parts(predicted, gold) == ALL - wrong
-
-
-def test_f1_counts_what_two_queries_share():
-    found = components(
-        "SELECT t.a, u.b FROM t JOIN u ON t.i = u.i WHERE t.c = 1 AND u.d = 2 AND u.e = 3",
-        "SELECT a FROM t WHERE c = 1",
-    )
-    assert found.tables == Score(equal=False, f1=pytest.approx(2 / 3))
-    assert found.columns == Score(equal=False, f1=pytest.approx(2 * 2 / (7 + 2)))
-    assert found.conditions == Score(equal=False, f1=0.5)
-    assert found.joins == Score(equal=False, f1=0.0)
-
-
-def test_parts_that_neither_query_has_are_equal():
-    found = components("SELECT 1", "SELECT 2")
-    assert found == components("SELECT 1", "SELECT 1")
-    assert found.tables == found.columns == found.conditions == found.joins == Score(True, 1.0)
-
-
-def test_names_that_with_defines_are_no_tables():
-    gold = "WITH c AS (SELECT a FROM t), d AS (SELECT a FROM c) SELECT a FROM d"
-    assert components(gold, "SELECT a FROM t").tables.equal
-    assert components("SELECT a FROM c", gold).tables.f1 == 0
-
-
-def test_queries_that_read_from_themselves_are_compared():
-    recursive = (
-        "WITH RECURSIVE c AS (SELECT a FROM t UNION ALL SELECT a + 1 FROM c) SELECT a FROM c"
-    )
-    assert parts("SELECT a FROM t", recursive) == ALL
-    endless = "WITH c AS (SELECT * FROM c) SELECT a FROM c"
-    assert parts(endless, endless) == ALL
-    assert parts("SELECT a FROM (SELECT a)", "SELECT a FROM (SELECT a)") == ALL
-
-
-def test_a_prediction_that_cannot_be_parsed_has_no_parts():
-    gold = "SELECT a FROM t JOIN u ON t.i = u.i WHERE b = 1"
-    found = components(gold, "SELECT FROM WHERE")
-    assert found.tables == found.columns == found.conditions == found.joins == Score(False, 0.0)
-    assert parts("SELECT a FROM t", "no query") == {"conditions", "joins"}
-
-
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_what_is_no_query_has_no_structure(text):
     assert parsed(text) is None
     assert hardness(text) == "unknown"
     assert features(text) == ()
-    assert components(text, EASY) is None
-    assert components(EASY, text).tables == Score(equal=False, f1=0.0)
 
 
-def test_a_query_too_deep_to_write_out_is_left_out():
+def test_a_query_too_deep_to_write_out_is_read():
     deep = "SELECT a FROM t WHERE b = " + " + ".join(["1"] * 3000)
     assert hardness(deep) == "easy"
     assert features(deep) == ("where", "arithmetic")
-    assert components(deep, EASY) is None
-    assert components(EASY, deep).tables == Score(equal=False, f1=0.0)
 
 
 def test_a_model_that_repeats_itself_does_not_take_long():
@@ -356,7 +198,7 @@ def test_a_model_that_repeats_itself_does_not_take_long():
     ]
     start = time.perf_counter()
     for text in texts:
-        hardness(text), features(text), components(EASY, text)
+        hardness(text), features(text)
     assert time.perf_counter() - start < 10
 
 
@@ -370,9 +212,6 @@ a b t.a u.b ; --
 def judge(text):
     assert hardness(text) in ("easy", "medium", "hard", "extra", "unknown")
     assert set(features(text)) <= set(FEATURES)
-    assert components(EASY, text) is not None
-    assert (components(text, EASY) is None) == (parsed(text) is None)
-    assert parsed(text) is None or parts(text, text) == ALL
 
 
 @settings(deadline=None, max_examples=150)

@@ -72,6 +72,31 @@ def test_a_job_that_will_be_refused_is_named_with_the_reason(planned, swept, ref
     assert said[0].startswith(f"A sweep of {2 - len(refused)} run")
 
 
+def test_a_folder_that_holds_something_else_and_a_login_that_lacks_are_seen(
+    tiny_model, tmp_path, capsys, monkeypatch
+):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    model = ["data=demo", "model=hub", f"model.name_or_path={tiny_model}"]
+    given = [*model, f"paths.output={tmp_path / 'out'}"]
+    plan([*given, "lora.r=8", "tracking=none"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Run "))
+    folder = Path(line.split(maxsplit=1)[1])
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").touch()
+    for swept, said in (
+        (["lora.r=16,8", "tracking=none"], "holds something else than this run"),
+        (["tracking.mode=offline,online", "lora.r=16"], "needs a login"),
+    ):
+        with pytest.raises(SystemExit):
+            plan(["-m", *given, *swept])
+        told = capsys.readouterr().out.splitlines()
+        (refused,) = (n for n, line in enumerate(told) if line.startswith("  will be refused"))
+        assert told[refused - 1].startswith("Job 1:")
+        assert said in told[refused]
+
+
 def test_what_no_job_can_be_is_said_by_its_reason(refused):
     line = refused(plan, ["-m", "lora.r=8,16", "hydra.nothing=1"])
     assert "hydra.nothing" in line

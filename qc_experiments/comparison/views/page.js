@@ -2,13 +2,12 @@
 // Draws the comparison from the JSON in #data. Text from runs reaches the document by text nodes only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const FIGURES = ["execution_accuracy", "execution_accuracy_low", "execution_accuracy_high",
-    "execution_count", "exact_match", "valid_sql", "repaired_execution_accuracy", "fuzz_accuracy",
-    "ex_bird", "ex_test_suite", "eval_loss", "parameters_trainable", "seconds_training", "peak_memory_bytes"];
-  const COSTS = { seconds_training: "seconds of training", parameters_trainable: "trainable parameters",
-    peak_memory_bytes: "peak memory, GiB" };
   const byId = (id) => document.getElementById(id);
-  const figure = (run, key) => run.f[FIGURES.indexOf(key)];
+  const figure = (run, key) => run.f[key] ?? null;
+  const ACCURACY = "execution_accuracy", LOSS = "eval_loss";  // what has columns and plots of its own
+  const metric = (key) => data.metrics[key];
+  const metricTitle = (key) => metric(key).title + (metric(key).share ? " (%)" : metric(key).unit ? ` (${metric(key).unit})` : "");
+  const metricShow = (key, one) => one === null ? "" : metric(key).share ? percent(one) : one.toFixed(4);
   const value = (run, key) => {
     const place = data.keys.indexOf(key);
     return place < 0 ? (key in data.common ? data.common[key] : null) : run.v[place];
@@ -49,8 +48,7 @@
   const percent = (one, digits = 1) => one === null || one === undefined ? "" : (100 * one).toFixed(digits);
   const clip = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
   const lastPart = (key) => key.split(".").pop();
-  const SAYS_NOTHING = ["enabled", "mode", "name"];
-  const shortKey = (key) => SAYS_NOTHING.includes(lastPart(key)) || group().swept.filter((other) => lastPart(other) === lastPart(key)).length > 1 ? key : lastPart(key);
+  const shortKey = (key) => data.says_nothing.includes(lastPart(key)) || group().swept.filter((other) => lastPart(other) === lastPart(key)).length > 1 ? key : lastPart(key);
   function large(one) {
     if (one === null) return "";
     for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
@@ -58,6 +56,7 @@
     }
     return String(Number(one.toPrecision(4)));
   }
+  const costShow = (cost, one) => one === null ? "" : cost.unit === "GiB" ? `${(one / 2 ** 30).toFixed(2)} GiB` : cost.unit ? one.toFixed(0) : large(one);
   const pValue = (p) => p < 0.001 ? "< 0.001" : p.toFixed(3);
   function order(first, second) {
     if (typeof first === "number" && typeof second === "number") return first - second;
@@ -98,7 +97,7 @@
   // No axis goes below no answer or beyond all.
   function yExtent(values, pad) {
     const [low, high] = extent(values, pad);
-    return yIsLoss() ? [low, high] : [Math.max(0, low), Math.min(1, high)];
+    return yIsShare() ? [Math.max(0, low), Math.min(1, high)] : [low, high];
   }
   function extent(values, pad) {
     const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -112,16 +111,15 @@
   let cached = { runs: [], rank: new Map(), label: new Map() };  // of the chosen group; made once, for a thousand runs
   const ranked = () => cached.runs;
   const rank = (run) => cached.rank.get(run) ?? 0;
-  // The figure on the charts' axes: the objective, or, where that is the loss, the accuracy if there is one.
+  // The metric on the charts' axes: the objective, or, where that is the loss, the accuracy if there is one.
   function yKey() {
-    if (!data.objective.loss) return data.objective.key;
-    return ranked().some((run) => figure(run, "execution_accuracy") !== null) ? "execution_accuracy" : "eval_loss";
+    if (data.objective !== LOSS) return data.objective;
+    return ranked().some((run) => figure(run, ACCURACY) !== null) ? ACCURACY : LOSS;
   }
-  const yIsLoss = () => yKey() === "eval_loss";
-  const yTitle = () => yIsLoss() ? "loss on the held-out rows (nats a token)"
-    : (yKey() === "execution_accuracy" ? "execution accuracy" : data.objective.title) + " (%)";
-  const yShow = (one) => yIsLoss() ? one.toFixed(3) : percent(one) + " %";
-  const yTick = (one) => yIsLoss() ? show(one) : show(100 * one);
+  const yIsShare = () => metric(yKey()).share;
+  const yTitle = () => metricTitle(yKey());
+  const yShow = (one) => yIsShare() ? percent(one) + " %" : one.toFixed(3);
+  const yTick = (one) => yIsShare() ? show(100 * one) : show(one);
   const y = (run) => figure(run, yKey());
   function passes(run) {
     for (const [key, wanted] of state.values) if (JSON.stringify(value(run, key)) !== wanted) return false;
@@ -175,7 +173,7 @@
   // ---- head, groups, filters ---------------------------------------------------------------
 
   function head() {
-    byId("counted").textContent = `${data.counted}. Ranked by ${data.objective.title}.`;
+    byId("counted").textContent = `${data.counted}. Ranked by ${metric(data.objective).title}.`;
     byId("counts").replaceChildren(...Object.entries(data.counts).map(([status, count]) =>
       h("li", {}, h("b", {}, count), " " + status)));
     byId("source").textContent = `Made ${data.made} from ${data.folders.join(", ")}.`;
@@ -234,25 +232,20 @@
     const test = (run, place) => run.test ? run.test[place] : null;
     const leader = (run) => run === data.runs[group().best];
     const found = [
-      { name: "#", of: rank, show: (run) => group().best !== null && figure(run, data.objective.key) !== null ? rank(run) : "–" },
+      { name: "#", of: rank, show: (run) => group().best !== null && figure(run, data.objective) !== null ? rank(run) : "–" },
       ...group().swept.map((key) => ({ name: shortKey(key), long: key, of: (run) => value(run, key), show: (run) => clip(show(value(run, key)), 40),
         text: ranked().some((run) => typeof value(run, key) !== "number") })),
     ];
-    if (!["execution_accuracy", "eval_loss"].includes(data.objective.key)) {
-      found.push({ name: data.objective.title + " %", of: (run) => figure(run, data.objective.key), show: (run) => percent(figure(run, data.objective.key)), high: true });
-    }
-    return [...found,
-      { name: "accuracy %", of: (run) => figure(run, "execution_accuracy"), high: true,
-        show: (run) => figure(run, "execution_accuracy") === null ? "not measured" : percent(figure(run, "execution_accuracy")) },
+    const of = (key, name) => ({ name, of: (run) => figure(run, key), show: (run) => metricShow(key, figure(run, key)), high: metric(key).higher_is_better });
+    return [...found, ...data.others.map((key) => of(key, metricTitle(key))),
+      { ...of(ACCURACY, "accuracy %"), show: (run) => metricShow(ACCURACY, figure(run, ACCURACY)) || "not measured" },
       { name: "95 % interval", of: (run) => figure(run, "execution_accuracy_low"), high: true,
         show: (run) => figure(run, "execution_accuracy_low") === null ? "" : `${percent(figure(run, "execution_accuracy_low"))} to ${percent(figure(run, "execution_accuracy_high"))}` },
       { name: "leader − it", of: (run) => test(run, 0), show: (run) => run.test ? `${percent(run.test[0])} (${percent(run.test[1])} to ${percent(run.test[2])})` : "" },
       { name: "p, Holm", of: (run) => test(run, 4), show: (run) => run.test ? pValue(run.test[4]) : "" },
       { name: "leader is", text: true, of: (run) => leader(run) ? "" : test(run, 5), show: (run) => leader(run) ? "the leader" : run.test ? run.test[5] : "not tested" },
-      { name: "loss", of: (run) => figure(run, "eval_loss"), show: (run) => figure(run, "eval_loss")?.toFixed(4) ?? "" },
-      { name: "trainable", of: (run) => figure(run, "parameters_trainable"), show: (run) => large(figure(run, "parameters_trainable")) },
-      { name: "training s", of: (run) => figure(run, "seconds_training"), show: (run) => figure(run, "seconds_training")?.toFixed(0) ?? "" },
-      { name: "memory, GiB", of: (run) => figure(run, "peak_memory_bytes"), show: (run) => figure(run, "peak_memory_bytes") === null ? "" : (figure(run, "peak_memory_bytes") / 2 ** 30).toFixed(2) },
+      of(LOSS, "loss"),
+      ...data.costs.map((cost) => ({ name: cost.head, of: (run) => figure(run, cost.key), show: (run) => costShow(cost, figure(run, cost.key)) })),
       { name: "run", text: true, of: (run) => run.name, show: (run) => run.name, css: "name" },
     ];
   }
@@ -295,7 +288,7 @@
     };
     const keys = group().swept.filter((key) => key !== "seed");
     const rows = group().configurations.map((places) => {
-      const runs = places.map((place) => data.runs[place]), accuracy = mean(runs, "execution_accuracy"), loss = mean(runs, "eval_loss");
+      const runs = places.map((place) => data.runs[place]), accuracy = mean(runs, ACCURACY), loss = mean(runs, LOSS);
       return h("tr", {}, keys.map((key) => h("td", {}, clip(show(value(runs[0], key)), 40))), h("td", {}, runs.length),
         h("td", {}, accuracy ? percent(accuracy[0]) : "not measured"), h("td", {}, accuracy && runs.length > 1 ? `${percent(accuracy[1])} to ${percent(accuracy[2])}` : ""),
         h("td", {}, loss ? loss[0].toFixed(4) : ""), h("td", {}, loss && runs.length > 1 ? `${loss[1].toFixed(4)} to ${loss[2].toFixed(4)}` : ""));
@@ -321,7 +314,7 @@
   function parallel() {
     const holder = byId("parallel"), runs = shownRuns().filter((run) => y(run) !== null);
     const every = group().swept.filter((key) => distinct(ranked(), key).length > 1 && !manySeeds(key)), keys = every.slice(0, MOST_AXES);
-    for (const one of document.querySelectorAll(".y-title")) one.textContent = yIsLoss() ? "the held-out loss" : yKey() === "execution_accuracy" ? "execution accuracy" : data.objective.title;
+    for (const one of document.querySelectorAll(".y-title")) one.textContent = metric(yKey()).title;
     byId("parallel-note").textContent = "A line is a run; the darker (in dark mode: the lighter) it is, the higher it ends."
       + (every.length > keys.length ? ` The first ${MOST_AXES} of ${every.length} swept values are drawn.` : "");
     holder.replaceChildren();
@@ -357,7 +350,7 @@
         });
       });
       svg.append(s("line", { class: "axis", x1: x(keys.length), x2: x(keys.length), y1: top, y2: bottom }),
-        words(width - 2, keys.length % 2 ? 30 : 14, yIsLoss() ? "loss" : "accuracy, %", { "text-anchor": "end" }));
+        words(width - 2, keys.length % 2 ? 30 : 14, yKey() === LOSS ? "loss" : yKey() === ACCURACY ? "accuracy, %" : clip(yTitle(), 22), { "text-anchor": "end" }));
       for (const at of ticks(low, high, 8)) svg.append(words(x(keys.length) + 6, end(at) + 4, yTick(at), {}));
     });
   }
@@ -366,13 +359,13 @@
     const values = runs.map(y), mean = values.reduce((p, q) => p + q, 0) / values.length, n = values.length;
     if (n === 1) {
       const count = figure(runs[0], "execution_count");
-      if (yIsLoss() || !count) return { n, mean, low: mean, high: mean };
+      if (!yIsShare() || !count) return { n, mean, low: mean, high: mean };
       const [low, high] = wilson(Math.round(mean * count), count);
       return { n, mean, low, high };
     }
     const spread = Math.sqrt(values.reduce((p, q) => p + (q - mean) ** 2, 0) / (n - 1));
     const half = student(n - 1) * spread / Math.sqrt(n), count = figure(runs[0], "execution_count");
-    if (yIsLoss()) return { n, mean, low: mean - half, high: mean + half };
+    if (!yIsShare()) return { n, mean, low: mean - half, high: mean + half };
     if (!count) return { n, mean, low: Math.max(0, mean - half), high: Math.min(1, mean + half) };
     // Runs that agree say nothing of the questions, of which there are no more than one run answers.
     const [low, high] = wilson(Math.round(mean * count), count);
@@ -463,7 +456,7 @@
           if (!of.length) { made.style.fill = "none"; made.style.stroke = "var(--line)"; svg.append(made); return; }
           const at = share(mean(of));
           made.style.fill = shade(at);
-          const texts = [words(left + wide * (j + 0.5), 24 + 44 * i, yIsLoss() ? mean(of).toFixed(3) : percent(mean(of)), { "text-anchor": "middle" }),
+          const texts = [words(left + wide * (j + 0.5), 24 + 44 * i, yIsShare() ? percent(mean(of)) : mean(of).toFixed(3), { "text-anchor": "middle" }),
             words(left + wide * (j + 0.5), 39 + 44 * i, `n=${of.length}`, { "text-anchor": "middle" })];
           for (const one of texts) { one.style.fill = at > (dark.matches ? 0.38 : 0.52) ? "var(--on-high)" : "var(--on-low)"; one.style.pointerEvents = "none"; one.style.fontWeight = 600; }
           svg.append(made, ...texts);
@@ -481,7 +474,7 @@
     holder.replaceChildren();
     const running = group().unfinished.map((place) => data.runs[place]).filter(passes);
     // All panels stand in the grid before the first is drawn, so that each has its final width.
-    const panels = [["loss", "Training loss"], ["held", "Loss on the held-out rows"]].map(([key, name]) => {
+    const panels = [["loss", "Training loss"], ["held", "Validation loss"]].map(([key, name]) => {
       const runs = lastFirst([...shownRuns(), ...running]).filter((run) => run[key][0].length);
       const panel = h("div", { class: "panel" }, h("h4", {}, `${name} (${runs.length} run${runs.length === 1 ? "" : "s"})`));
       holder.append(panel);
@@ -493,7 +486,7 @@
         const box = { left: 58, right: width - 12, top: 10, bottom: height - 44 };
         const [low, high] = extent(runs.flatMap((run) => run[key][1]), 0.04), steps = extent(runs.flatMap((run) => run[key][0]), 0);
         const across = scale(Math.min(0, steps[0]), steps[1], box.left, box.right), down = scale(low, high, box.bottom, box.top);
-        axes(svg, box, { ticks: ticks(Math.min(0, steps[0]), steps[1], width / 90), at: across, show }, { ticks: ticks(low, high, 6), at: down, show }, ["optimizer step", "nats a token"]);
+        axes(svg, box, { ticks: ticks(Math.min(0, steps[0]), steps[1], width / 90), at: across, show }, { ticks: ticks(low, high, 6), at: down, show }, ["optimizer step", metric(LOSS).unit]);
         for (const run of runs) {
           const kind = chosen(run), [x, loss] = run[key], text = `${run.status === "finished" ? label(run) : run.status}\n${run.name}`;
           const path = x.map((step, place) => `${place ? "L" : "M"}${across(step).toFixed(1)},${down(loss[place]).toFixed(1)}`).join("");
@@ -510,31 +503,31 @@
   }
 
   function cost() {
-    const holder = byId("cost"), key = byId("cost-key").value, gib = key === "peak_memory_bytes" ? 2 ** 30 : 1;
+    const holder = byId("cost"), key = byId("cost-key").value, { title: costTitle, unit } = data.costs.find((cost) => cost.key === key), gib = unit === "GiB" ? 2 ** 30 : 1;
     const price = (run) => figure(run, key) / gib;
     const runs = lastFirst(shownRuns()).filter((run) => y(run) !== null && figure(run, key) !== null && figure(run, key) > 0);
     holder.replaceChildren();
     if (!runs.length) return nothing(holder, "No run shown has both figures.");
-    const best = yIsLoss() ? -1 : 1;
+    const best = metric(yKey()).higher_is_better ? 1 : -1;
     let top = -Infinity;
     const front = [...runs].sort((p, q) => price(p) - price(q) || best * (y(q) - y(p))).filter((run) => {
       const better = best * y(run) > top;
       if (better) top = best * y(run);
       return better;
     });
-    draw(holder, 280, 360, `${COSTS[key]} against ${yTitle()}`, (svg, width, height) => {
+    draw(holder, 280, 360, `${costTitle} against ${yTitle()}`, (svg, width, height) => {
       const box = { left: 58, right: width - 16, top: 16, bottom: height - 44 };
       const prices = runs.map(price), wide = extent(prices, 0), log = wide[1] / wide[0] > 30;
       const f = log ? Math.log10 : (one) => one, [from, to] = extent(prices.map(f), 0.05), at = scale(from, to, box.left, box.right);
       const [low, high] = yExtent(runs.map(y), 0.08), down = scale(low, high, box.bottom, box.top);
       const marks = logTicks(from, to, log, width / 100);
       axes(svg, box, { ticks: marks, at: (one) => at(f(one)), show: new Set(marks.map(large)).size === marks.length ? large : show }, { ticks: ticks(low, high, 6), at: down, show: yTick },
-        [COSTS[key] + (log ? " (log scale)" : ""), yTitle()]);
+        [costTitle + (log ? " (log scale)" : ""), yTitle()]);
       const path = front.map((run, place) => place ? `H${at(f(price(run))).toFixed(1)}V${down(y(run)).toFixed(1)}` : `M${at(f(price(run))).toFixed(1)},${down(y(run)).toFixed(1)}`).join("");
       svg.append(s("path", { class: "axis", d: path + `H${box.right}`, "stroke-dasharray": "5 4" }));
       for (const run of runs) {
         const kind = chosen(run), on = front.includes(run);
-        const made = mark(kind, at(f(price(run))), down(y(run)), kind === "other" ? (on ? 5 : 3.5) : 6, `${tip(run)}\n${COSTS[key]}: ${large(price(run))}${on ? "\non the Pareto front" : ""}`);
+        const made = mark(kind, at(f(price(run))), down(y(run)), kind === "other" ? (on ? 5 : 3.5) : 6, `${tip(run)}\n${costTitle}: ${large(price(run))}${on ? "\non the Pareto front" : ""}`);
         if (kind === "other" && !on && runs.length > 100) made.setAttribute("opacity", 0.5);
         svg.append(made);
       }
@@ -625,7 +618,7 @@
       ["a", "b"].forEach((kind, place) => {
         const answer = answers[place]?.[i], right = (place ? b : a).bits[i] === "1";
         parts.push(h("dt", {}, h("span", { class: `mark ${kind}` }, kind.toUpperCase()), right ? " right" : " wrong"),
-          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]), answer.length > 2 ? h("pre", {}, of.texts[answer[2]]) : null)
+          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]))
             : h("dd", { class: "note" }, "not in this page"));
       });
       holder.append(h("article", { class: "question" }, h("p", { class: "asked" }, question), h("p", { class: "note" }, `row ${row}${database ? `, database ${database}` : ""}`), h("dl", {}, parts)));
@@ -648,7 +641,7 @@
     clearTimeout(waiting);
     waiting = setTimeout(action, 120);
   }
-  byId("cost-key").replaceChildren(...Object.entries(COSTS).map(([key, name]) => h("option", { value: key }, name)));
+  byId("cost-key").replaceChildren(...data.costs.map((cost) => h("option", { value: cost.key }, cost.title)));
   byId("filter").addEventListener("input", (event) => { state.text = event.target.value.trim(); soon(redraw); });
   byId("clear").addEventListener("click", () => {
     state.text = byId("filter").value = "";

@@ -18,12 +18,14 @@ from string import Template
 from typing import Any
 
 from qc_experiments.comparison.curves import Curve
-from qc_experiments.comparison.grouping import Group, facts
-from qc_experiments.comparison.predictions import Answer, read_answers
+from qc_experiments.comparison.facts import facts
+from qc_experiments.comparison.grouping import Group
+from qc_experiments.comparison.predictions import read_answers
 from qc_experiments.comparison.runs import Run
-from qc_experiments.comparison.significance import Against, in_words
+from qc_experiments.comparison.significance import Against
 from qc_experiments.comparison.study import Study
-from qc_experiments.comparison.views.table import SELECTION
+from qc_experiments.comparison.views.table import SAYS_NOTHING, remarks
+from qc_experiments.config.metrics import COSTS, METRICS, OF_EXECUTION, plain_metric
 from qc_experiments.records.results import Scalar
 
 WITH_TEXTS = 30
@@ -31,23 +33,6 @@ WITH_TEXTS = 30
 
 LONGEST_TEXT = 2000
 """Characters of a text that are shown; a model that rambles writes more."""
-
-FIGURES = (
-    "execution_accuracy",
-    "execution_accuracy_low",
-    "execution_accuracy_high",
-    "execution_count",
-    "exact_match",
-    "valid_sql",
-    "repaired_execution_accuracy",
-    "fuzz_accuracy",
-    "ex_bird",
-    "ex_test_suite",
-    "eval_loss",
-    "parameters_trainable",
-    "seconds_training",
-    "peak_memory_bytes",
-)
 
 
 def page_html(study: Study) -> str:
@@ -86,18 +71,24 @@ def page_data(study: Study) -> dict[str, Any]:
     Args:
         study: the comparison.
     """
-    runs = [run for group in study.groups for run in (*group.runs, *group.unfinished)]
+    runs = [run for group in study.groups for run in group.members]
     number = {run.folder: place for place, run in enumerate(runs)}
     # Contents in place of paths, and the paths as well, for the diff of two runs.
     known: list[dict[str, Scalar]] = [{**run.config, **facts(run)} for run in runs]
     keys = list(dict.fromkeys(key for one in known for key in one))
+    metrics = (*METRICS, *study.own_metrics)
+    figures = [one.key for one in metrics] + [one.key for one in OF_EXECUTION]
+    figures += [cost.recorded.key for cost in COSTS]
     varying = [key for key in keys if len({repr(one.get(key)) for one in known}) > 1]
     return {
-        "objective": {
-            "key": study.objective.key,
-            "title": study.objective.title,
-            "loss": study.objective.is_loss,
-        },
+        "objective": study.objective.key,
+        "metrics": {one.key: plain_metric(one) for one in metrics},
+        "others": [one.key for one in study.other_metrics],
+        "costs": [
+            {"key": c.recorded.key, "title": c.recorded.title, "head": c.head, "unit": c.unit}
+            for c in COSTS
+        ],
+        "says_nothing": SAYS_NOTHING,
         "counted": study.counted(),
         "counts": study.counts(),
         "left_out": study.left_out_lines(),
@@ -108,23 +99,18 @@ def page_data(study: Study) -> dict[str, Any]:
         "groups": [_group_data(group, number, varying) for group in study.groups],
         "unfinished": [number[run.folder] for run in study.unfinished()],
         "runs": [
-            _run_data(run, [one.get(key) for key in varying], _against(run, study.groups))
+            _run_data(run, figures, [one.get(key) for key in varying], _against(run, study.groups))
             for run, one in zip(runs, known, strict=True)
         ],
     }
 
 
 def _group_data(group: Group, number: dict[Any, int], varying: Sequence[str]) -> dict[str, Any]:
-    remarks = list(group.warnings)
-    if group.best is not None:
-        remarks.append(in_words(group.best, group.against, len(group.runs) - 1))
-        if group.against:
-            remarks.append(SELECTION)
     return {
         "name": group.name,
         "apart": group.apart,
         "best": None if group.best is None else number[group.best.folder],
-        "remarks": remarks,
+        "remarks": remarks(group),
         "swept": [key for key in group.swept if key in set(varying)],
         "runs": [number[run.folder] for run in group.runs],
         "unfinished": [number[run.folder] for run in group.unfinished],
@@ -135,7 +121,9 @@ def _group_data(group: Group, number: dict[Any, int], varying: Sequence[str]) ->
     }
 
 
-def _run_data(run: Run, values: Sequence[Scalar], against: Against | None) -> dict[str, Any]:
+def _run_data(
+    run: Run, figures: Sequence[str], values: Sequence[Scalar], against: Against | None
+) -> dict[str, Any]:
     data: dict[str, Any] = {
         "name": run.name,
         "folder": str(run.folder),
@@ -143,7 +131,7 @@ def _run_data(run: Run, values: Sequence[Scalar], against: Against | None) -> di
         "error": run.error,
         "step": run.last_step,
         "v": list(values),
-        "f": [_rounded(run.figure(key)) for key in FIGURES],
+        "f": {key: _rounded(value) for key in figures if (value := run.figure(key)) is not None},
         "loss": _curve(run.curves.training),
         "held": _curve(run.curves.held_out),
         "bits": run.outcomes.bits if run.outcomes else "",
@@ -184,7 +172,9 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
             questions = [[one.row, one.db_id, _cut(one.question), _cut(one.gold)] for one in found]
             asked = run.outcomes.asked
         if run.outcomes.asked == asked:
-            answers[str(number[run.folder])] = [_answer(one, place) for one in found]
+            answers[str(number[run.folder])] = [
+                [place(one.prediction), place(one.verdict)] for one in found
+            ]
     return {
         "questions": questions,
         "asked": asked[:12],
@@ -192,11 +182,6 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
         "answers": answers,
         "with_texts": WITH_TEXTS,
     }
-
-
-def _answer(answer: Answer, place: Any) -> list[int]:
-    cells = [place(answer.prediction), place(answer.verdict)]
-    return [*cells, place(answer.rows)] if answer.rows else cells
 
 
 def _cut(text: str) -> str:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.comparison.grouping import (
-    EFFECTIVE_BATCH,
-    SEED,
-    Configuration,
-    Group,
-    facts,
-)
-from qc_experiments.comparison.objectives import EVAL_LOSS, EXECUTION_ACCURACY
+from qc_experiments.comparison.facts import EFFECTIVE_BATCH, SEED, facts
+from qc_experiments.comparison.grouping import Configuration, Group
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import in_words
 from qc_experiments.comparison.study import Study, compare
+from qc_experiments.config.metrics import COSTS, EXECUTION, LOSS, Cost, Metric, recorded
+from qc_experiments.evaluation.shown import table_text as printed
 from qc_experiments.records.results import Scalar
 from qc_experiments.system.console import visible
 
@@ -33,19 +28,25 @@ WIDE = 110
 """Characters of a line from which a run's name has one of its own."""
 LONGEST_NAME = 14
 """Characters of a column's head; a key is broken at its underscores."""
-
 LONGEST_VALUE = 40
 """Characters of a swept value, such as a list of modules."""
-
 MOST_ROWS = 50
 """Configurations of a group that are printed; all runs are in the files."""
-
 NOT_DISTINGUISHABLE = "n.d."
 
 SELECTION = (
     "The leader was chosen on these very questions, so its accuracy is a little too good; confirm it "
     "on fresh ones."
 )
+TESTS = (
+    "leader_difference",
+    "leader_low",
+    "leader_high",
+    "mcnemar_p",
+    "mcnemar_p_holm",
+    "leader_is",
+)
+"""Columns of ``compare.csv`` on the test of the group's leader against the row's run."""
 
 
 def comparison_table(
@@ -55,7 +56,7 @@ def comparison_table(
 
     Args:
         folders: runs, or folders that hold runs.
-        objective: the figure that ranks them (see `compare`).
+        objective: key of the metric that ranks them (see `compare`).
         width: characters of a line; None takes the terminal's.
 
     Raises:
@@ -78,14 +79,23 @@ def table_text(study: Study, width: int | None = None) -> str:
         title = group.name if len(shown) == 1 else f"Group {number}: {group.name}"
         if group.apart:
             title += f"\nShown apart from group 1, not ranked with it: {group.apart}."
-        blocks.append(f"{title}\n{_ranked(study, group, width)}")
-        blocks[-1] += "".join(f"\n{line}" for line in _remarks(group))
+        blocks.append("\n".join([title, _ranked(study, group, width), *remarks(group)]))
     unfinished = study.unfinished()
     if unfinished:
         blocks.append(f"Not finished\n{_unfinished(unfinished, width)}")
     if study.left_out:
         blocks.append("\n".join(study.left_out_lines()))
     return "\n\n".join(blocks)
+
+
+def remarks(group: Group) -> list[str]:
+    """What a ranking does not show: warnings, and what the tests say of the leader."""
+    lines = list(group.warnings)
+    if group.best is not None:
+        lines.append(in_words(group.best, group.against, len(group.runs) - 1))
+        if group.against and group.best.figure(EXECUTION.key):
+            lines.append(SELECTION)
+    return lines
 
 
 def _ranked(study: Study, group: Group, width: int) -> str:
@@ -96,35 +106,37 @@ def _ranked(study: Study, group: Group, width: int) -> str:
         keys.append(SEED)
     if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
         keys.append(EFFECTIVE_BATCH)
-    shown, figures = list(keys), list(FIGURES)
-    table = _table(study, group, shown, figures, pooled)
-    while _natural_width(table) > width and (figures or len(shown) > 1):
+    shown, costs = list(keys), list(COSTS)
+    table = _table(study, group, shown, costs, pooled)
+    while _natural_width(table) > width and (costs or len(shown) > 1):
         # What was set matters more than what it cost; the files have all.
-        (figures or shown).pop()
-        table = _table(study, group, shown, figures, pooled)
-    text = _printed(table, max(width, _natural_width(table)))
+        if costs:
+            costs.pop()
+        else:
+            shown.pop()
+        table = _table(study, group, shown, costs, pooled)
+    text = printed(table, max(width, _natural_width(table)))
     if len(group.configurations) > MOST_ROWS:
         text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
     if NOT_DISTINGUISHABLE in text:
         text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
-    hidden = [*list(FIGURES)[len(figures) :], *keys[len(shown) :]]
+    hidden = [*(cost.head for cost in COSTS[len(costs) :]), *keys[len(shown) :]]
     if hidden:
         text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
     return text
 
 
 def _table(
-    study: Study, group: Group, shown: Sequence[str], figures: Sequence[str], pooled: bool
+    study: Study, group: Group, shown: Sequence[str], costs: Sequence[Cost], pooled: bool
 ) -> Table:
     from rich import box
     from rich.table import Table
 
-    own_column = study.objective.key not in (EXECUTION_ACCURACY, EVAL_LOSS)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     titles = ["", *(_folded(short_name(key, shown)) for key in shown)]
     titles += ["seeds"] if pooled else []
-    titles += [f"{_folded(study.objective.title)} %"] if own_column else []
-    titles += ["accuracy %", "95 % interval", "loss", *figures]
+    titles += [_folded(one.title + (" %" if one.share else "")) for one in study.other_metrics]
+    titles += ["accuracy %", "95 % interval", "loss", *(cost.head for cost in costs)]
     for title in (*titles, "leader is", "p, Holm"):
         table.add_column(title, justify="right", no_wrap=True)
     if not shown:
@@ -134,25 +146,17 @@ def _table(
         cells = [str(place) if group.ranked and measured else "-"]
         cells += [_clipped(visible(show(one.facts.get(key)))) for key in shown]
         cells += [str(len(one.runs))] if pooled else []
-        cells += [_with_spread(one, study.objective.key, 100, 1)] if own_column else []
+        cells += [_with_spread(one, metric) for metric in study.other_metrics]
         table.add_row(
             *cells,
-            _with_spread(one, EXECUTION_ACCURACY, 100, 1),
-            _interval(one),
-            _with_spread(one, EVAL_LOSS, 1, 4, spread=False),
-            *(FIGURES[name](one) for name in figures),
+            _with_spread(one, EXECUTION),
+            interval_text(one),
+            LOSS.shown(one.mean(LOSS.key)),
+            *(show_cost(cost, one.mean(cost.recorded.key)) for cost in costs),
             *_against(one, group),
             *([] if shown else [visible(one.runs[0].name)]),
         )
     return table
-
-
-FIGURES: dict[str, Callable[[Configuration], str]] = {
-    "training s": lambda one: show_number(one.mean("seconds_training"), 0),
-    "trainable": lambda one: show_count(one.mean("parameters_trainable")),
-    "memory": lambda one: show_bytes(one.mean("peak_memory_bytes")),
-}
-"""Columns of a run's size and cost, by their heads; a narrow terminal does without the last ones."""
 
 
 def _clipped(text: str) -> str:
@@ -160,22 +164,13 @@ def _clipped(text: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """A key's name on several lines, broken behind its underscores and dots."""
+    """A name on several lines, broken after its underscores, dots and blanks."""
     lines = [""]
-    for part in re.findall(r"[^_.]+[_.]?", name):
+    for part in re.findall(r"[^_. ]+[_. ]?", name):
         if lines[-1] and len(lines[-1]) + len(part) > LONGEST_NAME:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
-
-
-def _remarks(group: Group) -> list[str]:
-    lines = list(group.warnings)
-    if group.best is not None:
-        lines.append(in_words(group.best, group.against, len(group.runs) - 1))
-        if group.against and group.best.figure(EXECUTION_ACCURACY):
-            lines.append(SELECTION)
-    return lines
 
 
 def _unfinished(runs: Sequence[Run], width: int) -> str:
@@ -189,10 +184,9 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
     table.add_column("step", justify="right")
     table.add_column("why", overflow="fold")
     for run in runs:
-        step = run.last_step
-        step_text = "" if step is None else str(step)
-        table.add_row(run.status, visible(run.name), step_text, run.error or "")
-    return _printed(table, width)
+        step = "" if run.last_step is None else str(run.last_step)
+        table.add_row(run.status, visible(run.name), step, run.error or "")
+    return printed(table, width)
 
 
 def _natural_width(table: Table) -> int:
@@ -201,32 +195,18 @@ def _natural_width(table: Table) -> int:
     return Console(width=10_000, markup=False, emoji=False).measure(table).maximum
 
 
-def _printed(table: Table, width: int) -> str:
-    from rich.console import Console
-
-    buffer = io.StringIO()
-    # Names and errors are data: no markup, no emoji, no colours for what looks like a number.
-    console = Console(
-        file=buffer, width=width, color_system=None, markup=False, emoji=False, highlight=False
-    )
-    console.print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
-
-
-def _with_spread(
-    one: Configuration, key: str, factor: float, digits: int, *, spread: bool = True
-) -> str:
-    mean = one.mean(key)
+def _with_spread(one: Configuration, metric: Metric) -> str:
+    mean, ends = one.mean(metric.key), one.spread(metric.key)
     if mean is None:
-        return "not measured" if factor == 100 else ""
-    text = f"{factor * mean:.{digits}f}"
-    ends = one.spread(key) if spread else None
+        return "not measured"
+    text = metric.shown(mean, unit=False)
     if ends is not None:
-        text += f" ({factor * ends[0]:.{digits}f}-{factor * ends[1]:.{digits}f})"
+        text += f" ({'-'.join(metric.shown(end, unit=False) for end in ends)})"
     return text
 
 
-def _interval(one: Configuration) -> str:
+def interval_text(one: Configuration) -> str:
+    """The 95 % interval of the execution accuracy in %; empty where there is none."""
     ends = one.interval()
     return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
@@ -267,24 +247,17 @@ def show(value: Scalar) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_number(value: float | None, digits: int) -> str:
-    """A number with so many decimals; empty for None."""
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def show_count(value: float | None) -> str:
-    """A large count: ``4.88 M``."""
+def show_cost(cost: Cost, value: float | None) -> str:
+    """A cost with its unit, such as ``4.88 M`` or ``1.00 GiB``; empty for None."""
     if value is None:
         return ""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
+    if cost.unit == "GiB":
+        return f"{value / 2**30:.2f} GiB"
+    if not cost.unit:
+        for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if value >= size:
+                return f"{value / size:.3g} {unit}"
     return f"{value:.0f}"
-
-
-def show_bytes(value: float | None) -> str:
-    """Memory in GiB."""
-    return "" if value is None else f"{value / 2**30:.2f} GiB"
 
 
 def show_p(value: float) -> str:
@@ -292,41 +265,29 @@ def show_p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-TESTS = (
-    "leader_difference",
-    "leader_low",
-    "leader_high",
-    "mcnemar_p",
-    "mcnemar_p_holm",
-    "leader_is",
-)
-"""Columns of ``compare.csv`` on the test of the group's leader against the row's run."""
-
-
 def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of ``compare.csv``: one row a run, all swept keys, all figures, the tests."""
-    from qc_experiments.records.folder import RESULT_KEYS
-
+    """Header and rows of ``compare.csv``: one row per run, all swept keys, all figures, the tests."""
     swept = list(dict.fromkeys(key for group in study.groups for key in group.swept))
-    figures = [key for key in RESULT_KEYS if key not in ("status", "error", SEED)]
+    known = recorded(study.own_metrics)
+    figures = [key for key in known if key not in ("status", "error", SEED)]
     if SEED not in swept:
         swept.append(SEED)
     header = ["group", "rank", "run", "folder", "status", "error", *swept, *figures, *TESTS]
     rows: list[list[object]] = []
     for group in study.groups:
-        for place, run in enumerate((*group.runs, *group.unfinished), 1):
+        for place, run in enumerate(group.members, 1):
             measured = run.finished and run.figure(study.objective.key) is not None
-            ranked = group.ranked and measured
-            known = facts(run)
+            of = facts(run)
+            values = (of.get(key) for key in swept)
             rows.append(
                 [
                     group.name,
-                    place if ranked else None,
+                    place if group.ranked and measured else None,
                     run.name,
                     str(run.folder),
                     run.status,
                     run.error,
-                    *(_cell(known.get(key)) for key in swept),
+                    *(show(value) if isinstance(value, bool) else value for value in values),
                     *(run.result.get(key) for key in figures),
                     *_test_cells(run, group),
                 ]
@@ -334,15 +295,10 @@ def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
     return header, rows
 
 
-def _cell(value: Scalar) -> object:
-    return show(value) if isinstance(value, bool) else value
-
-
 def _test_cells(run: Run, group: Group) -> list[object]:
-    if run is group.best:
-        return [*[None] * (len(TESTS) - 1), "leader"]
     found = group.against.get(run.folder)
     if found is None:
-        return [*[None] * (len(TESTS) - 1), "not tested" if run.finished else None]
+        said = "leader" if run is group.best else "not tested" if run.finished else None
+        return [*[None] * (len(TESTS) - 1), said]
     low, high = found.table.interval()
     return [found.table.difference(), low, high, found.p, found.p_holm, found.verdict]

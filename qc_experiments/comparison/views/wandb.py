@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.comparison.grouping import CODE, DATA, SEED, TEMPLATE, Configuration, Group
-from qc_experiments.comparison.objectives import EVAL_LOSS, EXECUTION_ACCURACY
+from qc_experiments.comparison.facts import CODE, DATA, SEED, TEMPLATE
+from qc_experiments.comparison.grouping import Configuration, Group
 from qc_experiments.comparison.runs import Run
-from qc_experiments.comparison.significance import in_words
 from qc_experiments.comparison.study import Study
-from qc_experiments.comparison.views.table import show, show_count, show_p
+from qc_experiments.comparison.views.table import interval_text, remarks, show, show_cost, show_p
+from qc_experiments.config.metrics import COSTS, EXACT, EXECUTION, LOSS
 from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ LONGEST_TITLE = 128
 """Characters of a report's title that W&B takes."""
 MOST_LINES = 50
 """Runs whose curves a plot shows."""
-CURVES = {"loss": "training loss", EVAL_LOSS: "loss on the held-out rows"}
-COST = ("seconds_training", "peak_memory_bytes", "parameters_trainable")
+CURVES = {"loss": "training loss", LOSS.logged_as: LOSS.title}
 PREDICTIONS = "predictions"
 """The W&B table that each run logs."""
 
@@ -86,7 +84,7 @@ def choose(
         run.folder for run in tracked if project in (None, run.config.get("tracking.project"))
     }
     group = next(
-        (one for one in study.groups if any(run.folder in wanted for run in _members(one))), None
+        (one for one in study.groups if any(run.folder in wanted for run in one.members)), None
     )
     if group is None:
         place = "" if project is None else f" in project {project}"
@@ -94,7 +92,7 @@ def choose(
             f"{', '.join(map(str, study.folders))}: no run here was tracked by Weights & Biases{place}: "
             "train with tracking=wandb"
         )
-    members = [run for run in _members(group) if run.folder in wanted]
+    members = [run for run in group.members if run.folder in wanted]
     projects = Counter(str(run.config.get("tracking.project")) for run in members)
     [(project, _)] = projects.most_common(1)
     members = [run for run in members if str(run.config.get("tracking.project")) == project]
@@ -136,7 +134,9 @@ def build_workspace(shown: Shown) -> Workspace:
         settings=ws.WorkspaceSettings(max_runs=min(MOST_LINES, max(1, len(shown.runs)))),
         runset_settings=ws.RunsetSettings(
             filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
-            order=[expr.Ordering(expr.Summary(objective.key), ascending=objective.is_loss)],
+            order=[
+                expr.Ordering(expr.Summary(objective.key), ascending=not objective.higher_is_better)
+            ],
             pinned_columns=columns,
         ),
     )
@@ -163,7 +163,11 @@ def build_report(shown: Shown) -> Report:
         runset = wr.Runset(
             name=_plain(shown.title),
             filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
-            order=[wr.OrderBy(wr.SummaryMetric(objective.key), ascending=objective.is_loss)],
+            order=[
+                wr.OrderBy(
+                    wr.SummaryMetric(objective.key), ascending=not objective.higher_is_better
+                )
+            ],
         )
         blocks += [wr.H2(name), wr.PanelGrid(runsets=[runset], panels=panels)]
     return wr.Report(
@@ -212,10 +216,12 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
     objective = shown.study.objective
     swept = [key for key in shown.swept if key != SEED]
     axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in swept]
-    figures = [key for key in (objective.key, EVAL_LOSS) if _measured(shown, key)]
     axes += [
-        wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(key), inverted=key == EVAL_LOSS)
-        for key in dict.fromkeys(figures)
+        wr.ParallelCoordinatesPlotColumn(
+            metric=wr.SummaryMetric(one.key), inverted=not one.higher_is_better
+        )
+        for one in ((objective,) if objective is LOSS else (objective, LOSS))
+        if _measured(shown, one.key)
     ]
     wide = wr.Layout(w=24, h=10)
     comparison: list[Any] = []
@@ -233,17 +239,17 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
     return {
         "Comparison": comparison,
         "Learning curves": [
-            wr.LinePlot(title=title, x="Step", y=[key], title_y="nats a token")
+            wr.LinePlot(title=title, x="Step", y=[key], title_y=LOSS.unit)
             for key, title in CURVES.items()
         ],
         "Cost": [
             wr.ScatterPlot(
-                title=f"{objective.title} by {key}",
-                x=wr.SummaryMetric(key),
+                title=f"{objective.title} by {cost.recorded.title}",
+                x=wr.SummaryMetric(cost.recorded.key),
                 y=wr.SummaryMetric(objective.key),
             )
-            for key in COST
-            if _measured(shown, key)
+            for cost in COSTS
+            if _measured(shown, cost.recorded.key)
         ],
         "Predictions": [wr.WeavePanelSummaryTable(table_name=PREDICTIONS, layout=wide)],
     }
@@ -251,19 +257,23 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
 
 def _markdown_table(shown: Shown) -> str:
     swept = [key for key in shown.swept if key != SEED]
-    heads = ["", *swept, "seeds", "execution accuracy", "95 % interval", "loss", "trainable"]
-    heads += ["leader against it (p, Holm)"]
+    others = shown.study.other_metrics
+    [trainable] = [cost for cost in COSTS if not cost.unit]
+    heads = ["", *swept, "seeds", *(one.title for one in others), EXECUTION.title]
+    heads += ["95 % interval", "loss", trainable.head, "leader against it (p, Holm)"]
     rows = [heads, ["---"] * len(heads)]
     for place, one in enumerate(shown.group.configurations, 1):
+        interval = interval_text(one)
         rows.append(
             [
                 str(place) if shown.group.ranked else "-",
                 *(show(one.facts.get(key)) for key in swept),
                 str(len(one.runs)),
-                _percent(one.mean(EXECUTION_ACCURACY)),
-                _interval(one),
-                _number(one.mean(EVAL_LOSS)),
-                show_count(one.mean("parameters_trainable")),
+                *(metric.shown(one.mean(metric.key)) for metric in others),
+                EXECUTION.shown(one.mean(EXECUTION.key)) or "not measured",
+                interval and f"{interval} %",
+                LOSS.shown(one.mean(LOSS.key)),
+                show_cost(trainable, one.mean(trainable.recorded.key)),
                 _against(one, shown.group),
             ]
         )
@@ -271,10 +281,7 @@ def _markdown_table(shown: Shown) -> str:
 
 
 def _remarks(shown: Shown) -> list[str]:
-    group = shown.group
-    lines = [f"{shown.study.counted()}. {group.name}.", *group.warnings]
-    if group.best is not None:
-        lines.append(in_words(group.best, group.against, len(group.runs) - 1))
+    lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
     if shown.left_out:
         lines.append(
             f"{shown.left_out} more run(s) were measured otherwise, or are in another project, and are "
@@ -291,28 +298,16 @@ def _against(one: Configuration, group: Group) -> str:
     return f"{worst.verdict} ({show_p(worst.p_holm)})"
 
 
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(one: Configuration) -> str:
-    ends = one.interval()
-    return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
 def _cell(text: str) -> str:
     """Text that cannot end a cell or begin markup."""
     escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in text)
     return " ".join(escaped.split())
 
 
-def _figures(shown: Shown) -> Sequence[str]:
-    known = (EXECUTION_ACCURACY, "exact_match", EVAL_LOSS, "seconds_training", "peak_memory_bytes")
-    return [key for key in known if _measured(shown, key)]
+def _figures(shown: Shown) -> list[str]:
+    keys = [one.key for one in (EXECUTION, EXACT, LOSS, *shown.study.own_metrics)]
+    keys += [cost.recorded.key for cost in COSTS if cost.unit]
+    return [key for key in keys if _measured(shown, key)]
 
 
 def _measured(shown: Shown, key: str) -> bool:
@@ -322,10 +317,6 @@ def _measured(shown: Shown, key: str) -> bool:
 def _column(key: str) -> str:
     section, _, rest = key.partition(".")
     return f"config:{section}.value" + (f".{rest}" if rest else "")
-
-
-def _members(group: Group) -> tuple[Run, ...]:
-    return (*group.runs, *group.unfinished)
 
 
 def _tracked(run: Run) -> bool:

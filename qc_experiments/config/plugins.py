@@ -1,0 +1,78 @@
+"""What is chosen by name: a table of ours, or a user's own function by its dotted name.
+
+Adding a collator or tracker to the package is the function and its line here. A user's own needs no
+change of the package: ``collator.name=my_package.my_collator`` in a YAML file of their ``--config-dir``,
+where ``my_package`` can be imported (``pip install``, or its folder on ``PYTHONPATH``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import hash_bytes
+
+COLLATORS = {
+    "default": "qc_experiments.collators.standard.default",
+    "seq2seq": "qc_experiments.collators.standard.seq2seq",
+    "language_modeling": "qc_experiments.collators.standard.language_modeling",
+    "shared_schema": "qc_experiments.collators.shared_schema.shared_schema",
+}
+TRACKERS = {
+    "none": "qc_experiments.tracking.tracker.no_tracker",
+    "wandb": "qc_experiments.tracking.wandb.WandbTracker",
+}
+
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def check_name(key: str, name: str, table: Mapping[str, str]) -> None:
+    """Check that a name is in a table, or could be the dotted name of a user's own function.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if name not in table and not DOTTED.fullmatch(name):
+        raise UserError(
+            f"{key}={name}: must be one of {', '.join(table)}, or a function of your own by its dotted "
+            "name, such as my_package.my_function"
+        )
+
+
+def load(key: str, name: str, table: Mapping[str, str]) -> Any:
+    """What a name stands for.
+
+    Args:
+        key: the setting, for messages.
+        name: of the table, or dotted.
+        table: dotted names by name.
+
+    Raises:
+        UserError: if a user's own cannot be imported.
+    """
+    module, _, attribute = table.get(name, name).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a user's module is code, and raises what it likes
+        if name in table:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{key}={name}: cannot be imported ({reason}): is its folder on PYTHONPATH?"
+        ) from error
+
+
+def content_hash(name: str, table: Mapping[str, str]) -> str | None:
+    """Hash of the file that a user's own function stands in; None for ours, or where there is no file."""
+    if name in table:
+        return None
+    try:
+        spec = importlib.util.find_spec(name.rpartition(".")[0])
+        return hash_bytes(Path(str(spec and spec.origin)).read_bytes())
+    except (ImportError, OSError, ValueError):
+        return None

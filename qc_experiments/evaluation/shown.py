@@ -1,0 +1,102 @@
+"""A report as a table for a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qc_experiments.config.metrics import METRICS, indented, metric_of
+from qc_experiments.system.console import visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH = 100
+SECTIONS = (
+    ("right by hardness", "by_hardness"),
+    ("right by database", "by_database"),
+    ("wrong because of", "by_error_class"),
+)
+MOST_ROWS = 10
+"""Rows that are named of those with one problem."""
+
+
+def report_text(content: Mapping[str, Any]) -> str:
+    """A report with its shares, counts and intervals, and what does not count.
+
+    Args:
+        content: as `metrics.report` gives it.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("", "share", "count", "95 % interval"):
+        table.add_column(title, justify="left" if not title else "right")
+    own = [metric_of(key, plain) for key, plain in content.get("metrics", {}).items()]
+    for metric in (*METRICS, *own):
+        found = content["figures"].get(metric.key)
+        if found is not None and found["value"] is not None:
+            table.add_row(indented(metric), metric.shown(found["value"]), *_counted(found))
+    for title, key in SECTIONS:
+        if content[key]:
+            table.add_section()
+            table.add_row(title)
+            for name, share in content[key].items():
+                if share["value"] is not None:
+                    value = f"{100 * share['value']:.1f} %"
+                    table.add_row(f"  {visible(name)}", value, *_counted(share))
+    return "\n".join([table_text(table), *_lines(content)])
+
+
+def _counted(found: Mapping[str, Any]) -> tuple[str, str]:
+    """How often it was so, and the 95 % interval; of a mean only over how many it was taken."""
+    if found["low"] is None:
+        return str(found["count"]), ""
+    interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f} %"
+    return f"{found['hits']} of {found['count']}", interval
+
+
+def _lines(content: Mapping[str, Any]) -> list[str]:
+    lines = []
+    failed = content["gold_errors"]
+    if failed:
+        shown = _first([f"row {one['row']} ({one['error_class']})" for one in failed])
+        lines.append(f"{len(failed)} gold queries fail and count for nothing: {shown}")
+    left_out = content.get("not_fuzzed")
+    if left_out:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in left_out.items())
+        lines.append(
+            f"{sum(left_out.values())} questions were not asked on perturbed copies and do not count "
+            f"there: {reasons}"
+        )
+    ambiguous = content["ambiguous_golds"]
+    if ambiguous:
+        lines.append(
+            f"{len(ambiguous)} golds are ambiguous (their LIMIT cuts through a tie; any legal cut "
+            f"counts): rows {_first([str(one['row']) for one in ambiguous])}"
+        )
+    return lines
+
+
+def _first(named: Sequence[str]) -> str:
+    more = f" and {len(named) - MOST_ROWS} more" if len(named) > MOST_ROWS else ""
+    return ", ".join(named[:MOST_ROWS]) + more
+
+
+def table_text(table: Table, width: int = WIDTH) -> str:
+    """A rich table as plain text; names are data: no markup, no emoji, no colours.
+
+    Args:
+        table: what is printed.
+        width: characters of a line.
+    """
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer, width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
