@@ -34,7 +34,7 @@ kill-test: setup
 	$(BIN)/python scripts/kill_and_resume.py
 
 demo-data: setup
-	$(BIN)/python scripts/make_demo_data.py
+	$(BIN)/python -m tools.demo_data.generate
 
 setup: $(READY)
 

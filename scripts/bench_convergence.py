@@ -79,12 +79,12 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
     from transformers import AutoTokenizer
 
     from qc_experiments.collators.shared_schema import SchemaSampler
-    from qc_experiments.config.schema import LossOn, PathsConfig
+    from qc_experiments.config.schema import PathsConfig
     from qc_experiments.evaluation.loss import validation_loss
     from qc_experiments.models.cpu_layers import lean_layers
     from qc_experiments.models.packaged import embedded_model
     from qc_experiments.packing.loss import backward_pack
-    from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+    from qc_experiments.packing.prefix_tree import pack_rows
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -98,10 +98,7 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
         places = SchemaSampler(prompts, options.rows_per_step, options.max_group, seed).order(0)
     else:
         places = random.Random(seed).sample(range(len(train)), len(train))
-    rows = [
-        PackRow(e.prompt_ids, e.completion_ids, e.labels(LossOn.completion))
-        for e in (train[place] for place in places[: options.steps * options.rows_per_step])
-    ]
+    rows = [train[place] for place in places[: options.steps * options.rows_per_step]]
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.manual_seed(seed)
     model = get_peft_model(
@@ -115,7 +112,7 @@ def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
     schedule.step()  # the first step has the whole learning rate, the last one a share
     for step in range(options.steps):
         batch = rows[step * options.rows_per_step : (step + 1) * options.rows_per_step]
-        labels = sum(len(row.completion) for row in batch)
+        labels = sum(len(row.completion_ids) for row in batch)
         loss = 0.0
         for pack in pack_rows(batch, 1024):
             loss += float(backward_pack(model, pack, 1 / labels))

@@ -192,7 +192,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from qc_experiments.config.schema import CollatorConfig, PathsConfig
     from qc_experiments.models.cpu_layers import lean_layers
     from qc_experiments.models.packaged import embedded_model
-    from qc_experiments.packing.agreement import disagreement
+    from qc_experiments.packing.agreement import gradient_difference
     from qc_experiments.packing.prefix_tree import pack_rows
     from qc_experiments.system.memory import keep_memory
 
@@ -231,7 +231,9 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     if options.child == "shared_schema":
         few = batches[0][:CHECKED_ROWS]
         with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
-            found["difference"] = disagreement(model, few, pack_rows(few, options.max_tokens))
+            found["difference"] = gradient_difference(
+                model, few, pack_rows(few, options.max_tokens)
+            )
     tokens = operations = 0.0
     started = time.perf_counter()
     for batch in batches:
@@ -338,11 +340,10 @@ def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
     from transformers import AutoTokenizer
 
     from qc_experiments.collators.shared_schema import SchemaSampler
-    from qc_experiments.config.schema import DataConfig, LossOn, Wrap
+    from qc_experiments.config.schema import DataConfig, Wrap
     from qc_experiments.data.encode import Encoder
     from qc_experiments.data.table import Row
     from qc_experiments.data.template import read_template
-    from qc_experiments.packing.prefix_tree import PackRow
     from qc_experiments.system.paths import resolve_path
 
     template = read_template(resolve_path(DataConfig().template, "template"))
@@ -355,10 +356,7 @@ def _batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
     examples = [e for e in encoder.examples(rows) if len(e) <= DataConfig().max_length]
     prompts = [example.prompt_ids for example in examples]
     order = SchemaSampler(prompts, options.rows_per_step, options.max_group, options.seed).order(0)
-    packed = [
-        PackRow(e.prompt_ids, e.completion_ids, e.labels(LossOn.completion))
-        for e in (examples[place] for place in order[: options.steps * options.rows_per_step])
-    ]
+    packed = [examples[place] for place in order[: options.steps * options.rows_per_step]]
     size = options.rows_per_step
     return [packed[start : start + size] for start in range(0, len(packed), size)]
 
@@ -382,15 +380,14 @@ def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tu
 
 
 def _padded_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
-    from qc_experiments.models.loss import summed_loss
-    from qc_experiments.packing.agreement import padded
+    from qc_experiments.models.loss import pad_batch, summed_loss
 
     labels = _labels(rows)
     shuffled = random.Random(options.seed).sample(rows, len(rows))
     tokens, operations = 0, 0.0
     for start in range(0, len(shuffled), options.micro_batch):
         chosen = shuffled[start : start + options.micro_batch]
-        batch = padded(chosen, model.device)
+        batch = {k: v.to(model.device) for k, v in pad_batch(chosen).items()}
         (summed_loss(model, batch) / labels).backward()
         size, length = batch["input_ids"].shape
         tokens += size * length

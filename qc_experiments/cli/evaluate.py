@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from qc_experiments.databases.engine import HELP
+from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
 from qc_experiments.system.signals import GOES_ON, StopRequests
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from qc_experiments.config.metrics import EXECUTION
     from qc_experiments.evaluation.predictions import Asked, evaluate
     from qc_experiments.evaluation.shown import report_text
 
@@ -89,3 +91,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(
         f"\n{seconds:.1f} s, {rate:.0f} per second. Files in {found.output}: {', '.join(found.files)}"
     )
+    if found.report["figures"][EXECUTION.key]["value"] is None:
+        raise UserError(
+            f"{options.predictions}: there is no {EXECUTION.title}: all {found.report['count']} gold "
+            "queries fail, as said above: mend them"
+        )

@@ -8,31 +8,19 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
+from qc_experiments.collators.standard import CollatorInput
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
-from qc_experiments.packing.prefix_tree import PackRow, common_prefix, pack_rows, same_schema
-
-
-def row_of(feature: dict[str, Any]) -> PackRow:
-    """A row of the dataset as packs take it.
-
-    Args:
-        feature: ``input_ids``, ``labels`` and ``prompt_length``.
-    """
-    ids, length = feature["input_ids"], feature["prompt_length"]
-    return PackRow(ids[:length], ids[length:], feature["labels"])
-
+from qc_experiments.errors import UserError
+from qc_experiments.packing.prefix_tree import common_prefix, pack_rows, same_schema
+from qc_experiments.packing.supported import cannot_pack
 
 CPU_TOKENS, GPU_TOKENS = 1024, 8192
 """Tokens computed at once where the config leaves it open: a CPU gains nothing from more."""
 
 
 def pass_tokens(config: CollatorConfig) -> int:
-    """Most tokens that are computed at once.
-
-    Args:
-        config: the collator's.
-    """
+    """Most tokens that are computed at once."""
     if config.max_tokens is not None:
         return config.max_tokens
     return GPU_TOKENS if torch.cuda.is_available() else CPU_TOKENS
@@ -43,42 +31,54 @@ class SharedSchemaCollator:
 
     Args:
         max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
+        order: of the rows in each epoch.
     """
 
-    def __init__(self, max_tokens: int) -> None:
+    def __init__(self, max_tokens: int, order: SchemaSampler) -> None:
         self._max_tokens = max_tokens
+        self.order = order
 
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
         """Pack.
 
-        Args:
-            features: rows with ``input_ids``, ``labels`` and ``prompt_length``.
-
         Returns:
-            ``packs``, the packs; ``labels`` and ``shift_labels``, [labels], by which the Trainer counts
-            the label tokens of an effective batch (it looks for the one and counts the other);
-            ``rows``, the rows, for a check against the padded batch.
+            ``packs``; ``labels`` and ``shift_labels``, [labels], by which the Trainer counts the label
+            tokens of an effective batch (it looks for the one and counts the other); ``rows``, the
+            examples, for a check against padded ones.
         """
-        rows = [row_of(feature) for feature in features]
-        labels = torch.tensor([label for row in rows for label in row.labels[1:]])
-        return {
-            "packs": pack_rows(rows, self._max_tokens),
-            "labels": labels,
-            "shift_labels": labels,
-            "rows": rows,
-        }
+        labels = torch.tensor([label for example in examples for label in example.labels[1:]])
+        packs = pack_rows(examples, self._max_tokens)
+        return {"packs": packs, "labels": labels, "shift_labels": labels, "rows": examples}
+
+    def check(self, model: Any) -> None:
+        """Refuse a model whose attention cannot be computed within packs.
+
+        Raises:
+            UserError: with the reason.
+        """
+        reason = cannot_pack(model)
+        if reason is not None:
+            kind = model.config.get_text_config().model_type
+            raise UserError(
+                f"collator=shared_schema: {kind} cannot be trained on packed rows ({reason}): use "
+                "collator=seq2seq"
+            )
+
+
+def shared_schema(given: CollatorInput) -> SharedSchemaCollator:
+    """The collator, with the order in which questions about a schema stand together."""
+    prompts = [example.prompt_ids for example in given.examples]
+    order = SchemaSampler(prompts, given.rows_per_step, given.config.max_group, given.seed)
+    return SharedSchemaCollator(pass_tokens(given.config), order)
 
 
 def schema_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Put rows of one schema together, by the tokens their prompts have in common.
 
-    Args:
-        prompts: tokens of each prompt.
-
     Returns:
         Places of the rows of each group, in lexicographic order of their prompts.
     """
-    order = sorted(range(len(prompts)), key=lambda n: list(prompts[n]))
+    order = sorted(range(len(prompts)), key=lambda n: tuple(prompts[n]))
     groups: list[list[int]] = []
     for before, number in zip([None, *order], order, strict=False):
         if before is not None:
@@ -179,6 +179,5 @@ def computed_tokens(
     total = 0
     for start in range(0, len(order), micro_batch):
         chosen = [examples[place] for place in order[start : start + micro_batch]]
-        rows = [PackRow(e.prompt_ids, e.completion_ids, ()) for e in chosen]
-        total += sum(len(pack) for pack in pack_rows(rows, max_tokens))
+        total += sum(len(pack) for pack in pack_rows(chosen, max_tokens))
     return total

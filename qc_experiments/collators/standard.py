@@ -1,13 +1,13 @@
-"""The three collators of transformers, each keeping what its name promises.
+"""The three collators of transformers, each keeping what its name promises, and how one is chosen.
 
-``default`` stacks rows that were padded when they were encoded, ``seq2seq`` pads each batch to its
-longest row, ``language_modeling`` labels the whole text. None of them labels padding, all of them
-label the end token.
+``default`` stacks rows that were padded before, ``seq2seq`` pads each batch to its longest row,
+``language_modeling`` labels the whole text. None of them labels padding, all of them label the end token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import (
@@ -16,12 +16,126 @@ from transformers import (
     DefaultDataCollator,
 )
 
-from qc_experiments.collators.shared_schema import SharedSchemaCollator, pass_tokens
-from qc_experiments.config.schema import CollatorConfig, CollatorName, LossOn
+from qc_experiments.config.plugins import COLLATORS, load
+from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import IGNORED, Example
+from qc_experiments.errors import UserError
+from qc_experiments.models.loss import pad_batch
 
-Feature = dict[str, Any]
-Collator = Callable[[list[Any]], dict[str, Any]]
+Collate = Callable[[list[Example]], dict[str, Any]]
+
+BATCH = {"input_ids", "attention_mask", "labels"}
+"""What every batch but a packed one holds."""
+
+
+@dataclass(frozen=True)
+class CollatorInput:
+    """What a collator is made of.
+
+    Attributes:
+        config: the collator section.
+        tokenizer: with a pad token, padding on the right.
+        examples: all training rows.
+        rows_per_step: effective batch size.
+        seed: the run's.
+    """
+
+    config: CollatorConfig
+    tokenizer: Any
+    examples: Sequence[Example]
+    rows_per_step: int
+    seed: int
+
+
+def build_collator(given: CollatorInput) -> Collate:
+    """The collator that ``collator.name`` names.
+
+    That name is of `COLLATORS`, or the dotted name of a user's function, which takes a `CollatorInput` and
+    returns another: from a list of `Example` to ``input_ids``, ``attention_mask`` and ``labels``, each a
+    tensor [rows, length], with `IGNORED` where nothing is trained. It may have two attributes: ``order``, a
+    torch Sampler of the rows' places, and ``check(model)``, which raises UserError for models that it
+    cannot train.
+
+    Raises:
+        UserError: if a user's own cannot be imported, or its batch lacks something.
+    """
+    name = given.config.name
+    collate: Collate = load("collator.name", name, COLLATORS)(given)
+    if name not in COLLATORS:
+        lacks = BATCH - set(collate(list(given.examples[:1])))
+        if lacks:
+            raise UserError(f"collator.name={name}: its batch lacks {', '.join(sorted(lacks))}")
+    return collate
+
+
+class Numbered:
+    """A collator that also hands on which rows a batch holds, as ``row_numbers``.
+
+    Args:
+        collate: makes the batch.
+    """
+
+    def __init__(self, collate: Collate) -> None:
+        self._collate = collate
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        """The batch, with the rows' numbers in the CSV."""
+        return {**self._collate(examples), "row_numbers": [e.row.number for e in examples]}
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Hands examples to a collator of transformers.
+
+    Attributes:
+        collate: that collator.
+        length: to which rows are padded before; 0: the collator pads.
+        pad_id: fills them up.
+        labels: whether the rows' labels are handed on; else the collator makes its own.
+    """
+
+    collate: Callable[[list[Any]], dict[str, Any]]
+    length: int = 0
+    pad_id: int = 0
+    labels: bool = True
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        """The batch."""
+        if self.length:
+            padded = (pad_batch([one], self.pad_id, length=self.length) for one in examples)
+            return self.collate([{key: rows[0] for key, rows in row.items()} for row in padded])
+        rows = [{"input_ids": e.input_ids, "attention_mask": [1] * len(e)} for e in examples]
+        if self.labels:
+            rows = [{**row, "labels": e.labels} for row, e in zip(rows, examples, strict=True)]
+        return self.collate(rows)
+
+
+def default(given: CollatorInput) -> Standard:
+    """Stacks rows that are padded to the longest of all."""
+    multiple = given.config.pad_to_multiple_of or 1
+    length = -(-max(map(len, given.examples)) // multiple) * multiple
+    stack = DefaultDataCollator(return_tensors="pt")
+    return Standard(stack, length=length, pad_id=given.tokenizer.pad_token_id)
+
+
+def seq2seq(given: CollatorInput) -> Standard:
+    """Pads each batch to its longest row."""
+    multiple = given.config.pad_to_multiple_of
+    return Standard(
+        DataCollatorForSeq2Seq(
+            given.tokenizer,
+            padding="longest",
+            label_pad_token_id=IGNORED,
+            pad_to_multiple_of=multiple,
+        )
+    )
+
+
+def language_modeling(given: CollatorInput) -> Standard:
+    """Pads each batch to its longest row and labels all of its text."""
+    multiple = given.config.pad_to_multiple_of
+    pad = WholeTextCollator(given.tokenizer, mlm=False, pad_to_multiple_of=multiple)
+    return Standard(pad, labels=False)
 
 
 class WholeTextCollator(DataCollatorForLanguageModeling):
@@ -36,78 +150,3 @@ class WholeTextCollator(DataCollatorForLanguageModeling):
         batch: dict[str, Any] = super().torch_call(examples)
         batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
         return batch
-
-
-class Numbered:
-    """A collator that also hands on which rows a batch holds, as ``row_numbers``.
-
-    Args:
-        collator: makes the batch.
-    """
-
-    def __init__(self, collator: Collator) -> None:
-        self._collator = collator
-
-    def __call__(self, features: list[Feature]) -> dict[str, Any]:
-        """Collate rows with a ``row_number`` each."""
-        numbers = [feature["row_number"] for feature in features]
-        rest = [{k: v for k, v in f.items() if k != "row_number"} for f in features]
-        return {**self._collator(rest), "row_numbers": numbers}
-
-
-def build_collator(config: CollatorConfig, tokenizer: Any) -> Collator:
-    """The collator that ``collator.name`` names; it hands on the rows' numbers.
-
-    Args:
-        config: name and padding multiple.
-        tokenizer: with a pad token, padding on the right.
-    """
-    multiple = config.pad_to_multiple_of
-    if config.name is CollatorName.shared_schema:
-        return Numbered(SharedSchemaCollator(pass_tokens(config)))
-    if config.name is CollatorName.default:
-        return Numbered(DefaultDataCollator(return_tensors="pt"))
-    if config.name is CollatorName.language_modeling:
-        return Numbered(WholeTextCollator(tokenizer, mlm=False, pad_to_multiple_of=multiple))
-    return Numbered(
-        DataCollatorForSeq2Seq(
-            tokenizer, padding="longest", label_pad_token_id=IGNORED, pad_to_multiple_of=multiple
-        )
-    )
-
-
-def features(
-    examples: Sequence[Example], loss_on: LossOn, config: CollatorConfig, pad_id: int
-) -> list[Feature]:
-    """Rows as the chosen collator takes them.
-
-    Args:
-        examples: rows in tokens.
-        loss_on: which tokens carry a label.
-        config: the collator; for ``default`` rows are padded here, to the longest of all.
-        pad_id: token that fills up short rows.
-
-    Returns:
-        For each row ``input_ids``, ``attention_mask``, ``row_number`` and, but for
-        ``language_modeling`` (which makes its own), ``labels``; for ``shared_schema`` its
-        ``prompt_length`` as well.
-    """
-    length = 0
-    if config.name is CollatorName.default:
-        multiple = config.pad_to_multiple_of or 1
-        length = -(-max(len(example) for example in examples) // multiple) * multiple
-    rows = []
-    for example in examples:
-        padding = max(0, length - len(example))
-        feature: Feature = {
-            "input_ids": example.input_ids + [pad_id] * padding,
-            "attention_mask": [1] * len(example) + [0] * padding,
-            "labels": example.labels(loss_on) + [IGNORED] * padding,
-            "row_number": example.row.number,
-        }
-        if config.name is CollatorName.language_modeling:
-            del feature["labels"]
-        if config.name is CollatorName.shared_schema:
-            feature["prompt_length"] = len(example.prompt_ids)
-        rows.append(feature)
-    return rows

@@ -1,8 +1,8 @@
 """What is chosen by name: a table of ours, or a user's own function by its dotted name.
 
 Adding a collator or tracker to the package is the function and its line here. A user's own needs no
-change of the package: ``collator.name=my_package.my_collator`` in a YAML file of their ``--config-dir``,
-where ``my_package`` can be imported (``pip install``, or its folder on ``PYTHONPATH``).
+change of the package: ``name: my_package.my_collator`` in a YAML file of their ``--config-dir``, where
+``my_package`` can be imported (``pip install``, or its folder on ``PYTHONPATH``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLLATORS = {
 }
 TRACKERS = {
     "none": "qc_experiments.tracking.tracker.no_tracker",
-    "wandb": "qc_experiments.tracking.wandb.WandbTracker",
+    "wandb": "qc_experiments.tracking.wandb.wandb_tracker",
 }
 
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")

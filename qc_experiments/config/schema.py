@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
+from qc_experiments.config.plugins import COLLATORS, TRACKERS, check_name
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import user_path
 from qc_experiments.system.processes import world_size
@@ -63,15 +64,6 @@ class OnInvalid(Enum):
     drop = "drop"  # counted, logged with its row number, left out
 
 
-class CollatorName(Enum):
-    """Which collator makes batches of the rows."""
-
-    default = "default"
-    seq2seq = "seq2seq"
-    language_modeling = "language_modeling"
-    shared_schema = "shared_schema"
-
-
 class PackAttention(Enum):
     """How attention within packs is computed; all give the same numbers up to rounding."""
 
@@ -102,13 +94,6 @@ class Choose(Enum):
     first = "first"
     first_valid = "first_valid"
     majority = "majority"
-
-
-class TrackerName(Enum):
-    """Where a run's figures go besides its own folder."""
-
-    none = "none"
-    wandb = "wandb"
 
 
 class WandbMode(Enum):
@@ -224,8 +209,9 @@ class DataConfig:
 class CollatorConfig:
     """How rows become a batch."""
 
-    name: CollatorName = CollatorName.seq2seq
-    """One of transformers' three collators, or our own, which computes a schema's tokens once."""
+    name: str = "seq2seq"
+    """default, seq2seq or language_modeling (transformers' collators), shared_schema (which computes a
+    schema's tokens once), or a function of your own by its dotted name."""
     max_tokens: int | None = None
     """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
     schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
@@ -240,6 +226,7 @@ class CollatorConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        check_name("collator.name", self.name, COLLATORS)
         value = self.pad_to_multiple_of
         _check(value is None or value >= 1, "collator.pad_to_multiple_of", value, "at least 1")
         value = self.max_tokens
@@ -247,7 +234,14 @@ class CollatorConfig:
         _check(self.max_group >= 1, "collator.max_group", self.max_group, "at least 1")
 
 
-LORA_INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16")
+LORA_INITIALISATIONS = {
+    **{"default": False, "gaussian": False, "orthogonal": False},
+    **{"olora": True, "pissa": True, "pissa_niter_16": True},
+}
+"""PEFT's initialisations, each with whether it changes the base weights."""
+LORA_VARIANTS = {"use_dora": ("DoRA", "dora"), "use_rslora": ("rsLoRA", "rs")}
+"""Keys of `LoraConfig` that are PEFT's own, off by default: their names for people and in run folders. A
+variant of LoRA is its key and its line here."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +297,7 @@ class LoraConfig:
 
 def shifts_base(config: LoraConfig) -> bool:
     """Whether the initialisation changes the base weights, so that saving must undo it."""
-    return config.init == "olora" or config.init.startswith("pissa")
+    return LORA_INITIALISATIONS[config.init]
 
 
 def changes_base(config: LoraConfig) -> bool:
@@ -561,8 +555,8 @@ MOST_IN_WANDB_NAME, MOST_IN_WANDB_TAG = 128, 64
 class TrackingConfig:
     """Weights & Biases, or nothing."""
 
-    name: TrackerName = TrackerName.wandb
-    """wandb or none."""
+    name: str = "wandb"
+    """wandb, none, or a tracker of your own by its dotted name."""
     mode: WandbMode = WandbMode.auto
     """auto (online with a login, else offline), online or offline."""
     project: str = "qc_experiments"
@@ -580,7 +574,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         """Check what W&B would refuse, which would lose the figures of a whole sweep."""
-        if self.name is not TrackerName.wandb:
+        check_name("tracking.name", self.name, TRACKERS)
+        if self.name != "wandb":
             return
         team, slash, project = self.project.partition("/")
         if slash and team and project and "/" not in project:
@@ -667,9 +662,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what must agree between sections."""
-        if self.collator.name is CollatorName.language_modeling and (
-            self.data.loss_on is LossOn.completion
-        ):
+        if self.collator.name == "language_modeling" and (self.data.loss_on is LossOn.completion):
             raise UserError(
                 "data.loss_on=completion contradicts collator=language_modeling, which trains on the "
                 "whole text: use collator=seq2seq or data.loss_on=full"

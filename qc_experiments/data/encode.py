@@ -30,11 +30,13 @@ class Example:
         row: where it came from.
         prompt_ids: what the model is given.
         completion_ids: what it shall write, the end token included.
+        loss_on: which tokens carry a label.
     """
 
     row: Row
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+    loss_on: LossOn = LossOn.completion
 
     def __len__(self) -> int:
         """Tokens of the whole row."""
@@ -45,9 +47,10 @@ class Example:
         """Tokens of the whole row."""
         return [*self.prompt_ids, *self.completion_ids]
 
-    def labels(self, loss_on: LossOn) -> list[int]:
-        """Labels, as long as `input_ids`: the token itself, or `IGNORED`."""
-        if loss_on is LossOn.full:
+    @property
+    def labels(self) -> list[int]:
+        """As long as `input_ids`: the token at its own place, or `IGNORED`."""
+        if self.loss_on is LossOn.full:
             return self.input_ids
         return [IGNORED] * len(self.prompt_ids) + list(self.completion_ids)
 
@@ -106,12 +109,12 @@ class Encoder:
             texts = [text.lstrip() for text in texts]
         return [[*ids, *self.end_ids] for ids in self._ids(texts, split_special_tokens=True)]
 
-    def examples(self, rows: Sequence[Row]) -> list[Example]:
+    def examples(self, rows: Sequence[Row], loss_on: LossOn = LossOn.completion) -> list[Example]:
         """Rows in tokens, in their order."""
         prompts = self.prompts([(row.context, row.question) for row in rows])
         completions = self.completions([row.query for row in rows])
         return [
-            Example(row, tuple(prompt), tuple(completion))
+            Example(row, tuple(prompt), tuple(completion), loss_on)
             for row, prompt, completion in zip(rows, prompts, completions, strict=True)
         ]
 

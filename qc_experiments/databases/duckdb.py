@@ -26,8 +26,10 @@ SUFFIX = ".duckdb"
 LOGS = (".wal",)
 LIBRARIES = ("duckdb",)
 SCHEMA_QUERY = (
-    "SELECT sql FROM duckdb_tables() WHERE NOT internal "
-    "AND database_name = current_database() ORDER BY schema_name, table_name"
+    "SELECT sql FROM (SELECT 1 AS kind, schema_name, table_name AS name, sql "
+    "FROM duckdb_tables() WHERE NOT internal AND database_name = current_database() UNION ALL "
+    "SELECT 2, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal "
+    "AND database_name = current_database()) ORDER BY kind, schema_name, name"
 )
 CONFIG = {
     "enable_external_access": "false",  # nor does a table's name find variables of this process

@@ -53,7 +53,7 @@ class Engine:
     Attributes:
         module: full name.
         dialect: ``DIALECT``, what sqlglot calls its SQL.
-        schema_query: ``SCHEMA_QUERY``, SQL with a row for each table: its CREATE TABLE statement.
+        schema_query: ``SCHEMA_QUERY``, SQL with a row for each table or view: its CREATE statement.
         suffix: ``SUFFIX``, the end of its files ``<db_id>/<db_id>SUFFIX``; empty for a server.
         schemes: ``SCHEMES``, the beginnings of its URLs, without ``://``; such a module also has a
             function ``content_hash(url)``.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 
+from qc_experiments.databases.sqlite_rights import SHADOWS
+
 LOOKS_LIKE_ID = re.compile(r"(?i:(?:^|_)id)$|[a-z]I[dD]$")
 MOST_PAIRS = 10_000
 """Pairs of columns of the same name that are compared with each other, so that no schema takes for ever."""
@@ -61,16 +63,11 @@ def quoted(name: str) -> str:
 def read_layout(connection: sqlite3.Connection) -> tuple[dict[str, Table], list[Reference]]:
     """The ordinary tables by plain name, children before their parents, and their references."""
     listed = connection.execute(
-        "SELECT lower(name), name, sql LIKE 'CREATE VIRTUAL %' FROM sqlite_master "
-        "WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+        "SELECT lower(name), name FROM sqlite_master "
+        "WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+        f"AND sql NOT LIKE 'CREATE VIRTUAL %' AND lower(name) NOT IN ({SHADOWS}) ORDER BY rowid"
     ).fetchall()
-    # A virtual table keeps its content in tables of its own, named after it.
-    shadows = tuple(f"{plain}_" for plain, _, virtual in listed if virtual)
-    tables = {
-        plain: _read_table(connection, name)
-        for plain, name, virtual in listed
-        if not virtual and not plain.startswith(shadows)
-    }
+    tables = {plain: _read_table(connection, name) for plain, name in listed}
     references = [*_declared(connection, tables), *_guess_joins(connection, tables)]
     for reference in references:
         tables[reference.child].keys.update(reference.child_columns)

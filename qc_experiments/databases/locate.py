@@ -23,6 +23,7 @@ from qc_experiments.system.paths import (
 )
 
 PLACEHOLDER = "{db_id}"
+URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 """What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -116,10 +117,11 @@ class Databases:
             if self.place.count(PLACEHOLDER) != _name_in(self.place, found).count(PLACEHOLDER):
                 raise UserError(
                     f"{key}: {PLACEHOLDER} stands for the database's name and for nothing else in a URL: "
-                    f"write {found.schemes[0]}://user@host:5432/{PLACEHOLDER}"
+                    f"write {URL_FORM.replace('postgresql', found.schemes[0])}"
                 )
         elif problem := folder_problem(self.place):
-            raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}")
+            hint = f"; a server is written {URL_FORM}" if "@" in self.place else ""
+            raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}{hint}")
 
     def find(self, db_id: str) -> Database | None:
         """The database of a ``db_id``; None if there is nothing.

@@ -22,7 +22,7 @@ from qc_experiments.databases.layout import Reference, Table, quoted, read_layou
 from qc_experiments.databases.sqlite import open_readonly
 from qc_experiments.errors import UserError
 
-RULES = "v1"
+RULES = "v2"
 """Version of the rules below; part of the folder's name, so that other rules make other files."""
 
 STRENGTHS = ((0.15, 0.1), (0.4, 0.2), (0.7, 0.33), (0.25, 0.3), (0.85, 0.15))

@@ -64,14 +64,26 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
 GROUP BY c.oid, n.nspname, c.relname ORDER BY n.nspname, c.relname
 """
 """Name, columns and definition of each table (and materialized view) that the role may read."""
-SCHEMA_QUERY = (
-    "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
-    f"FROM ({TABLES}) AS tables (name, columns, definition)"
-)
+
 VIEWS = """
 SELECT schemaname, viewname, definition FROM pg_catalog.pg_views
 WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER BY 1, 2
 """
+VIEW_STATEMENTS = """
+SELECT c.oid::regclass::text, pg_get_viewdef(c.oid)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'v' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = c.oid AND deptype = 'e')
+ORDER BY n.nspname, c.relname
+"""
+"""Name and query of each view that the role may read, but for those of extensions."""
+SCHEMA_QUERY = (
+    "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
+    f"FROM ({TABLES}) AS tables (name, columns, definition) "
+    "UNION ALL SELECT 'CREATE VIEW ' || name || ' AS' || query "
+    f"FROM ({VIEW_STATEMENTS}) AS views (name, query)"
+)
 CLASSES = {
     "42601": "syntax",
     "42P01": "no_such_table",
@@ -121,6 +133,13 @@ def _url(target: str) -> URL:
         from sqlalchemy.exc import ArgumentError
     except ImportError:
         raise UserError(INSTALL) from None
+    _, _, password = target.partition("://")[2].partition(":")
+    # SQLAlchemy would take what follows the first one for the server's name, which is shown.
+    if password.count("@") > 1:
+        raise UserError(
+            "a database's URL cannot be read: an @ in its password is written %40, a / %2F; better "
+            f"{URL_FORM}"
+        )
     try:
         url = make_url(target)
     except (ArgumentError, ValueError):  # whose messages may hold the password
@@ -249,10 +268,7 @@ def _fetch(
 ) -> Iterator[tuple[Value, ...]]:
     """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for.
 
-    Args:
-        connection: where the cursor is open.
-        columns: is given the columns' names.
-        deadline: when, by ``time.perf_counter``, the time is over.
+    ``columns`` is given the columns' names; the time is over at a deadline by ``time.perf_counter``.
     """
     from psycopg.types.string import TextLoader
 
@@ -305,14 +321,8 @@ def _explain(
 ) -> tuple[str, str]:
     """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it.
 
-    Args:
-        connection: in a transaction.
-        sql: what was refused as a cursor's query, at the place ``start``.
-        start: where in it.
-        error: the server's message.
-
     Returns:
-        The message and the class.
+        A message, by default the server's, and the class of what was refused at ``start``.
     """
     from psycopg.pq import DiagnosticField
 

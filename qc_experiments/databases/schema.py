@@ -7,13 +7,14 @@ from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import engine_of_url
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.errors import UserError
+from qc_experiments.sql.tokens import statement
 from qc_experiments.system.paths import file_problem, user_path
 
 SECONDS = 60.0
 
 
 def read_schema(text: str, key: str, engine: str | None = None) -> str:
-    """The CREATE TABLE statements of a database, one per line, as a prompt's context.
+    """The CREATE statements of a database, one per line, as a prompt's context.
 
     Args:
         text: path of a file, or a server's URL.
@@ -38,4 +39,5 @@ def read_schema(text: str, key: str, engine: str | None = None) -> str:
         raise UserError(f"{key} {text}: is not a {kind} database that can be read ({found.error})")
     if not found.rows:
         raise UserError(f"{key} {text}: has no tables")
-    return "\n".join(str(sql).strip().rstrip("; ") + ";" for (sql,) in found.rows)
+    dialect = engine_of(name).dialect
+    return "\n".join(f"{statement(str(sql), dialect).strip()};" for (sql,) in found.rows)

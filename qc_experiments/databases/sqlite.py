@@ -15,16 +15,17 @@ from pathlib import Path
 
 from qc_experiments.databases.content import logs
 from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
-from qc_experiments.databases.sqlite_rights import authorize, authorize_schema, start
+from qc_experiments.databases.sqlite_rights import SHADOWS, authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
 DIALECT = "sqlite"
 SUFFIX = ".sqlite"
 LOGS = ("-wal", "-journal")
 """What SQLite wrote last, or has still to take back."""
-SCHEMA_QUERY = (
-    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
-    "AND sql IS NOT NULL ORDER BY rowid"
+SCHEMA_QUERY = (  # of tables, then of views; shadow tables are made with their virtual one
+    "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
+    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+    f"AND lower(name) NOT IN ({SHADOWS}) ORDER BY type, rowid"
 )
 HEAP_BYTES = 512_000_000
 SCHEMA_SECONDS = 2.0

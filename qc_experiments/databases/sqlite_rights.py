@@ -32,10 +32,21 @@ ASKING = frozenset(
     )
 )
 """Pragmas that tell something where no value is given, and else set it."""
-MODULES = frozenset(
-    ("fts3", "fts4", "fts4aux", "fts5", "fts5vocab", "rtree", "rtree_i32", "geopoly")
+MODULES = {
+    **dict.fromkeys(("fts3", "fts4"), ("content", "docsize", "segdir", "segments", "stat")),
+    "fts5": ("config", "content", "data", "docsize", "idx"),
+    **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), ("node", "parent", "rowid")),
+    **dict.fromkeys(("fts4aux", "fts5vocab"), ()),
+}
+"""Kinds of virtual tables that may be read where a schema declares one.
+
+Each keeps its content in shadow tables, called as it is and ``_`` with one of these ends."""
+SHADOWS = (
+    "SELECT lower(virtual.name || '_' || shadow.column2) FROM sqlite_master AS virtual JOIN (VALUES "
+    + ", ".join(f"('{kind}', '{end}')" for kind, ends in MODULES.items() for end in ends)
+    + ") AS shadow ON virtual.sql LIKE 'CREATE VIRTUAL %' || shadow.column1 || '%'"
 )
-"""Kinds of virtual tables that may be read where a schema declares one."""
+"""SQL for the names of a schema's shadow tables in lower case (SQLite before 3.37 lists none)."""
 TABLE_FUNCTIONS = (
     *("json_each", "json_tree", "jsonb_each", "jsonb_tree", "dbstat", "fts3tokenize"),
     *sorted(f"pragma_{name}" for name in DESCRIBING | ASKING),

@@ -1,1 +1,1 @@
-"""The demo data: questions about three small databases, made by scripts/make_demo_data.py."""
+"""The demo data: questions about three small databases, made by tools/demo_data."""

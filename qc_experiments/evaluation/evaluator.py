@@ -17,6 +17,7 @@ from qc_experiments.evaluation.loss import validation_loss
 from qc_experiments.evaluation.metrics import Judged, assess, figures
 from qc_experiments.generation.predictor import Asker, Predicted
 from qc_experiments.judging.judge import Judge
+from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.progress import progress
 
 PART_ROWS = 64
@@ -53,6 +54,7 @@ class Evaluator:
         judge: runs the answers.
         config: limits and batch sizes.
         window: longest input of the model in tokens, or None.
+        agreement: knows for which models packed rows give what padded ones give; None knows none.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Evaluator:
         judge: Judge,
         config: EvaluationConfig,
         window: int | None,
+        agreement: PackAgreement | None = None,
     ) -> None:
+        self._agreement = agreement or PackAgreement()
         self._encoder = encoder
         self._examples = list(examples)
         self._judge = judge
@@ -90,7 +94,9 @@ class Evaluator:
     def loss(self, model: Any) -> float:
         """Validation loss over all held-out rows, in nats per label token."""
         pad_id = self._encoder.tokenizer.pad_token_id
-        total, count = validation_loss(model, self._examples, pad_id, self._config.batch_size)
+        total, count = validation_loss(
+            model, self._examples, pad_id, self._config.batch_size, self._agreement
+        )
         return total / count
 
     def answers(

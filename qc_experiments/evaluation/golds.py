@@ -63,7 +63,7 @@ def check_golds(
             where = "" if len(asked) == len(rows) else " of the rows asked in training"
             raise UserError(
                 f"{key}={metric.key} cannot be measured: {source}: all {len(asked)} {problem}{where} "
-                f"({_reasons(in_vain)}): mend them, or choose by another metric, such as {LOSS.key}"
+                f"({_reasons_of(in_vain)}): mend them, or choose by another metric, such as {LOSS.key}"
             )
     if not failing or config.data.databases is None:
         return ()
@@ -71,7 +71,7 @@ def check_golds(
     return (
         f"{source}: {len(failing)} of {len(rows)} gold queries fail, so that {EXECUTION.title} is "
         + (f"taken over the other {left}" if left else "not measured")
-        + f" ({_reasons(failing)})",
+        + f" ({_reasons_of(failing)})",
     )
 
 
@@ -102,15 +102,23 @@ def _needed(config: RunConfig, metric: str, rows: Sequence[Row]) -> list[tuple[s
     return needed
 
 
-def _reasons(failing: Sequence[tuple[Row, Tried]]) -> str:
-    """What the database says, each message once with its rows, the most frequent first."""
+def _reasons_of(failing: Sequence[tuple[Row, Tried]]) -> str:
+    return reasons([(row.number, found.error_class, found.error) for row, found in failing])
+
+
+def reasons(failing: Sequence[tuple[int, str | None, str | None]]) -> str:
+    """What the database says, each message once with its rows, the most frequent first.
+
+    Args:
+        failing: row, error class and message of each query.
+    """
     numbers: dict[str, list[int]] = {}
-    for row, found in failing:
-        kind = "" if found.error_class is None else f"{found.error_class}: "
-        message = " ".join(f"{kind}{found.error}".split())
+    for row, error_class, error in failing:
+        kind = "" if error_class is None else f"{error_class}: "
+        message = " ".join(f"{kind}{error}".split())
         if len(message) > SHOWN_CHARACTERS:
             message = message[:SHOWN_CHARACTERS] + " ..."
-        numbers.setdefault(message, []).append(row.number)
+        numbers.setdefault(message, []).append(row)
     often = sorted(numbers.items(), key=lambda item: -len(item[1]))
     shown = [f"{name_rows(rows)}: {message}" for message, rows in often[:SHOWN_REASONS]]
     more = sum(len(rows) for _, rows in often[SHOWN_REASONS:])

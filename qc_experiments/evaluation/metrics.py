@@ -24,6 +24,8 @@ HARDNESS = ("easy", "medium", "hard", "extra", "unknown")
 
 VERDICT_COLUMNS = ("correct", "verdict", "warning", "error_class", "seconds")
 """Columns of ``judged.csv`` and ``predictions.csv`` after the prediction."""
+FUZZ_COLUMN = "fuzz_correct"
+"""One more, where answers had to hold on perturbed copies as well."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,24 @@ def _warned(verdict: Verdict, found: Analysis) -> Verdict:
     return replace(verdict, warning="; ".join(warnings) or None)
 
 
-def verdict_cells(one: Judged) -> list[str | int | float | None]:
-    """The cells of `VERDICT_COLUMNS`: ``correct`` is 1, 0 or None where it was not measured."""
+def verdict_columns(judged: Sequence[Judged]) -> tuple[str, ...]:
+    """`VERDICT_COLUMNS`, and `FUZZ_COLUMN` where it was asked for."""
+    fuzzed = any(one.verdict.fuzz is not None or one.verdict.not_fuzzed for one in judged)
+    return (*VERDICT_COLUMNS, FUZZ_COLUMN) if fuzzed else VERDICT_COLUMNS
+
+
+def verdict_cells(one: Judged, columns: Sequence[str]) -> list[str | int | float | None]:
+    """The cells of verdict columns: ``correct`` is 1, 0 or None where it was not measured."""
     verdict = one.verdict
-    return [
-        None if verdict.correct is None else int(verdict.correct),
-        verdict.verdict,
-        verdict.warning,
-        verdict.error_class,
-        None if verdict.seconds is None else round(verdict.seconds, 6),
-    ]
+    cells = {
+        "correct": None if verdict.correct is None else int(verdict.correct),
+        "verdict": verdict.verdict,
+        "warning": verdict.warning,
+        "error_class": verdict.error_class,
+        "seconds": None if verdict.seconds is None else round(verdict.seconds, 6),
+        FUZZ_COLUMN: None if verdict.fuzz is None else int(verdict.fuzz),
+    }
+    return [cells[name] for name in columns]
 
 
 def taken(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:

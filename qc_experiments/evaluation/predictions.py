@@ -24,7 +24,15 @@ from qc_experiments.evaluation.comparison import (
     distinct_names,
     read_judged,
 )
-from qc_experiments.evaluation.metrics import VERDICT_COLUMNS, Judged, assess, report, verdict_cells
+from qc_experiments.evaluation.metrics import (
+    FUZZ_COLUMN,
+    VERDICT_COLUMNS,
+    Judged,
+    assess,
+    report,
+    verdict_cells,
+    verdict_columns,
+)
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import judged_on
@@ -37,6 +45,8 @@ log = logging.getLogger(__name__)
 
 UNFINISHED = ".judged.partial"
 """Verdicts of an evaluation that has not come to its end, in the output folder."""
+REPLACED = (*VERDICT_COLUMNS, FUZZ_COLUMN)
+"""Columns of an earlier evaluation, whose output may be judged again."""
 NEEDED = ("db_id", "question", "query", "prediction")
 MOST_SECONDS = 86_400
 
@@ -205,6 +215,8 @@ def _judged(
         f"Judging {len(table.rows)} predictions on {places} databases{fuzz}: a hundred per second as a "
         f"rule, at most {asked.timeout:g} s per statement"
     )
+    if replaced := [name for name in table.header if name in REPLACED]:
+        say(f"In judged.csv these verdicts take the place of the CSV's own {', '.join(replaced)}")
     if journal.dropped:
         say("An unfinished evaluation of something else was here: it starts again")
     if journal.known:
@@ -233,12 +245,13 @@ def _write(
 ) -> None:
     from qc_experiments.evaluation.plot import accuracy_plot
 
-    kept = [place for place, name in enumerate(table.header) if name not in VERDICT_COLUMNS]
+    verdicts = verdict_columns(judged)
+    kept = [place for place, name in enumerate(table.header) if name not in REPLACED]
     cells = [
-        [*(row[place] for place in kept), *verdict_cells(one)]
+        [*(row[place] for place in kept), *verdict_cells(one, verdicts)]
         for row, one in zip(table.cells, judged, strict=True)
     ]
-    columns = [*(table.header[place] for place in kept), *VERDICT_COLUMNS]
+    columns = [*(table.header[place] for place in kept), *verdicts]
     write_whole(output / "judged.csv", csv_text(columns, cells))
     write_whole(output / "report.json", json.dumps(content, indent=2) + "\n")
     write_whole(output / "accuracy.png", accuracy_plot(drawn))

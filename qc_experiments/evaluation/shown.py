@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import METRICS, indented, metric_of
+from qc_experiments.evaluation.golds import reasons
 from qc_experiments.system.console import visible
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ def _lines(content: Mapping[str, Any]) -> list[str]:
     lines = []
     failed = content["gold_errors"]
     if failed:
-        shown = _first([f"row {one['row']} ({one['error_class']})" for one in failed])
-        lines.append(f"{len(failed)} gold queries fail and count for nothing: {shown}")
+        why = reasons([(one["row"], one["error_class"], one["error"]) for one in failed])
+        lines.append(f"{len(failed)} gold queries fail and count for nothing: {visible(why)}")
     left_out = content.get("not_fuzzed")
     if left_out:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in left_out.items())
+        told = "; ".join(f"{visible(reason)} ({count})" for reason, count in left_out.items())
         lines.append(
             f"{sum(left_out.values())} questions were not asked on perturbed copies and do not count "
-            f"there: {reasons}"
+            f"there: {told}"
         )
     ambiguous = content["ambiguous_golds"]
     if ambiguous:

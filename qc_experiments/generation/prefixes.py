@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from qc_experiments.generation.token_tree import TokenTree
+from qc_experiments.models.transformers_hooks import attention_kernel, is_recurrent
 
 SUFFIX_COST = 2
 """What a prompt's own token costs, measured in tokens of a prefix: its attention goes over the
@@ -117,10 +118,10 @@ def shares_prefixes(model: Any, longest: int) -> str | None:
         longest: most tokens of a prompt and its answer together.
     """
     config = model.config.get_text_config()
-    attention = config._attn_implementation
+    attention = attention_kernel(config)
     if attention not in ("sdpa", "eager"):
         return f"attention by {attention} takes no mask but its own"
-    if getattr(model, "_is_stateful", False):
+    if is_recurrent(model):
         return "the model is recurrent"
     for layer in DynamicCache(config=config).layers:
         if isinstance(layer, DynamicSlidingWindowLayer):

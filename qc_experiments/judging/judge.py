@@ -12,6 +12,7 @@ from qc_experiments.databases.engine import Call, Execution, Limits
 from qc_experiments.databases.locate import Database, Databases
 from qc_experiments.databases.perturbed_copies import PerturbedCopies
 from qc_experiments.databases.pool import PROCESS, Gone, SqlPool
+from qc_experiments.errors import UserError
 from qc_experiments.judging.equivalence import compare
 from qc_experiments.judging.gold import Gold, GoldCache
 from qc_experiments.judging.published_rules import (
@@ -54,6 +55,7 @@ class Judge:
         cache = None if cache is None else cache.absolute()
         self._golds = GoldCache(None if cache is None else cache / "gold.sqlite")
         self._pool = SqlPool(processes)
+        self._readable: set[Database] = set()
         self._copies: PerturbedCopies | None = None
         if perturbed and cache is not None:
             self._copies = PerturbedCopies(self._pool, cache / "perturbed", perturbed, seed)
@@ -199,7 +201,23 @@ class Judge:
         assert row.db_id is not None  # check_rows has seen to both
         database = self._databases.find(row.db_id)
         assert database is not None
+        if database.engine == "sqlite" and database not in self._readable:
+            self._check_readable(database)
         return database
+
+    def _check_readable(self, database: Database) -> None:
+        """Refuse a file that is no database, so that this is not booked as a fault of its golds."""
+        found = self._run(database, "SELECT 1 FROM sqlite_master LIMIT 1")
+        error = found.error or ""
+        of_the_moment = "locked" in error or error.startswith(PROCESS) or self._pool.aborted
+        if of_the_moment or found.error_class not in (None, "other"):
+            return  # a writer, a busy machine: its golds say what comes of that
+        if not found.rows:
+            problem = (
+                f"is not a SQLite database that can be read ({error})" if error else "has no tables"
+            )
+            raise UserError(f"{database.target}: {problem}: put the whole file there")
+        self._readable.add(database)
 
     def _one(self, row: Row, prediction: str) -> Verdict:
         if self._databases is None:
@@ -277,7 +295,7 @@ class Judge:
         """Whether a prediction is right on all perturbed copies as well, or why that is not known."""
         if self._copies is None:
             return None, None
-        copies = self._copies.of(database)
+        copies = self._copies.of(database, row.query, prediction)
         if isinstance(copies, str):
             return None, f"{row.db_id}: {copies}"
         asked = False

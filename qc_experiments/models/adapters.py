@@ -29,10 +29,6 @@ RUNS_CODE = ("megatron_config", "runtime_config")
 def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
     """A saved LoRA adapter's settings, checked.
 
-    Args:
-        folder: the saved adapter.
-        named: the adapter as the user named it, for messages.
-
     Raises:
         UserError: if there are none, or they are not those of a LoRA adapter.
     """

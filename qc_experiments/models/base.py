@@ -11,9 +11,9 @@ from typing import Any
 from qc_experiments.config.schema import DType, ModelConfig, QuantConfig, QuantMode
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf, packaged
-from qc_experiments.models.file_hashes import file_hash, files_hash, model_files
 from qc_experiments.models.files import TRAINING, Spelling, check_model_folder, weight_files
-from qc_experiments.models.hub_revision import hub_commit
+from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
+from qc_experiments.models.hub import hub_commit
 from qc_experiments.models.source import ModelSource as ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.models.weight_report import check_loaded, check_names
@@ -108,11 +108,7 @@ def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSo
 
 
 def weights_hash(model: Any) -> str:
-    """Hash of all weights of a loaded model, those of an adapter included.
-
-    Args:
-        model: the model, on any device.
-    """
+    """Hash of all weights of a loaded model, those of an adapter included."""
     import hashlib
 
     import torch
@@ -177,7 +173,7 @@ def only_cpu() -> bool:
 
 
 def torch_dtype(dtype: DType) -> Any:
-    """The torch number format behind ``model.dtype``."""
+    """The torch number format that ``model.dtype`` names."""
     import torch
 
     if dtype is not DType.auto:
@@ -188,12 +184,7 @@ def torch_dtype(dtype: DType) -> Any:
 
 
 def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
-    """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits.
-
-    Args:
-        quant: mode and data type.
-        compute_dtype: torch number format in which 4-bit weights are multiplied.
-    """
+    """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits."""
     if quant.mode is QuantMode.none:
         return {}
     from transformers import BitsAndBytesConfig
@@ -220,9 +211,11 @@ def _check_names(source: ModelSource) -> None:
 
 def _check_kernels(source: ModelSource) -> None:
     """Refuse a config that has attention computed by code which transformers would fetch from the hub."""
+    from qc_experiments.models.transformers_hooks import attention_kernel
+
     config = source.config()
     for part in (config, config.get_text_config()):
-        kernel = str(part._attn_implementation)
+        kernel = attention_kernel(part)
         if "/" in kernel and not source.trust_remote_code:
             raise UserError(
                 f"{source.named}: its config.json names code of the hub for attention ({kernel}): remove "
@@ -233,16 +226,13 @@ def _check_kernels(source: ModelSource) -> None:
 def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     """The pretrained causal language model, on this process's device, not in training mode.
 
-    Args:
-        source: where it is.
-        config: number format and attention kernel.
-        quant: storage of its weights.
-
     Raises:
         UserError: if it cannot be found, is no causal language model, or its weights are not those that
             its config asks for, one by one.
     """
     from transformers import AutoModelForCausalLM
+
+    from qc_experiments.models.transformers_hooks import loaded_with_adapter
 
     dtype = torch_dtype(config.dtype)
     if config.attn_implementation is None:
@@ -268,7 +258,7 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         except NotImplementedError:  # random numbers for quantized weights that are missing
             _check_names(source)
             raise
-    if getattr(model, "_hf_peft_config_loaded", False):
+    if loaded_with_adapter(model):
         raise UserError(
             f"{source.named}: holds an adapter beside the model, which would be loaded with it: name the "
             "base model alone"

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-from functools import cache
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
-from torch.nn.functional import silu
-from transformers.activations import SiLUActivation
-from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+from torch.nn.functional import linear, silu
+
+from qc_experiments.models.transformers_hooks import (
+    PlainLora,
+    has_llamas_mlp,
+    has_llamas_norm,
+    plain_lora,
+)
 
 
 def lean_layers(model: Any) -> int:
-    """Compute a model's layers with fewer passes over memory, with the same gradients.
+    """Compute a model's layers with fewer passes over memory and less kept for the way back.
 
-    PEFT computes ``base(x) + B(A(x)) * scaling`` as five operations of which three only move numbers.
-    Here the update is added in the matrix product itself, forward and backward. Layers with dropout,
-    DoRA, quantized or trained base weights, or several adapters are left to PEFT. Gated MLPs and RMS
-    norms whose code is Llama's (as most families' is) keep less for the backward pass, and norms make
-    fewer passes; others are left alone.
+    PEFT computes ``base(x) + B(A(dropout(x))) * scaling`` as operations of which most only move numbers.
+    Without dropout the update is added in the matrix product itself, which gives the same gradients up
+    to rounding. With dropout the operations are PEFT's own, bit by bit, but of the dropout one byte per
+    number is kept instead of eight. Layers with DoRA, quantized or trained base weights, or several
+    adapters are left to PEFT. Gated MLPs and RMS norms whose code is Llama's (as most families' is) keep
+    less for the backward pass, and norms make fewer passes; others are left alone.
 
     Args:
         model: a PEFT model on a CPU; its layers are changed in place.
@@ -33,28 +37,11 @@ def lean_layers(model: Any) -> int:
         if type(module) is LoraLinear:
             module.__class__ = LeanLoraLinear
             count += 1
-        elif _same_code(type(module), LlamaMLP) and type(module.act_fn) in _SILU:
+        elif has_llamas_mlp(module):
             module.__class__ = type("LeanGatedMlp", (LeanGatedMlp, type(module)), {})
-        elif _same_code(type(module), LlamaRMSNorm):
+        elif has_llamas_norm(module):
             module.__class__ = type("LeanRmsNorm", (LeanRmsNorm, type(module)), {})
     return count
-
-
-_SILU = (torch.nn.SiLU, SiLUActivation)
-
-
-def _same_code(one: type, other: type) -> bool:
-    return _forward_code(one) == _forward_code(other)
-
-
-@cache
-def _forward_code(kind: Any) -> str | None:
-    if not issubclass(kind, torch.nn.Module) or not kind.__module__.startswith("transformers."):
-        return None
-    try:
-        return inspect.getsource(kind.forward)
-    except (OSError, TypeError):
-        return None
 
 
 class LeanLoraLinear(LoraLinear):
@@ -62,32 +49,25 @@ class LeanLoraLinear(LoraLinear):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The layer's output, [..., out], from its input, [..., in]."""
-        name = self._plain_adapter(x) if not args and not kwargs else None
-        if name is None:
+        lora = self.plain(x) if not args and not kwargs else None
+        if lora is None:
             whole: torch.Tensor = super().forward(x, *args, **kwargs)
             return whole
-        base = self.get_base_layer()
-        down, up = self.lora_A[name].weight, self.lora_B[name].weight
-        found: torch.Tensor = _AddedLowRank.apply(
-            x, base.weight, base.bias, down, up, self.scaling[name]
-        )
+        if lora.dropout:
+            # Twice, so that its two gradients are added up in PEFT's order: the same bits.
+            dropped: torch.Tensor = _DroppedLowRank.apply(x, x, lora.a, lora.b, lora)
+            return dropped
+        found: torch.Tensor = _AddedLowRank.apply(x, lora.a, lora.b, lora)
         return found
 
-    def _plain_adapter(self, x: torch.Tensor) -> str | None:
+    def plain(self, x: torch.Tensor) -> PlainLora | None:
         """The one adapter that is active, or None where PEFT has to compute this layer."""
-        base = self.get_base_layer()
-        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+        lora = plain_lora(self)
+        if lora is None or x.is_cuda or lora.weight.requires_grad:
             return None
-        name: str = self.active_adapters[0]
-        if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
-            return None
-        dropout = self.lora_dropout[name]
-        if isinstance(dropout, torch.nn.Dropout) and dropout.p > 0 and self.training:
-            return None
-        same = x.dtype == base.weight.dtype == self.lora_A[name].weight.dtype == torch.float32
-        plain = type(base) is torch.nn.Linear and not base.weight.requires_grad and not x.is_cuda
-        trained_bias = base.bias is not None and base.bias.requires_grad
-        return name if same and plain and not trained_bias else None
+        trained_bias = lora.bias is not None and lora.bias.requires_grad
+        same = x.dtype == lora.weight.dtype == lora.a.dtype == torch.float32
+        return lora if same and not trained_bias else None
 
 
 class LeanGatedMlp(torch.nn.Module):
@@ -97,15 +77,11 @@ class LeanGatedMlp(torch.nn.Module):
         """The layer's output, [..., width], from its input, [..., width]."""
         down: Any = self.down_proj
         gate, up = self.gate_proj(x), self.up_proj(x)
-        name = down._plain_adapter(gate) if isinstance(down, LeanLoraLinear) else None
-        if name is None:
+        lora = down.plain(gate) if isinstance(down, LeanLoraLinear) else None
+        if lora is None or lora.dropout:
             plain: torch.Tensor = down(self.act_fn(gate) * up)
             return plain
-        base = down.get_base_layer()
-        a, b = down.lora_A[name].weight, down.lora_B[name].weight
-        found: torch.Tensor = _GatedLowRank.apply(
-            gate, up, base.weight, base.bias, a, b, down.scaling[name]
-        )
+        found: torch.Tensor = _GatedLowRank.apply(gate, up, lora.a, lora.b, lora)
         return found
 
 
@@ -121,6 +97,44 @@ class LeanRmsNorm(torch.nn.Module):
             return whole
         found: torch.Tensor = _RmsNorm.apply(hidden_states, weight, self.variance_epsilon)
         return found
+
+
+class _DroppedLowRank(torch.autograd.Function):
+    """``x W' + b + scaling dropout(x) A' B'`` with W and b frozen, in the operations of torch and PEFT.
+
+    The input comes twice: as what is dropped from, and as what the base layer takes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        dropped_from: torch.Tensor,
+        x: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        lora: PlainLora,
+    ) -> torch.Tensor:
+        noise = torch.empty_like(x).bernoulli_(1 - lora.dropout)  # as torch drops on a CPU
+        kept = noise.bool()
+        low = linear(x * noise.div_(1 - lora.dropout), a)
+        ctx.save_for_backward(x, kept, low, a, b)
+        ctx.lora = lora
+        return linear(x, lora.weight, lora.bias).add_(linear(low, b).mul_(lora.scaling))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, kept, low, a, b = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        noise = kept.to(x.dtype).div_(1 - ctx.lora.dropout)
+        of_up = gradient * ctx.lora.scaling
+        of_low = of_up @ b
+        of_b = of_up.T @ low.reshape(-1, low.shape[-1])
+        of_a = of_low.T @ (x * noise).reshape(-1, x.shape[-1])
+        through_dropout = through_base = None
+        if ctx.needs_input_grad[0]:
+            through_dropout = (of_low @ a).view(x.shape).mul_(noise)
+            through_base = (gradient @ ctx.lora.weight).view(x.shape)
+        return through_dropout, through_base, of_a, of_b, None
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -150,36 +164,33 @@ class _GatedLowRank(torch.autograd.Function):
         ctx: Any,
         gate: torch.Tensor,
         up: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
-        scaling: float,
+        lora: PlainLora,
     ) -> torch.Tensor:
         flat = silu(gate).mul_(up).view(-1, gate.shape[-1])
         low = flat @ a.T
-        out = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
-        out.addmm_(low, b.T, alpha=scaling)
-        ctx.save_for_backward(gate, up, low, weight, a, b)
-        ctx.scaling = scaling
+        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        ctx.save_for_backward(gate, up, low, a, b)
+        ctx.lora = lora
         return out.view(*gate.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gate, up, low, weight, a, b = ctx.saved_tensors
+        gate, up, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         opened = torch.sigmoid(gate)
         silu_of_gate = gate * opened
         flat = (silu_of_gate * up).view(-1, gate.shape[-1])
-        of_low = (gradient @ b).mul_(ctx.scaling)
+        of_low = (gradient @ b).mul_(ctx.lora.scaling)
         of_a = of_low.T @ flat
-        of_b = (gradient.T @ low).mul_(ctx.scaling)
-        of_flat = (gradient @ weight).addmm_(of_low, a).view(gate.shape)
+        of_b = (gradient.T @ low).mul_(ctx.lora.scaling)
+        of_flat = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(gate.shape)
         of_up = of_flat * silu_of_gate
         # silu'(g) = s + g s (1 - s) = s + silu(g) (1 - s), with s the logistic function of g
         slope = silu_of_gate.mul_(1 - opened).add_(opened)
         of_gate = of_flat.mul_(up).mul_(slope)
-        return of_gate, of_up, None, None, of_a, of_b, None
+        return of_gate, of_up, of_a, of_b, None
 
 
 class _AddedLowRank(torch.autograd.Function):
@@ -187,30 +198,27 @@ class _AddedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scaling: float,
+        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lora: PlainLora
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        low = flat @ down.T
-        out = flat @ weight.T if bias is None else torch.addmm(bias, flat, weight.T)
-        out.addmm_(low, up.T, alpha=scaling)
-        ctx.save_for_backward(flat, low, weight, down, up)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        low = flat @ a.T
+        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        ctx.save_for_backward(flat, low, a, b)
+        ctx.lora, ctx.shape = lora, x.shape
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        flat, low, weight, down, up = ctx.saved_tensors
+        flat, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        of_low = (gradient @ up).mul_(ctx.scaling)
+        of_low = (gradient @ b).mul_(ctx.lora.scaling)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ weight).addmm_(of_low, down).view(ctx.shape)
-        of_down = of_low.T @ flat
-        of_up = (gradient.T @ low).mul_(ctx.scaling)
-        return of_x, None, None, of_down, of_up, None
+            of_x = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(ctx.shape)
+        return of_x, of_low.T @ flat, (gradient.T @ low).mul_(ctx.lora.scaling), None
+
+
+def _base(flat: torch.Tensor, lora: PlainLora) -> torch.Tensor:
+    if lora.bias is None:
+        return flat @ lora.weight.T
+    return torch.addmm(lora.bias, flat, lora.weight.T)

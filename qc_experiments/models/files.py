@@ -245,12 +245,6 @@ def _with_shards(file: Path) -> list[Path]:
 def check_model_folder(path: Path, config: ModelConfig, named: str, spelling: Spelling) -> None:
     """Check that a folder holds a model, or the GGUF file that is named, whole.
 
-    Args:
-        path: the folder.
-        config: the model section.
-        named: the model as the user named it, for messages.
-        spelling: of the settings, for messages.
-
     Raises:
         UserError: if it does not.
     """

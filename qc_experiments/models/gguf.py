@@ -7,8 +7,13 @@ copied is not converted again, and one that was changed is.
 from __future__ import annotations
 
 import io
+import logging
 import math
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +21,67 @@ from typing import Any
 
 from qc_experiments.errors import UserError
 from qc_experiments.models.files import load_errors
-from qc_experiments.models.made_once import made_once
 from qc_experiments.models.weight_report import check_loaded
+from qc_experiments.system.files import write_failure
+from qc_experiments.system.locking import waiting_for
+
+DRAFT = ".unpacking-"
+"""How the names of folders begin that are being made."""
+
+log = logging.getLogger(__name__)
+
+
+def made_once(folder: Path, make: Callable[[Path], None], announcement: str) -> Path:
+    """A folder with a model, made on first use beside its final place and then renamed.
+
+    Args:
+        folder: where it is or will be.
+        make: fills an empty folder.
+        announcement: is logged before it is made.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    if _is_made(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with waiting_for(folder.parent):
+            if not _is_made(folder):  # by the process that was waited for
+                for left in folder.parent.glob(f"{DRAFT}*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                log.info("%s into %s (once) ...", announcement, folder)
+                _make(folder, make)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{folder.parent}: cannot be written ({reason}): make room there, or name another cache folder "
+            "(paths.cache=..., --cache of qc predict)"
+        ) from error
+    return folder
+
+
+def _is_made(folder: Path) -> bool:
+    names = ("model.safetensors", "model.safetensors.index.json")
+    return any(os.path.isfile(folder / name) for name in names)
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder.parent))
+    try:
+        make(draft)
+        for file in draft.iterdir():  # a rename may outlast a power cut that its files do not
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
 
 CONVERTER = 1
 """Counts what this module makes of a file; other conversions are not taken for its own."""
@@ -33,13 +97,6 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 def converted(path: Path, content: str, dtype: Any, cache: Path, named: str) -> Path:
     """The folder with a GGUF file's model and tokenizer, made on first use.
 
-    Args:
-        path: the GGUF file.
-        content: its SHA-256.
-        dtype: number format of the weights.
-        cache: folder of what is made once per user.
-        named: the model as the user named it, for messages.
-
     Raises:
         UserError: if the file cannot be read or the folder cannot be written.
     """
@@ -54,12 +111,6 @@ def converted(path: Path, content: str, dtype: Any, cache: Path, named: str) -> 
 
 def convert(path: Path, target: Path, dtype: Any, named: str) -> None:
     """Save a GGUF file's model and tokenizer into an empty folder, as transformers saves models.
-
-    Args:
-        path: the GGUF file.
-        target: the folder.
-        dtype: number format of the weights.
-        named: the model as the user named it, for messages.
 
     Raises:
         UserError: if the file cannot be read, or lacks weights of its architecture.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.compose import nearest
-from qc_experiments.config.schema import LoraConfig
+from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
 
@@ -70,10 +70,6 @@ def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool)
 def lora_settings(model: Any, config: LoraConfig) -> Any:
     """A fresh adapter's settings as PEFT takes them.
 
-    Args:
-        model: the base model, with or without weights.
-        config: rank, scaling, dropout, targets, initialisation.
-
     Raises:
         UserError: if a target module does not exist in the model.
     """
@@ -85,8 +81,7 @@ def lora_settings(model: Any, config: LoraConfig) -> Any:
         lora_alpha=config.alpha if config.alpha != int(config.alpha) else int(config.alpha),
         lora_dropout=config.dropout,
         target_modules=_target_modules(model, config.target_modules),
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
+        **{key: getattr(config, key) for key in LORA_VARIANTS},
         init_lora_weights=True if config.init == "default" else config.init,
     )
 
@@ -173,6 +168,9 @@ def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
         initial: the adapter as saved before training, for initialisations that shift the base
             weights: the difference is saved as a plain LoRA adapter of twice the rank.
     """
+    for settings in model.peft_config.values():
+        if isinstance(settings.target_modules, set):  # which is in another order in each process
+            settings.target_modules = sorted(settings.target_modules)
     # Embeddings that are adapted are the base model's all the same.
     options: dict[str, Any] = {"save_embedding_layers": False}
     if initial is not None:

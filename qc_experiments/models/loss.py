@@ -8,14 +8,14 @@ a few places at a time, and each part's gradient is taken at once, so that its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from qc_experiments.data.encode import IGNORED
+from qc_experiments.data.encode import IGNORED, Example
 
 LOGITS_AT_ONCE = 2**24
 """Logits that are there at once (64 MiB in float32)."""
@@ -173,13 +173,32 @@ class _InParts(torch.autograd.Function):
         return None, None, None, None, *(kept * gradients[0] for kept in ctx.saved_tensors)
 
 
+def pad_batch(
+    examples: Sequence[Example], pad_id: int = 0, *, length: int = 0
+) -> dict[str, torch.Tensor]:
+    """Examples padded on the right: ``input_ids``, ``attention_mask``, ``labels``, each [rows, length].
+
+    Args:
+        examples: rows in tokens.
+        pad_id: fills up short rows; it is not attended to and carries no label.
+        length: least length; 0 is that of the longest row.
+    """
+    length = max(length, *map(len, examples))
+    batch: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
+    for example in examples:
+        padding = length - len(example)
+        batch["input_ids"].append(example.input_ids + [pad_id] * padding)
+        batch["attention_mask"].append([1] * len(example) + [0] * padding)
+        batch["labels"].append(example.labels + [IGNORED] * padding)
+    return {key: torch.tensor(rows) for key, rows in batch.items()}
+
+
 def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Cross entropy of a batch's labels, summed; logits are computed only where a label stands.
 
     Args:
         model: a causal language model, wrapped or not.
-        batch: ``input_ids``, ``attention_mask`` and ``labels``, each [batch, length]; a label is
-            the token at its own position, so that position t predicts label t + 1.
+        batch: as `pad_batch` makes it, on the model's device; position t predicts label t + 1.
 
     Returns:
         A scalar, in nats, with its gradient.

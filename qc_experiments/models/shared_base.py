@@ -32,10 +32,6 @@ class KeptBaseModel:
     def load(self, source: ModelSource, config: RunConfig) -> Any:
         """The base model of a run, as `load_base_model` returns it.
 
-        Args:
-            source: where it is.
-            config: the whole config.
-
         Raises:
             UserError: if it cannot be loaded.
         """

@@ -78,11 +78,7 @@ class ModelSource:
 
     @contextmanager
     def loading(self, what: str) -> Iterator[None]:
-        """Tell in one line of whatever goes wrong while a part of the model is loaded.
-
-        Args:
-            what: the part.
-        """
+        """Tell in one line of whatever goes wrong while a part of the model is loaded."""
         named = self.named or f"{self.spelling.model}{self.name_or_path}"
         try:
             with load_errors(f"{named}: its {what}", self.folder(), self.spelling):

@@ -13,9 +13,6 @@ from qc_experiments.models.source import ModelSource
 def stored_quantization(source: ModelSource) -> QuantConfig | None:
     """How a checkpoint stores its weights, by the ``quantization_config`` of its config.json.
 
-    Args:
-        source: where it is.
-
     Returns:
         The settings, as a run would ask for them; None where weights are not quantized.
 
@@ -50,10 +47,6 @@ def stored_quantization(source: ModelSource) -> QuantConfig | None:
 
 def check_quantization(config: RunConfig, stored: QuantConfig | None) -> None:
     """Refuse what cannot be done with weights that are stored quantized.
-
-    Args:
-        config: the whole config.
-        stored: how the checkpoint stores its weights.
 
     Raises:
         UserError: if the run asks for other storage, or to change the weights.

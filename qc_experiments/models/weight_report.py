@@ -16,11 +16,6 @@ NAMED = 3
 def check_loaded(report: Mapping[str, Any], named: str, advice: str = TOGETHER) -> None:
     """Refuse weights that are missing, left over or of another shape.
 
-    Args:
-        report: of ``from_pretrained``, which knows which weights are tied or may be left out.
-        named: the model as the user named it.
-        advice: what to do.
-
     Raises:
         UserError: with their names.
     """
@@ -40,11 +35,6 @@ def check_loaded(report: Mapping[str, Any], named: str, advice: str = TOGETHER) 
 
 def check_names(files: Sequence[Path], config: Any, named: str) -> None:
     """Compare the names of stored weights with those that a config asks for, without loading any.
-
-    Args:
-        files: safetensors.
-        config: of transformers.
-        named: the model as the user named it.
 
     Raises:
         UserError: with the names of those that are missing or left over.

@@ -1,4 +1,4 @@
-"""Packs against padded rows: the check that a run makes, and what replaces packs that fail it."""
+"""Whether packed rows give what padded ones give: tried on a few rows, once for a kind of model."""
 
 from __future__ import annotations
 
@@ -7,70 +7,91 @@ from typing import Any
 
 import torch
 
-from qc_experiments.models.loss import summed_loss
-from qc_experiments.packing.loss import backward_pack
-from qc_experiments.packing.prefix_tree import Pack, PackRow
-
-PADDED_TOKENS = 2048
-"""Tokens of a padded batch, where packs cannot be used."""
+from qc_experiments.data.encode import Example
+from qc_experiments.models.loss import pad_batch, summed_loss, unwrapped
+from qc_experiments.models.transformers_hooks import attention_kernel
+from qc_experiments.packing.loss import backward_pack, pack_loss
+from qc_experiments.packing.prefix_tree import Pack, pack_rows
 
 CHECKED_ROWS = 4
 """Rows of the check: enough for two that share, few enough to cost little."""
+AGREEMENT = 1e-3
+"""Relative difference that passes for rounding in float32."""
+COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1
+"""The same with 16-bit numbers or quantized weights."""
 
 
-def padded_parts(rows: Sequence[PackRow]) -> list[list[PackRow]]:
-    """Cut rows into batches of about the same length and at most `PADDED_TOKENS` with padding."""
-    found: list[list[PackRow]] = []
-    for row in sorted(rows, key=len):
-        if found and (len(found[-1]) + 1) * len(row) <= PADDED_TOKENS:
-            found[-1].append(row)
-        else:
-            found.append([row])
-    return found
+class PackAgreement:
+    """Checks models, and remembers what was found of each kind: whoever owns it checks a kind once."""
+
+    def __init__(self) -> None:
+        self._agreed: set[tuple[Any, ...]] = set()
+
+    def disagreement(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        *,
+        gradients: bool,
+        whole_mask: bool = False,
+    ) -> float | None:
+        """How far packed rows are from padded ones where that is more than rounding, else None.
+
+        Args:
+            model: as it will be computed; left as it was.
+            examples: some of its rows, of which a few are tried.
+            gradients: whether gradients are compared, or only the loss.
+            whole_mask: as for `backward_pack`.
+        """
+        kind = (*_kind(model), gradients, whole_mask)
+        if kind in self._agreed:
+            return None
+        few = sorted(examples, key=lambda example: example.prompt_ids)[:CHECKED_ROWS]
+        compare = gradient_difference if gradients else _loss_difference
+        # In one pass, and in as many as there are rows.
+        away = max(
+            compare(model, few, pack_rows(few, most), whole_mask)
+            for most in (sum(map(len, few)), 1)
+        )
+        precise = model.dtype == torch.float32 and not getattr(
+            unwrapped(model), "is_quantized", False
+        )
+        if away <= (AGREEMENT if precise else COARSE_GRADIENTS if gradients else COARSE_LOSS):
+            self._agreed.add(kind)
+            return None
+        return away
 
 
-def average_gradients(model: Any) -> None:
-    """Average the gradients of all processes, which have the same weights to train."""
-    import torch.distributed
-
-    trained = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
-    )
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    start = 0
-    for parameter in trained:
-        end = start + parameter.numel()
-        parameter.grad = flat[start:end].view_as(parameter).clone()
-        start = end
+def _kind(model: Any) -> tuple[Any, ...]:
+    """What a model computes, whatever its weights are: what holds for one holds for others of its kind."""
+    kinds = frozenset(type(module).__name__ for module in model.modules())
+    checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    attention = attention_kernel(model.config.get_text_config())
+    return kinds, model.num_parameters(), model.dtype, str(model.device), attention, checkpointing
 
 
-def padded(rows: Sequence[PackRow], device: torch.device) -> dict[str, torch.Tensor]:
-    """Rows as a padded batch [rows, longest], as `summed_loss` takes it."""
-    length = max(len(row) for row in rows)
-    shape = (len(rows), length)
-    batch = {
-        "input_ids": torch.zeros(shape, dtype=torch.long, device=device),
-        "attention_mask": torch.zeros(shape, dtype=torch.long, device=device),
-        "labels": torch.full(shape, -100, dtype=torch.long, device=device),
-    }
-    for number, row in enumerate(rows):
-        tokens = torch.tensor([*row.prompt, *row.completion], device=device)
-        batch["input_ids"][number, : len(row)] = tokens
-        batch["attention_mask"][number, : len(row)] = 1
-        batch["labels"][number, : len(row)] = torch.tensor(list(row.labels), device=device)
-    return batch
+def _loss_difference(
+    model: Any, examples: Sequence[Example], packs: Sequence[Pack], whole_mask: bool
+) -> float:
+    with torch.no_grad():
+        expected = sum(float(_padded_loss(model, example)) for example in examples)
+        found = sum(float(pack_loss(model, pack, whole_mask=whole_mask)) for pack in packs)
+    return abs(found - expected) / expected if expected else abs(found)
 
 
-def disagreement(
-    model: Any, rows: Sequence[PackRow], packs: Sequence[Pack], *, whole_mask: bool = False
+def _padded_loss(model: Any, example: Example) -> torch.Tensor:
+    # One at a time: the check must not need more memory than what it checks.
+    return summed_loss(model, {k: v.to(model.device) for k, v in pad_batch([example]).items()})
+
+
+def gradient_difference(
+    model: Any, examples: Sequence[Example], packs: Sequence[Pack], whole_mask: bool = False
 ) -> float:
     """How far the gradients of packed rows are from those of the same rows, each by itself.
 
     Args:
         model: in training; dropout is left out here, gradients are left as they were.
-        rows: few rows.
+        examples: few rows.
         packs: the same rows, packed.
         whole_mask: as for `backward_pack`.
 
@@ -82,16 +103,16 @@ def disagreement(
     was_training = model.training
     model.eval()
 
-    def gradients() -> list[torch.Tensor | None]:
-        taken = [p.grad for p in trained]
+    def gradients() -> list[torch.Tensor]:
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         for parameter in trained:
             parameter.grad = None
         return taken
 
     try:
         gradients()
-        for row in rows:  # one at a time: the check must not need more memory than the training
-            summed_loss(model, padded([row], model.device)).backward()
+        for example in examples:
+            _padded_loss(model, example).backward()
         reference = gradients()
         for pack in packs:
             backward_pack(model, pack, whole_mask=whole_mask)
@@ -102,10 +123,6 @@ def disagreement(
             parameter.grad = gradient
     away = size = 0.0
     for one, other in zip(reference, found, strict=True):
-        if one is None and other is None:
-            continue
-        one = torch.zeros_like(other) if one is None else one
-        other = torch.zeros_like(one) if other is None else other
         away += float((one.double() - other.double()).square().sum())
         size += float(one.double().square().sum())
     return (away / size) ** 0.5 if size else 0.0

@@ -1,27 +1,23 @@
 """Attention within packs: each row sees its own text and nothing else, and no mask [length, length].
 
-Attention is computed block by block. A block are the queries of one node, or of neighbouring leaves
+Attention is computed block by block. A block is the queries of one node, or of adjacent leaves
 with the same parent; its keys are the ancestors' tokens and its own, so that nothing is computed for
 rows that do not see each other but within a block. This is exact: a softmax over a row's own keys, as
-if the row stood alone. Models are given it through transformers' own interface for attention.
+if the row stood alone. Models are given it by
+`transformers_hooks.attending`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
+from qc_experiments.models.transformers_hooks import AttentionLayer
 from qc_experiments.packing.prefix_tree import Node
-
-NAME = "qc_packed"
-"""What transformers calls this attention."""
 
 BLOCK_TOKENS = 192
 """Leaves are taken together up to so many queries: more waste attention, fewer make more calls."""
@@ -35,7 +31,7 @@ class Block:
 
     Attributes:
         start: place of the first query.
-        end: place behind the last one.
+        end: place after the last one.
         keys: ranges of places, in order; the last one ends with the queries.
         nodes: ranges of the queries' nodes, none of which sees another.
     """
@@ -98,7 +94,7 @@ def _block(group: Sequence[Node], nodes: Sequence[Node]) -> Block:
 
 
 class TrunkStates:
-    """Keys and values of a trunk in every layer, for the passes behind it.
+    """Keys and values of a trunk in every layer, for the passes after it.
 
     The passes see copies without a history, on which their gradients gather; `sources` and
     `gradients` are what carries them on into the trunk.
@@ -162,7 +158,7 @@ class PackedAttention:
         self._nodes = nodes
         self._blocks = [_whole_pass(nodes, span)] if whole else blocks_of(nodes, span, most)
         self._start = span[0]
-        self._behind = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
+        self._trunk_tokens = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
         self._query_sizes = [block.end - block.start for block in self._blocks]
         ranges = [
             [(self._stored(a), self._stored(b)) for a, b in block.keys] for block in self._blocks
@@ -181,10 +177,7 @@ class PackedAttention:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        scaling: float | None,
-        dropout: float,
-        window: int | None,
-        layer: int,
+        layer: AttentionLayer,
     ) -> torch.Tensor:
         """Attend.
 
@@ -192,19 +185,16 @@ class PackedAttention:
             query: [1, heads, length of the pass, head size].
             key: [1, key heads, length of the pass, head size].
             value: [1, key heads, length of the pass, head size].
-            scaling: of the scores; None takes one over the root of the head size.
-            dropout: share of attention that is dropped.
-            window: number of latest tokens that a query sees, or None for all.
-            layer: tells the layers apart.
+            layer: how that layer attends.
 
         Returns:
             [1, heads, length of the pass, head size].
         """
         if self._trunk is not None:
             if self._start:
-                key, value = self._trunk.before(layer, key, value)
+                key, value = self._trunk.before(layer.number, key, value)
             else:
-                self._trunk.keep(layer, key, value)
+                self._trunk.keep(layer.number, key, value)
         groups = query.shape[1] // key.shape[1]
         if groups > 1 and query.is_cuda:  # its kernels that take a mask want a key head for each
             key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -213,16 +203,16 @@ class PackedAttention:
         keys, values = key.split(self._key_sizes, dim=2), value.split(self._key_sizes, dim=2)
         parts = []
         for number, (own, pieces) in enumerate(zip(queries, self._pieces, strict=True)):
-            mask = self._mask(number, window)
+            mask = self._mask(number, layer.window)
             parts.append(
                 scaled_dot_product_attention(
                     own,
                     _joined(keys, pieces),
                     _joined(values, pieces),
                     attn_mask=mask,
-                    dropout_p=dropout,
+                    dropout_p=layer.dropout,
                     is_causal=mask is None,
-                    scale=scaling,
+                    scale=layer.scaling,
                     enable_gqa=query.shape[1] != key.shape[1],
                 )
             )
@@ -230,7 +220,7 @@ class PackedAttention:
 
     def _stored(self, place: int) -> int:
         """Where a key of the pack stands among those at hand: the trunk's, then the pass's."""
-        return place if place <= self._behind else place - self._start + self._behind
+        return place if place <= self._trunk_tokens else place - self._start + self._trunk_tokens
 
     def _mask(self, number: int, window: int | None) -> torch.Tensor | None:
         """Who sees whom in a block, [queries, keys]; None where it is plain causal attention."""
@@ -272,50 +262,3 @@ def _joined(states: Sequence[torch.Tensor], pieces: Sequence[int]) -> torch.Tens
     if len(pieces) == 1:
         return states[pieces[0]]
     return torch.cat([states[piece] for piece in pieces], dim=2)
-
-
-_active: list[PackedAttention] = []
-
-
-def _attend(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """As transformers calls it; returns [1, length, heads, head size]."""
-    window = options.get("sliding_window", getattr(module, "sliding_window", None))
-    found = _active[-1](query, key, value, scaling, dropout, window, id(module))
-    return found.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(NAME, _attend)
-
-
-@contextmanager
-def packed_attention(model: Any, attention: PackedAttention) -> Iterator[None]:
-    """Let a model attend within a pack, forward and backward (checkpointed layers come back).
-
-    Args:
-        model: of transformers, wrapped or not.
-        attention: the pack's.
-    """
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
-    before = [
-        (config, config._attn_implementation)
-        for config in configs.values()
-        if hasattr(config, "_attn_implementation")
-    ]
-    _active.append(attention)
-    try:
-        for config, _ in before:
-            config._attn_implementation = NAME
-        yield
-    finally:
-        for config, name in before:
-            config._attn_implementation = name
-        _active.pop()

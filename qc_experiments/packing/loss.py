@@ -1,7 +1,7 @@
 """Loss and gradients of packed rows, pass by pass.
 
 A pack of one pass is a forward and a backward pass of the model. In a pack of several, the trunk is
-computed first, and its keys and values are kept with their history; then the rows behind it, some at a
+computed first, and its keys and values are kept with their history; then the rows after it, some at a
 time, each with a backward pass at once, so that only the trunk and one pass are in memory; and last the
 trunk's own backward pass, with the gradients that the others left on its keys and values. This is the
 chain rule cut at the trunk's keys and values, and so exact.
@@ -10,28 +10,35 @@ chain rule cut at the trunk's keys and values, and so exact.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed
 
+from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import label_loss
-from qc_experiments.packing.attention import PackedAttention, TrunkStates, packed_attention
+from qc_experiments.models.transformers_hooks import attending
+from qc_experiments.packing.attention import PackedAttention, TrunkStates
 from qc_experiments.packing.prefix_tree import Pack
 
+PADDED_TOKENS = 2048
+"""Tokens of a padded batch, where packs cannot be used."""
 
-def pack_loss(model: Any, pack: Pack) -> torch.Tensor:
+
+def pack_loss(model: Any, pack: Pack, *, whole_mask: bool = False) -> torch.Tensor:
     """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient.
 
     Args:
         model: a causal language model that can pack.
         pack: rows in one sequence.
+        whole_mask: as for `backward_pack`.
     """
     with torch.no_grad():
         trunk = TrunkStates()
         total = torch.zeros((), device=model.device)
         for span in pack.passes:
-            with _attending(model, pack, span, trunk):
+            with _attending(model, pack, span, trunk, whole_mask):
                 total += _pass_loss(model, pack, span)
     return total
 
@@ -90,8 +97,7 @@ def _attending(
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
-    attention = PackedAttention(pack.nodes, positions, span, trunk, whole_mask)
-    return packed_attention(model, attention)
+    return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask))
 
 
 def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:
@@ -113,3 +119,27 @@ def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:
         tensor(pack.label_targets[labels]),
         tensor(pack.label_weights[labels]),
     )
+
+
+def padded_parts(examples: Sequence[Example]) -> list[list[Example]]:
+    """Rows of about the same length, in batches of at most `PADDED_TOKENS` with padding."""
+    found: list[list[Example]] = []
+    for example in sorted(examples, key=len):
+        if found and (len(found[-1]) + 1) * len(example) <= PADDED_TOKENS:
+            found[-1].append(example)
+        else:
+            found.append([example])
+    return found
+
+
+def average_gradients(model: Any) -> None:
+    """Average the gradients of all processes, which have the same weights to train."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
+    )
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    parts = flat.split([p.numel() for p in trained])
+    for parameter, part in zip(trained, parts, strict=True):
+        parameter.grad = part.view_as(parameter).clone()

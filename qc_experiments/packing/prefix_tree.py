@@ -3,16 +3,16 @@
 Rows about one schema begin alike. Their prompts form a tree: a node is a run of tokens that all rows
 below it have in common, a leaf the rest of a row with its completion. Completions are never merged,
 not even where two begin alike, since each is another row's answer. The nodes stand in one sequence,
-each behind its parent and before whatever comes after the parent's subtree. Numbering that sequence
+each after its parent and before whatever comes after the parent's subtree. Numbering that sequence
 tells who sees whom: a node's subtree ends at its ``exit``, and
 
-    a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not behind it,
+    a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not after it,
 
 which is attention to the row's own text and to nothing else. Positions count from the row's start.
 
 Where the questions about a schema are too many for one sequence, the pack is computed in several passes:
-the trunk, which is what all its rows begin with, and then some rows at a time behind it. The trunk is
-still computed once (see `packed_loss`).
+the trunk, which is what all its rows begin with, and then some rows at a time after it. The trunk is
+still computed once (see `packing.loss`).
 """
 
 from __future__ import annotations
@@ -22,33 +22,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from qc_experiments.data.encode import IGNORED
+from qc_experiments.data.encode import IGNORED, Example
 
 MIN_SHARED = 0.5
 """Rows belong to one schema if they have this share of a prompt in common."""
 MIN_SAVED = 16
 """A common beginning that saves fewer tokens than this stays in its rows: each node costs calls."""
 MIN_PASS = 0.25
-"""Least room for a pass behind a trunk, as a share of the most tokens: small passes are slow."""
-
-
-@dataclass(frozen=True)
-class PackRow:
-    """A row to be packed.
-
-    Attributes:
-        prompt: tokens that may be shared.
-        completion: tokens that may not.
-        labels: as long as both together; a label is the token at its own place, or `IGNORED`.
-    """
-
-    prompt: Sequence[int]
-    completion: Sequence[int]
-    labels: Sequence[int]
-
-    def __len__(self) -> int:
-        """Tokens of the row."""
-        return len(self.prompt) + len(self.completion)
+"""Least room for a pass after a trunk, as a share of the most tokens: small passes are slow."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +38,8 @@ class Node:
 
     Attributes:
         start: place of its first token in the pack (``enter``).
-        end: place behind its last one.
-        exit: place behind its subtree.
+        end: place after its last one.
+        exit: place after its subtree.
         parent: index of the node before it in each row, or None.
         position: place of its first token in its rows.
     """
@@ -115,17 +96,11 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def same_schema(one: Sequence[int], other: Sequence[int], shared: int) -> bool:
-    """Whether two prompts share so much that it must be their schema.
-
-    Args:
-        one: a prompt's tokens.
-        other: another's.
-        shared: tokens with which both begin.
-    """
+    """Whether two prompts share so much that it must be their schema."""
     return shared >= MIN_SHARED * min(len(one), len(other))
 
 
-def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
+def pack_rows(rows: Sequence[Example], max_tokens: int) -> list[Pack]:
     """Pack rows into few sequences, keeping rows that share a beginning together.
 
     Args:
@@ -150,8 +125,8 @@ def pack_rows(rows: Sequence[PackRow], max_tokens: int) -> list[Pack]:
     return [_build(pack) for pack in packs]
 
 
-def _sorted(rows: Sequence[PackRow]) -> list[PackRow]:
-    return sorted(rows, key=lambda row: list(row.prompt))
+def _sorted(rows: Sequence[Example]) -> list[Example]:
+    return sorted(rows, key=lambda row: row.prompt_ids)
 
 
 class _Bundle:
@@ -159,23 +134,23 @@ class _Bundle:
 
     Args:
         rows: the rows.
-        cuts: numbers of the rows with which passes behind a trunk begin, or none for a single pass.
+        cuts: numbers of the rows with which passes after a trunk begin, or none for a single pass.
     """
 
-    def __init__(self, rows: list[PackRow], cuts: Sequence[int] = ()) -> None:
+    def __init__(self, rows: list[Example], cuts: Sequence[int] = ()) -> None:
         self.rows = rows
         self.cuts = cuts
         self.parts = _parts(rows, cuts)
         self.tokens = sum(part.end - part.start for part in self.parts)
 
 
-def _bundles(ordered: Sequence[PackRow], max_tokens: int) -> Iterator[_Bundle]:
+def _bundles(ordered: Sequence[Example], max_tokens: int) -> Iterator[_Bundle]:
     """Cut rows in lexicographic order where the schema changes; one bundle for each schema."""
-    schema: list[PackRow] = []
+    schema: list[Example] = []
     for row in ordered:
         if schema:
-            last = schema[-1].prompt
-            if not same_schema(last, row.prompt, common_prefix(last, row.prompt)):
+            last = schema[-1].prompt_ids
+            if not same_schema(last, row.prompt_ids, common_prefix(last, row.prompt_ids)):
                 yield from _bundle(schema, max_tokens)
                 schema = []
         schema.append(row)
@@ -183,13 +158,15 @@ def _bundles(ordered: Sequence[PackRow], max_tokens: int) -> Iterator[_Bundle]:
         yield from _bundle(schema, max_tokens)
 
 
-def _bundle(rows: list[PackRow], max_tokens: int) -> Iterator[_Bundle]:
+def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
     """A bundle of rows about one schema, in several passes where one does not hold it."""
     whole = _Bundle(rows)
     trunk = _trunk(rows)
     if whole.tokens <= max_tokens or len(rows) == 1:
         yield whole
-    elif trunk < MIN_SHARED * min(map(len, rows)):  # neighbours are alike, the first and last not
+    elif trunk < MIN_SHARED * min(
+        map(len, rows)
+    ):  # each like the next, but not the first like the last
         start = 0
         for end in range(1, len(rows) + 1):
             if end == len(rows) or _Bundle(rows[start : end + 1]).tokens > max_tokens:
@@ -205,9 +182,9 @@ def _bundle(rows: list[PackRow], max_tokens: int) -> Iterator[_Bundle]:
         yield _Bundle(rows, cuts)
 
 
-def _trunk(rows: Sequence[PackRow]) -> int:
+def _trunk(rows: Sequence[Example]) -> int:
     """Tokens with which all of some rows in lexicographic order begin."""
-    return common_prefix(rows[0].prompt, rows[-1].prompt)
+    return common_prefix(rows[0].prompt_ids, rows[-1].prompt_ids)
 
 
 @dataclass(frozen=True)
@@ -221,7 +198,7 @@ class _Part:
     parent: int | None
 
 
-def _parts(rows: Sequence[PackRow], cuts: Sequence[int]) -> list[_Part]:
+def _parts(rows: Sequence[Example], cuts: Sequence[int]) -> list[_Part]:
     """The tree of some rows in lexicographic order: its nodes, each before its children."""
     if not cuts:
         return _branches(rows, 0)
@@ -235,11 +212,11 @@ def _parts(rows: Sequence[PackRow], cuts: Sequence[int]) -> list[_Part]:
     return found
 
 
-def _branches(rows: Sequence[PackRow], depth: int) -> list[_Part]:
+def _branches(rows: Sequence[Example], depth: int) -> list[_Part]:
     """The same from a depth on to which all rows are alike."""
-    common = [common_prefix(a.prompt, b.prompt) for a, b in pairwise(rows)]
+    common = [common_prefix(a.prompt_ids, b.prompt_ids) for a, b in pairwise(rows)]
     found: list[_Part] = []
-    # Rows that still have to be laid down, how many of their tokens are, and behind which node.
+    # Rows that still have to be laid down, how many of their tokens are, and after which node.
     waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), depth, None)]
     while waiting:
         first, last, depth, parent = waiting.pop()
@@ -273,7 +250,7 @@ def _build(bundle: _Bundle) -> Pack:
             passes.append(len(ids))
             cuts.pop(0)
         start, end = len(ids), len(ids) + part.end - part.start
-        ids += [*row.prompt, *row.completion][part.start : part.end]
+        ids += row.input_ids[part.start : part.end]
         positions += range(part.start, part.end)
         nodes.append(Node(start, end, end, part.parent, part.start))
         for number in range(part.first, part.last):

@@ -11,22 +11,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.plugins import content_hash
-from qc_experiments.config.schema import QuantMode, RunConfig, determining
+from qc_experiments.config.plugins import COLLATORS, content_hash
+from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, determining
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.training.inputs import RunData
 
 
 def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: str) -> Identity:
-    """Name and hash of a run.
-
-    Args:
-        config: the whole config.
-        data: its rows, by their hashes.
-        model_label: short name of the base model.
-        fingerprint: text that changes when the base model does.
-    """
+    """Name and hash of a run."""
     what: dict[str, Any] = determining(config)
     for key in ("name", "train", "validation", "template", "databases"):
         what["data"].pop(key)
@@ -37,6 +30,9 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
         "template": data.template.content_hash(),
         "evaluation": data.evaluation_hash,
     }
+    own = content_hash(config.collator.name, COLLATORS)
+    if own is not None:
+        what["content"]["collator"] = own
     if config.evaluation.metrics:
         what["content"]["metrics"] = [content_hash(name, {}) for name in config.evaluation.metrics]
     config_hash = hash_bytes(json.dumps(what, sort_keys=True).encode())
@@ -54,9 +50,9 @@ def _adapter_hash(config: RunConfig) -> str | None:
 
 def _values(config: RunConfig, model_label: str) -> str:
     trainer, lora = config.trainer, config.lora
-    parts = [model_label.lower(), config.data.name, config.collator.name.value]
+    parts = [model_label.lower(), config.data.name, config.collator.name]
     if lora.enabled:
-        kind = ("dora" if lora.use_dora else "") + ("rs" if lora.use_rslora else "")
+        kind = "".join(short for key, (_, short) in LORA_VARIANTS.items() if getattr(lora, key))
         parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]
         if lora.target_modules != "all-linear":
             target = lora.target_modules

@@ -23,7 +23,6 @@ PACKAGES = (
     "peft",
     "accelerate",
     "bitsandbytes",
-    "datasets",
     "wandb",
     "hydra-core",
     "omegaconf",

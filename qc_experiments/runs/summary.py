@@ -12,10 +12,10 @@ from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.metrics import (
     HARDNESS,
-    VERDICT_COLUMNS,
     Judged,
     taken,
     verdict_cells,
+    verdict_columns,
 )
 from qc_experiments.evaluation.shown import table_text
 from qc_experiments.evaluation.statistics import Mean, Rate, paired
@@ -27,7 +27,8 @@ PREDICTION_COLUMNS = ("row", "db_id", "question", "query", "context", "predictio
 
 def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows of ``predictions.csv``; ``row`` is the row of the held-out CSV."""
-    columns = [*PREDICTION_COLUMNS, *VERDICT_COLUMNS]
+    verdicts = verdict_columns(judged)
+    columns = [*PREDICTION_COLUMNS, *verdicts]
     repaired = any(one.after_repair is not None for one in judged)
     if repaired:
         columns += ["repaired_prediction", "repaired_correct"]
@@ -35,7 +36,7 @@ def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cel
     for one in judged:
         row = one.row
         cells: list[Cell] = [row.number, row.db_id, row.question, row.query, row.context]
-        cells += [one.prediction, *verdict_cells(one)]
+        cells += [one.prediction, *verdict_cells(one, verdicts)]
         if one.after_repair is not None:
             query, verdict = one.after_repair
             cells += [query, None if verdict.correct is None else int(verdict.correct)]

@@ -68,7 +68,7 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
     Rows are read once for all jobs that have the same, and tokenized once for each model and adapter.
     """
     from qc_experiments.runs.train import plan_of, run_folder
-    from qc_experiments.tracking.wandb import check_wandb
+    from qc_experiments.tracking.open_trackers import check_tracking
     from qc_experiments.training.inputs import load_data
 
     known: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _looking() -> Callable[[Callable[[], RunConfig]], tuple[str, str | None]]:
             folder = run_folder(config, data)
             if folder.finished() is None:
                 folder.check_owner(config)
-            once(("tracking", config.tracking), lambda: check_wandb(config.tracking))
+            once(("tracking", config.tracking), lambda: check_tracking(config.tracking))
             planned = ("plan", *rows, config.model, config.lora, config.quant)
             once(planned, lambda: plan_of(config, data))
         except Exception as error:

@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qc_experiments.config.compose import explain
 from qc_experiments.config.schema import RunConfig
@@ -25,6 +24,9 @@ from qc_experiments.system.console import safe_output, set_up_logging, unbreakab
 from qc_experiments.system.memory import give_memory_back
 from qc_experiments.system.processes import process_lives
 from qc_experiments.system.secrets import redacted
+
+if TYPE_CHECKING:
+    from qc_experiments.runs.kept import Kept
 
 PARENT_SECONDS = 0.5
 """How often it is looked whether the sweep is still there."""
@@ -39,26 +41,26 @@ def main() -> None:
 def _work() -> None:
     set_up_logging()
     threading.Thread(target=_end_with, args=(os.getppid(), _sweep()), daemon=True).start()
-    from qc_experiments.models.shared_base import KeptBaseModel
+    from qc_experiments.runs.kept import Kept
 
-    kept = KeptBaseModel()
+    kept = Kept()
     with os.fdopen(int(sys.argv[1]), "wb") as answers:
         while True:
             try:
                 config, share = pickle.load(sys.stdin.buffer)  # from our own parent
             except EOFError:
                 return
-            outcome = _outcome(config, share, kept.load)
+            outcome = _outcome(config, share, kept)
             pickle.dump(outcome, answers)
             answers.flush()
             give_memory_back()  # the next job starts as if it were the first
 
 
-def _outcome(config: RunConfig, share: float, load: Callable[..., Any]) -> Outcome:
+def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
     from qc_experiments.runs.train import run
 
     try:
-        result = run(config, share, load)
+        result = run(config, share, kept)
         return Outcome(result["status"], result)
     except KeyboardInterrupt as error:
         return Outcome("interrupted", error=str(error) or "interrupted")

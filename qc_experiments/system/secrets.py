@@ -38,6 +38,10 @@ PATTERNS = (
         rf"(?P<secret>(?:(?!{_NEXT_URL})\S)+|(?!\d{{1,5}}(?:[/?\s]|$))[^\n@]+)(?=@)"
     ),
     re.compile(r"(?P<head>\bhttps?://)(?P<secret>[^\s:/@]+)(?=@)"),
+    # The same where the scheme is mistyped or missing.
+    re.compile(
+        rf"(?P<head>(?<![\w.+%@{{-])[\w.+%-]+:)(?P<secret>(?!//)(?:(?!{_NEXT_URL})\S)+)(?=@)"
+    ),
     re.compile(
         rf"(?i)(?P<head>[?&;](?:[\w.-]*(?:{_NAMES})[\w.-]*|pass|pwd|key)=)"
         rf"""(?P<secret>(?:(?!{_NEXT_URL}|["'](?:[\s,\]]|$))[^\s&#])+)"""

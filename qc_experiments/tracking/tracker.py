@@ -8,8 +8,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from qc_experiments.config.schema import TrackingConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,27 @@ class Tracker(Protocol):
         """The end of the run; 0 means that it succeeded."""
 
 
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is made of.
+
+    Attributes:
+        config: the tracking section.
+        folder: the run's folder.
+        run_id: stays the same when the same run is started again.
+        name: of the run.
+        settings: the whole config, nested, without secrets.
+        logged: figures of the steps before this start, by step.
+    """
+
+    config: TrackingConfig
+    folder: Path
+    run_id: str
+    name: str
+    settings: dict[str, Any]
+    logged: Sequence[tuple[int, Mapping[str, Figure]]] = ()
+
+
 class NullTracker:
     """Tracks nothing, so that nobody has to ask whether there is a tracker."""
 
@@ -51,8 +75,13 @@ class NullTracker:
         """Do nothing."""
 
 
-class JsonlTracker:
-    """Writes ``metrics.jsonl``: one JSON object a line, ``step`` first, flushed at once."""
+def no_tracker(run: TrackedRun) -> NullTracker:
+    """``tracking.name=none``."""
+    return NullTracker()
+
+
+class JsonlTracker(NullTracker):
+    """Writes ``metrics.jsonl``: one JSON object per line, ``step`` first, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -68,23 +97,13 @@ class JsonlTracker:
         if not os.fstat(self._file.fileno()).st_nlink:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Do nothing: tables are files of their own."""
-
-    def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Do nothing: the final figures are ``result.json``."""
-
     def close(self, exit_code: int) -> None:
         """Close the file."""
         self._file.close()
 
 
 def logged_figures(path: Path) -> list[tuple[int, dict[str, Figure]]]:
-    """What ``metrics.jsonl`` holds: figures by step.
-
-    Args:
-        path: the file; there may be none yet.
-    """
+    """What ``metrics.jsonl`` holds: figures by step."""
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -96,7 +115,7 @@ class Guarded:
 
     Args:
         tracker: may fail.
-        name: of the service behind it, for the warning.
+        name: of the service, for the warning.
     """
 
     def __init__(self, tracker: Tracker, name: str) -> None:
@@ -106,29 +125,29 @@ class Guarded:
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.log(step, figures))
+        self._try(self._tracker.log, step, figures)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.table(name, columns, rows))
+        self._try(self._tracker.table, name, columns, rows)
 
     def summary(self, figures: Mapping[str, Figure]) -> None:
         """Tell it, if it still listens."""
-        self._try(lambda: self._tracker.summary(figures))
+        self._try(self._tracker.summary, figures)
 
     def close(self, exit_code: int) -> None:
-        """Tell it, if it still listens; a service that does not answer is left behind."""
+        """Tell it, if it still listens; a service that does not answer is not waited for."""
         # A service that failed is closed as well, or it would take the figures of the next run.
-        told = self._service.close
-        closing = threading.Thread(target=lambda: self._try(lambda: told(exit_code)), daemon=True)
+        told = (self._service.close, exit_code)
+        closing = threading.Thread(target=self._try, args=told, daemon=True)
         closing.start()
         closing.join(CLOSING_SECONDS)
         if closing.is_alive():
             self._give_up(f"no answer for {CLOSING_SECONDS:.0f} s")
 
-    def _try(self, told: Callable[[], None]) -> None:
+    def _try(self, told: Callable[..., None], *what: Any) -> None:
         try:
-            told()
+            told(*what)
         except Exception as error:  # whatever a service fails with, the run's own files are whole
             self._give_up(f"{type(error).__name__}: {error}")
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from qc_experiments.config.schema import MOST_IN_WANDB_NAME, TrackerName, TrackingConfig, WandbMode
+from qc_experiments.config.schema import MOST_IN_WANDB_NAME, TrackingConfig, WandbMode
 from qc_experiments.errors import UserError
 from qc_experiments.system.secrets import redacted_tree
-from qc_experiments.tracking.tracker import Figure
+from qc_experiments.tracking.tracker import Figure, NullTracker, TrackedRun, Tracker
+
+log = logging.getLogger(__name__)
 
 INIT_SECONDS = 60
 """How long W&B may take to answer at the start."""
@@ -33,7 +36,7 @@ def check_wandb(tracking: TrackingConfig) -> None:
     Raises:
         UserError: naming the variable of the environment that W&B refuses, or the login that lacks.
     """
-    if tracking.name is not TrackerName.wandb or switched_off():
+    if tracking.name != "wandb" or switched_off():
         return
     import wandb
     from pydantic import ValidationError
@@ -81,35 +84,26 @@ def wandb_mode(asked: WandbMode) -> Mode:
 class WandbTracker:
     """One W&B run, with explicit steps.
 
+    Online W&B has the figures of earlier starts already. Offline it does not go on with a run: they are
+    told to a fresh one of the same id, and what earlier starts wrote is removed, so that no step is missing
+    or there twice.
+
     Args:
-        tracking: project, entity, group, tags and mode.
-        folder: the run's folder; W&B writes below it and nowhere else.
-        run_id: stays the same when the same run is started again.
-        name: shown on the dashboard.
-        config: the nested config, so that the dashboard shows ``lora.r`` and its like; without secrets.
-        logged: figures of the steps before this start, by step. Online W&B has them already. Offline
-            it does not go on with a run: they are told to a fresh one of the same id, and what earlier
-            starts wrote is removed, so that no step is missing or there twice.
+        run: W&B writes below its folder and nowhere else; its settings let the dashboard show ``lora.r`` and
+            its like.
     """
 
-    def __init__(
-        self,
-        tracking: TrackingConfig,
-        folder: Path,
-        run_id: str,
-        name: str,
-        config: dict[str, Any],
-        logged: Sequence[tuple[int, Mapping[str, Figure]]] = (),
-    ) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         import wandb
 
         # Artifact bytes would otherwise be staged below the home folder.
-        os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
+        os.environ["WANDB_DATA_DIR"] = str(run.folder / "wandb")
         self._wandb = wandb
+        tracking, name = run.config, run.name
         mode = wandb_mode(tracking.mode)
-        earlier = folder / "wandb" / ".earlier"
+        earlier = run.folder / "wandb" / ".earlier"
         if mode == "offline":
-            _put_aside((folder / "wandb").glob("offline-run-*"), earlier)
+            _put_aside((run.folder / "wandb").glob("offline-run-*"), earlier)
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
@@ -117,10 +111,10 @@ class WandbTracker:
             job_type=tracking.job_type,
             tags=redacted_tree(tracking.tags),
             notes=redacted_tree(tracking.notes),
-            id=run_id,
+            id=run.run_id,
             name=name if len(name) <= MOST_IN_WANDB_NAME else f"{name[:119]}{name[-9:]}",
-            config=config,
-            dir=str(folder),
+            config=run.settings,
+            dir=str(run.folder),
             mode=mode,
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(
@@ -132,7 +126,7 @@ class WandbTracker:
             ),
         )
         if mode == "offline":
-            for step, figures in logged:
+            for step, figures in run.logged:
                 self.log(step, figures)
             shutil.rmtree(earlier, ignore_errors=True)
 
@@ -161,3 +155,14 @@ def _put_aside(folders: Iterable[Path], place: Path) -> None:
     for folder in list(folders):
         place.mkdir(exist_ok=True)
         os.replace(folder, place / folder.name)
+
+
+def wandb_tracker(run: TrackedRun) -> Tracker:
+    """``tracking.name=wandb``, unless the environment switches it off."""
+    if switched_off():
+        log.info("WANDB_DISABLED is set: Weights & Biases is told nothing")
+        return NullTracker()
+    return WandbTracker(run)
+
+
+wandb_tracker.check = check_wandb  # type: ignore[attr-defined]

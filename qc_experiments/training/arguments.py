@@ -14,13 +14,7 @@ _STRATEGY = {Strategy.never: "no", Strategy.steps: "steps", Strategy.epoch: "epo
 
 
 def training_arguments(config: RunConfig, checkpoints: Path, dtype: Any) -> TrainingArguments:
-    """The arguments of the Trainer.
-
-    Args:
-        config: the whole config.
-        checkpoints: folder for what a resume needs.
-        dtype: torch number format of the model, which decides on mixed precision.
-    """
+    """The arguments of the Trainer."""
     import torch
 
     trainer = config.trainer

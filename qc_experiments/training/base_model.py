@@ -1,7 +1,7 @@
 """Measure the base model, once for all runs that would find the same.
 
 The jobs of a sweep differ in rank, learning rate or seed, none of which the base model knows. What the
-first of them found (loss and answers; the verdicts are judged anew) is kept beside the runs.
+first of them found (loss and answers; the verdicts are judged again) is kept beside the runs.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def base_journal(folder: RunFolder) -> Journal:
 
 
 def measure_base(
-    examination: Evaluator, model: Any, folder: RunFolder, place: Path | None
+    evaluator: Evaluator, model: Any, folder: RunFolder, place: Path | None
 ) -> Measured:
     """Loss and answers of the base model, from an earlier run where it was the same.
 
     Args:
-        examination: what it is asked.
+        evaluator: asks it.
         model: the base model, its adapter disabled if it has one.
         folder: of the run.
         place: the file that runs share in which the base model is the same, or None.
@@ -54,7 +54,7 @@ def measure_base(
     log.info(
         "Measuring the base model%s ...", f"; {known} answers are kept from before" if known else ""
     )
-    measured = examination.measure(model, "Base model", journal)
+    measured = evaluator.measure(model, "Base model", journal)
     after = "" if known else " (the trained model will take about as long)"
     log.info("Measured in %s%s", duration(measured.seconds), after)
     if place is not None and not os.path.exists(place):
@@ -73,13 +73,7 @@ def _copied(source: Path, target: Path) -> bool:
 
 
 def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
-    """The file that runs share whose base model finds the same to the last bit; None: there is none.
-
-    Args:
-        config: the whole config.
-        data: its rows; answers may be chosen or repaired by running them on its databases.
-        plan: the rows in tokens.
-    """
+    """The file that runs share whose base model finds the same to the last bit; None: there is none."""
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
     lora = config.lora

@@ -77,18 +77,19 @@ class ReportCallback(TrainerCallback):
 class SafePlaces(TrainerCallback):
     """Moves checkpoints to places from which a training goes on as if it had never stopped.
 
-    At the last step of an epoch that is its end, behind the evaluation that belongs to it. Where
+    At the last step of an epoch that is its end, after the evaluation that belongs to it. Where
     somebody has asked the run to stop, a checkpoint is due at the next such place.
 
     Args:
         stop: whether somebody has.
-        pause_at: step behind which a checkpoint is due as well, or None.
+        pause_at: step after which a checkpoint is due as well, at which the training pauses; or None.
     """
 
     def __init__(self, stop: StopRequests, pause_at: int | None = None) -> None:
         self._stop = stop
         self._pause_at = pause_at
         self._due = False
+        self._paused = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -104,10 +105,21 @@ class SafePlaces(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Write the checkpoint that was put off."""
+        """Write the checkpoint that was put off; a training that pauses within an epoch is not at its end."""
+        if self._paused:
+            control.should_log = control.should_evaluate = control.should_save = False
+            return
         if self._due or self._stop_requested(args) or self._pauses(state):
             control.should_save = True
         self._due = False
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Let the training pause, with the weights that it has."""
+        if self._pauses(state):
+            self._paused = control.should_training_stop = True
+            state.best_model_checkpoint = None  # the Trainer would take the best one's weights
 
     def _pauses(self, state: TrainerState) -> bool:
         return self._pause_at is not None and state.global_step >= self._pause_at
@@ -139,9 +151,8 @@ class LoggingInterval(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Set the loss since the last line, where that was, and where the best checkpoint is now."""
-        best = self._trainer._best()
+        best = self._trainer.best()
         state.best_model_checkpoint = str(best) if best else None
         losses = self._progress["loss_since_logged"]
         own = losses[args.process_index] if len(losses) == args.world_size else fmean(losses)
-        self._trainer._tr_loss.fill_(own)
-        self._trainer._globalstep_last_logged = self._progress["logged_at"]
+        self._trainer.since_logged = (own, self._progress["logged_at"])

@@ -69,11 +69,6 @@ class CheckpointStore:
     def commit(self, written: Path, step: int, progress: dict[str, Any]) -> None:
         """Make a checkpoint of what was written.
 
-        Args:
-            written: a folder within the draft.
-            step: optimizer steps taken.
-            progress: what a resume needs besides the files.
-
         Raises:
             OSError: if it cannot be made; then those before it are as they were.
         """
@@ -108,15 +103,11 @@ class CheckpointStore:
                 self._discard(self.place(one))
 
     def forget_after(self, step: int) -> None:
-        """Remove checkpoints behind a step, for a training that rests there.
-
-        Args:
-            step: the last one that is kept.
-        """
+        """Remove checkpoints after a step, for a training that pauses there."""
         if is_main_process():
             for one in self._steps():
                 if one > step:
-                    log.warning("%s is removed: the run rests before it", self.place(one))
+                    log.warning("%s is removed: the run pauses before it", self.place(one))
                     self._discard(self.place(one))
 
     def newest(self) -> Checkpoint | None:
@@ -145,11 +136,7 @@ class CheckpointStore:
 
 
 def defect(path: Path) -> str | None:
-    """What is wrong with a checkpoint's folder, or None if it is whole.
-
-    Args:
-        path: the folder.
-    """
+    """What is wrong with a checkpoint's folder, or None if it is whole."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         expected: dict[str, str] = manifest["files"]
@@ -168,12 +155,7 @@ def defect(path: Path) -> str | None:
 
 
 def cut_metrics(metrics: Path, step: int) -> None:
-    """Remove the lines of steps that will be taken again.
-
-    Args:
-        metrics: ``metrics.jsonl``; a line that was not written to its end goes, too.
-        step: the last one to be kept.
-    """
+    """Remove the lines of steps that will be taken again."""
     if not metrics.exists() or not is_main_process():
         return
     kept = []

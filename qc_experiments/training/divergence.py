@@ -1,4 +1,4 @@
-"""Notice a training that has gone astray before it spoils the weights."""
+"""Notice a training that diverges before it spoils the weights."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ class LossWatch:
 
     def add(self, step: int, loss: float, rows: Sequence[int]) -> None:
         """Look at a micro-batch.
-
-        Args:
-            step: number of the optimizer step it belongs to.
-            loss: its share of the step's loss.
-            rows: numbers of its rows.
 
         Raises:
             UserError: if the step's loss is not finite, or has exploded.

@@ -9,37 +9,36 @@ from typing import Any
 import torch
 
 from qc_experiments.data.encode import Example
-from qc_experiments.evaluation.loss import pad_batch
-from qc_experiments.models.loss import summed_loss
+from qc_experiments.models.loss import pad_batch, summed_loss
 
 TRIAL_ROWS = 2
 
-_seconds_a_token: dict[tuple[Any, ...], float] = {}
-"""What was found in this process, by the shape of the model: the jobs of a sweep try it once."""
 
+class Pace:
+    """How long models take per token; each shape of model is tried once by whoever owns this."""
 
-def estimated_training_seconds(
-    model: Any, examples: Sequence[Example], total_tokens: float, pad_id: int
-) -> float:
-    """Time a forward and backward pass over two rows and scale it to the whole training.
+    def __init__(self) -> None:
+        self._seconds_per_token: dict[tuple[Any, ...], float] = {}
 
-    The model's weights, gradients and random states are afterwards as they were.
+    def seconds(self, model: Any, examples: Sequence[Example], tokens: float, pad_id: int) -> float:
+        """Time a forward and backward pass over two rows and scale it to the whole training.
 
-    Args:
-        model: as it will be trained.
-        examples: training rows.
-        total_tokens: tokens that the training will compute, padding left out.
-        pad_id: fills up short rows.
-    """
-    device = next(model.parameters()).device
-    sizes = [
-        sum(p.numel() for p in model.parameters() if p.requires_grad is wants)
-        for wants in (False, True)
-    ]
-    shape = (*sizes, model.dtype, device)
-    if shape not in _seconds_a_token:
-        _seconds_a_token[shape] = _tried(model, examples, pad_id)
-    return _seconds_a_token[shape] * total_tokens
+        The model's weights, gradients and random states are afterwards as they were.
+
+        Args:
+            model: as it will be trained.
+            examples: training rows.
+            tokens: that the training will compute, padding left out.
+            pad_id: fills up short rows.
+        """
+        sizes = [
+            sum(p.numel() for p in model.parameters() if p.requires_grad is wants)
+            for wants in (False, True)
+        ]
+        shape = (*sizes, model.dtype, next(model.parameters()).device)
+        if shape not in self._seconds_per_token:
+            self._seconds_per_token[shape] = _tried(model, examples, pad_id)
+        return self._seconds_per_token[shape] * tokens
 
 
 def _tried(model: Any, examples: Sequence[Example], pad_id: int) -> float:

@@ -5,43 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config.metrics import LOSS, Metric
-from qc_experiments.config.schema import (
-    CollatorName,
-    PackAttention,
-    RunConfig,
-    changes_base,
-    shifts_base,
-)
+from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.evaluator import Evaluator, Measured
-from qc_experiments.models.base import torch_dtype
+from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.models.cpu_layers import lean_layers
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapter
-from qc_experiments.models.prompting import SavedPrompting
-from qc_experiments.packing.supported import cannot_pack
-from qc_experiments.records.folder import RunFolder
+from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.progress import duration
-from qc_experiments.system.signals import StopRequests
-from qc_experiments.tracking.tracker import Tracker
-from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.base_model import measure_base
-from qc_experiments.training.callbacks import ReportCallback
-from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
-from qc_experiments.training.estimate import estimated_training_seconds
+from qc_experiments.training.job import TrainingJob
 from qc_experiments.training.plan import Plan
-from qc_experiments.training.trainer import Paused, TextToSqlTrainer
+from qc_experiments.training.trainer import TextToSqlTrainer
 from qc_experiments.training.worth import check_worth
 
 log = logging.getLogger(__name__)
@@ -57,8 +40,8 @@ class Fitted:
         steps: optimizer steps taken.
         seconds: time of the training over all starts, in-training evaluations included.
         seconds_before: what earlier starts took of that.
-        examples_per_second: rows trained on a second; None where nothing was trained.
-        tokens_per_second: tokens of those rows a second, padding left out.
+        examples_per_second: rows trained on per second; None where nothing was trained.
+        tokens_per_second: tokens of those rows per second, padding left out.
         parameters_trainable: number of weights that were trained.
         parameters_total: number of all weights, the adapter's included.
     """
@@ -74,198 +57,116 @@ class Fitted:
     parameters_total: int
 
 
-class Rested(Exception):
-    """A training rests before its end.
+@dataclass(frozen=True)
+class Paused:
+    """A training that pauses before its end.
 
-    Args:
+    Attributes:
         steps: optimizer steps taken.
-        figures: what the model is worth so far, as `Evaluator.during_training` names it.
+        figures: what the model is worth so far, as the evaluator names it during training.
     """
 
-    def __init__(self, steps: int, figures: dict[str, float]) -> None:
-        super().__init__(f"rests behind step {steps}")
-        self.steps = steps
-        self.figures = figures
+    steps: int
+    figures: dict[str, float]
 
 
-def fit(
-    model: Any,
-    config: RunConfig,
-    plan: Plan,
-    examination: Evaluator,
-    tracker: Tracker,
-    folder: RunFolder,
-    store: CheckpointStore,
-    resume_from: Checkpoint | None,
-    stop: StopRequests,
-    pause_at: int | None = None,
-    base_place: Path | None = None,
-) -> Fitted:
-    """Train a base model as the config says and save what was learned in the run's folder.
+def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
+    """Train a base model as the job's config says and save what was learned in the run's folder.
 
     Args:
         model: the base model; it is changed.
-        config: the whole config.
-        plan: rows in tokens.
-        examination: measures the base model, and the model during training.
-        tracker: where figures go.
-        folder: the run's folder.
-        store: the run's checkpoints.
-        resume_from: the one to go on from, or None.
-        stop: whether somebody asks the run to stop.
-        pause_at: step behind which the training rests; None: it goes to its end.
-        base_place: file that runs share in which the base model is the same, or None.
-
-    Raises:
-        Rested: with the figures at ``pause_at``.
+        job: everything else.
     """
+    config, plan = job.config, job.plan
     base: Measured | None = None
-    gone = changes_base(config.lora)
-    measures_base = config.evaluation.base and pause_at is None  # which is asked at the end alone
-    if measures_base and gone:
-        base = measure_base(examination, model, folder, base_place)
-    initial: Path | None = None
+    changed = changes_base(config.lora)
+    measures_base = config.evaluation.base and job.pause_at is None  # asked for at the end alone
+    if measures_base and changed:
+        base = measure_base(job.evaluator, model, job.folder, job.base_place)
     if config.lora.enabled:
         model = _with_adapter(model, config)
-        if shifts_base(config.lora):
-            initial = folder / "checkpoints" / "initial_adapter"
-            if is_main_process():
-                folder.check_held()
-                model.save_pretrained(str(initial))
+    initial = _saved_start(model, job) if config.lora.enabled and shifts_base(config.lora) else None
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = model.num_parameters()
-    tokens = plan.tokens * plan.epochs
     if plan.steps:
         share = 100 * trainable / total
         log.info("Trains  %s of %s weights (%.2f %%)", f"{trainable:,}", f"{total:,}", share)
-        pad_id = plan.tokenizer.pad_token_id
         computed = plan.computed_tokens(config) * plan.epochs
-        estimate = estimated_training_seconds(model, plan.train, computed, pad_id)
+        estimate = job.pace.seconds(model, plan.train, computed, plan.tokenizer.pad_token_id)
         log.info("Time    the training will take about %s", duration(estimate))
-    if measures_base and not gone:
+    if measures_base and not changed:
         with model.disable_adapter():
-            base = measure_base(examination, model, folder, base_place)
+            base = measure_base(job.evaluator, model, job.folder, job.base_place)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, 0.0, None, None, trainable, total)
-
-    folder.check_held()  # the Trainer makes folders as it pleases
-    trainer = _trainer(model, config, plan, examination, tracker, store, stop, pause_at)
-    if resume_from is not None and resume_from.progress["ended"]:
-        trainer.take_over(resume_from)
-    elif resume_from is not None and resume_from.step == pause_at:
-        trainer.look_at(resume_from)
-    else:
-        if resume_from is not None:
-            trainer.resume(resume_from.progress)
-        place = str(resume_from.path) if resume_from else None
-        with stop.patiently(), suppress(Paused):
-            trainer.train(resume_from_checkpoint=place)
-    if pause_at is not None:
-        # Also where the training has ended before: what comes behind it belongs to the last rung.
-        metric = config.metric(config.objective)
-        figures = _measured(examination, trainer.model, "objective", metric)
-        raise Rested(int(trainer.state.global_step), figures)
-    seconds = trainer.seconds
+    trainer = _trained(model, job)
     steps = int(trainer.state.global_step)
+    if job.pause_at is not None:
+        # Also where the training has ended before: what comes after it belongs to its last part.
+        return Paused(steps, job.measured(trainer.model, "objective"))
+    seconds = trainer.seconds
     log.info("Trained in %s", duration(seconds))
-    _save(model, config, plan, folder, initial)
-    done = steps / plan.steps
-    rows = len(plan.train) * plan.epochs * done
+    _save(model, job, initial)
+    epochs = plan.epochs * steps / plan.steps
     return Fitted(
         model=model,
         base=base,
         steps=steps,
         seconds=seconds,
         seconds_before=trainer.seconds_before,
-        examples_per_second=rows / seconds,
-        tokens_per_second=tokens * done / seconds,
+        examples_per_second=len(plan.train) * epochs / seconds,
+        tokens_per_second=plan.tokens * epochs / seconds,
         parameters_trainable=trainable,
         parameters_total=total,
     )
 
 
 def _with_adapter(model: Any, config: RunConfig) -> Any:
-    adapted = _adapted(model, config)
+    checkpointing = config.trainer.gradient_checkpointing
+    if config.model.adapter is None:
+        adapted = add_adapter(model, config.lora, gradient_checkpointing=checkpointing)
+    else:
+        folder = Path(config.model.adapter).expanduser()
+        adapted = continue_adapter(model, folder, config.lora, gradient_checkpointing=checkpointing)
     if adapted.device.type == "cpu":
         lean_layers(adapted)
     return adapted
 
 
-def _adapted(model: Any, config: RunConfig) -> Any:
-    checkpointing = config.trainer.gradient_checkpointing
-    if config.model.adapter is None:
-        return add_adapter(model, config.lora, gradient_checkpointing=checkpointing)
-    folder = Path(config.model.adapter).expanduser()
-    return continue_adapter(model, folder, config.lora, gradient_checkpointing=checkpointing)
+def _saved_start(model: Any, job: TrainingJob) -> Path:
+    """The adapter as it starts, by which its shift of the base weights is taken back at the end."""
+    initial = job.folder / "checkpoints" / "initial_adapter"
+    if is_main_process():
+        job.folder.check_held()
+        model.save_pretrained(str(initial))
+    return initial
 
 
-def _measured(examination: Evaluator, model: Any, key: str, metric: Metric) -> dict[str, float]:
-    """Figures during training, the one that is chosen by among them."""
-    figures = examination.during_training(model, generates=metric is not LOSS)
-    if metric.logged_as not in figures:
-        raise UserError(
-            f"{key}={metric.key} cannot be measured any more: every gold query fails on its database, "
-            "though some did not when the run started: see whether the databases are as they were"
-        )
-    return figures
-
-
-def _trainer(
-    model: Any,
-    config: RunConfig,
-    plan: Plan,
-    examination: Evaluator,
-    tracker: Tracker,
-    store: CheckpointStore,
-    stop: StopRequests,
-    pause_at: int | None,
-) -> TextToSqlTrainer:
-    from datasets import Dataset
-    from transformers import EarlyStoppingCallback, PrinterCallback
-
-    order = None
-    if config.collator.name is CollatorName.shared_schema:
-        reason = cannot_pack(model)
-        if reason is not None:
-            kind = model.config.get_text_config().model_type
-            raise UserError(
-                f"collator=shared_schema: {kind} cannot be trained on packed rows ({reason}): use "
-                "collator=seq2seq"
-            )
-        order = plan.order(config)
-    tokenizer = plan.tokenizer
-    rows = features(plan.train, config.data.loss_on, config.collator, tokenizer.pad_token_id)
-    metric = config.metric(config.trainer.metric_for_best_model)
-    trainer = TextToSqlTrainer(
-        model=model,
-        args=training_arguments(config, store.folder, torch_dtype(config.model.dtype)),
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=plan.validation,
-        data_collator=build_collator(config.collator, tokenizer),
-        order=order,
-        whole_mask=config.collator.attention is PackAttention.mask,
-        store=store,
-        stop=stop,
-        pause_at=pause_at,
-        measure=lambda model: _measured(
-            examination, model, "trainer.metric_for_best_model", metric
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ReportCallback(tracker))
-    patience = config.trainer.early_stopping_patience
-    if patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+def _trained(model: Any, job: TrainingJob) -> TextToSqlTrainer:
+    """The trainer after its training, or with what an earlier start has left of it."""
+    job.folder.check_held()  # the Trainer makes folders as it pleases
+    collate: Any = job.plan.collator(job.config)
+    if hasattr(collate, "check"):
+        collate.check(model)
+    trainer, resume_from = TextToSqlTrainer(model, job, collate), job.resume_from
+    if resume_from is not None and resume_from.progress["ended"]:
+        trainer.take_over(resume_from)
+    elif resume_from is not None and resume_from.step == job.pause_at:
+        trainer.look_at(resume_from)
+    else:
+        if resume_from is not None:
+            trainer.resume(resume_from.progress)
+        with job.stop.patiently():
+            trainer.train(resume_from_checkpoint=str(resume_from.path) if resume_from else None)
     return trainer
 
 
-def _save(
-    model: Any, config: RunConfig, plan: Plan, folder: RunFolder, initial: Path | None
-) -> None:
+def _save(model: Any, job: TrainingJob, initial: Path | None) -> None:
     """Save the adapter (or the whole model) with all that inference needs, whole or not at all."""
     if not is_main_process():
         return
+    config, plan, folder = job.config, job.plan, job.folder
     place = folder / ("adapter" if config.lora.enabled else "model")
     draft = folder / f".{place.name}"
     folder.check_held()

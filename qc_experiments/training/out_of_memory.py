@@ -5,20 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qc_experiments.config.schema import CollatorName, QuantMode, RunConfig
+from qc_experiments.config.schema import QuantMode, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.files import FULL
 from qc_experiments.system.memory import out_of_memory
 
 
 def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> UserError | None:
-    """What the user can change, where an exception says that memory or disk has run out, else None.
-
-    Args:
-        error: torch raises a class of its own for GPUs, and a plain RuntimeError for the CPU.
-        config: of the run.
-        folder: of the run.
-    """
+    """What the user can change, where an exception says that memory or disk has run out, else None."""
     if isinstance(error, UserError):
         return None
     if isinstance(error, OSError) and error.errno in FULL:
@@ -34,7 +28,7 @@ def _memory_advice(text: str, config: RunConfig) -> str:
     rows = config.trainer.micro_batch_size()
     steps = config.trainer.gradient_accumulation_steps
     remedies = []
-    if config.collator.name is CollatorName.shared_schema:
+    if config.collator.name == "shared_schema":
         remedies.append("a smaller collator.max_tokens")
     elif rows > 1:
         remedies.append(

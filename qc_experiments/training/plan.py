@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens, pass_tokens
+from qc_experiments.collators.standard import Collate, CollatorInput, build_collator
+from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import (
-    CollatorName,
+    LORA_VARIANTS,
     LossOn,
     OnInvalid,
     QuantConfig,
@@ -19,11 +21,16 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
+from qc_experiments.models.adapter_checks import (
+    adapted_layers,
+    check_adapter,
+    check_layers,
+    check_same_layers,
+    model_outline,
+)
 from qc_experiments.models.adapters import check_adapter_files
 from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
-from qc_experiments.models.continued import check_adapter, check_same_layers
 from qc_experiments.models.files import load_errors
-from qc_experiments.models.outline import adapted_layers, check_layers, model_outline
 from qc_experiments.models.stored_quantization import (
     check_quantization,
     in_words,
@@ -74,9 +81,20 @@ class Plan:
         per_epoch = math.ceil(len(self.train) / self.rows_per_step)
         return self.steps / per_epoch
 
-    def order(self, config: RunConfig, examples: Sequence[Example] | None = None) -> SchemaSampler:
-        """The order of rows, those of the run if not others, in which a schema's questions stand together."""
-        prompts = [example.prompt_ids for example in examples or self.train]
+    def collator(self, config: RunConfig) -> Collate:
+        """What makes batches of the training rows.
+
+        Raises:
+            UserError: if it is a user's own and cannot be loaded.
+        """
+        given = CollatorInput(
+            config.collator, self.tokenizer, self.train, self.rows_per_step, config.seed
+        )
+        return build_collator(given)
+
+    def _order(self, config: RunConfig, examples: Sequence[Example]) -> SchemaSampler:
+        """The order of rows in which a schema's questions stand together."""
+        prompts = [example.prompt_ids for example in examples]
         return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
 
     def _warmup_steps(self, warmup: float) -> int:
@@ -105,7 +123,7 @@ class Plan:
             f"{trainer.learning_rate:g}, warm-up steps {self._warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",
         ]
-        if config.collator.name is CollatorName.shared_schema:
+        if config.collator.name == "shared_schema":
             computed = self.computed_tokens(config)
             most = pass_tokens(config.collator)
             saved = "rows share nothing and are packed without padding"
@@ -130,7 +148,8 @@ class Plan:
     def _method(self, config: RunConfig) -> str:
         """What is trained, and from where."""
         lora, adapter = config.lora, config.model.adapter
-        kind = ("rsLoRA" if lora.use_rslora else "LoRA") if not lora.use_dora else "DoRA"
+        used = [title for key, (title, _) in LORA_VARIANTS.items() if getattr(lora, key)]
+        kind = used[0] if used else "LoRA"
         what = f"{kind} r={lora.r} alpha={lora.alpha:g} dropout={lora.dropout:g}"
         if not self.steps:
             return "nothing is trained" if adapter is None else f"{what} of {adapter} as it is"
@@ -140,7 +159,7 @@ class Plan:
 
     def sharing_advice(self, config: RunConfig) -> str | None:
         """What keeps ``shared_schema`` from helping, and what would change it; None if it helps."""
-        if config.collator.name is not CollatorName.shared_schema:
+        if config.collator.name != "shared_schema":
             return None
         if self.tokens >= LITTLE_SAVED * self.computed_tokens(config):
             return None
@@ -166,24 +185,19 @@ class Plan:
 
     def computed_tokens(self, config: RunConfig) -> int:
         """Tokens that are computed in an epoch, padding left out: packed ones count once."""
-        if config.collator.name is not CollatorName.shared_schema:
+        if config.collator.name != "shared_schema":
             return self.tokens
         return self._computed(self.train, config)
 
     def _computed(self, examples: Sequence[Example], config: RunConfig) -> int:
         """Tokens that packs of these rows compute in the first epoch."""
-        order = self.order(config, examples).order(0)
+        order = self._order(config, examples).order(0)
         micro_batch = config.trainer.micro_batch_size()
         return computed_tokens(examples, order, micro_batch, pass_tokens(config.collator))
 
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     """Tokenize the rows and check that they fit.
-
-    Args:
-        config: the whole config.
-        data: its rows.
-        source: where the base model is.
 
     Raises:
         UserError: for a tokenizer that cannot be loaded, rows that do not fit, a
@@ -205,7 +219,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         )
     encoder = Encoder(tokenizer, data.template, config.data.wrap)
     train, dropped = fitting(
-        encoder.examples(data.train),
+        encoder.examples(data.train, config.data.loss_on),
         longest,
         "data.max_length",
         config.data.too_long,
@@ -218,9 +232,8 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         )
         dropped += unfit
     known = _check_model(config, source, tokenizer, [*train, *validation])
-    labels = sum(sum(x != IGNORED for x in e.labels(config.data.loss_on)) for e in train)
-    rows_per_step = config.trainer.rows_per_step()
-    return Plan(
+    labels = sum(sum(x != IGNORED for x in example.labels) for example in train)
+    plan = Plan(
         source=source,
         tokenizer=tokenizer,
         encoder=encoder,
@@ -230,10 +243,13 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         stored=stored,
         decisions=(*known, *(d.line(data.train_source) for d in dropped)),
         steps=_steps(config, len(train)),
-        rows_per_step=rows_per_step,
+        rows_per_step=config.trainer.rows_per_step(),
         label_tokens=labels,
         tokens=sum(len(example) for example in train),
     )
+    if config.collator.name not in COLLATORS:
+        plan.collator(config)  # a user's own, which may be missing
+    return plan
 
 
 def _check_model(

@@ -5,53 +5,35 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerState
+from torch.utils.data import Sampler
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from qc_experiments.collators.shared_schema import SchemaSampler
+from qc_experiments.collators.standard import Collate, Numbered
+from qc_experiments.config.schema import PackAttention
 from qc_experiments.errors import UserError
-from qc_experiments.models.loss import summed_loss
-from qc_experiments.packing.agreement import (
-    CHECKED_ROWS,
-    average_gradients,
-    disagreement,
-    padded,
-    padded_parts,
-)
-from qc_experiments.packing.loss import backward_pack
-from qc_experiments.packing.prefix_tree import PackRow, pack_rows
-from qc_experiments.packing.supported import architecture
+from qc_experiments.models.base import torch_dtype
+from qc_experiments.models.loss import pad_batch, summed_loss
+from qc_experiments.models.transformers_hooks import OpenTrainer
+from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
-from qc_experiments.system.signals import Interrupted, StopRequests
-from qc_experiments.training.callbacks import LoggingInterval, SafePlaces
-from qc_experiments.training.checkpoints import DRAFT, Checkpoint, CheckpointStore
+from qc_experiments.system.signals import Interrupted
+from qc_experiments.training.arguments import training_arguments
+from qc_experiments.training.callbacks import LoggingInterval, ReportCallback, SafePlaces
+from qc_experiments.training.checkpoints import DRAFT, Checkpoint
 from qc_experiments.training.divergence import LossWatch
+from qc_experiments.training.job import TrainingJob
 
 log = logging.getLogger(__name__)
 
-Measure = Callable[[Any], dict[str, float]]
 
-AGREEMENT = 1e-3
-"""Relative difference of gradients that passes for rounding in float32."""
-COARSE_AGREEMENT = 0.1
-"""The same with 16-bit numbers or quantized weights."""
-
-
-_agreed: set[tuple[Any, ...]] = set()
-"""Kinds of models whose packs were found right in this process: the jobs of a sweep check once."""
-
-
-class Paused(Exception):
-    """A training rests behind a checkpoint, to go on later."""
-
-
-class TextToSqlTrainer(Trainer):
+class TextToSqlTrainer(OpenTrainer):
     """Trainer whose loss is normalised by the label tokens of the whole effective batch.
 
     So neither accumulation steps nor devices nor padding change the objective, and logits are
@@ -61,43 +43,38 @@ class TextToSqlTrainer(Trainer):
     step, so that memory is that of one pack.
 
     Args:
-        order: of the rows in each epoch, or None for the Trainer's own shuffle.
-        store: where checkpoints go.
-        stop: whether somebody asks the run to stop.
-        whole_mask: whether attention in packs is one call with a mask, not in blocks.
-        pause_at: step behind which the training rests, by `Paused`, with a checkpoint; None: never.
-        measure: called with the model at each evaluation; returns the figures, such as
-            ``eval_loss``.
-        arguments: those of `transformers.Trainer`.
+        model: as it is trained.
+        job: everything else.
+        collate: makes batches of examples; its attribute ``order``, if it has one, is a Sampler of the rows
+            in each epoch, in the place of the Trainer's own shuffle.
     """
 
-    loss_is_scaled_for_ga = True  # compute_loss divides by the labels of all accumulated batches
-
-    def __init__(
-        self,
-        *,
-        measure: Measure,
-        store: CheckpointStore,
-        stop: StopRequests,
-        order: SchemaSampler | None = None,
-        whole_mask: bool = False,
-        pause_at: int | None = None,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self._store = store
-        self._stop = stop
-        self._whole_mask = whole_mask
+    def __init__(self, model: Any, job: TrainingJob, collate: Collate) -> None:
+        config, plan = job.config, job.plan
+        super().__init__(
+            model=model,
+            args=training_arguments(config, job.store.folder, torch_dtype(config.model.dtype)),
+            train_dataset=plan.train,
+            eval_dataset=plan.validation,
+            data_collator=Numbered(collate),
+        )
+        self._job, self._store, self._stop = job, job.store, job.stop
+        self._order: Sampler[int] | None = getattr(collate, "order", None)
+        self._whole_mask = config.collator.attention is PackAttention.mask
         self._draft: Path | None = None  # where a checkpoint is being written
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
-        self._pause_at = pause_at
-        self.add_callback(SafePlaces(stop, pause_at))
-        self._measure = measure
-        self._order = order
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
-        # The Trainer counts the labels of an effective batch only for models that take the count.
-        self.model_accepts_loss_kwargs = True
+        self.add_callback(SafePlaces(job.stop, job.pause_at))
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ReportCallback(job.tracker))
+        patience = config.trainer.early_stopping_patience
+        if patience is not None:
+            self.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+
+    def row_order(self) -> Sampler[int] | None:
+        """The order of the rows in each epoch."""
+        return self._order
 
     def compute_loss(
         self,
@@ -119,9 +96,6 @@ class TextToSqlTrainer(Trainer):
         # Gradients are averaged over processes, but num_items_in_batch counts the labels of all.
         processes = self.accelerator.num_processes
         return summed_loss(model, inputs) / num_items_in_batch * processes
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self._order or super()._get_train_sampler(train_dataset)
 
     def training_step(
         self,
@@ -155,7 +129,7 @@ class TextToSqlTrainer(Trainer):
         scale = self.accelerator.num_processes / num_items_in_batch
         total = torch.zeros((), device=self.args.device)
         # A step takes several backward passes: gradients are exchanged between processes once,
-        # behind the last one.
+        # after the last one.
         with self.accelerator.no_sync(model):
             if self._packs:
                 for pack in inputs["packs"]:
@@ -164,7 +138,8 @@ class TextToSqlTrainer(Trainer):
                     )
             else:
                 for rows in padded_parts(inputs["rows"]):
-                    loss = summed_loss(model, padded(rows, self.args.device)) * scale
+                    batch = {k: v.to(self.args.device) for k, v in pad_batch(rows).items()}
+                    loss = summed_loss(model, batch) * scale
                     self._scaled(loss).backward()
                     total += loss.detach()
         if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
@@ -179,20 +154,12 @@ class TextToSqlTrainer(Trainer):
         larger: torch.Tensor = scaler.scale(loss)
         return larger
 
-    def _agree(self, rows: Sequence[PackRow]) -> bool:
+    def _agree(self, rows: list[Any]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
-        known = (*architecture(self.model), self._whole_mask)
-        if known in _agreed:
-            return True
-        few = sorted(rows, key=lambda row: list(row.prompt))[:CHECKED_ROWS]
-        # In one pass, and in as many as there are rows.
-        away = max(
-            disagreement(self.model, few, pack_rows(few, most), whole_mask=self._whole_mask)
-            for most in (sum(map(len, few)), 1)
+        away = self._job.agreement.disagreement(
+            self.model, rows, gradients=True, whole_mask=self._whole_mask
         )
-        coarse = self.args.bf16 or self.args.fp16 or _quantized(self.model)
-        if away <= (COARSE_AGREEMENT if coarse else AGREEMENT):
-            _agreed.add(known)
+        if away is None:
             return True
         log.warning(
             "collator=shared_schema: packed rows give other gradients than padded ones (relative "
@@ -201,20 +168,16 @@ class TextToSqlTrainer(Trainer):
         )
         return False
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """As the parent; right before the weights are changed, which a gradient that is NaN forbids."""
-        found = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if found is not None and self.accelerator.scaler is None:  # float16 skips such steps itself
-            self._watch.check_gradient(self.state.global_step + 1, float(found))
+    def before_update(self, gradient_norm: float | None) -> None:
+        """Right before the weights are changed, which a gradient that is NaN forbids."""
+        if (
+            gradient_norm is not None and self.accelerator.scaler is None
+        ):  # float16 skips such steps
+            self._watch.check_gradient(self.state.global_step + 1, gradient_norm)
         self._watch.end_step()
-        return found
 
     def resume(self, progress: dict[str, Any]) -> None:
-        """Go on in the middle of a logging interval; to be called before `train`.
-
-        Args:
-            progress: of the checkpoint that `train` is given.
-        """
+        """Go on in the middle of a logging interval; to be called before `train`."""
         self.seconds_before = progress["seconds"]
         self.add_callback(LoggingInterval(self, progress))
 
@@ -226,35 +189,37 @@ class TextToSqlTrainer(Trainer):
     def take_over(self, checkpoint: Checkpoint) -> None:
         """Become the trainer that had ended its training when it wrote a checkpoint."""
         self.look_at(checkpoint)
-        self.state.best_model_checkpoint = str(best) if (best := self._best()) else None
+        self.state.best_model_checkpoint = str(best) if (best := self.best()) else None
         if self.args.load_best_model_at_end and best is not None:
-            self._load_best_model()
+            self.load_best_weights()
 
     def look_at(self, checkpoint: Checkpoint) -> None:
         """Take weights and state of a checkpoint, to measure them."""
         self.seconds_before = checkpoint.progress["seconds"]
-        self._load_from_checkpoint(str(checkpoint.path))
+        self.load_weights(checkpoint.path)
         self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
 
-    def _best(self) -> Path | None:
+    def best(self) -> Path | None:
         """The best checkpoint, where this run's folder is now."""
         known = self.state.best_model_checkpoint
         name = Path(known).name if known else f"checkpoint-{self.state.best_global_step}"
         place = self._store.folder / name
         return place if place.is_dir() else None
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._draft) if self._draft else super()._get_output_dir(trial)
+    def checkpoint_folder(self) -> Path | None:
+        """The draft of the checkpoint that is being written."""
+        return self._draft
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def write_checkpoint(self, write: Callable[[], None]) -> None:
         """Save a checkpoint, whole or not at all; then end the training if somebody asked for it."""
-        step, best = self.state.global_step, self._best()
+        step, best = self.state.global_step, self.best()
         try:
             self._draft = self._store.draft()
             self._together()
-            super()._save_checkpoint(model, trial)
+            write()
             written = self._draft / self._store.place(step).name
-            intervals = self._gathered(float(self._tr_loss))
+            loss, logged_at = self.since_logged
+            losses = self._gathered(loss)
             if self.args.should_save:
                 if self.state.best_global_step == step:
                     best = self._store.place(step)
@@ -262,8 +227,8 @@ class TextToSqlTrainer(Trainer):
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
                 progress = {
                     "ended": self.control.should_training_stop,
-                    "loss_since_logged": intervals,
-                    "logged_at": self._globalstep_last_logged,
+                    "loss_since_logged": losses,
+                    "logged_at": logged_at,
                     "seconds": self.seconds,
                 }
                 self._store.commit(written, step, progress)
@@ -275,8 +240,6 @@ class TextToSqlTrainer(Trainer):
         self._together()
         if self._stop.requested is not None:
             raise Interrupted(self._stop.requested)
-        if self._pause_at is not None and step >= self._pause_at:
-            raise Paused
 
     def _unsaved(self, step: int, error: Exception) -> Exception:
         """What the user is told of a checkpoint that could not be written; our own bugs stay bugs."""
@@ -310,16 +273,11 @@ class TextToSqlTrainer(Trainer):
     ) -> dict[str, float]:
         """Measure the model, log the figures, and let callbacks act on them.
 
-        The arguments are the Trainer's; what is measured was given to the constructor.
+        The arguments are the Trainer's; what is measured is the job's.
         """
-        figures = self._measure(self.model)
+        figures = self._job.measured(self.model, "trainer.metric_for_best_model")
         self.log(dict(figures))
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures
         )
         return figures
-
-
-def _quantized(model: Any) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return bool(getattr(base, "is_quantized", False)) or model.dtype != torch.float32

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
-from qc_experiments.evaluation.loss import pad_batch
 from qc_experiments.models.base import load_base_model
+from qc_experiments.models.loss import pad_batch
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.plan import Plan
 
@@ -37,12 +37,6 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
 
     An adapter on an unchanged base is loaded beside the trained one; where the training has changed the
     base (PiSSA, OLoRA, full fine-tuning), the base or the whole model is loaded again.
-
-    Args:
-        model: the trained model.
-        folder: what was saved of it.
-        config: the whole config.
-        plan: rows in tokens, and where the base model is.
 
     Raises:
         UserError: if they differ by more than rounding.

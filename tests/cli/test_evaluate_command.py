@@ -177,7 +177,7 @@ def test_columns_of_other_names(databases, tmp_path):
     assert report["count"] == 5
 
 
-def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch):
+def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch, capsys):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
     ]
@@ -190,6 +190,11 @@ def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monk
     assert fuzzed["figures"]["execution_accuracy"]["value"] == 1
     assert fuzzed["figures"]["fuzz_accuracy"]["value"] == 0
     assert len(list((cache / "perturbed").rglob("*.sqlite"))) == 5
+    assert [row["fuzz_correct"] for row in read(tmp_path / "out" / "judged.csv")] == ["0"]
+    again = tmp_path / "out" / "judged.csv"
+    evaluate(again, databases, tmp_path / "again")
+    assert "fuzz_correct" not in read(tmp_path / "again" / "judged.csv")[0]
+    assert "place of the CSV's own correct, verdict, warning" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -320,3 +325,28 @@ def test_a_comparison_says_when_a_difference_is_more_than_chance():
     assert "more than chance" in lines[-1]
     assert "no more" not in lines[-1]
     assert comparison_lines(Paired(0, 0, 0, 0), "a", "b") == ["Nothing was measured for both."]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "has no tables"), (b"words " * 99, "not a database"), (None, "malformed")],
+)
+def test_what_is_no_database_is_refused(databases, tmp_path, refused, content, problem):
+    path = databases / "zoo" / "zoo.sqlite"
+    path.write_bytes(path.read_bytes()[:4096] if content is None else content)
+    source = write(tmp_path / "p.csv", ROWS)
+    arguments = [str(source), "--databases", str(databases), "--output", str(tmp_path / "out")]
+    line = refused(main, arguments)
+    assert str(path) in line
+    assert problem in line
+
+
+def test_where_all_golds_fail_it_is_said_why_there_is_no_accuracy(databases, tmp_path, capsys):
+    source = write(tmp_path / "p.csv", [ROWS[3]] * 3)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(source, databases, tmp_path / "out")
+    assert stopped.value.code == 2
+    told = capsys.readouterr()
+    assert "rows 2, 3, 4: no_such_column: no such column: absent" in told.out
+    assert "there is no execution accuracy: all 3 gold queries fail" in told.err
+    assert (tmp_path / "out" / "report.json").exists()

@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 from qc_experiments.cli.train import main, parse_arguments
 from qc_experiments.config.compose import GROUPS, register_schema, to_run_config
 from qc_experiments.config.schema import (
-    CollatorName,
     ColumnsConfig,
     DataConfig,
     DType,
@@ -37,7 +36,6 @@ from qc_experiments.config.schema import (
     SplitBy,
     Strategy,
     SweepConfig,
-    TrackerName,
     TrackingConfig,
     TrainerConfig,
     Wrap,
@@ -150,7 +148,7 @@ SWEEPS = [path for path in OPTIONS if path.parent.name == "sweep"]
 def test_every_preset_takes_other_data_and_another_collator(preset):
     config = compose(f"experiment={preset}", "data=csv", "data.train=mine.csv", "collator=default")
     assert (config.data.train, config.data.databases) == ("mine.csv", None)
-    assert config.collator.name is CollatorName.default
+    assert config.collator.name == "default"
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -787,7 +785,7 @@ DETERMINING = {
     "data.columns.query": None,
     "data.columns.context": None,
     "data.columns.db_id": None,
-    "collator.name": CollatorName.default,
+    "collator.name": "default",
     "collator.pad_to_multiple_of": 8,
     "collator.max_tokens": 512,
     "collator.max_group": 4,
@@ -924,7 +922,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
     ("key", "value"),
     [
         ("paths", PathsConfig(output="elsewhere", cache="/tmp/cache")),
-        ("tracking", TrackingConfig(name=TrackerName.none, project="x", tags=["y"], notes="z")),
+        ("tracking", TrackingConfig(name="none", project="x", tags=["y"], notes="z")),
         ("objective", "exact_match"),
         ("collator.attention", PackAttention.mask),
         ("sweep", SweepConfig(halving=2, rerun=Rerun.changed)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import importlib.util
 import re
 import shutil
@@ -16,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers.runs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools.demo_data import checks, generate, grammar
+
 DEMO = ROOT / "qc_experiments" / "demo"
 DATABASES = ("clinic", "library", "shop")
 FILES = ("train", "validation")
-
-make_demo_data = importlib.import_module("make_demo_data")
-heads = importlib.import_module("demo_domains.heads")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def connections() -> Iterator[dict[str, sqlite3.Connection]]:
 @pytest.fixture(scope="module")
 def made_again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output: Path = tmp_path_factory.mktemp("demo")
-    make_demo_data.write_all(output)
+    generate.write_all(output)
     return output
 
 
@@ -203,7 +201,15 @@ def test_no_order_is_left_open_by_a_tie(connections: dict[str, sqlite3.Connectio
     assert len(ordered) > 60
     for row in ALL_ROWS:
         assert row.query.count("LIMIT") == len(re.findall(r"ORDER BY .+ LIMIT \d+$", row.query))
-        assert not make_demo_data.cut_in_tie(connections[row.db_id], row.query), row.query
+        assert not checks.cut_in_tie(connections[row.db_id], row.query), row.query
+
+
+def test_like_finds_the_same_where_it_minds_the_case_of_letters() -> None:
+    for row in (row for row in ALL_ROWS if " LIKE " in row.query):
+        with closing(open_read_only(row.db_id)) as connection:
+            loose = connection.execute(row.query).fetchall()
+            connection.execute("PRAGMA case_sensitive_like = ON")
+            assert connection.execute(row.query).fetchall() == loose, row.query
 
 
 @pytest.mark.parametrize(
@@ -227,7 +233,7 @@ def test_ties_are_seen(query: str, tie: bool) -> None:
             "CREATE TABLE t (name TEXT, size INTEGER);"
             "INSERT INTO t VALUES ('a', 1), ('b', 2), ('c', 2), ('d', 3);"
         )
-        assert make_demo_data.cut_in_tie(connection, query) is tie
+        assert checks.cut_in_tie(connection, query) is tie
 
 
 def test_an_order_that_cannot_be_checked_is_an_error() -> None:
@@ -235,7 +241,7 @@ def test_an_order_that_cannot_be_checked_is_an_error() -> None:
         closing(sqlite3.connect(":memory:")) as connection,
         pytest.raises(ValueError, match="check"),
     ):
-        make_demo_data.cut_in_tie(connection, "SELECT 1 LIMIT 1")
+        checks.cut_in_tie(connection, "SELECT 1 LIMIT 1")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +262,7 @@ def test_flawed_queries_are_seen(query: str, flaw: str) -> None:
             "CREATE TABLE t (name TEXT, size INTEGER, note TEXT);"
             "INSERT INTO t VALUES ('a', 1, 'x'), ('b', 2, 'y'), ('c', 2, NULL), ('d', 3, 'z');"
         )
-        assert make_demo_data.result_problem(connection, query) == flaw
+        assert checks.result_problem(connection, query) == flaw
 
 
 SHAPES = {
@@ -361,35 +367,25 @@ def test_questions_read_well() -> None:
         assert not re.search(r"\ba [aeio]|\ban [^aeiou]", question), question
 
 
-@pytest.mark.parametrize("number", range(len(DATABASES)))
-def test_validation_wordings_are_held_out(number: int) -> None:
-    world = make_demo_data.domains()[number]
-    trained: set[str] = set()
-    held_out: set[str] = set()
-    for family in heads.families(world):
-        assert len(set(family.train)) >= 3, family.key
-        trained |= set(family.train)
-        held_out |= set(family.valid)
-    assert trained
-    assert held_out
-    assert not trained & held_out
+def test_validation_wordings_are_held_out() -> None:
+    for domain in generate.domains():
+        trained, held_out = (
+            {text for family in domain.families for text in family.wordings[file]}
+            for file in (0, 1)
+        )
+        assert all(len(set(family.wordings[0])) >= 3 for family in domain.families)
+        assert trained
+        assert held_out
+        assert not trained & held_out
 
 
 def test_combos_are_hand_written_and_only_in_validation() -> None:
-    combos = {combo.question for world in make_demo_data.domains() for combo in world.combos}
-    share = len(combos) / len(ROWS["validation"])
-    assert 0.1 <= share <= 0.2
+    combos = {question for domain in generate.domains() for question in domain.combos}
+    assert 0.1 <= len(combos) / len(ROWS["validation"]) <= 0.2
     assert combos <= {row.question for row in ROWS["validation"]}
 
 
-def test_an_article_fits_its_noun() -> None:
-    grammar = importlib.import_module("demo_domains.grammar")
-    assert grammar.polish("who bought a office product?") == "Who bought an office product?"
-    assert grammar.polish("who bought a toy product?") == "Who bought a toy product?"
-
-
 def test_table_names_are_dropped_only_where_one_table_is_in_sight() -> None:
-    grammar = importlib.import_module("demo_domains.grammar")
     assert grammar.tidy("SELECT t.a FROM t WHERE t.b = 1") == "SELECT a FROM t WHERE b = 1"
     joined = "SELECT t.a FROM t JOIN u ON t.u_id = u.id"
     assert grammar.tidy(joined) == joined
@@ -416,8 +412,8 @@ def test_the_command_line_writes_where_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "deep" / "demo"
-    monkeypatch.setattr(sys, "argv", ["make_demo_data.py", "--output", str(output)])
-    make_demo_data.main()
+    monkeypatch.setattr(sys, "argv", ["generate", "--output", str(output)])
+    generate.main()
     assert (output / "train.csv").exists()
     assert str(output) in capsys.readouterr().out
     shutil.rmtree(output)

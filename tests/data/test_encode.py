@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,12 +90,12 @@ def test_a_row_ends_with_exactly_one_end_token_that_carries_a_label(encoder):
     for example in encoder.examples(ROWS):
         end = encoder.tokenizer.eos_token_id
         assert example.completion_ids.count(end) == 1
-        assert example.input_ids[-1] == example.labels(LossOn.completion)[-1] == end
+        assert example.input_ids[-1] == example.labels[-1] == end
 
 
 def test_completion_loss_labels_the_sql_and_not_the_prompt(encoder):
     for row, example in zip(ROWS, encoder.examples(ROWS), strict=True):
-        labels = example.labels(LossOn.completion)
+        labels = example.labels
         assert len(labels) == len(example.input_ids) == len(example)
         assert labels[: len(example.prompt_ids)] == [IGNORED] * len(example.prompt_ids)
         trained = [token for token in labels if token != IGNORED]
@@ -103,7 +104,7 @@ def test_completion_loss_labels_the_sql_and_not_the_prompt(encoder):
 
 def test_full_loss_labels_every_token(encoder):
     for example in encoder.examples(ROWS):
-        assert example.labels(LossOn.full) == example.input_ids
+        assert replace(example, loss_on=LossOn.full).labels == example.input_ids
 
 
 def test_prompt_tokens_are_the_same_in_training_and_in_inference(encoder):

@@ -314,6 +314,7 @@ def test_the_schema_is_what_a_prompt_needs(database):
         "CREATE TABLE book(id INTEGER, author_id INTEGER, price DECIMAL(8,2), "
         "sold TIMESTAMP WITH TIME ZONE, FOREIGN KEY (author_id) REFERENCES author(id));",
         "CREATE TABLE store.shelf(tags VARCHAR[]);",
+        "CREATE VIEW cheap AS SELECT * FROM book WHERE (price < 5);",
     ]
 
 

@@ -227,3 +227,51 @@ def test_a_database_with_a_log_is_perturbed_as_it_is_read(pool, tmp_path):
 def test_other_engines_have_no_copies(pool, tmp_path):
     made = PerturbedCopies(pool, tmp_path, 2, 0).of(Database("duckdb", "x.duckdb"))
     assert made == "copies are made of SQLite databases only"
+
+
+SEARCHED = f"""{PLAIN}
+CREATE VIRTUAL TABLE notes USING fts5 (body); INSERT INTO notes VALUES ('red'), ('green');
+CREATE VIEW lines AS SELECT body FROM notes; CREATE VIEW more AS SELECT * FROM lines;
+CREATE TABLE notes_archive (body TEXT, place INTEGER);
+WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+INSERT INTO notes_archive SELECT 'text ' || i, i * 7 FROM n;
+CREATE VIRTUAL TABLE Boxes USING rtree (id, low, high); INSERT INTO Boxes VALUES (1, 2, 3);
+"""
+
+
+@pytest.mark.parametrize(
+    ("gold", "lucky"),
+    [
+        ("SELECT count(*) FROM notes WHERE notes MATCH 'red'", "SELECT 1"),
+        ("SELECT count(*) FROM more", "SELECT 2"),
+        ('SELECT count(*) FROM "notes_content"', "SELECT 2"),
+        ("SELECT max(high) FROM boxes", "SELECT 3.0"),
+        ("SELECT count(*) FROM t WHERE id < 3", "SELECT count(*) FROM 'notes'"),
+    ],
+)
+def test_what_no_copy_perturbs_does_not_count_as_holding(tmp_path, caplog, gold, lucky):
+    found = database(tmp_path / "dbs", SEARCHED)
+    rows = [Row(2, "q", gold, "", "shop"), Row(3, "q", "SELECT id FROM t", "", "shop")]
+    where = {"cache": tmp_path / "cache", "perturbed": 2, "processes": 1}
+    with Judge(Databases(str(tmp_path / "dbs")), Limits(), **where) as judge:
+        judged = assess(rows, [lucky, "SELECT id FROM t"], judge)
+    assert [one.verdict.correct for one in judged] == [True, True]
+    assert [one.verdict.fuzz for one in judged] == [None, True]
+    [(reason, count)] = report(judged, {})["not_fuzzed"].items()
+    assert count == 1
+    assert "is the same in all copies" in reason
+    [warned] = [record.getMessage() for record in caplog.records]
+    assert warned.startswith(f"{found.target}: virtual tables are the same")
+    assert warned.endswith(": boxes, notes")
+
+
+def test_a_table_called_like_a_virtual_one_is_perturbed(pool, tmp_path):
+    found = database(tmp_path, SEARCHED)
+    made = PerturbedCopies(pool, tmp_path / "cache", 1, 0).of(found, "SELECT * FROM notes_archive")
+    rows = []
+    for path in (found.target, *made):
+        with closing(sqlite3.connect(path)) as connection:
+            rows.append(connection.execute("SELECT * FROM notes_archive").fetchall())
+            assert connection.execute("SELECT body FROM notes WHERE notes MATCH 'red'").fetchall()
+    assert len(rows) == 2
+    assert rows[0] != rows[1]

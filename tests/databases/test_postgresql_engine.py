@@ -376,7 +376,11 @@ def test_a_training_takes_the_url_as_the_readme_writes_it(server, tmp_path, tiny
 
 
 def test_the_schema_is_what_a_prompt_needs_and_the_role_may_read(server, database):
-    assert schema(database).splitlines() == [
+    tables, *views = schema(database).split("\nCREATE VIEW ")
+    assert [" ".join(view.split()) for view in views] == [
+        "cheap AS SELECT book.id, book.price FROM book WHERE (book.price < (5)::numeric);"
+    ]
+    assert tables.splitlines() == [
         "CREATE TABLE author (id integer NOT NULL, name text NOT NULL, PRIMARY KEY (id));",
         "CREATE TABLE book (id integer, author_id integer, price numeric(8,2), "
         'sold timestamp with time zone, "Odd name%" text[], '
@@ -447,6 +451,9 @@ def test_a_server_that_cannot_be_reached_is_named_without_its_password(server):
         f"postgresql://me:{PASSWORD}@host:port/shop",
         f"postgresql+psycopg2://me:{PASSWORD}@host/shop",
         f"mysql://me:{PASSWORD}@host/shop",
+        f"postgresql://me:a@{PASSWORD}@host/shop",
+        f"postgresql://me:a@{PASSWORD}/b@host:1/{{db_id}}",
+        f"postgresql://me:a@?{PASSWORD}@host/shop?sslmode=require",
         "",
     ],
 )

@@ -11,7 +11,10 @@ import pytest
 
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.pool import SqlPool
+from qc_experiments.databases.schema import read_schema
+from qc_experiments.databases.sqlite import empty_database
 from qc_experiments.databases.sqlite import run as run_here
+from qc_experiments.databases.sqlite_rights import SHADOWS
 
 SCHEMA = """
 CREATE TABLE js (d TEXT);
@@ -198,3 +201,32 @@ def test_a_write_is_forbidden_after_a_virtual_table_was_connected(database):
         "UPDATE sqlite_master SET sql = (SELECT value FROM json_each('[1]'))",
     ):
         assert run_here(str(database), sql, Limits()).error_class == "forbidden"
+
+
+def test_shadow_tables_are_those_that_sqlite_calls_so(database):
+    if sqlite3.sqlite_version_info < (3, 37):
+        pytest.skip("this SQLite does not list them")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            "CREATE TABLE old_archive (x); CREATE TABLE letter_data (x); CREATE TABLE outside_stat (x);"
+            "CREATE VIRTUAL TABLE Whole USING rtree_i32 (i, a, b);"
+        )
+        listed = connection.execute(
+            "SELECT lower(name) FROM pragma_table_list WHERE type = 'shadow'"
+        )
+        names = connection.execute("SELECT lower(name) FROM sqlite_master")
+        ours = set(connection.execute(SHADOWS)) & set(names)
+        assert ours == set(listed)
+        assert len(ours) > 20
+
+
+def test_a_context_runs_again_with_its_views_and_virtual_tables(tmp_path):
+    path = made(tmp_path, SCHEMA.replace("'one';", "'one' -- the end\n;"))
+    context = read_schema(str(path), "db")
+    assert "notes_data" not in context
+    assert "CREATE VIEW found" in context
+    again = empty_database(context)
+    assert again is not None
+    with closing(again), closing(sqlite3.connect(path)) as first:
+        names = "SELECT type, name FROM sqlite_master WHERE type <> 'index' ORDER BY 1, 2"
+        assert again.execute(names).fetchall() == first.execute(names).fetchall()

@@ -105,11 +105,17 @@ def test_whatever_a_gold_fails_of_is_said(settings, refused, query, error_class)
     assert f"rows 2, 3: {error_class}: " in line or f"row 2: {error_class}: " in line
 
 
-def test_an_empty_database_lets_no_gold_be_measured(settings, refused, databases):
-    (databases / "harbour" / "harbour.sqlite").write_bytes(b"")
-    line = refused(command_line.plan, settings([GOOD] * 3, *BY_ACCURACY))
-    assert "all 3 gold queries fail" in line
-    assert "no such table: boats" in line
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "has no tables"), (b"words " * 99, "file is not a database"), (None, "malformed")],
+)
+def test_what_is_no_database_is_refused_by_its_name(settings, refused, databases, content, problem):
+    path = databases / "harbour" / "harbour.sqlite"
+    path.write_bytes(path.read_bytes()[:4096] if content is None else content)
+    line = refused(command_line.plan, settings([GOOD] * 3))
+    assert str(path) in line
+    assert problem in line
+    assert "gold" not in line
 
 
 def test_the_rows_asked_during_training_must_not_all_fail(settings, refused):

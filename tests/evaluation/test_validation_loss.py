@@ -6,15 +6,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from qc_experiments.collators.standard import build_collator, features
-from qc_experiments.config.schema import CollatorConfig, CollatorName, LossOn, Wrap
+from qc_experiments.collators.standard import CollatorInput, build_collator
+from qc_experiments.config.plugins import COLLATORS
+from qc_experiments.config.schema import CollatorConfig, LossOn, Wrap
 from qc_experiments.data.encode import IGNORED, Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
 from qc_experiments.evaluation import loss as evaluation_loss
-from qc_experiments.evaluation.loss import pad_batch, validation_loss
+from qc_experiments.evaluation.loss import validation_loss
 from qc_experiments.models import loss as label_loss
-from qc_experiments.models.loss import summed_loss
+from qc_experiments.models.loss import pad_batch, summed_loss
 
 ROWS = [
     Row(2, "How many books are there?", "SELECT count(*) FROM book", "CREATE TABLE book (id INT);"),
@@ -68,13 +69,15 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(model, tokenizer,
         assert total == pytest.approx(found[0][0], rel=1e-5)
 
 
-PADDING = [name for name in CollatorName if name is not CollatorName.shared_schema]
+PADDING = [name for name in COLLATORS if name != "shared_schema"]
+
+
+def collator(tokenizer, examples, **settings):
+    return build_collator(CollatorInput(CollatorConfig(**settings), tokenizer, examples, 4, 0))
 
 
 def test_packs_label_the_end_token_of_each_row(tokenizer, examples):
-    config = CollatorConfig(name=CollatorName.shared_schema)
-    rows = features(examples, LossOn.completion, config, tokenizer.pad_token_id)
-    packs = build_collator(config, tokenizer)(rows)["packs"]
+    packs = collator(tokenizer, examples, name="shared_schema")(examples)["packs"]
     ends = sum(
         weight
         for pack in packs
@@ -87,10 +90,8 @@ def test_packs_label_the_end_token_of_each_row(tokenizer, examples):
 @pytest.mark.parametrize("name", PADDING)
 def test_every_padding_collator_labels_the_end_token_and_never_padding(tokenizer, examples, name):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id  # the hard case
-    loss_on = LossOn.full if name is CollatorName.language_modeling else LossOn.completion
-    config = CollatorConfig(name=name, pad_to_multiple_of=8)
-    rows = features(examples, loss_on, config, tokenizer.pad_token_id)
-    batch = build_collator(config, tokenizer)(rows)
+    loss_on = LossOn.full if name == "language_modeling" else LossOn.completion
+    batch = collator(tokenizer, examples, name=name, pad_to_multiple_of=8)(examples)
     assert batch["input_ids"].shape[1] % 8 == 0
     for place, example in enumerate(examples):
         labels, length = batch["labels"][place], len(example)
@@ -104,11 +105,9 @@ def test_every_padding_collator_labels_the_end_token_and_never_padding(tokenizer
 def test_default_pads_to_the_longest_kept_row_and_seq2seq_to_that_of_the_batch(tokenizer, examples):
     longest = max(len(example) for example in examples)
     short = min(examples, key=len)
-    for name, width in ((CollatorName.default, longest), (CollatorName.seq2seq, len(short))):
-        config = CollatorConfig(name=name)
-        rows = features(examples, LossOn.completion, config, tokenizer.pad_token_id)
-        chosen = [rows[examples.index(short)]]
-        assert build_collator(config, tokenizer)(chosen)["input_ids"].shape == (1, width)
+    for name, width in (("default", longest), ("seq2seq", len(short))):
+        batch = collator(tokenizer, examples, name=name)([short])
+        assert batch["input_ids"].shape == (1, width)
 
 
 def test_logits_are_computed_some_at_a_time_with_the_same_gradients(tiny_model, monkeypatch):

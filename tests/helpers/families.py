@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import torch
+from helpers.examples import example
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.models.gemma import GemmaConfig
@@ -16,8 +17,8 @@ from transformers.models.mistral import MistralConfig
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
-from qc_experiments.data.encode import IGNORED
-from qc_experiments.packing.prefix_tree import PackRow
+from qc_experiments.config.schema import LossOn
+from qc_experiments.data.encode import Example
 
 TINY = {
     "vocab_size": 256,
@@ -63,7 +64,7 @@ def adapted(model: Any, **options: Any) -> Any:
     return get_peft_model(model, LoraConfig(**settings))
 
 
-def some_rows(seed: int, count: int = 9, full: bool = False) -> list[PackRow]:
+def some_rows(seed: int, count: int = 9, full: bool = False) -> list[Example]:
     """Rows of two schemas, with an instruction in common, some answers and prompts alike."""
     draw = random.Random(seed)
 
@@ -77,8 +78,7 @@ def some_rows(seed: int, count: int = 9, full: bool = False) -> list[PackRow]:
     for _ in range(count):
         prompt = draw.choice(schemas) + draw.choice(questions)
         completion = [draw.randint(5, 9) for _ in range(draw.randint(1, 8))]
-        labels = [*prompt, *completion] if full else [IGNORED] * len(prompt) + completion
-        rows.append(PackRow(prompt, completion, labels))
+        rows.append(example(prompt, completion, LossOn.full if full else LossOn.completion))
     return rows
 
 

@@ -242,3 +242,14 @@ def test_tokens_without_a_row_in_the_embedding_are_refused_where_they_are_used(
     ):
         planned(with_tokens({"pad_token": "<|pad|>"}))
     planned(with_tokens(["<never used>"]))
+
+
+def test_an_adapters_settings_are_saved_in_the_same_order_by_every_process(tmp_path):
+    from helpers.families import FAMILIES, adapted, made
+
+    from qc_experiments.models.lora import save_adapter
+
+    save_adapter(adapted(made(FAMILIES["llama"])), tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert saved == sorted(saved)
+    assert len(saved) == 7

@@ -7,15 +7,15 @@ import torch
 from helpers.families import FAMILIES, adapted, loss_and_gradients, made, some_rows
 
 from qc_experiments.models.cpu_layers import LeanGatedMlp, LeanLoraLinear, LeanRmsNorm, lean_layers
-from qc_experiments.models.loss import summed_loss
-from qc_experiments.packing.agreement import padded
+from qc_experiments.models.loss import pad_batch, summed_loss
+from qc_experiments.models.transformers_hooks import has_llamas_norm
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"lora_bias": True}])
 def test_lean_layers_have_the_loss_and_gradients_of_pefts(family, options):
     model = adapted(made(FAMILIES[family]), **options)
-    batch = padded(some_rows(1), torch.device("cpu"))
+    batch = pad_batch(some_rows(1))
     loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
     assert lean_layers(model) == 3 * 7
     found, own = loss_and_gradients(model, lambda: summed_loss(model, batch))
@@ -23,19 +23,63 @@ def test_lean_layers_have_the_loss_and_gradients_of_pefts(family, options):
     assert float((own - gradients).norm() / gradients.norm()) < 1e-5
 
 
-def test_layers_that_are_not_plain_are_left_to_peft():
-    rows = padded(some_rows(2), torch.device("cpu"))
-    for options in ({"use_dora": True}, {"lora_dropout": 0.5}):
-        model = adapted(made(FAMILIES["llama"]), **options)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_dropout_loss_and_gradients_are_pefts_bit_by_bit(family, checkpointing):
+    """The presets have dropout, and what they have trained must come out again."""
+    batch, found = pad_batch(some_rows(2)), []
+    for lean in (False, True):
+        model = adapted(made(FAMILIES[family]), lora_dropout=0.3)
+        if checkpointing:
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if lean:
+            lean_layers(model)
+        else:  # the norms are computed in another order with or without dropout
+            for module in model.modules():
+                if has_llamas_norm(module):
+                    module.__class__ = type("Norm", (LeanRmsNorm, type(module)), {})
         model.train()
         torch.manual_seed(1)
-        expected = loss_and_gradients(model, lambda m=model: summed_loss(m, rows))
-        lean_layers(model)
-        torch.manual_seed(1)
-        found = loss_and_gradients(model, lambda m=model: summed_loss(m, rows))
-        assert found[0] == pytest.approx(expected[0], rel=1e-6), options
-        away = float((found[1] - expected[1]).norm() / expected[1].norm())
-        assert away < 1e-5, options
+        found.append(loss_and_gradients(model, lambda m=model: summed_loss(m, batch)))
+    (loss, gradients), (own_loss, own_gradients) = found
+    assert own_loss == loss
+    assert torch.equal(own_gradients, gradients)
+
+
+def test_of_the_dropout_a_byte_is_kept_for_each_number():
+    """PEFT keeps two floats: the noise, and what is left of the input."""
+    kept = []
+    for lean in (False, True):
+        model = adapted(made(FAMILIES["llama"]), lora_dropout=0.3)
+        if lean:
+            lean_layers(model)
+        layer = model.base_model.model.model.layers[0].self_attn.q_proj
+        x = torch.randn(1, 50, 64, requires_grad=True)
+        sizes = {}
+
+        def pack(tensor, sizes=sizes):
+            if not isinstance(tensor, torch.nn.Parameter):
+                storage = tensor.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            layer.train()(x)
+        kept.append(sum(sizes.values()) - x.untyped_storage().nbytes())
+    numbers = 50 * 64
+    assert kept[0] >= 8 * numbers
+    assert kept[1] <= numbers + 4 * 50 * 4  # with A's output, of rank 4
+
+
+def test_layers_that_are_not_plain_are_left_to_peft():
+    rows = pad_batch(some_rows(2))
+    model = adapted(made(FAMILIES["llama"]), use_dora=True)
+    expected = loss_and_gradients(model, lambda: summed_loss(model, rows))
+    lean_layers(model)
+    found = loss_and_gradients(model, lambda: summed_loss(model, rows))
+    assert found[0] == pytest.approx(expected[0], rel=1e-6)
+    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-5
 
 
 def test_the_adapter_can_be_disabled_and_saved_as_before(tmp_path):
@@ -75,7 +119,7 @@ def test_trained_norms_are_left_to_autograd():
     for name, weight in model.named_parameters():
         if "norm" in name:
             weight.requires_grad_()
-    rows = padded(some_rows(3), torch.device("cpu"))
+    rows = pad_batch(some_rows(3))
     expected = loss_and_gradients(model, lambda: summed_loss(model, rows))
     lean_layers(model)
     found = loss_and_gradients(model, lambda: summed_loss(model, rows))

@@ -23,7 +23,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.fingerprint import base_model_fingerprint
-from qc_experiments.models.prompting import SavedPrompting
+from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.training.plan import check_adapter_files
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from helpers.examples import example as row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qc_experiments.collators.shared_schema import SchemaSampler, SharedSchemaCollator
-from qc_experiments.data.encode import IGNORED
+from qc_experiments.config.schema import LossOn
+from qc_experiments.data.encode import IGNORED, Example
 from qc_experiments.packing.prefix_tree import (
     MIN_SAVED,
     Node,
     Pack,
-    PackRow,
     common_prefix,
     pack_rows,
 )
 
 
-def row(prompt: list[int], completion: list[int]) -> PackRow:
-    return PackRow(prompt, completion, [IGNORED] * len(prompt) + completion)
-
-
 @st.composite
-def some_rows(draw: st.DrawFn) -> list[PackRow]:
+def some_rows(draw: st.DrawFn) -> list[Example]:
     """Rows whose prompts nest: instructions, schemas, questions; some prompts occur twice."""
     token = st.integers(0, 3)
     starts = draw(st.lists(st.lists(token, max_size=40), min_size=1, max_size=3))
@@ -88,7 +85,7 @@ def test_packs_hold_each_row_once_and_show_it_to_itself_only(rows, max_tokens):
             pack.label_places, pack.label_targets, pack.label_weights, strict=True
         ):
             labels[pack.position_ids[place] + 1, target] += weight
-    assert held == Counter((*r.prompt, *r.completion) for r in rows)
+    assert held == Counter(tuple(r.input_ids) for r in rows)
     assert labels == Counter(
         (n, label) for r in rows for n, label in enumerate(r.labels) if n and label != IGNORED
     )
@@ -176,11 +173,8 @@ def test_the_common_prefix(one, other):
 
 
 def test_the_collator_counts_labels_as_a_padded_batch_would():
-    features = [
-        {"input_ids": [1, 2, 3, 4], "labels": [IGNORED, IGNORED, 3, 4], "prompt_length": 2},
-        {"input_ids": [1, 2, 5], "labels": [1, 2, 5], "prompt_length": 2},
-    ]
-    batch = SharedSchemaCollator(100)(features)
+    examples = [row([1, 2], [3, 4]), row([1, 2], [5], LossOn.full)]
+    batch = SharedSchemaCollator(100, SchemaSampler(PROMPTS, 1, 1, 0))(examples)
     assert int((batch["shift_labels"] != IGNORED).sum()) == 2 + 2
 
 

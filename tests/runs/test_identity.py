@@ -14,9 +14,9 @@ from helpers.runs import CACHE, saved_adapter
 from safetensors.torch import load_file, save_file
 
 from qc_experiments.config.schema import DataConfig, ModelConfig, PathsConfig, RunConfig
-from qc_experiments.models import file_hashes
+from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
-from qc_experiments.models.hub_revision import hub_commit
+from qc_experiments.models.hub import hub_commit
 from qc_experiments.runs.train import run_folder
 from qc_experiments.training.inputs import load_data
 

@@ -14,6 +14,7 @@ from helpers.runs import TINY_TRAINING, child
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qc_experiments.__main__ import main as qc
 from qc_experiments.cli.compare import main as compare_main
 from qc_experiments.cli.train import main
 from qc_experiments.cli.wandb import main as wandb_main
@@ -169,6 +170,13 @@ def test_the_printed_config_holds_no_secret(shown, monkeypatch):
         ("https://tok@github.com/a/b", "https://***@github.com/a/b"),
         ("host=h password=p dbname=d", "host=h password=*** dbname=d"),
         ("host=h password='p w' dbname=d", "host=h password=*** dbname=d"),
+        ("postgresql:/u:p@h/d", "postgresql:***@h/d"),
+        (
+            "--databases=u:p@ss/w@h/{db_id}: no such folder",
+            "--databases=u:***@h/{db_id}: no such folder",
+        ),
+        ("/home/me/postgresql//u:p@h", "/home/me/postgresql//u:***@h"),
+        ("['u:p@h/d']", "['u:***@h/d']"),
         ("hf_" + "aB3" * 10, "***"),
         ("use ghp_" + "aB3" * 10 + " here", "use *** here"),
     ],
@@ -185,6 +193,9 @@ def test_what_a_secret_looks_like(text, shown):
         "postgresql://h:5432/shop: role a@b",
         "http://localhost:8080/ serves me@example.org",
         "git@github.com:a/b.git",
+        "git+https://github.com/a/b@v1",
+        "model.revision=${oc.env:REVISION}@x",
+        "row 3: me@example.org",
         "model.pad_token=<pad>",
         "evaluation.max_new_tokens=8",
         "postgresql://h/d?passfile=/home/me/.pgpass",
@@ -242,3 +253,34 @@ def test_a_config_is_the_same_without_secrets_on_the_command_line(override, monk
     with in_environment([override]) as overrides:
         assert "${oc.env:" in overrides[0]
         assert to_run_config(composed(overrides, None)) == wanted
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://reader:hun@ter2@localhost:1/{db_id}",
+        "postgresql://reader:hun@ter2/x@localhost:1/{db_id}",
+        "postgresql:/reader:hunter2@localhost/{db_id}",
+        "reader:hun@ter2@localhost/{db_id}",
+        "postgres//reader:hunter2@localhost/{db_id}",
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "plan", "data", "predict"])
+def test_no_command_shows_part_of_a_password(rows, tmp_path, monkeypatch, capsys, url, command):
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "evaluate": [str(rows), "--databases", url, "--output", "out"],
+        "plan": ["data=csv", f"data.train={rows}", f"data.databases='{url}'"],
+        "data": ["context", url],
+        "predict": ["--adapter", str(tmp_path), "--db", url, "--question", "q"],
+    }[command]
+    monkeypatch.setattr("sys.argv", ["qc", command, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        qc()
+    assert stopped.value.code == 2
+    told = "".join(capsys.readouterr())
+    assert told.startswith("error: ")
+    assert "hun" not in told
+    assert "ter2" not in told
+    if "://" in url:
+        assert "an @ in its password is written %40" in told

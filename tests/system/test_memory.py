@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.runs import child
 
-from qc_experiments.config.schema import CollatorConfig, CollatorName, RunConfig, TrainerConfig
+from qc_experiments.config.schema import CollatorConfig, RunConfig, TrainerConfig
 from qc_experiments.training.out_of_memory import explain_shortage
 
 LINUX = pytest.mark.skipif(
@@ -60,7 +60,7 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
         "trainer.per_device_train_batch_size=4 with trainer.gradient_accumulation_steps=4" in found
     )
     assert "quant=4bit" in found
-    packed = RunConfig(collator=CollatorConfig(name=CollatorName.shared_schema))
+    packed = RunConfig(collator=CollatorConfig(name="shared_schema"))
     assert "collator.max_tokens" in str(explain_shortage(MemoryError(), packed, Path("run")))
 
 

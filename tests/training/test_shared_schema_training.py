@@ -15,16 +15,18 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
 
-from qc_experiments.models.loss import summed_loss
-from qc_experiments.packing.agreement import disagreement, padded
+from qc_experiments.data.encode import Example
+from qc_experiments.models.loss import pad_batch, summed_loss
+from qc_experiments.packing import agreement
+from qc_experiments.packing.agreement import gradient_difference
 from qc_experiments.packing.loss import backward_pack, pack_loss
-from qc_experiments.packing.prefix_tree import PackRow, pack_rows
+from qc_experiments.packing.prefix_tree import pack_rows
 from qc_experiments.packing.supported import cannot_pack
 from qc_experiments.training import trainer
 
 
 def packed(
-    model: Any, rows: list[PackRow], max_tokens: int, tolerance: float
+    model: Any, rows: list[Example], max_tokens: int, tolerance: float
 ) -> tuple[float, torch.Tensor]:
     def run() -> float:
         total = 0.0
@@ -37,8 +39,8 @@ def packed(
     return loss_and_gradients(model, run)
 
 
-def assert_alike(model: Any, rows: list[PackRow], max_tokens: int, tolerance: float) -> None:
-    batch = padded(rows, torch.device("cpu"))
+def assert_alike(model: Any, rows: list[Example], max_tokens: int, tolerance: float) -> None:
+    batch = pad_batch(rows)
     loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
     found, own = packed(model, rows, max_tokens, tolerance)
     assert found == pytest.approx(loss, rel=tolerance)
@@ -84,8 +86,8 @@ def test_a_mask_of_the_whole_pass_gives_the_same(family, max_tokens):
     model = adapted(made(FAMILIES[family]))
     rows = some_rows(8)
     packs = pack_rows(rows, max_tokens)
-    assert disagreement(model, rows, packs, whole_mask=True) < 1e-5
-    assert disagreement(model, rows, packs) < 1e-5
+    assert gradient_difference(model, rows, packs, whole_mask=True) < 1e-5
+    assert gradient_difference(model, rows, packs) < 1e-5
 
 
 def test_bfloat16_agrees_within_its_rounding():
@@ -121,11 +123,11 @@ def test_a_difference_would_be_noticed():
     model = adapted(made(FAMILIES["llama"]))
     rows = some_rows(7, count=4)
     packs = pack_rows(rows, 1000)
-    assert disagreement(model, rows, packs) < 1e-5
+    assert gradient_difference(model, rows, packs) < 1e-5
     from dataclasses import replace
 
     shifted = [replace(p, position_ids=list(range(len(p)))) for p in packs]
-    assert disagreement(model, rows, shifted) > 1e-2
+    assert gradient_difference(model, rows, shifted) > 1e-2
 
 
 SETTINGS = ("trainer.max_steps=2", "collator.max_group=4", "data.limit=8")
@@ -161,8 +163,7 @@ def test_shared_schema_trains_with(train, tmp_path, option):
 def test_packs_that_would_be_wrong_are_noticed_and_the_run_goes_on_padded(
     train, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(trainer, "AGREEMENT", -1.0)  # nothing agrees so well
-    monkeypatch.setattr(trainer, "_agreed", set())
+    monkeypatch.setattr(agreement, "AGREEMENT", -1.0)  # nothing agrees so well
     settings = (*SETTINGS, "trainer.per_device_train_batch_size=8")
     packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
     assert "goes on with padded rows" in capsys.readouterr().err

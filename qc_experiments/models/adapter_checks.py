@@ -1,4 +1,4 @@
-"""Whether a saved adapter is what a run that continues it asks for: it is trained as it is, not as asked."""
+"""What can be known of an adapter before any weights are loaded: its settings, and the layers it is on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.schema import LoraConfig
+from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig, shifts_base
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import read_adapter_config
+from qc_experiments.models.base import ModelSource
+from qc_experiments.models.lora import inject, lora_settings
 
-SETTINGS = {"r": "r", "lora_alpha": "alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
+SETTINGS = {"r": "r", "lora_alpha": "alpha", **{key: key for key in reversed(LORA_VARIANTS)}}
 """What a run can ask for: PEFT's names, and ours below ``lora``."""
 NO_PART = {
     *("peft_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
@@ -74,12 +76,6 @@ def check_same_layers(
 ) -> None:
     """Compare the layers that a saved adapter has with those that the run asks for.
 
-    Args:
-        folder: the adapter.
-        has: names of its layers.
-        asked: names of those that the run's ``lora.target_modules`` means.
-        option: gives the layers that a word for ``lora.target_modules`` means.
-
     Raises:
         UserError: if they are not the same.
     """
@@ -109,3 +105,90 @@ def _listed(values: dict[str, Any], names: list[str]) -> str:
 
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def model_outline(source: ModelSource) -> Any:
+    """The base model's modules, with the shapes of its weights but without their numbers.
+
+    Returns:
+        The model on torch's meta device, or None where a model's own code cannot make it there.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    trust = source.trust_remote_code
+    try:
+        config = source.config()
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    except Exception:
+        return None  # loading says what is wrong, if anything is
+
+
+def adapted_layers(source: ModelSource, settings: Any = None, config: Any = None) -> dict[str, Any]:
+    """The layers that an adapter has in a model: their names, and the base model's layers.
+
+    Args:
+        source: where the base model is.
+        settings: PEFT's, of a saved adapter, or None.
+        config: the run's, where there are no settings.
+
+    Raises:
+        UserError: if the model has none of these layers, or PEFT refuses them.
+    """
+    outline = model_outline(source)
+    if outline is None:
+        return {}
+    settings = settings or lora_settings(outline, config)
+    settings.init_lora_weights = True  # the others compute with the numbers
+    names = inject(outline, settings, empty=True).targeted_module_names
+    return {name: outline.get_submodule(name).get_base_layer() for name in names}
+
+
+def check_layers(config: LoraConfig, layers: dict[str, Any], outline: Any) -> list[str]:
+    """Check that the adapter's start suits the layers that it is put on.
+
+    Args:
+        config: what the run asks for.
+        layers: names and layers, as `adapted_layers` gives them.
+        outline: the model that they are of.
+
+    Returns:
+        Lines about what the user should know.
+
+    Raises:
+        UserError: if the initialisation cannot be taken back from one of the layers when it is saved.
+    """
+    from torch import nn
+
+    tied = outline.config.get_text_config().tie_word_embeddings
+    ends = [n for n, m in outline.named_modules() if m in _ends(outline) and n in layers]
+    embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
+    for name, layer in layers.items() if shifts_base(config) else ():
+        width = min(layer.weight.shape)
+        if name in embeddings or (tied and name in ends):
+            raise UserError(
+                f"lora.init={config.init} cannot be used with {name}, an embedding or tied to one: use "
+                "lora.init=default, or leave it out of lora.target_modules"
+            )
+        if config.init == "olora" and not isinstance(layer, nn.Linear):
+            raise UserError(
+                f"lora.init=olora cannot be used with {name}, a {type(layer).__name__}: use lora.init="
+                "pissa or default"
+            )
+        if config.r > width:
+            smallest = min(min(other.weight.shape) for other in layers.values())
+            raise UserError(
+                f"lora.r={config.r} is more than {name} is wide ({width}), which lora.init={config.init} "
+                f"cannot do: set lora.r={smallest} or less, or lora.init=default"
+            )
+    if tied and ends:
+        return [
+            "lora.target_modules: embedding and output layer share their weights, and the adapter has an "
+            f"update of its own for {' and '.join(ends)}: do not merge it into the base model"
+        ]
+    return []
+
+
+def _ends(outline: Any) -> tuple[Any, Any]:
+    return outline.get_input_embeddings(), outline.get_output_embeddings()

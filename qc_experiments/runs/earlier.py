@@ -1,0 +1,73 @@
+"""What an earlier start of the same run has left: its result, or a run that other code has made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from qc_experiments.config.metrics import EXECUTION, LOSS
+from qc_experiments.config.schema import Rerun, RunConfig
+from qc_experiments.records.folder import RunFolder
+from qc_experiments.runs.provenance import code_commit
+from qc_experiments.system.locking import locked
+
+log = logging.getLogger(__name__)
+
+
+def earlier_result(
+    config: RunConfig, folder: RunFolder, share: float, *, alone: bool
+) -> dict[str, Any] | None:
+    """The result of an earlier start, told of; None where the run is to be made.
+
+    Args:
+        config: the whole config.
+        folder: of the run; emptied where ``sweep.rerun`` asks for that.
+        share: of its steps that the run is to take.
+        alone: whether it is the only run; one of many is told of in a line.
+    """
+    paused = folder.rested(share) if share < 1 else None
+    if paused is not None and paused[config.objective] is None:
+        paused = None  # another objective ranked the runs then
+    known = paused or folder.finished()
+    if known is None or _rerun(config, folder, known):
+        return None
+    if known["status"] != "finished":
+        log.info("Has come as far as this before")
+    elif alone:
+        log.info("This run has finished before (delete its folder to run it again); its result:\n")
+        log.info("%s", folder.summary())
+    else:
+        shown = [
+            f"{metric.title} {known[metric.key]:.4f}"
+            for metric in (LOSS, EXECUTION)
+            if known.get(metric.key) is not None
+        ]
+        log.info("Finished before: %s; %s", ", ".join(shown), folder.path)
+    return known
+
+
+def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any]) -> bool:
+    """Whether a run is to be made again, since other code has made it; says so if it has."""
+    made_by, now = known.get("code_commit"), code_commit()
+    if made_by == now:
+        return False
+    kept = config.sweep.rerun is not Rerun.changed
+    log.warning(
+        "%s was made by other code (%s, now %s)%s",
+        folder.path,
+        _short(made_by),
+        _short(now),
+        "; sweep.rerun=changed runs such runs again" if kept else "",
+    )
+    if kept:
+        return False
+    with locked(folder.path):
+        folder.empty()
+    return True
+
+
+def _short(commit: str | None) -> str:
+    """A commit as people write it, with the mark of uncommitted changes."""
+    head, plus, changes = (commit or "unknown").partition("+")
+    return head[:12] + plus + changes

@@ -1,0 +1,134 @@
+"""What is written down of a run that has come to its end, or that pauses on its way."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qc_experiments.config.metrics import METRICS
+from qc_experiments.config.schema import RunConfig
+from qc_experiments.evaluation.metrics import report
+from qc_experiments.evaluation.plot import accuracy_plot
+from qc_experiments.records.folder import RunFolder
+from qc_experiments.runs.provenance import code_commit
+from qc_experiments.runs.summary import prediction_table, summary
+from qc_experiments.system.memory import peak_memory_bytes
+from qc_experiments.training.inputs import RunData
+
+if TYPE_CHECKING:
+    from qc_experiments.evaluation.evaluator import Measured
+    from qc_experiments.judging.judge import Judge
+    from qc_experiments.tracking.tracker import Tracker
+    from qc_experiments.training.fit import Fitted, Paused
+    from qc_experiments.training.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, known and checked before it computes anything.
+
+    Attributes:
+        config: the whole config.
+        data: its rows.
+        folder: where it is or will be.
+        plan: its rows in tokens.
+        judge: has run the golds.
+        warnings: lines about golds that fail.
+    """
+
+    config: RunConfig
+    data: RunData
+    folder: RunFolder
+    plan: Plan
+    judge: Judge
+    warnings: tuple[str, ...]
+
+
+def trained_name(config: RunConfig, steps: int) -> str:
+    """What the model is called that is measured at the end."""
+    if not steps:
+        return "not trained" if config.model.adapter is None else "adapter as loaded"
+    return "adapter" if config.lora.enabled else "fine-tuned"
+
+
+def write_down(
+    run: Prepared, tracker: Tracker, fitted: Fitted, trained: Measured, seconds: float
+) -> dict[str, Any]:
+    """Predictions, summary table and, last of all, ``result.json``, which says that all is there.
+
+    Args:
+        run: the run.
+        tracker: is told the predictions and the result.
+        fitted: what the training took.
+        trained: what the trained model is worth.
+        seconds: of this start of the run.
+    """
+    config, data, folder, plan = run.config, run.data, run.folder, run.plan
+    name = trained_name(config, fitted.steps)
+    columns, rows = prediction_table(trained.judged)
+    folder.write_csv("predictions.csv", columns, rows)
+    own = config.own_metrics()
+    found = {name: report(trained.judged, data.judged_on, own)}
+    folder.write_json("report.json", found[name])
+    tracker.table("predictions", columns, rows)
+    figures: dict[str, Any] = {"status": "finished", **trained.figures()}
+    base_seconds = 0.0
+    if fitted.base is not None:
+        folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
+        found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
+        base_seconds = fitted.base.seconds
+        base = fitted.base.figures()
+        for metric in (*METRICS, *own):
+            if metric.during_training:
+                figures[f"base_{metric.key}"] = base[metric.key]
+    figures |= {
+        "objective": figures[config.objective],
+        "parameters_trainable": fitted.parameters_trainable,
+        "parameters_total": fitted.parameters_total,
+        "label_tokens": plan.label_tokens,
+        "examples": len(plan.train),
+        "steps": fitted.steps,
+        "seed": config.seed,
+        "config_hash": folder.identity.config_hash,
+        "data_hash": data.train_hash,
+        "template_hash": data.template.content_hash(),
+        "evaluation_hash": data.evaluation_hash,
+        "code_commit": code_commit(),
+        "seconds_total": seconds + fitted.seconds_before,
+        "seconds_training": fitted.seconds,
+        "seconds_evaluation": trained.seconds + base_seconds,
+        "examples_per_second": fitted.examples_per_second,
+        "tokens_per_second": fitted.tokens_per_second,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    folder.write("accuracy.png", accuracy_plot(found))
+    text = summary(trained, fitted.base, name, str(folder.path))
+    folder.write("summary.txt", text)
+    result = folder.result(figures)
+    tracker.summary(result)
+    log.info("\n%s", text)
+    return result
+
+
+def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:
+    """Write down what a run that will go on is worth so far."""
+    config, folder = run.config, run.folder
+    figures: dict[str, Any] = {
+        metric.key: paused.figures[metric.logged_as]
+        for metric in (*METRICS, *config.own_metrics())
+        if metric.logged_as in paused.figures
+    }
+    figures["objective"] = figures[config.objective]
+    told = (paused.steps, config.objective, figures["objective"])
+    log.info("Paused after step %d; %s %.4f so far", *told)
+    known = {
+        "status": "paused",
+        "steps": paused.steps,
+        "seed": config.seed,
+        "config_hash": folder.identity.config_hash,
+        "code_commit": code_commit(),
+    }
+    return folder.rest(share, {**known, **figures})
