@@ -160,11 +160,7 @@ def safe_name(target: str) -> str:
 
 
 def database_name(target: str) -> str:
-    """The name of the database in a URL; empty if it has none.
-
-    Raises:
-        UserError: as `safe_name`.
-    """
+    """The name of the database in a URL; empty if it has none. Raises as `safe_name`."""
     return _url(target).database or ""
 
 
@@ -194,9 +190,7 @@ def _milliseconds(seconds: float) -> str:
 def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]:
     """A fresh connection in a read-only transaction, rolled back and closed in the end.
 
-    Args:
-        target: SQLAlchemy URL.
-        timeout: milliseconds that a statement may take; 0 for any.
+    ``timeout`` is in milliseconds for each statement, 0 for any.
 
     Raises:
         UserError: if the database cannot be reached or read, or the role could reach files.
