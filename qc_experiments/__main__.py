@@ -64,7 +64,7 @@ def main() -> None:
     else:
         from qc_experiments.config.compose import nearest
         from qc_experiments.errors import UserError
-        from qc_experiments.system.endings import told_to_users
+        from qc_experiments.system.console import told_to_users
 
         with told_to_users():
             raise UserError(f"no command {name}{nearest(name, COMMANDS)}; qc alone lists them")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.config.metrics import EXECUTION, METRICS
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import output_problem, user_path
 
 if TYPE_CHECKING:

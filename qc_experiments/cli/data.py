@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
+from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import resolve_path
 from qc_experiments.system.words import counted
 
@@ -41,10 +42,12 @@ def _parser() -> argparse.ArgumentParser:
                 help=f"name of the {column} column ({column})",
             )
     check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
+    check.add_argument("--engine", metavar="NAME", help=HELP)
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
     context = actions.add_parser("context", help="print a database's CREATE TABLE statements")
     context.add_argument("db", help="SQLite or DuckDB file, or postgresql:// URL")
+    context.add_argument("--engine", metavar="NAME", help=HELP)
     return parser
 
 
@@ -71,7 +74,7 @@ def _check(options: argparse.Namespace) -> None:
         print(f"  {decision.line(table.path)}")
     databases = None
     if options.databases is not None:
-        databases = find_databases(options.databases, "--databases")
+        databases = find_databases(options.databases, "--databases", options.engine)
         databases.check_rows(((row.number, row.db_id) for row in rows), table.path)
     with Judge(databases, Limits(), cache=None) as judge:
         tried = judge.try_all([(row, row.query) for row in rows])
@@ -109,4 +112,4 @@ def _show(options: argparse.Namespace) -> None:
 def _context(options: argparse.Namespace) -> None:
     from qc_experiments.databases.schema import read_schema
 
-    print(read_schema(options.db, "db"))
+    print(read_schema(options.db, "db", options.engine))

@@ -10,8 +10,9 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
+from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
 from qc_experiments.system.signals import StopRequests
 
 COLUMNS = ("db_id", "question", "query", "prediction")
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
+    found.add_argument("--engine", metavar="NAME", help=HELP)
     found.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
     found.add_argument(
         "--against",

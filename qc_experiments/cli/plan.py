@@ -14,8 +14,7 @@ from qc_experiments.cli.hydra_arguments import (
 )
 from qc_experiments.config.compose import composed
 from qc_experiments.errors import UserError
-from qc_experiments.system.console import set_up_logging
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import set_up_logging, told_to_users
 
 log = logging.getLogger("qc_experiments")
 

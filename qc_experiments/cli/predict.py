@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.processes import quiet_libraries
-from qc_experiments.system.shortage import out_of_memory
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import counted
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE_OR_URL",
         help="database whose schema is the context: SQLite, DuckDB or postgresql://",
     )
+    parser.add_argument("--engine", metavar="NAME", help=HELP)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     asked.add_argument(
@@ -98,7 +100,7 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
-    schema = None if options.db is None else read_schema(options.db, "--db")
+    schema = None if options.db is None else read_schema(options.db, "--db", options.engine)
     if options.question is not None:
         if schema is None:
             raise UserError("--question needs --db: the database that it is about")

@@ -28,8 +28,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.sweeps.halving import Sweep, closing_lines
 from qc_experiments.sweeps.jobs import sweeping
 from qc_experiments.sweeps.preview import Outlook, outlook
-from qc_experiments.system.console import set_up_logging, unbreakable_output
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import set_up_logging, told_to_users, unbreakable_output
 
 log = logging.getLogger("qc_experiments")
 

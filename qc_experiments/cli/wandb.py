@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qc_experiments.cli.compare import runs_parser, studied
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import told_to_users
+from qc_experiments.system.console import told_to_users
 from qc_experiments.system.words import counted
 
 

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qc_experiments.config.overrides import SECTION, Overrides, kinds_of_keys, shown
 from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.system.endings import of_the_system
+from qc_experiments.system.console import of_the_system
 
 log = logging.getLogger(__name__)
 

@@ -76,6 +76,9 @@ class DataConfig:
     """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
     databases: str | None = None
     """Folder with ``<db_id>/<db_id>.sqlite``; null measures exact match and validity only."""
+    engine: str | None = None
+    """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
+    Python module of your own; null: the files' suffix or the URL's scheme tells."""
     max_length: int = setting(1024, at_least(8, "tokens"))
     """Longest row in tokens, prompt and completion together. Nothing is ever cut to fit."""
     too_long: OnInvalid = OnInvalid.drop

@@ -40,6 +40,7 @@ EFFECTS = {
     "data.validation": CONTENT,
     "data.template": CONTENT,
     "data.databases": CONTENT,
+    "data.engine": NOTHING,  # the databases' contents know it
     "data.loss_on": TRAINING | LOSS,
     "data.wrap": TRAINING | LOSS,
     "collator": TRAINING,

@@ -96,10 +96,6 @@ WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 def refuse_other_formats(path: Path, raw: bytes) -> None:
     """Refuse a file whose first bytes say that it is something else than a table in text.
 
-    Args:
-        path: the file, for the message.
-        raw: its content.
-
     Raises:
         UserError: saying what it is and how to make a CSV of it.
     """
@@ -132,12 +128,7 @@ def refuse_by_name(path: Path, problem: str) -> None:
 
 
 def making_csv(path: Path, code: str) -> str:
-    """What to run to get a CSV, with the command as it is typed into a shell.
-
-    Args:
-        path: the file that is read.
-        code: Python, with ``{source}`` and ``{target}`` for the two files.
-    """
+    """The shell command that makes a CSV of a file, by Python code with ``{source}`` and ``{target}``."""
     stem = path.stem.removesuffix(".csv")
     names = (f"{stem}{mark}.csv" for mark in ("", "_fixed", *(f"_{n}" for n in range(2, 100))))
     target = next(new for name in names if not (new := path.with_name(name)).exists())

@@ -40,7 +40,7 @@ class Writing:
     """A way in which a table may have been written.
 
     Attributes:
-        what: it in words, to stand behind "is".
+        what: it in words, to stand after "is".
         sign: pattern of what is then found in the text.
         options: of `csv.reader` and pandas alike; ``delimiter`` among them.
         skipped: lines at the start that are no row.
@@ -104,14 +104,7 @@ def _code(value: object) -> str:
 
 
 def writing_of(text: str) -> Writing | None:
-    """How a table was written: the likeliest way in which all rows have the header's cells.
-
-    Args:
-        text: the whole file.
-
-    Returns:
-        None where it fits none; without words where it is a proper CSV.
-    """
+    """How a table was written: the likeliest way in which all rows have the header's cells; None for none."""
     line = SEP_LINE.match(text)
     skipped, text = (1, text[line.end() :]) if line else (0, text)
     for one in _writings(skipped):
@@ -135,13 +128,7 @@ def _writings(skipped: int) -> Iterator[Writing]:
 
 
 def encoding_refusal(path: Path, raw: bytes, problem: str) -> UserError:
-    """What is to be said of a file that is not UTF-8.
-
-    Args:
-        path: the file.
-        raw: its content.
-        problem: where which byte is wrong, in words.
-    """
+    """What is to be said of a file that is not UTF-8; the problem says where which byte is wrong."""
     encoding = _encoding(raw)
     if encoding is None:
         refuse_by_name(path, problem)
@@ -201,14 +188,7 @@ def refuse_first_line(path: Path, text: str) -> None:
 
 
 def layout_refusal(path: Path, text: str, problem: str, advice: str) -> UserError:
-    """What is to be said of a table that is not read with commas.
-
-    Args:
-        path: the file.
-        text: its content.
-        problem: what was found, and in which row.
-        advice: what to do where nothing is known of how the table was written.
-    """
+    """What is to be said of a table that is not read with commas."""
     how = writing_of(text)
     if how is not None and how.what:
         return UserError(f"{path}: is {how.what}: {how.conversion(path)}")
@@ -240,7 +220,7 @@ def _lenient_rows(text: str, separator: str) -> list[list[str]]:
 
 
 def _spare_commas(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
-    """Which rows end in commas behind which nothing stands, if that explains all widths."""
+    """Which rows end in commas after which nothing stands, if that explains all widths."""
     named = len(header) - next((n for n, name in enumerate(reversed(header)) if name.strip()), 0)
     full = [row for row in rows if row]
     if any(len(row) < named or any(map(str.strip, row[named:])) for row in full):
@@ -253,11 +233,6 @@ def _spare_commas(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str |
 
 def refuse_quotes_in_cells(path: Path, text: str, rows: Sequence[Sequence[str]]) -> None:
     """Refuse a table whose cells would be read with the quotes that enclose them.
-
-    Args:
-        path: the file.
-        text: its content.
-        rows: as they were read, the header first.
 
     Raises:
         UserError: with the fix.

@@ -25,7 +25,7 @@ from qc_experiments.data.separators import (
     refuse_quotes_in_cells,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_texts, read_file
+from qc_experiments.system.paths import hash_texts, read_file, readable
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
@@ -160,10 +160,8 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a CSV file")
-    try:
+    with readable(path):
         raw = read_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     refuse_other_formats(path, raw)
     text = _decode(path, raw)
     refuse_first_line(path, text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_bytes, open_file
+from qc_experiments.system.paths import hash_bytes, open_file, readable
 
 FIELDS = ("context", "question", "query")
 
@@ -83,7 +83,7 @@ class Template:
         return literal[len(literal.rstrip(" \t")) :]
 
     def after_query(self) -> str:
-        """The literal text behind ``{query}`` without blanks at its end; often empty."""
+        """The literal text after ``{query}`` without blanks at its end; often empty."""
         return self._pieces()[-1][1].rstrip()
 
     def _head(self, context: str, question: str) -> str:
@@ -107,9 +107,7 @@ def read_template(path: Path) -> Template:
         UserError: if it cannot be read, lacks a field, or has its braces unbalanced.
     """
     try:
-        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
+        with readable(path), io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
             return Template(file.read(), str(path))
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text: save the template as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

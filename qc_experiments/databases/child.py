@@ -1,8 +1,8 @@
-"""The process in which untrusted SQL runs: it takes statements from its parent, one at a time.
+"""The process in which untrusted SQL runs: it takes calls from its parent, one at a time.
 
     python -m qc_experiments.databases.child
 
-Messages are pickles behind their length. The parent reads answers with an unpickler that makes
+Messages are pickles after their length. The parent reads answers with an unpickler that makes
 numbers, strings, bytes, lists and tuples only, so that an answer cannot run code there.
 """
 
@@ -15,31 +15,23 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from typing import BinaryIO
 
-from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.engine import Call, Execution
 from qc_experiments.errors import UserError
 
 HEADER = struct.Struct(">Q")
 READY = b"r"
-"""Sent once the process can take requests."""
-CALL = "call"
-"""Kind of a request that names a module, as target, and the arguments of its ``answer``."""
-NO_SCHEMA = "no_schema"
-"""Class of the error where a schema is no text that SQLite runs."""
+"""Sent once the process can take calls."""
+STARTED = b"s"
+"""Sent once the libraries that a call needs are there."""
 DONE = b"."
-"""Sent as soon as a statement has ended, before its rows are packed."""
+"""Sent as soon as a call has ended, before its rows are packed."""
 MEMORY_BYTES = 2_000_000_000
 """Address space of the process; SQLite has a tighter limit of its own, DuckDB's own is leaky."""
-LIBRARIES = {"duckdb": ("duckdb",), "postgresql": ("sqlalchemy", "psycopg")}
-"""Imported before the clock of a first statement starts."""
-STARTED = b"s"
-"""Sent once the libraries that a statement needs are there."""
 CPU_GRACE_SECONDS = 5
-WRITING = ("snapshot", "perturbation")
-"""No engines but work of our own on files that may be hostile; it writes files of at most the limit's
-bytes, where its parent says."""
 
 
 def main() -> None:
@@ -50,22 +42,18 @@ def main() -> None:
     _confine()
     answers.write(READY)
     answers.flush()
-    while True:
-        request = _read(requests)
-        if request is None:
-            return
-        kind, target, sql, seconds, rows, size = pickle.loads(request)  # from our own parent
-        for library in (target,) if kind == CALL else LIBRARIES.get(kind, ()):
-            with suppress(ImportError):  # the engine says what to install
+    while (request := _read(requests)) is not None:
+        call: Call = pickle.loads(request)  # from our own parent
+        sys.path += [folder for folder in call.path if folder not in sys.path]
+        os.environ.update(call.environment)
+        with suppress(Exception):  # the call itself says what cannot be imported
+            for library in getattr(import_module(call.module), "LIBRARIES", ()):
                 import_module(library)
         answers.write(STARTED)
         answers.flush()
-        _limit_cpu(seconds)
-        _limit(resource.RLIMIT_FSIZE, size if kind in WRITING else 0)
-        if kind == CALL:
-            answer: tuple[object, ...] = (CALL, import_module(target).answer(*sql))
-        else:
-            answer = _answer(kind, target, sql, Limits(seconds, rows, size))
+        _limit_cpu(call.seconds)
+        _limit(resource.RLIMIT_FSIZE, call.written)
+        answer = _answer(call)
         answers.write(DONE)
         answers.flush()
         packed = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
@@ -74,30 +62,26 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(kind: str, target: str, sql: str, limits: Limits) -> tuple[object, ...]:
+def _answer(call: Call) -> tuple[object, ...]:
+    """A word that says what it is, and plain values."""
     try:
-        if kind == "schema":
-            module = import_module("qc_experiments.databases.sqlite")
-            found = module.run_on_schema(target, sql, limits) or Execution(
-                None, error_class=NO_SCHEMA
-            )
-        else:
-            found = import_module(f"qc_experiments.databases.{kind}").run(target, sql, limits)
+        found = getattr(import_module(call.module), call.function)(*call.arguments)
     except UserError as error:
         return ("user_error", str(error))
     except MemoryError:
-        found = Execution(None, (), "out of memory", "memory")
-    return ("execution", *vars(found).values())
+        return ("failed", "out of memory", "memory")
+    except Exception as problem:
+        return ("failed", str(problem) or type(problem).__name__, "other")
+    if isinstance(found, Execution):
+        return ("done", tuple(getattr(found, field.name) for field in fields(found)))
+    return ("done", found)
 
 
 def _confine() -> None:
     """Take from this process what no query needs: files to write, endless memory, core dumps."""
-    for what, most in (
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-    ):
-        _limit(what, most)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write fails with an error instead
 
 

@@ -9,11 +9,9 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import hash_texts, open_file
-
-LOGS = {"sqlite": ("-wal", "-journal"), "duckdb": (".wal",)}
-"""What an engine appends to a file's name for what it wrote last, or has still to take back."""
+from qc_experiments.system.paths import hash_texts, open_file, readable
 
 FRESH_SECONDS = 2.0
 """A file that changed so lately may change once more without a trace in its times, which are coarse."""
@@ -25,17 +23,13 @@ def logs(engine: str, target: str) -> dict[str, Path]:
     Empty ones count for nothing, nor does a rollback journal whose header is blank: SQLite passes over
     them as well. What stands in a log's place and is no file is among them.
 
-    Args:
-        engine: of the file.
-        target: its path.
-
     Raises:
         UserError: if a log cannot be read.
     """
     # SQLite follows links before it looks beside a file.
     base = os.path.realpath(target) if engine == "sqlite" else target
     found = {}
-    for suffix in LOGS.get(engine, ()):
+    for suffix in engine_of(engine).logs:
         path = Path(f"{base}{suffix}")
         try:
             mark = path.stat()
@@ -61,10 +55,6 @@ def _blank(path: Path, suffix: str) -> bool:
 def content_hash(engine: str, target: str) -> str:
     """SHA-256 of what a database file holds; without logs, that of its bytes.
 
-    Args:
-        engine: of the file.
-        target: its path.
-
     Raises:
         UserError: if it cannot be read.
     """
@@ -86,32 +76,19 @@ def content_hash(engine: str, target: str) -> str:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, read again only after a change.
 
-    Args:
-        path: the file.
-
     Raises:
         UserError: if it cannot be read.
     """
-    try:
+    with readable(path):
         found = path.stat()
         # The time of the last change of state cannot be set by hand, as that of the content can.
         changed = max(found.st_mtime_ns, found.st_ctime_ns)
         mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if 0 <= time.time_ns() - changed < FRESH_SECONDS * 1e9:
-            return _read_hash(path)
-        return _known_hash(path, mark)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        fresh = 0 <= time.time_ns() - changed < FRESH_SECONDS * 1e9
+        return (_known_hash.__wrapped__ if fresh else _known_hash)(path, mark)
 
 
 @lru_cache(maxsize=4096)
 def _known_hash(path: Path, _mark: tuple[int, ...]) -> str:
-    return _read_hash(path)
-
-
-def _read_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     with open_file(path) as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,16 @@ from typing import Any
 from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
 from qc_experiments.errors import UserError
 
+DIALECT = "duckdb"
+SUFFIX = ".duckdb"
+LOGS = (".wal",)
+LIBRARIES = ("duckdb",)
+SCHEMA_QUERY = (
+    "SELECT sql FROM (SELECT 1 AS kind, schema_name, table_name AS name, sql "
+    "FROM duckdb_tables() WHERE NOT internal AND database_name = current_database() UNION ALL "
+    "SELECT 2, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal "
+    "AND database_name = current_database()) ORDER BY kind, schema_name, name"
+)
 CONFIG = {
     "enable_external_access": "false",  # nor does a table's name find variables of this process
     "autoinstall_known_extensions": "false",
@@ -44,13 +54,7 @@ INTERRUPT_AGAIN_SECONDS = 0.1
 
 
 def _open(target: str) -> Any:
-    """Open a DuckDB file as untrusted SQL may see it.
-
-    Args:
-        target: path of the file.
-
-    Returns:
-        The ``duckdb.DuckDBPyConnection``.
+    """Open a DuckDB file as untrusted SQL may see it: a ``duckdb.DuckDBPyConnection``.
 
     Raises:
         UserError: if DuckDB is not installed or cannot open the file.
@@ -66,12 +70,7 @@ def _open(target: str) -> Any:
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement that only reads.
-
-    Args:
-        target: path of a DuckDB file.
-        sql: one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...).
-        limits: what it may use.
+    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file.
 
     Raises:
         UserError: if DuckDB is not installed or cannot open the file.
@@ -195,22 +194,3 @@ def _class_of(kind: str, message: str) -> str:
         "OutOfMemoryException": "memory",
         "PermissionException": "forbidden",
     }.get(kind, "other")
-
-
-def schema(target: str) -> str:
-    """The CREATE statements of a DuckDB file's tables and views, one per line, as a prompt's context.
-
-    Args:
-        target: path of the file.
-
-    Raises:
-        UserError: if DuckDB is not installed or cannot open the file.
-    """
-    with closing(_open(target)) as connection:
-        statements = connection.execute(
-            "SELECT sql FROM (SELECT 1 AS kind, schema_name, table_name AS name, sql "
-            "FROM duckdb_tables() WHERE NOT internal AND database_name = current_database() UNION ALL "
-            "SELECT 2, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal "
-            "AND database_name = current_database()) ORDER BY kind, schema_name, name"
-        ).fetchall()
-    return "\n".join(f"{sql.rstrip('; ')};" for (sql,) in statements)

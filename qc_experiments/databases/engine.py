@@ -1,14 +1,30 @@
-"""What every database engine takes and gives: limits in, one `Execution` out.
+"""What a database engine is: a module that runs SQL, in child processes only (see `pool`).
 
-An engine is a module with one function, ``run(target, sql, limits) -> Execution``, which opens a
-fresh read-only view of the database, runs one statement and closes it. Engines run in child
-processes only (see `qc_experiments.databases.pool`), so that what an engine cannot stop can be killed.
+`ENGINES` names ours. A user's own is any module that can be imported, by its full name (data.engine).
+Such a module holds what `Engine` describes and a function ``run(target, sql, limits) -> Execution``,
+which opens a fresh read-only view of the database, runs one statement and closes it.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from qc_experiments.errors import UserError
+
+ENGINES = {
+    "sqlite": "qc_experiments.databases.sqlite",
+    "duckdb": "qc_experiments.databases.duckdb",
+    "postgresql": "qc_experiments.databases.postgresql",
+}
+"""Each engine's module by its name."""
+HELP = f"{', '.join(ENGINES)}, or a Python module of your own (by default the suffix or URL tells)"
+"""For a command's --engine."""
 
 Value = None | int | float | str | bytes
 """A cell as it is compared; an engine turns dates, decimals and whatever else into one of these."""
@@ -28,6 +44,68 @@ ERROR_CLASSES = (
     "other",
 )
 """Why a statement gave no rows."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, as the constants of its module describe it.
+
+    Attributes:
+        module: full name.
+        dialect: ``DIALECT``, what sqlglot calls its SQL.
+        schema_query: ``SCHEMA_QUERY``, SQL with a row for each table or view: its CREATE statement.
+        suffix: ``SUFFIX``, the end of its files ``<db_id>/<db_id>SUFFIX``; empty for a server.
+        schemes: ``SCHEMES``, the beginnings of its URLs, without ``://``; such a module also has a
+            function ``content_hash(url)``.
+        logs: ``LOGS``, what it appends to a file's name for logs that belong to the content.
+        environment: ``ENVIRONMENT``, prefixes of the environment variables that it needs.
+    """
+
+    module: str
+    dialect: str
+    schema_query: str
+    suffix: str
+    schemes: tuple[str, ...]
+    logs: tuple[str, ...]
+    environment: tuple[str, ...]
+
+    def imported(self) -> ModuleType:
+        """The module."""
+        return import_module(self.module)
+
+
+@cache
+def engine(name: str) -> Engine:
+    """An engine by its name in `ENGINES`, or by its module's full name.
+
+    Raises:
+        UserError: if there is none of that name, or it cannot be loaded.
+    """
+    known = ", ".join(ENGINES)
+    if name not in ENGINES and "." not in name:
+        raise UserError(
+            f"there is no engine {name}: give {known}, or the full name of a module of your own, such as "
+            "my_package.my_engine"
+        )
+    try:
+        module = import_module(ENGINES.get(name, name))
+        found = Engine(
+            module.__name__,
+            module.DIALECT,
+            module.SCHEMA_QUERY,
+            getattr(module, "SUFFIX", ""),
+            tuple(getattr(module, "SCHEMES", ())),
+            tuple(getattr(module, "LOGS", ())),
+            tuple(getattr(module, "ENVIRONMENT", ())),
+        )
+        needed = ["run", *(["content_hash"] if found.schemes else [])]
+        if not (found.suffix or found.schemes) or not all(hasattr(module, one) for one in needed):
+            raise AttributeError(f"it lacks SUFFIX or SCHEMES, or {' or '.join(needed)}()")
+    except Exception as problem:  # a user's module raises what it likes
+        raise UserError(
+            f"engine {name} cannot be loaded: {problem}; is its folder on PYTHONPATH?"
+        ) from problem
+    return found
 
 
 @dataclass(frozen=True)
@@ -66,21 +144,47 @@ class Execution:
     warning: str | None = None
 
 
+@dataclass(frozen=True)
+class Call:
+    """A function that a child process is to call.
+
+    Attributes:
+        module: full name of its module; ``LIBRARIES`` there are imported before the time starts.
+        function: its name.
+        arguments: plain values and `Limits`.
+        seconds: time it may take.
+        written: most bytes of a file that it writes.
+        path: folders from which a module that is not ours is imported.
+        environment: variables that it needs.
+    """
+
+    module: str
+    function: str
+    arguments: tuple[object, ...]
+    seconds: float
+    written: int = 0
+    path: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
+    """The call that runs a statement on an engine."""
+    found = engine(name)
+    needed = {k: v for k, v in os.environ.items() if k.startswith(found.environment)}
+    path = () if name in ENGINES else tuple(map(os.path.abspath, sys.path))
+    return Call(
+        *(found.module, "run", (target, sql, limits), limits.seconds),
+        path=path,
+        environment=needed,
+    )
+
+
 class ResultTooLarge(Exception):
     """A result exceeds its limits."""
 
 
-def size_of(row: tuple[Value, ...]) -> int:
-    """Bytes of a row, as `Limits.bytes` counts them."""
-    return sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
-
-
 def collect(rows: Iterable[tuple[Value, ...]], limits: Limits) -> list[tuple[Value, ...]]:
     """Fetch a result within its limits.
-
-    Args:
-        rows: iterable of tuples of `Value`.
-        limits: rows and bytes that it may have.
 
     Raises:
         ResultTooLarge: as soon as it exceeds them.
@@ -89,7 +193,7 @@ def collect(rows: Iterable[tuple[Value, ...]], limits: Limits) -> list[tuple[Val
     total = 0
     for row in rows:
         kept.append(row)
-        total += size_of(row)
+        total += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
         if len(kept) > limits.rows:
             raise ResultTooLarge(f"more than {limits.rows} rows")
         if total > limits.bytes:

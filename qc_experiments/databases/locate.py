@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from qc_experiments.databases.content import content_hash as file_content
+from qc_experiments.databases.content import file_hash
+from qc_experiments.databases.engine import ENGINES, Engine
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import (
     NO_SUCH_FILE,
@@ -21,9 +24,8 @@ from qc_experiments.system.paths import (
 
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
-SUFFIXES = {".sqlite": "sqlite", ".duckdb": "duckdb"}
-OTHER_SUFFIXES = {".db": "sqlite", ".sqlite3": "sqlite", ".db3": "sqlite"}
-"""Other names that such files have elsewhere."""
+OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")
+"""Of SQLite files elsewhere."""
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 """What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -36,7 +38,7 @@ class Database:
     """One database.
 
     Attributes:
-        engine: ``sqlite``, ``duckdb`` or ``postgresql``: the module that runs SQL on it.
+        engine: name of the engine that runs SQL on it.
         target: a file's path, or a URL.
     """
 
@@ -46,7 +48,7 @@ class Database:
     @property
     def dialect(self) -> str:
         """What sqlglot calls its SQL."""
-        return "postgres" if self.engine == "postgresql" else self.engine
+        return engine_of(self.engine).dialect
 
     def content_hash(self) -> str:
         """SHA-256 of what it holds; it changes when any row does.
@@ -54,33 +56,37 @@ class Database:
         Raises:
             UserError: if it cannot be read.
         """
-        if self.engine == "postgresql":
-            return _server_hash(self.target)
-        return file_content(self.engine, self.target)
+        if "://" in self.target:
+            found = _server_hash(self.engine, self.target)
+        else:
+            found = file_content(self.engine, self.target)
+        if self.engine in ENGINES:
+            return found
+        # What another engine, or another version of it, makes of the same file is something else.
+        code = engine_of(self.engine).imported().__file__
+        return f"{self.engine} {file_hash(Path(str(code)))} {found}"
 
 
 @lru_cache(maxsize=4096)
-def _server_hash(target: str) -> str:
-    from qc_experiments.databases import postgresql
-
-    return postgresql.content_hash(target)
+def _server_hash(engine: str, target: str) -> str:
+    return str(engine_of(engine).imported().content_hash(target))
 
 
-def check_url(url: str, key: str) -> None:
-    """Make sure that a URL is of a kind of database that is known.
-
-    Args:
-        url: with ``://``.
-        key: the setting or flag that named it, for messages.
+def engine_of_url(url: str, key: str) -> str:
+    """The name of the engine that a URL's scheme means.
 
     Raises:
-        UserError: if not.
+        UserError: if there is none; ``key`` is the setting or flag that named it.
     """
-    if not url.startswith(("postgresql://", "postgresql+", "postgres://")):
-        kind = url.split("://")[0]
-        raise UserError(
-            f"{key}: {kind} is no kind of database that is known; give files or a postgresql:// URL"
-        )
+    scheme = url.split("://")[0]
+    servers = {name: engine_of(name).schemes for name in ENGINES}
+    for name, schemes in servers.items():
+        if scheme.partition("+")[0] in schemes:
+            return name
+    known = " or ".join(f"{schemes[0]}://" for schemes in servers.values() if schemes)
+    raise UserError(
+        f"{key}: {scheme} is no kind of database that is known; give files or a {known} URL"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,13 @@ class Databases:
     """The databases of a data set.
 
     Attributes:
-        place: a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a PostgreSQL URL, in
-            which ``{db_id}`` stands for the database's name.
+        place: a folder with ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or a server's
+            URL, in which ``{db_id}`` stands for the database's name.
+        engine: name of the engine; None where the suffix or the URL's scheme says it.
     """
 
     place: str
+    engine: str | None = None
 
     @property
     def on_server(self) -> bool:
@@ -102,20 +110,16 @@ class Databases:
     def check(self, key: str) -> None:
         """Make sure that there is such a folder, or that it is a URL that is understood.
 
-        Args:
-            key: the setting or flag that named it, for messages.
-
         Raises:
-            UserError: if not.
+            UserError: naming ``key``, the setting or flag, if not.
         """
+        found = engine_of(self.engine) if self.engine else None
         if self.on_server:
-            check_url(self.place, key)
-            from qc_experiments.databases.postgresql import database_name
-
-            if self.place.count(PLACEHOLDER) != database_name(self.place).count(PLACEHOLDER):
+            found = found or engine_of(engine_of_url(self.place, key))
+            if self.place.count(PLACEHOLDER) != _name_in(self.place, found).count(PLACEHOLDER):
                 raise UserError(
                     f"{key}: {PLACEHOLDER} stands for the database's name and for nothing else in a URL: "
-                    f"write {URL_FORM}"
+                    f"write {URL_FORM.replace('postgresql', found.schemes[0])}"
                 )
         elif problem := folder_problem(self.place):
             hint = f"; a server is written {URL_FORM}" if "@" in self.place else ""
@@ -129,16 +133,20 @@ class Databases:
         """
         self._check_name(db_id)
         if self.on_server:
-            return Database("postgresql", self.place.replace(PLACEHOLDER, quote(db_id, safe="")))
-        folder = Path(self.place) / db_id
-        for suffix, engine in SUFFIXES.items():
-            path = folder / f"{db_id}{suffix}"
+            name = self.engine or engine_of_url(self.place, "databases")
+            return Database(name, self.place.replace(PLACEHOLDER, quote(db_id, safe="")))
+        for name in self._file_engines():
+            path = Path(self.place) / db_id / f"{db_id}{engine_of(name).suffix}"
             problem = file_problem(path)
             if problem is None:
-                return Database(engine, str(path.absolute()))
+                return Database(name, str(path.absolute()))
             if problem != NO_SUCH_FILE:
                 raise UserError(f"{path}: {problem}")
         return None
+
+    def _file_engines(self) -> list[str]:
+        names = [self.engine] if self.engine else ENGINES
+        return [name for name in names if engine_of(name).suffix]
 
     def _check_name(self, db_id: str) -> None:
         """Make sure that a ``db_id`` is one path component, or one database's name, and no more."""
@@ -172,32 +180,40 @@ class Databases:
                     f"{self._expected(db_id)}{self._elsewhere(db_id)}"
                 )
 
-    def _expected(self, db_id: str, suffix: str = ".sqlite") -> Path:
-        return Path(self.place) / db_id / f"{db_id}{suffix}"
+    def _expected(self, db_id: str, suffix: str | None = None) -> Path:
+        ending = suffix or engine_of(self._file_engines()[0]).suffix
+        return Path(self.place) / db_id / f"{db_id}{ending}"
 
     def _elsewhere(self, db_id: str) -> str:
         """What is said of a file of that name that lies or ends otherwise; empty if there is none."""
+        own = [engine_of(name).suffix for name in self._file_engines()]
         for folder in (Path(self.place) / db_id, Path(self.place)):
-            for suffix, engine in {**SUFFIXES, **OTHER_SUFFIXES}.items():
+            for suffix in (*own, *OTHER_SUFFIXES):
                 file = folder / f"{db_id}{suffix}"
                 if file_problem(file) is None:
-                    return f"; found {file}: move it to {self._expected(db_id, f'.{engine}')}"
+                    to = self._expected(db_id, suffix if suffix in own else None)
+                    return f"; found {file}: move it to {to}"
         return ""
 
 
-def find_databases(text: str, key: str) -> Databases:
+def _name_in(url: str, engine: Engine) -> str:
+    """The database's name in a URL."""
+    own = getattr(engine.imported(), "database_name", None)
+    return str(own(url)) if own else unquote(urlsplit(url).path.lstrip("/"))
+
+
+def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
     """The databases that a setting names: a folder, also one inside a package, or a server's URL.
 
     Args:
         text: the setting's value.
         key: the setting or flag, for messages.
+        engine: name of the engine, where the user gives it.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are none, or the engine cannot be loaded.
     """
-    if "://" in text and not text.startswith(PACKAGE_PREFIX):
-        databases = Databases(text)
-    else:
-        databases = Databases(str(resolve_path(text, key)))
+    is_url = "://" in text and not text.startswith(PACKAGE_PREFIX)
+    databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
     databases.check(key)
     return databases

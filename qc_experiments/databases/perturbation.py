@@ -1,4 +1,4 @@
-"""Neighbours of a database: copies with other rows, on which a right answer holds as well.
+"""Perturbed databases: copies with other rows, on which a right answer holds as well.
 
 One database often cannot tell two queries apart: ``age > 20`` and ``age >= 20`` give the same rows
 where nobody is 20. So a database gets perturbed copies (the idea of the test suites of Zhong, Yu
@@ -8,7 +8,6 @@ plausible values, and some rows go.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from qc_experiments.databases.content import content_hash
-from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.engine import Execution
 from qc_experiments.databases.layout import Reference, Table, quoted, read_layout
 from qc_experiments.databases.sqlite import open_readonly
 from qc_experiments.errors import UserError
@@ -27,7 +26,7 @@ RULES = "v2"
 """Version of the rules below; part of the folder's name, so that other rules make other files."""
 
 STRENGTHS = ((0.15, 0.1), (0.4, 0.2), (0.7, 0.33), (0.25, 0.3), (0.85, 0.15))
-"""Share of cells changed and of rows deleted, by a neighbour's index (then from the front again)."""
+"""Share of cells changed and of rows deleted, by a copy's index (then from the front again)."""
 
 MAX_ROWS = 20_000
 """How many rows of a table are perturbed; the others of a larger table stay as they are."""
@@ -96,48 +95,43 @@ class _Pool:
         return random.choice((text[0].swapcase() + text[1:], f"{text}s", f"{text[0]}{text}"))
 
 
-def neighbour_databases(
+def perturbed_databases(
     path: Path, count: int, seed: int, cache: Path, make: Make | None = None
 ) -> list[Path]:
     """Copies of a SQLite file with other rows, made once and then reused.
 
-    The same original, seed and index give the same rows, however many neighbours are asked for. A
+    The same original, seed and index give the same rows, however many copies are asked for. A
     file's name tells its content's hash, so that a damaged one is seen, and made again.
 
     Args:
         path: the original, which is only read.
-        count: how many neighbours.
+        count: how many copies.
         seed: another seed makes other ones.
         cache: folder that keeps them.
-        make: makes one of them; by default `make_neighbour`, in this very process.
-
-    Returns:
-        Their files, each of them complete.
+        make: makes one of them; by default `make_perturbed`, in this very process.
 
     Raises:
-        sqlite3.DatabaseError: if the original is no database that SQLite can read.
         CannotPerturb: if it cannot be perturbed within the limits.
-        OSError: if a file cannot be read or written.
-        UserError: if the original cannot be read.
+        sqlite3.DatabaseError, OSError, UserError: if it or a copy cannot be read or written.
     """
     digest = _digest(path)
     folder = cache / f"{digest}-{RULES}-s{seed}"
     files = []
     for index in range(count):
         kept = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
-        files.append(kept[0] if kept else _made_anew(path, folder, seed, index, make))
+        files.append(kept[0] if kept else _made(path, folder, seed, index, make))
     return files
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a neighbour's file still holds what it was made with."""
+    """Whether a copy's file still holds what it was made with."""
     try:
         return _digest(file) == file.stem.partition("-")[2]
     except UserError:
         return False
 
 
-def _made_anew(path: Path, folder: Path, seed: int, index: int, make: Make | None) -> Path:
+def _made(path: Path, folder: Path, seed: int, index: int, make: Make | None) -> Path:
     for damaged in folder.glob(f"{index}-*"):
         if not is_whole(damaged):
             damaged.unlink()
@@ -145,8 +139,8 @@ def _made_anew(path: Path, folder: Path, seed: int, index: int, make: Make | Non
     folder.mkdir(parents=True, exist_ok=True)
     # In a folder of its own, so that what SQLite puts beside a file goes away with it.
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
-        unfinished = Path(workshop, "neighbour.sqlite")
-        (make or make_neighbour)(path, unfinished, f"{digest}:{seed}:{index}", index)
+        unfinished = Path(workshop, "perturbed.sqlite")
+        (make or make_perturbed)(path, unfinished, f"{digest}:{seed}:{index}", index)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         if _digest(path) != digest:
@@ -156,14 +150,8 @@ def _made_anew(path: Path, folder: Path, seed: int, index: int, make: Make | Non
     return file
 
 
-def make_neighbour(path: Path, file: Path, seed: str, index: int) -> None:
-    """Make one copy with other rows.
-
-    Args:
-        path: the original, which is only read.
-        file: the copy, which is not there yet.
-        seed: of what is drawn.
-        index: how strongly rows change (see `STRENGTHS`).
+def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
+    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`).
 
     Raises:
         sqlite3.DatabaseError: if the original is no database that SQLite can read.
@@ -178,24 +166,9 @@ def make_neighbour(path: Path, file: Path, seed: str, index: int) -> None:
             _perturb(copy, tables, references, seed, index)
 
 
-def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Make one copy in a child process, which is held to its time and size.
-
-    Args:
-        target: path of the original.
-        sql: as JSON, the other arguments of `make_neighbour`.
-        limits: unused here.
-
-    Returns:
-        No rows, or an error.
-    """
-    file, seed, index = json.loads(sql)
-    try:
-        make_neighbour(Path(target), Path(file), seed, index)
-    except MemoryError:
-        raise
-    except Exception as problem:
-        return Execution(None, (), str(problem) or type(problem).__name__, "other")
+def run(target: str, file: str, seed: str, index: int) -> Execution:
+    """`make_perturbed` in a child process, which is held to its time and size; gives no rows."""
+    make_perturbed(Path(target), Path(file), seed, index)
     return Execution([])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Database
-from qc_experiments.databases.perturbation import CannotPerturb, is_whole, neighbour_databases
+from qc_experiments.databases.perturbation import CannotPerturb, is_whole, perturbed_databases
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.sqlite_rights import SHADOWS
 from qc_experiments.sql.tokens import tokens
@@ -31,14 +30,7 @@ APART = (
 
 
 class PerturbedCopies:
-    """Makes and keeps the copies.
-
-    Args:
-        pool: child processes that make them.
-        folder: that keeps them.
-        count: how many of each database.
-        seed: fixes them.
-    """
+    """Makes and keeps as many copies of each database as are asked for, fixed by a seed."""
 
     def __init__(self, pool: SqlPool, folder: Path, count: int, seed: int) -> None:
         self._pool = pool
@@ -96,7 +88,7 @@ class PerturbedCopies:
         try:
             if path.stat().st_size > BYTES:
                 raise CannotPerturb(f"it is larger than {BYTES // 1_000_000:,} MB")
-            made = neighbour_databases(path, self._count, self._seed, self._folder, self._one)
+            made = perturbed_databases(path, self._count, self._seed, self._folder, self._one)
             self._unperturbed[content] = self._same_in_all(path)
             return made
         except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
@@ -106,9 +98,7 @@ class PerturbedCopies:
             return str(problem)
 
     def _one(self, path: Path, file: Path, seed: str, index: int) -> None:
-        arguments = json.dumps([str(file), seed, index])
-        limits = Limits(SECONDS, bytes=BYTES)
-        done = self._pool.run("perturbation", str(path), arguments, limits)
+        done = self._pool.perturb(path, file, seed, index, Limits(SECONDS, bytes=BYTES))
         if done.error_class == "timeout":
             raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
         if done.rows is None:

@@ -10,26 +10,26 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.databases.child import CALL, DONE, HEADER, NO_SCHEMA, READY, STARTED
-from qc_experiments.databases.engine import Execution, Limits
-from qc_experiments.databases.snapshot import Snapshots, Unreadable
+from qc_experiments.databases import perturbation, snapshot, sqlite
+from qc_experiments.databases.child import DONE, HEADER, READY, STARTED
+from qc_experiments.databases.engine import Call, Execution, Limits, call_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import usable_cores
 
 PACKAGE_PARENT = Path(__file__).parents[2]
 GRACE_SECONDS = 0.5
 """What a statement may take beyond its time before its process is killed; engines stop by themselves."""
-ON_SQLITE_FILES = ("sqlite", "perturbation")
 PROCESS = "the process that ran it"
 """Begins what is said of a statement whose process ended, by its own doing or by somebody's."""
 PACKING_SECONDS = 30.0
 START_SECONDS = 30.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "HOME")
-PASSED_ON_PREFIXES = ("PG",)
-"""Environment that a child keeps: no tokens and keys of the user but PostgreSQL's own."""
+"""Environment that a child starts with: no tokens and keys of the user."""
 
 
 class Gone(Exception):
@@ -57,6 +57,9 @@ class SqlPool:
 
     Args:
         size: number of processes; by default one for each core that may be used, at most 8.
+
+    Attributes:
+        aborted: whether statements are being ended, so that what comes of them says nothing.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -65,8 +68,8 @@ class SqlPool:
         for _ in range(self.size):
             self._idle.put(None)  # a place without a process yet
         self._busy: set[_Child] = set()
-        self._aborted = False
-        self._snapshots = Snapshots(self._recover)
+        self.aborted = False
+        self._snapshots = snapshot.Snapshots(self._recover)
 
     def __enter__(self) -> SqlPool:
         return self
@@ -85,89 +88,93 @@ class SqlPool:
 
     def abort(self) -> None:
         """End what is running or about to, so that whoever waits for it goes on at once."""
-        # First, as a process that is being started is not among the busy ones yet.
-        self._aborted = True
+        # First: a process that is being started is not among the busy ones yet.
+        self.aborted = True
         for child in list(self._busy):
             child.end()
 
-    @property
-    def aborted(self) -> bool:
-        """Whether statements are being ended, so that what comes of them says nothing."""
-        return self._aborted
-
     def resume(self) -> None:
         """Take statements again, once nobody waits for those that were ended."""
-        self._aborted = False
+        self.aborted = False
 
     def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
         """Run one statement in a child process, waiting for a free one.
 
         Args:
-            engine: ``sqlite``, ``duckdb``, ``postgresql``; ``perturbation`` to make a copy with other
-                rows.
-            target: the database: a file's path, or a URL.
+            engine: name of the engine (see `engine.ENGINES`).
+            target: the database: a file's path or a URL.
             sql: one statement.
             limits: what it may use.
 
         Raises:
-            UserError: if the engine is not to be had, or the database not to be reached.
+            UserError: if the engine cannot be loaded, or the database not be reached.
         """
-        if engine not in ON_SQLITE_FILES:
-            return self._execute(engine, target, sql, limits)
-        try:
-            with self._snapshots.reading(target) as readable:
-                return self._execute(engine, readable, sql, limits)
-        except Unreadable as problem:
-            return Execution(None, (), str(problem), "other")
+        call = call_of(engine, target, sql, limits)
+        return self._on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
 
     def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution | None:
-        """Run one statement on an empty SQLite database; None if its schema is none that SQLite runs.
+        """Run one statement on an empty database made of CREATE statements.
 
-        Args:
-            schema: CREATE statements.
-            sql: one statement.
-            limits: what it may use.
+        Returns:
+            What came of it; None where the schema is no text that SQLite runs.
         """
-        done = self._execute("schema", schema, sql, limits)
-        return None if done.error_class == NO_SCHEMA else done
+        call = Call(sqlite.__name__, "run_on_schema", (schema, sql, limits), limits.seconds)
+        try:
+            found = self.call(call)
+        except Gone as gone:
+            return Execution(None, (), *gone.args)
+        return None if found is None else Execution(*found)
+
+    def perturb(self, path: Path, file: Path, seed: str, index: int, limits: Limits) -> Execution:
+        """Make a perturbed copy of a SQLite file (see `perturbation.make_perturbed`)."""
+        arguments = (str(path), str(file), seed, index)
+        where = (perturbation.__name__, "run", arguments)
+        return self._on_sqlite_file(Call(*where, limits.seconds, written=limits.bytes))
+
+    def _on_sqlite_file(self, call: Call) -> Execution:
+        """Make a call whose first argument is a SQLite file, or a copy that includes its logs."""
+        target, *others = call.arguments
+        try:
+            with self._snapshots.reading(str(target)) as readable:
+                return self._execute(replace(call, arguments=(readable, *others)))
+        except snapshot.Unreadable as problem:
+            return Execution(None, (), str(problem), "other")
 
     def _recover(self, copy: Path, limits: Limits) -> Execution:
-        return self._execute("snapshot", str(copy), "", limits)
+        where = (snapshot.__name__, "run", (str(copy),))
+        return self._execute(Call(*where, limits.seconds, written=limits.bytes))
 
-    def _execute(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
+    def _execute(self, call: Call) -> Execution:
         started = time.perf_counter()
         try:
-            answer = self._ask((engine, target, sql, limits.seconds, limits.rows, limits.bytes))
+            return Execution(*self.call(call))
         except Gone as gone:
             message, error_class = gone.args
             return Execution(None, (), message, error_class, time.perf_counter() - started)
-        return Execution(*answer[1:])
 
-    def call(self, module: str, arguments: tuple[object, ...], seconds: float) -> tuple[Any, ...]:
-        """Call a module's ``answer`` in a child process, waiting for a free one.
-
-        Args:
-            module: its full name.
-            arguments: plain values.
-            seconds: time after which the process is killed.
-
-        Returns:
-            What it gives: a tuple of plain values.
+    def call(self, call: Call) -> Any:
+        """Call a function in a child process, waiting for a free one; give what it returns.
 
         Raises:
             Gone: with a message and an error class, if there is no answer in time.
+            UserError: if the function raises it.
         """
-        return self._ask((CALL, module, arguments, seconds, 0, 0))[1]
+        kind, *answer = self._ask(call)
+        if kind == "user_error":
+            raise UserError(answer[0])
+        if kind == "failed":
+            raise Gone(*answer)
+        return answer[0]
 
-    def _ask(self, request: tuple[object, ...]) -> tuple[Any, ...]:
+    def _ask(self, call: Call) -> tuple[Any, ...]:
         child = self._idle.get()
         try:
             if child is None or not child.alive():
                 child = _Child()
             self._busy.add(child)
-            if self._aborted:
+            if self.aborted:
                 raise Gone("it was interrupted", "other")
-            answer = child.ask(request)
+            answer = child.ask(call)
             self._busy.discard(child)
         except BaseException:  # it is gone, or interrupted in the middle of an answer
             self._dismiss(child)
@@ -175,8 +182,6 @@ class SqlPool:
             raise
         finally:
             self._idle.put(child)
-        if answer[0] == "user_error":
-            raise UserError(answer[1])
         return answer
 
     def _dismiss(self, child: _Child | None) -> None:
@@ -189,11 +194,7 @@ class _Child:
     """One child process and its pipes."""
 
     def __init__(self) -> None:
-        environment = {
-            key: value
-            for key, value in os.environ.items()
-            if key in PASSED_ON or key.startswith(PASSED_ON_PREFIXES)
-        }
+        environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         environment["PYTHONPATH"] = str(PACKAGE_PARENT)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "qc_experiments.databases.child"],
@@ -223,19 +224,17 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # what could not be sent any more
                     pipe.close()
-                except OSError:
-                    continue  # what could not be sent any more
 
-    def ask(self, request: tuple[object, ...]) -> tuple[Any, ...]:
-        """Send a request and wait for its answer.
+    def ask(self, call: Call) -> tuple[Any, ...]:
+        """Send a call and wait for its answer.
 
         Raises:
             Gone: with a message and an error class, if there is none in time.
             UserError: if the process does not get ready to run it.
         """
-        packed = pickle.dumps(request)
+        packed = pickle.dumps(call)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(HEADER.pack(len(packed)) + packed)
@@ -243,12 +242,14 @@ class _Child:
         except OSError:
             raise Gone(f"{PROCESS} was ended", "other") from None
         self._wait_for(STARTED)
-        patience = float(request[3]) + GRACE_SECONDS  # type: ignore[arg-type]
-        if self._read(1, time.monotonic() + patience) != DONE:
+        if self._read(1, time.monotonic() + call.seconds + GRACE_SECONDS) != DONE:
             raise Gone(f"{PROCESS} was ended", "other")
         until = time.monotonic() + PACKING_SECONDS
         (length,) = HEADER.unpack(self._read(HEADER.size, until))
-        answer: tuple[Any, ...] = load_plain(self._read(length, until))
+        try:
+            answer: tuple[Any, ...] = load_plain(self._read(length, until))
+        except pickle.UnpicklingError as problem:
+            raise Gone(str(problem), "other") from None
         return answer
 
     def _wait_for(self, mark: bytes) -> None:

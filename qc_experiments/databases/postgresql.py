@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import URL, Engine
 
+DIALECT = "postgres"
+SCHEMES = ("postgresql", "postgres")
+LIBRARIES = ("sqlalchemy", "psycopg")
+ENVIRONMENT = ("PG",)
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
 URL_FORM = "write postgresql://user@host:5432/database, the password in PGPASSWORD"
 READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
@@ -74,6 +78,12 @@ WHERE c.relkind = 'v' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'informat
 ORDER BY n.nspname, c.relname
 """
 """Name and query of each view that the role may read, but for those of extensions."""
+SCHEMA_QUERY = (
+    "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
+    f"FROM ({TABLES}) AS tables (name, columns, definition) "
+    "UNION ALL SELECT 'CREATE VIEW ' || name || ' AS' || query "
+    f"FROM ({VIEW_STATEMENTS}) AS views (name, query)"
+)
 CLASSES = {
     "42601": "syntax",
     "42P01": "no_such_table",
@@ -142,9 +152,6 @@ def _url(target: str) -> URL:
 def safe_name(target: str) -> str:
     """The URL of a database without its password, for messages and records.
 
-    Args:
-        target: SQLAlchemy URL.
-
     Raises:
         UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
     """
@@ -153,14 +160,7 @@ def safe_name(target: str) -> str:
 
 
 def database_name(target: str) -> str:
-    """The name of the database in a URL; empty if it has none.
-
-    Args:
-        target: SQLAlchemy URL.
-
-    Raises:
-        UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
-    """
+    """The name of the database in a URL; empty if it has none. Raises as `safe_name`."""
     return _url(target).database or ""
 
 
@@ -190,9 +190,7 @@ def _milliseconds(seconds: float) -> str:
 def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]:
     """A fresh connection in a read-only transaction, rolled back and closed in the end.
 
-    Args:
-        target: SQLAlchemy URL.
-        timeout: milliseconds that a statement may take; 0 for any.
+    ``timeout`` is in milliseconds for each statement, 0 for any.
 
     Raises:
         UserError: if the database cannot be reached or read, or the role could reach files.
@@ -225,11 +223,6 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
     """Run one statement that only reads.
-
-    Args:
-        target: SQLAlchemy URL of a PostgreSQL database.
-        sql: one query (SELECT, VALUES, TABLE or WITH).
-        limits: what it may use.
 
     Raises:
         UserError: if the database cannot be reached, or its role could reach the server's files.
@@ -269,10 +262,7 @@ def _fetch(
 ) -> Iterator[tuple[Value, ...]]:
     """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for.
 
-    Args:
-        connection: where the cursor is open.
-        columns: is given the columns' names.
-        deadline: when, by ``time.perf_counter``, the time is over.
+    ``columns`` is given the columns' names; the time is over at a deadline by ``time.perf_counter``.
     """
     from psycopg.types.string import TextLoader
 
@@ -325,14 +315,8 @@ def _explain(
 ) -> tuple[str, str]:
     """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it.
 
-    Args:
-        connection: in a transaction.
-        sql: what was refused as a cursor's query.
-        start: where in it.
-        error: the server's message.
-
     Returns:
-        The message and the class.
+        A message, by default the server's, and the class of what was refused at ``start``.
     """
     from psycopg.pq import DiagnosticField
 
@@ -346,9 +330,6 @@ def _explain(
 
 def content_hash(target: str) -> str:
     """SHA-256 over the definitions and rows (in any order) of all tables that the role may read.
-
-    Args:
-        target: SQLAlchemy URL.
 
     Raises:
         UserError: if the database cannot be reached or read.
@@ -364,19 +345,3 @@ def content_hash(target: str) -> str:
             ).fetchone()
             digest.update(repr((table, rows)).encode())
     return digest.hexdigest()
-
-
-def schema(target: str) -> str:
-    """The CREATE statements of a database's tables and views, as a prompt's context.
-
-    Args:
-        target: SQLAlchemy URL.
-
-    Raises:
-        UserError: if the database cannot be reached or read.
-    """
-    with _transaction(target, "0") as connection:
-        tables = connection.execute(TABLES).fetchall()
-        views = connection.execute(VIEW_STATEMENTS).fetchall()
-    lines = [f"CREATE TABLE {name} ({definition});" for name, _, definition in tables]
-    return "\n".join(lines + [f"CREATE VIEW {name} AS{query}" for name, query in views])

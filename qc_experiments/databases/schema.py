@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from qc_experiments.databases.engine import Limits
-from qc_experiments.databases.locate import SUFFIXES, check_url
+from qc_experiments.databases.engine import ENGINES, Limits
+from qc_experiments.databases.engine import engine as engine_of
+from qc_experiments.databases.locate import engine_of_url
 from qc_experiments.databases.pool import SqlPool
-from qc_experiments.databases.sqlite import SCHEMA_QUERY, schema_of
 from qc_experiments.errors import UserError
+from qc_experiments.sql.tokens import statement
 from qc_experiments.system.paths import file_problem, user_path
 
+SECONDS = 60.0
 
-def read_schema(text: str, key: str) -> str:
-    """The CREATE TABLE statements of a database, as a prompt's context.
+
+def read_schema(text: str, key: str, engine: str | None = None) -> str:
+    """The CREATE statements of a database, one per line, as a prompt's context.
 
     Args:
-        text: path of a SQLite or DuckDB file, or a PostgreSQL URL.
+        text: path of a file, or a server's URL.
         key: what the user calls it, for messages.
+        engine: name of the engine; None where the suffix or the URL's scheme says it.
 
     Raises:
         UserError: if there is no such database, it cannot be read, or it has no tables.
     """
     if "://" in text:
-        from qc_experiments.databases import postgresql
-
-        check_url(text, key)
-        name, schema = postgresql.safe_name(text), postgresql.schema(text)
+        name, target = engine or engine_of_url(text, key), text
     else:
         path = user_path(text, key)
         if problem := file_problem(path):
             raise UserError(f"{key} {path}: {problem}")
-        name, schema = str(path), _file_schema(path, key)
-    if not schema:
-        raise UserError(f"{key} {name}: has no tables")
-    return schema
-
-
-def _file_schema(path: Path, key: str) -> str:
-    if SUFFIXES.get(path.suffix) == "duckdb":
-        from qc_experiments.databases import duckdb
-
-        return duckdb.schema(str(path))
+        suffixes = {engine_of(name).suffix: name for name in ENGINES}
+        name, target = engine or suffixes.get(path.suffix, "sqlite"), str(path.absolute())
     with SqlPool(1) as pool:
-        found = pool.run("sqlite", str(path.absolute()), SCHEMA_QUERY, Limits())
+        found = pool.run(name, target, engine_of(name).schema_query, Limits(SECONDS))
     if found.rows is None:
-        raise UserError(f"{key} {path}: is not a SQLite database that can be read ({found.error})")
-    return schema_of(found.rows)
+        kind = "SQLite" if name == "sqlite" else name
+        raise UserError(f"{key} {text}: is not a {kind} database that can be read ({found.error})")
+    if not found.rows:
+        raise UserError(f"{key} {text}: has no tables")
+    dialect = engine_of(name).dialect
+    return "\n".join(f"{statement(str(sql), dialect).strip()};" for (sql,) in found.rows)

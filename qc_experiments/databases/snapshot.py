@@ -57,8 +57,7 @@ class _Copy:
 class Snapshots:
     """The copies of one process; they go when it closes them, or with the next one's if it was killed.
 
-    Args:
-        recover: lets SQLite roll a copy forward or back, where it can be killed.
+    ``recover`` lets SQLite roll a copy forward or back, where it can be killed.
     """
 
     def __init__(self, recover: Recover) -> None:
@@ -72,9 +71,6 @@ class Snapshots:
     @contextmanager
     def reading(self, target: str) -> Iterator[str]:
         """What is to be opened to read a SQLite file: itself, or a copy that stays until the end.
-
-        Args:
-            target: path of the file.
 
         Raises:
             Unreadable: if SQLite cannot make a database of it.
@@ -216,13 +212,8 @@ def _cut_from_others(journal: Path) -> None:
         journal.unlink()
 
 
-def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Let SQLite finish what a database's last writer began; runs in a child process.
-
-    Args:
-        target: path of a copy, which is written.
-        sql: nothing.
-        limits: unused here; the child is held to them.
+def run(target: str) -> Execution:
+    """Let SQLite finish what the last writer of a copy began; runs in a child process.
 
     Returns:
         No rows, or SQLite's message if it makes no database of the copy.
@@ -242,7 +233,7 @@ class _PrivateFolder:
 
     def __init__(self) -> None:
         try:
-            _remove_left_behind(Path(tempfile.gettempdir()))
+            _remove_abandoned(Path(tempfile.gettempdir()))
             self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
             self.path = Path(self._folder.name)
             # It is named so only once it is locked: an unlocked one has no owner.
@@ -260,7 +251,7 @@ class _PrivateFolder:
         self._lock.close()
 
 
-def _remove_left_behind(place: Path) -> None:
+def _remove_abandoned(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if folder.lstat().st_uid != os.getuid():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,28 +18,26 @@ from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, V
 from qc_experiments.databases.sqlite_rights import SHADOWS, authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
+DIALECT = "sqlite"
+SUFFIX = ".sqlite"
+LOGS = ("-wal", "-journal")
+"""What SQLite wrote last, or has still to take back."""
+SCHEMA_QUERY = (  # of tables, then of views; shadow tables are made with their virtual one
+    "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
+    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+    f"AND lower(name) NOT IN ({SHADOWS}) ORDER BY type, rowid"
+)
 HEAP_BYTES = 512_000_000
 SCHEMA_SECONDS = 2.0
 SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 QUOTED_LOOKED_AT = 20
 """At most this many double-quoted words of a statement are asked for whether they are columns."""
-SCHEMA_QUERY = (  # of tables, then of views; shadow tables are made with their virtual one
-    "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
-    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
-    f"AND lower(name) NOT IN ({SHADOWS}) ORDER BY type, rowid"
-)
 WAL_VERSION = b"\x02\x02"
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement on a fresh read-only view of a database file.
-
-    Args:
-        target: path of the file.
-        sql: one statement.
-        limits: what it may use.
-    """
+    """Run one statement on a fresh read-only view of a database file."""
     started = time.perf_counter()
     try:
         connection = open_readonly(Path(target))
@@ -52,16 +49,7 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
 
 
 def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
-    """Run one statement on an empty database made of CREATE statements.
-
-    Args:
-        schema: CREATE TABLE statements.
-        sql: one statement.
-        limits: what it may use.
-
-    Returns:
-        What came of it, or None where the schema is no text that SQLite runs.
-    """
+    """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
     connection = empty_database(schema)
     if connection is None:
         return None
@@ -102,14 +90,7 @@ def _decode(raw: bytes) -> str | bytes:
 
 
 def empty_database(schema: str) -> sqlite3.Connection | None:
-    """A database in memory with the tables of a schema and no rows.
-
-    Args:
-        schema: CREATE TABLE statements.
-
-    Returns:
-        The connection, or None where the text is no schema that SQLite runs.
-    """
+    """A database in memory with the tables of a schema and no rows; None where SQLite does not run it."""
     connection = sqlite3.connect(":memory:")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
@@ -129,13 +110,7 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
 
 
 def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execution:
-    """Run one statement.
-
-    Args:
-        connection: an open database; afterwards it allows reading only.
-        sql: one statement.
-        limits: what it may use.
-    """
+    """Run one statement; afterwards the connection allows reading only."""
     started = time.perf_counter()
     if ";" in sql:
         sql = statement(sql)  # SQLite takes `SELECT 1;;` for two statements
@@ -233,12 +208,3 @@ def classify(message: str) -> str:
         if needle in text:
             return name
     return "other"
-
-
-def schema_of(statements: Iterable[Sequence[Value]]) -> str:
-    """The CREATE statements of a database, one per line, as a prompt's context.
-
-    Args:
-        statements: the rows of `SCHEMA_QUERY`.
-    """
-    return "\n".join(f"{statement(str(sql)).strip()};" for (sql,) in statements)

@@ -59,10 +59,6 @@ DENIED = ("not authorized", "authorization denied")
 def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
     """Start a statement, with the virtual tables connected that it may read.
 
-    Args:
-        connection: whose authorizer is `authorize`.
-        sql: one statement.
-
     Raises:
         sqlite3.Error: if it may not or cannot run.
     """

@@ -11,7 +11,8 @@ from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row, name_rows
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import Judged, measured
-from qc_experiments.judging.judge import Judge, Tried, Verdict
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Tried, Verdict
 from qc_experiments.system.progress import progress
 from qc_experiments.system.words import counted
 

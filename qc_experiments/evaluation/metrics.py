@@ -13,7 +13,8 @@ from qc_experiments.config.metrics import EXACT, EXECUTION, METRICS, Metric, pla
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.statistics import Mean, Rate, rate
-from qc_experiments.judging.judge import ALL_ERROR_CLASSES, Judge, Memory, Verdict
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import ALL_ERROR_CLASSES, Memory, Verdict
 from qc_experiments.sql.structure import FEATURES
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def report(
 
     Args:
         judged: the predictions with their verdicts.
-        hashes: of what they were judged on (see `judging.judge.judged_on`).
+        hashes: of what they were judged on (see `judging.verdict.judged_on`).
         own: the user's own metrics.
     """
     classes = Counter(one.verdict.error_class for one in judged if one.verdict.verdict == "wrong")

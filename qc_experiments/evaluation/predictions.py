@@ -34,7 +34,8 @@ from qc_experiments.evaluation.metrics import (
     verdict_columns,
 )
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
-from qc_experiments.judging.judge import Judge, judged_on
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.paths import hash_bytes, output_problem, user_path
 from qc_experiments.system.progress import progress
@@ -67,6 +68,7 @@ class Asked:
         cache: as ``paths.cache`` in training; None takes its default.
         metrics: dotted names of the user's own metrics.
         columns: what the CSV calls some of `NEEDED`.
+        engine: name of the engine of the databases, as ``data.engine`` in training.
     """
 
     predictions: str
@@ -80,6 +82,7 @@ class Asked:
     cache: str | None = None
     metrics: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, and that the output can be written."""
@@ -142,7 +145,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     """
     own = own_metrics(asked.metrics)
     source, output = user_path(asked.predictions, "CSV"), user_path(asked.output, "--output")
-    databases = find_databases(asked.databases, "--databases")
+    databases = find_databases(asked.databases, "--databases", asked.engine)
     first = (
         None
         if asked.against is None
@@ -204,7 +207,7 @@ def _judged(
         databases,
         Limits(seconds=asked.timeout),
         cache=user_path(asked.cache or PathsConfig().cache, "--cache"),
-        neighbours=asked.fuzz,
+        perturbed=asked.fuzz,
         seed=asked.seed,
         processes=asked.processes,
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.judging.judge import Verdict
+from qc_experiments.judging.verdict import Verdict
 from qc_experiments.system.unfinished import Lines, written
 
 

@@ -12,7 +12,8 @@ from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.generation.decoding import Decoding
 from qc_experiments.generation.generate import write_answers
-from qc_experiments.judging.judge import Judge, Tried
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.extraction import extract_sql
 
 REPAIR = "{question} (The query `{query}` fails: {error}. Write a query that runs.)"

@@ -40,6 +40,7 @@ class SavedPredictor:
         *,
         context: str | None = None,
         database: str | Path | None = None,
+        engine: str | None = None,
     ) -> list[str]:
         """The SQL to questions about one database.
 
@@ -47,6 +48,7 @@ class SavedPredictor:
             questions: in words.
             context: the database's schema, as ``CREATE TABLE`` statements.
             database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL.
+            engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells.
 
         Raises:
             UserError: if there is no such database, or a prompt leaves no room for an answer.
@@ -56,7 +58,7 @@ class SavedPredictor:
         if context is None:
             from qc_experiments.databases.schema import read_schema
 
-            context = read_schema(str(database), "database")
+            context = read_schema(str(database), "database", engine)
         names = [f"question {place}" for place in range(len(questions))]
         return self.answer(self.prompts([(context, one) for one in questions], names))
 

@@ -81,13 +81,7 @@ class Comparison:
 
 
 def compare(expected: Expected, rows: Sequence[Row], names: Sequence[str]) -> Comparison:
-    """Compare a result with what is expected.
-
-    Args:
-        expected: the gold's side.
-        rows: the prediction's rows, in its order.
-        names: names of the prediction's columns.
-    """
+    """Compare a prediction's rows and the names of its columns with what is expected."""
     if len(names) != expected.columns:
         return Comparison("wrong_columns")
     if len(rows) != expected.count:
@@ -254,11 +248,7 @@ def _has_fractions(rows: Iterable[Row]) -> bool:
 
 
 def _classes(*results: tuple[Sequence[Row], Sequence[Keys]]) -> dict[str, str]:
-    """A class for the key of each number, such that numbers that are equal are of one class.
-
-    Args:
-        results: rows and their keys.
-    """
+    """Of rows and keys: a class for the key of each number, the same for numbers that are equal."""
     numbers = {
         key: cell
         for rows, keys in results

@@ -26,7 +26,7 @@ from qc_experiments.system.paths import hash_texts
 TIES = "dialects"
 """Version of how ties are found out; part of the key under which a result is kept."""
 KEPT_BYTES = 20_000_000
-"""Results that take more on disk are computed anew."""
+"""Results that take more on disk are computed again."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,7 @@ class Gold:
 
 
 def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
-    """Run a gold query and find the rows that tie.
-
-    Args:
-        pool: where it runs.
-        database: on which.
-        sql: the gold query.
-        limits: what each statement may use.
-    """
+    """Run a gold query and find the rows that tie."""
     execution = pool.run(database.engine, database.target, sql, limits)
     ordering = read_ordering(sql, database.dialect)
     ordered = bool(ordering.keys)
@@ -88,14 +81,7 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
 def _expected(
     ranked: Sequence[Row], ordering: Ordering, count: int, columns: tuple[str, ...]
 ) -> Expected | None:
-    """Cut ranked rows as the gold does.
-
-    Args:
-        ranked: all rows with their rank at the end, in any order.
-        ordering: the gold's.
-        count: rows that the gold returned.
-        columns: names of its columns.
-    """
+    """Cut ranked rows (each with its rank at the end, in any order) as the gold does, which has ``count``."""
     first = ordering.offset or 0
     if len(ranked) < first + count or (not ordering.limited and len(ranked) != count):
         return None
@@ -119,11 +105,7 @@ def _expected(
 
 
 class GoldCache:
-    """Gold results on disk, shared by runs and processes.
-
-    Args:
-        path: a SQLite file of our own; None keeps nothing.
-    """
+    """Gold results in a SQLite file of our own, shared by runs and processes; without a path in memory."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -155,7 +137,7 @@ class GoldCache:
                 found = file.execute("SELECT packed FROM gold WHERE key = ?", (key,)).fetchone()
             return None if found is None else _unpacked(load_plain(found[0]))
         except (sqlite3.Error, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError):
-            return None  # damaged, or another version's: computed anew
+            return None  # damaged, or another version's: computed again
 
     def _store(self, key: str, gold: Gold) -> None:
         if self._path is None:

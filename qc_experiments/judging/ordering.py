@@ -36,7 +36,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Ordering:
-    """What stands outside all parentheses of a query behind its rows.
+    """What stands outside all parentheses of a query after its rows.
 
     Attributes:
         body: the query without its LIMIT and, unless DISTINCT ON needs it, its ORDER BY.
@@ -56,12 +56,7 @@ class Ordering:
 
 
 def read_ordering(sql: str, dialect: str = "sqlite") -> Ordering:
-    """Find the outermost ORDER BY and LIMIT of a query; text that is no query has neither.
-
-    Args:
-        sql: the query.
-        dialect: what sqlglot calls the SQL it is written in.
-    """
+    """Find the outermost ORDER BY and LIMIT of a query; text that is no query has neither."""
     if _ORDERING_WORD.search(sql) is None:  # which saves the tokens of a query of megabytes
         return Ordering(sql, (), False, 0, dialect=dialect)
     sql = _without_outer_parentheses(statement(sql, dialect), dialect)
@@ -114,7 +109,7 @@ def _without_outer_parentheses(sql: str, dialect: str) -> str:
 
 
 def _starts_cut(top: Sequence[Token], place: int) -> bool:
-    """Whether a word that may start a LIMIT does, where no clause of a query is behind it."""
+    """Whether a word that may start a LIMIT does, where no clause of a query follows."""
     before = top[place - 1] if place else None
     if before is None or before.text in (".", ",") or before.is_word("select", "by", "as"):
         return False
@@ -128,8 +123,7 @@ def _offset(cut: Sequence[Token]) -> int | None:
     """Rows that a cut skips, from the outer tokens of LIMIT n [OFFSET m], LIMIT m, n, OFFSET m."""
     for place, token in enumerate(cut):
         if token.is_word("offset"):
-            behind = cut[place + 1 :]
-            plain = [t for t in behind if not t.is_word("rows", "row")]
+            plain = [t for t in cut[place + 1 :] if not t.is_word("rows", "row")]
             plain = plain[: next((i for i, t in enumerate(plain) if t.is_word("fetch")), None)]
             return int(plain[0].text) if _is_number(plain) else None
         if token.text == ",":
@@ -153,7 +147,7 @@ def _keys(found: Sequence[Token]) -> tuple[Key, ...]:
 
 def _key(term: Sequence[Token]) -> Key:
     end = len(term)
-    # From behind: a CASE within the expression may hold a COLLATE of its own.
+    # From the end: a CASE within the expression may hold a COLLATE of its own.
     if end > 2 and term[end - 2].is_word("nulls"):
         end -= 2
     if end > 1 and term[end - 1].is_word("asc", "desc"):
@@ -206,11 +200,11 @@ def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> st
     if added:
         if any(token.is_word(*COMPOUNDS) for token in top):
             return None  # a compound is ordered by its columns only
-        columns_place = _columns(top, len(inner))
-        if columns_place is None:
+        places = _columns(top, len(inner))
+        if places is None:
             return None
-        end = columns_place[1]
-        inner = f"{inner[:end]}, {', '.join(added)} {inner[end:]}"
+        keys = "".join(f", {expression}" for expression in added)
+        inner = f"{inner[: places[1]]}{keys} {inner[places[1] :]}"
     everything = ", ".join(f"c{i + 1}" for i in range(len(columns) + len(added)))
     shown = ", ".join(f"c{i + 1}" for i in range(len(columns)))
     rank = f"DENSE_RANK() OVER (ORDER BY {', '.join(terms)})"
@@ -252,10 +246,10 @@ def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
 def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
     """Alias, in lower case, to expression, of the outermost columns."""
     top = [token for token in found if token.depth == 0]
-    place = _columns(top, len(sql))
-    if place is None:
+    places = _columns(top, len(sql))
+    if places is None:
         return {}
-    start, end = place
+    start, end = places
     aliases: dict[str, str] = {}
     items: list[list[Token]] = [[]]
     for token in found:
@@ -269,31 +263,29 @@ def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
         if name is None or item[-2].text == ".":
             continue
         # `a AS b` and `a b`; what is taken for an alias though it is none fails, or ranks alike.
-        behind = item[-3:-2] if item[-2].is_word("as") else item[-2:-1]
-        if behind:
-            aliases[name] = sql[item[0].start : behind[0].end]
+        last = item[-3:-2] if item[-2].is_word("as") else item[-2:-1]
+        if last:
+            aliases[name] = sql[item[0].start : last[0].end]
     return aliases
 
 
 def _columns(top: Sequence[Token], length: int) -> tuple[int, int] | None:
     """Where the outermost SELECT's columns start and end; None where there is no such SELECT."""
-    first = next((i for i, token in enumerate(top) if token.is_word("select")), len(top))
-    if top[first + 1 : first + 2] and top[first + 1].is_word("distinct"):
-        first += 1
-        if top[first + 1 : first + 2] and top[first + 1].is_word("on"):
-            first += 3  # ON ( )
-    if first >= len(top):
+    first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
+    if first is None:
         return None
-    start = top[first].end
+    last = first
+    if top[first + 1 : first + 2] and top[first + 1].is_word("distinct"):
+        last += 1
+        if top[first + 2 : first + 3] and top[first + 2].is_word("on"):
+            last += 3  # ON ( )
+    if last >= len(top):
+        return None
     for place in range(first + 1, len(top)):
-        token = top[place]
-        if not token.is_word(*CLAUSES_AFTER_COLUMNS):
-            continue
-        before = top[place - 1]
-        if before.text == "." or before.is_word("as"):
+        token, before = top[place], top[place - 1]
+        if not token.is_word(*CLAUSES_AFTER_COLUMNS) or before.text == "." or before.is_word("as"):
             continue
         # `a IS DISTINCT FROM b` is an expression; SELECT DISTINCT FROM is no SQL.
-        if token.is_word("from") and before.is_word("distinct"):
-            continue
-        return start, token.start
-    return start, length
+        if not (token.is_word("from") and before.is_word("distinct")):
+            return top[last].end, token.start
+    return top[last].end, length

@@ -29,10 +29,6 @@ def ex_bird(gold_rows: Sequence[Row], predicted_rows: Sequence[Row]) -> bool:
     Source: Li et al., "Can LLM Already Serve as A Database Interface? A BIg Bench for Large-Scale
     Database Grounded Text-to-SQLs", NeurIPS 2023; ``compute_execution_accuracy`` in
     ``bird/llm/src/evaluation.py`` of AlibabaResearch/DAMO-ConvAI.
-
-    Args:
-        gold_rows: rows of the gold query.
-        predicted_rows: rows of the predicted query.
     """
     return gold_rows == predicted_rows or set(keyed(gold_rows)) == set(keyed(predicted_rows))
 
@@ -45,7 +41,7 @@ def ex_test_suite(
     They are if some assignment of columns makes them equal as multisets of rows, or as lists where
     the order matters. Any two empty results are the same, whatever their columns. A quirk of the
     original is kept: before the columns are looked at, the cells of each row are sorted by their
-    spelling and type, and rows that then differ are refused. As 1 sorts behind 1.5 and 1.0 before
+    spelling and type, and rows that then differ are refused. As 1 sorts after 1.5 and 1.0 before
     it, ``(1, 1.5)`` is not the same as ``(1.0, 1.5)``.
 
     The original samples rows at random to rule assignments out, and then tries all that are left;
@@ -88,9 +84,6 @@ def order_matters_in_test_suite(gold_sql: str) -> bool:
 
     Source: ``eval_exec_match`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval (Zhong, Yu and
     Klein 2020).
-
-    Args:
-        gold_sql: the gold query.
     """
     return "order by" in gold_sql.lower()
 
@@ -107,10 +100,6 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
 
     Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` of
     taoyds/test-suite-sql-eval (Zhong, Yu and Klein 2020).
-
-    Args:
-        sql: the gold or the predicted query.
-        dialect: what sqlglot calls the SQL it is written in.
     """
     joined = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
     if "distinct" not in joined.lower():  # which saves the tokens of a query of megabytes
@@ -118,8 +107,8 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
     found = tokens(joined, dialect)
     dropped = [
         token
-        for token, behind in zip(found, [*found[1:], None], strict=True)
-        if token.is_word("distinct") and not (behind is not None and behind.is_word("on"))
+        for token, after in zip(found, [*found[1:], None], strict=True)
+        if token.is_word("distinct") and not (after is not None and after.is_word("on"))
     ]
     starts = [0, *(token.end for token in dropped)]
     ends = [*(token.start for token in dropped), len(joined)]
@@ -171,12 +160,45 @@ def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool
     candidates = [by_profile.get(_profile(gold_start, column), []) for column in gold_columns]
     # Columns with the fewest candidates come first; a column without any ends the search at once.
     order = sorted(range(len(gold_columns)), key=lambda index: len(candidates[index]))
-
     steps = _steps(gold_start, [gold_columns[index] for index in order])
-    cells_left = len(gold) * len(order) + MAX_CELLS
+    return _search(predicted_start, choices, [candidates[index] for index in order], steps)
+
+
+Step = tuple[dict[tuple[int, str], int], Counter[int]]
+"""The next number of each pair of number and cell, and the numbers that rows must have then."""
+
+
+def _steps(row_numbers: list[int], columns: Sequence[Keys]) -> list[Step]:
+    """What assigning each of the gold's columns, one after the other, makes of its rows' numbers."""
+    steps: list[Step] = []
+    for column in columns:
+        successors: dict[tuple[int, str], int] = {}
+        row_numbers = [
+            successors.setdefault(pair, len(successors))
+            for pair in zip(row_numbers, column, strict=True)
+        ]
+        steps.append((successors, Counter(row_numbers)))
+    return steps
+
+
+def _search(
+    start: list[int],
+    choices: Sequence[tuple[Keys, int]],
+    candidates: Sequence[Sequence[int]],
+    steps: Sequence[Step],
+) -> bool:
+    """Whether the prediction's columns can be assigned so that its rows' numbers take all steps.
+
+    Args:
+        start: numbers of the prediction's rows.
+        choices: its different columns, and how often each occurs.
+        candidates: for each step the choices that may be assigned.
+        steps: of the gold.
+    """
+    cells_left = len(start) * len(steps) + MAX_CELLS
     # What is left to try: numbers of the prediction's rows, columns assigned so far, one more.
     stack: list[tuple[list[int], tuple[int, ...], int]]
-    stack = [(predicted_start, (), choice) for choice in reversed(candidates[order[0]])]
+    stack = [(start, (), choice) for choice in reversed(candidates[0])]
     while stack:
         before, assigned, choice = stack.pop()
         column, occurrences = choices[choice]
@@ -190,25 +212,10 @@ def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool
         if Counter(after) != wanted:
             continue
         assigned = (*assigned, choice)
-        if len(assigned) == len(order):
+        if len(assigned) == len(steps):
             return True
-        stack += [(after, assigned, other) for other in reversed(candidates[order[len(assigned)]])]
+        stack += [(after, assigned, other) for other in reversed(candidates[len(assigned)])]
     return False
-
-
-def _steps(
-    row_numbers: Sequence[int], columns: Sequence[Keys]
-) -> list[tuple[dict[tuple[int, str], int], Counter[int]]]:
-    """Per depth, the next number of each pair of number and cell, and the numbers to be met."""
-    steps = []
-    for column in columns:
-        successors: dict[tuple[int, str], int] = {}
-        row_numbers = [
-            successors.setdefault(pair, len(successors))
-            for pair in zip(row_numbers, column, strict=True)
-        ]
-        steps.append((successors, Counter(row_numbers)))
-    return steps
 
 
 def _profile(row_numbers: Sequence[int], column: Keys) -> Hashable:

@@ -14,8 +14,8 @@ from typing import Any
 
 from qc_experiments.config.schema import ModelConfig
 from qc_experiments.errors import UserError
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.paths import open_file, read_file
-from qc_experiments.system.shortage import out_of_memory
 
 LFS_POINTER = b"version https://git-lfs"
 """How the file begins that git leaves in the place of a large one."""

@@ -22,8 +22,8 @@ from typing import Any
 from qc_experiments.errors import UserError
 from qc_experiments.models.files import load_errors
 from qc_experiments.models.weight_report import check_loaded
+from qc_experiments.system.files import write_failure
 from qc_experiments.system.locking import waiting_for
-from qc_experiments.system.shortage import write_failure
 
 DRAFT = ".unpacking-"
 """How the names of folders begin that are being made."""

@@ -115,7 +115,7 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Prepared:
         data.databases,
         Limits(seconds=config.evaluation.timeout),
         cache=Path(config.paths.cache).expanduser(),
-        neighbours=config.evaluation.fuzz,
+        perturbed=config.evaluation.fuzz,
         seed=config.evaluation.seed,
     )
     rows = [example.row for example in plan.validation]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from qc_experiments.sql.structure import parsed
+from qc_experiments.sql.parsing import parsed
 
 
 def normalised(sql: str, dialect: str = "sqlite") -> str:
@@ -12,10 +12,6 @@ def normalised(sql: str, dialect: str = "sqlite") -> str:
 
     What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
     repeated blanks.
-
-    Args:
-        sql: the query.
-        dialect: what sqlglot calls the SQL of its database.
     """
     shared = parsed(sql, dialect)
     if shared is None:

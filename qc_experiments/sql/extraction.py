@@ -14,7 +14,7 @@ FENCE = re.compile(
     r"`{3,}(?:sql(?:ite)?\b[ \t]*\n?|[a-zA-Z0-9]*[ \t]*\n)?(.*?)(?:`{3,}|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-BEHIND_PROSE = re.compile(
+AFTER_PROSE = re.compile(
     rf"(?:^|:)[ \t]*(?=(?:{SQL_START.pattern}))", SQL_START.flags | re.MULTILINE
 )
 FENCE_MARK = re.compile(r"`{3,}")
@@ -26,18 +26,18 @@ def extract_sql(text: str, after_query: str = "") -> str:
 
     An answer that begins with SQL is read up to the end of its first statement. Otherwise the
     content of the first code fence counts. Where there is none, the SQL starts at the first line, or
-    behind the first colon, at which a statement begins; where none does, the whole text counts.
+    after the first colon, at which a statement begins; where none does, the whole text counts.
     Nothing inside the SQL is touched.
 
     Args:
         text: what the model wrote.
-        after_query: the template's literal text behind ``{query}``, at which the answer ends.
+        after_query: the template's literal text after ``{query}``, at which the answer ends.
     """
     sql = _without_nul(text).strip()
     if not SQL_START.match(sql):
         fence = FENCE.search(sql)
-        behind = None if fence else BEHIND_PROSE.search(sql)
-        sql = fence.group(1).strip() if fence else sql[behind.end() :] if behind else sql
+        prose = None if fence else AFTER_PROSE.search(sql)
+        sql = fence.group(1).strip() if fence else sql[prose.end() :] if prose else sql
     closing = after_query.strip()
     if closing:
         # Blank out what is quoted, so that a closing text inside a string does not count.

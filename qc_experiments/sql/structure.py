@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal
 
-from sqlglot import Dialect, Token, TokenType, exp
+from sqlglot import exp
 
-# What it cannot parse is said by our own means.
-logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+from qc_experiments.sql.parsing import Condition, bare, conditions, leftmost, parsed, sources
 
 Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
 
@@ -59,167 +56,6 @@ _MARKS: tuple[tuple[str, type[exp.Expression] | tuple[type[exp.Expression], ...]
 )
 """The features that one kind of node in the tree gives away wherever it stands."""
 
-MAX_CHARACTERS = 100_000
-MAX_TOKENS = 20_000
-MAX_OPEN_JOINS = 10
-"""What is larger than one of these is not parsed."""
-
-_BEFORE_NAMES = (TokenType.DOT, TokenType.ALIAS)
-
-
-class Condition(NamedTuple):
-    """One comparison of a condition, and whether a NOT stands before it."""
-
-    test: exp.Expression
-    negated: bool
-
-
-class Parsed(NamedTuple):
-    """What became of a text.
-
-    Attributes:
-        tree: the query, shared between callers, who must not change it; None if there is none.
-        problem: the limit that the text exceeds, or None. Text that is no query is no problem.
-    """
-
-    tree: exp.Query | None
-    problem: str | None = None
-
-
-@functools.lru_cache(maxsize=256)
-def parse(sql: str, dialect: str = "sqlite") -> Parsed:
-    """Parse a query within limits that depend on its text alone.
-
-    A text that is below them can still take long: untrusted text is parsed in a child process, with
-    a limit of time (see `qc_experiments.evaluation.query_analysis`).
-
-    Args:
-        sql: the text.
-        dialect: what sqlglot calls the SQL of its database.
-    """
-    if len(sql) > MAX_CHARACTERS:
-        return Parsed(None, f"it has more than {MAX_CHARACTERS:,} characters")
-    reads = Dialect.get_or_raise(dialect)
-    try:
-        found = reads.tokenize(sql)
-        if len(found) > MAX_TOKENS:
-            return Parsed(None, f"it has more than {MAX_TOKENS:,} words and marks")
-        if _open_joins(found) > MAX_OPEN_JOINS:
-            return Parsed(None, f"it has more than {MAX_OPEN_JOINS} JOINs without ON or USING")
-        trees = reads.parser().parse(found, sql)
-    except RecursionError:
-        return Parsed(None, "it nests too deeply")
-    except Exception:  # on odd texts sqlglot fails with more than its own errors
-        return Parsed(None)
-    tree = trees[0] if len(trees) == 1 else None
-    while isinstance(tree, exp.Subquery) and isinstance(tree.this, exp.Query):
-        tree = tree.this  # a query in parentheses
-    if not isinstance(tree, (exp.Select, exp.SetOperation)):
-        return Parsed(None)
-    _write_limits_alike(tree)
-    return Parsed(tree)
-
-
-def parsed(sql: str, dialect: str = "sqlite") -> exp.Query | None:
-    """The tree of a query, shared between callers, who must not change it; None if there is none."""
-    return parse(sql, dialect).tree
-
-
-def _write_limits_alike(tree: exp.Query) -> None:
-    """Drop LIMIT ALL and LIMIT NULL, which keep every row; write FETCH FIRST n ROWS ONLY as LIMIT n."""
-    for limit in list(tree.find_all(exp.Limit, exp.Fetch)):
-        if isinstance(limit, exp.Limit):
-            if isinstance(limit.expression, exp.Null) or limit.expression.name.lower() == "all":
-                limit.pop()
-            continue
-        options = limit.args.get("limit_options")
-        if options is None or not (options.args.get("with_ties") or options.args.get("percent")):
-            limit.replace(exp.Limit(expression=limit.args.get("count") or exp.Literal.number(1)))
-
-
-def _open_joins(found: Sequence[Token]) -> int:
-    """The number of JOINs after which the next JOIN, or the end, comes before any ON or USING.
-
-    Each of them doubles the time that sqlglot 30 takes to parse a text: with twenty, such as a
-    model writes when it starts to repeat itself, to more than ten seconds.
-    """
-    count, is_open, before = 0, False, None
-    for token in found:
-        kind = token.token_type
-        if kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN):
-            count += is_open
-            is_open = before is not TokenType.CROSS  # which takes no ON
-        elif kind in (TokenType.ON, TokenType.USING) and before not in _BEFORE_NAMES:
-            is_open = False
-        before = kind
-    return count + is_open
-
-
-def leftmost(query: exp.Expression) -> exp.Expression:
-    """The first SELECT of a set operation; any other query but for its parentheses."""
-    while isinstance(query, (exp.SetOperation, exp.Subquery)):
-        query = query.this
-    return query
-
-
-def bare(node: exp.Expression) -> exp.Expression:
-    """An expression without the parentheses around it."""
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
-
-
-def conditions(root: exp.Expression | None) -> tuple[list[Condition], int]:
-    """The comparisons that AND, OR and NOT combine, from left to right, and the number of ORs.
-
-    A NOT before a parenthesis negates every comparison in it. What stands inside a comparison,
-    such as the WHERE of a subquery, is left alone.
-    """
-    found: list[Condition] = []
-    alternatives = 0
-    waiting = [] if root is None else [(root, False)]
-    while waiting:
-        node, negated = waiting.pop()
-        if isinstance(node, (exp.And, exp.Or)):
-            alternatives += isinstance(node, exp.Or)
-            waiting += [(node.expression, negated), (node.this, negated)]
-        elif isinstance(node, exp.Paren):
-            waiting.append((node.this, negated))
-        elif isinstance(node, exp.Not):
-            waiting.append((node.this, not negated))
-        else:
-            found.append(Condition(node, negated))
-    return found, alternatives
-
-
-def sources(select: exp.Expression) -> tuple[list[exp.Expression], list[exp.Join]]:
-    """The tables and subqueries in a SELECT's FROM, in their order, and the joins between them."""
-    units: list[exp.Expression] = []
-    joins: list[exp.Join] = []
-    start = select.args.get("from_")
-    waiting = [] if start is None else [*reversed(_joins(select)), start.this]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, exp.Join):
-            joins.append(node)
-            waiting.append(node.this)
-            continue
-        waiting += reversed(_joins(node))
-        if _only_encloses(node):  # FROM (a JOIN b ON ...) JOIN c
-            waiting.append(node.this)
-        else:
-            units.append(node)
-    return units, joins
-
-
-def _joins(node: exp.Expression) -> list[exp.Join]:
-    return node.args.get("joins") or []
-
-
-def _only_encloses(node: exp.Expression) -> bool:
-    """Whether these are parentheses around tables, not a subquery."""
-    return isinstance(node, exp.Subquery) and isinstance(node.this, (exp.Table, exp.Subquery))
-
 
 def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
     """How hard a query is by the rules of Spider; ``unknown`` where it cannot be parsed.
@@ -232,10 +68,6 @@ def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
 
     One slip of that parser is not copied: after a comparison with a column on its right-hand side
     it skips a following OR, as in ``WHERE a < b OR c > d``.
-
-    Args:
-        sql: the query.
-        dialect: what sqlglot calls the SQL of its database.
     """
     tree = parsed(sql, dialect)
     select = None if tree is None else leftmost(tree)
@@ -321,12 +153,7 @@ def _queries(node: exp.Expression) -> int:
 
 
 def features(sql: str, dialect: str = "sqlite") -> tuple[str, ...]:
-    """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed.
-
-    Args:
-        sql: the query.
-        dialect: what sqlglot calls the SQL of its database.
-    """
+    """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed."""
     tree = parsed(sql, dialect)
     if tree is None:
         return ()

@@ -43,7 +43,7 @@ class Token(NamedTuple):
             ``word`` or ``mark`` (one character of punctuation).
         text: as it is written.
         start: place of its first character.
-        end: place behind its last one.
+        end: place after its last one.
         depth: in how many parentheses it stands; the parentheses count as outside themselves.
     """
 
@@ -69,12 +69,7 @@ class Token(NamedTuple):
 
 
 def tokens(sql: str, dialect: str = "sqlite") -> list[Token]:
-    """The tokens of a text, comments and blanks left out.
-
-    Args:
-        sql: the text.
-        dialect: ``sqlite``, ``postgres`` or ``duckdb``.
-    """
+    """The tokens of a text in a dialect of sqlglot's, comments and blanks left out."""
     pattern = _SQLITE if dialect == "sqlite" else _OTHERS
     found: list[Token] = []
     depth = place = 0
@@ -111,12 +106,7 @@ def _comment_end(sql: str, start: int, *, nested: bool) -> int:
 
 
 def statement(sql: str, dialect: str = "sqlite") -> str:
-    """A statement without the semicolons and comments that follow it.
-
-    Args:
-        sql: the text.
-        dialect: as for `tokens`.
-    """
+    """A statement without the semicolons and comments that follow it."""
     found = tokens(sql, dialect)
     while found and found[-1].text == ";":
         found.pop()

@@ -1,4 +1,4 @@
-r"""What reaches the terminal, and a terminal that may go away while a training goes on.
+r"""What reaches the terminal, a terminal that may go away while a training goes on, and how a command ends.
 
 Names, cells and messages come from other people's files. Every command prints through `safe_output`,
 the one place that writes to the terminal: what would steer it is shown as ``\x1b`` and its like, and
@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
+from qc_experiments.errors import UserError
 from qc_experiments.system.processes import is_main_process, quiet_libraries
 from qc_experiments.system.secrets import redacted
 
@@ -36,12 +37,7 @@ def visible(text: str) -> str:
 
 
 class _Safe:
-    """A stream that shows what would steer a terminal.
-
-    Args:
-        stream: where it goes.
-        edit: what else is done to each text.
-    """
+    """A stream that edits each text and shows what would steer a terminal."""
 
     def __init__(self, stream: Any, edit: Callable[[str], str]) -> None:
         self.stream = stream
@@ -66,7 +62,7 @@ def safe_output(*, data: bool) -> Iterator[None]:
     Args:
         data: whether the standard output is the user's data (schemas, SQL), of which nothing is masked.
     """
-    sys.excepthook = _show_exception  # our bugs are shown behind the end of this context
+    sys.excepthook = _show_exception  # our bugs are shown after the end of this context
     kept = sys.stdout, sys.stderr
     edit = str if data else redacted
     safe: tuple[Any, Any] = _Safe(sys.stdout, edit), _Safe(sys.stderr, redacted)
@@ -159,3 +155,43 @@ def set_up_logging() -> None:
     quiet_libraries()
     if not any(isinstance(handler, _Console) for handler in log.handlers):
         log.addHandler(_Console())
+
+
+def of_the_system(error: BaseException) -> str | None:
+    """What a file system refuses, in one line that names the file; None for any other exception."""
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return None
+    return f"{error.filename}: {error.strerror}"
+
+
+@contextmanager
+def told_to_users(interrupted: str = "interrupted", *, data: bool = True) -> Iterator[None]:
+    """End a command in one line and with an exit code where the user has to mend or has ended something.
+
+    Args:
+        interrupted: what is said after Ctrl-C, before the exception's notes on work that is kept (see
+            `unfinished.told_what_is_kept`).
+        data: whether what it prints is the user's data, see `safe_output`.
+
+    Raises:
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 after SIGTERM, where that is
+            listened to), 141 if nobody reads the output any more
+            (``qc ... | head``), as shells have it.
+    """
+    with safe_output(data=data):
+        try:
+            yield
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            print(": ".join([interrupted, *getattr(error, "__notes__", ())]), file=sys.stderr)
+            raise SystemExit(getattr(error, "exit_code", 130)) from None
+        except BrokenPipeError:
+            # Python would try once more to write what is left when it ends, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
+        except (UserError, OSError) as error:
+            line = str(error) if isinstance(error, UserError) else of_the_system(error)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,10 +11,24 @@ from contextlib import suppress
 from pathlib import Path
 
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-
-
 NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s\Z|^\ufeff')
 """Cells that a reader would cut, strip, pass over as a blank line or take for the file's byte order mark."""
+WRITE_FAILED = ("No space left", "PytorchStreamWriter", "I/O error", "os error", "unexpected pos")
+"""What torch and safetensors say, not as OSError, when a file cannot be written."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_failure(error: Exception) -> str | None:
+    """Why a file could not be written; None for an exception that says something else.
+
+    Args:
+        error: of Python, torch or safetensors.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if any(sign in str(error) for sign in WRITE_FAILED):
+        return "the disk may be full"
+    return None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -24,7 +39,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         content: text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
 
     Raises:
-        OSError: if it cannot be written; then nothing is left behind.
+        OSError: if it cannot be written; then nothing is left.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import is_main_process, process_lives
@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[Callable[[], bool]]:
     """Hold a folder, so that no other process computes in it.
 
     The operating system frees the lock when its process ends, however it ends, so that none is ever
-    left behind by a dead process.
+    left by a dead process.
 
     Args:
         folder: it is made if it is missing.
@@ -92,21 +92,20 @@ def waiting_for(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-class _Holder:
+class _Holder(NamedTuple):
     """Who wrote into a lock."""
 
-    def __init__(self, pid: int | None, host: str, since: str) -> None:
-        self._pid, self._host, self._since = pid, host, since
+    pid: int | None = None
+    host: str = ""
+    since: str = ""
 
     def __str__(self) -> str:
-        if self._pid is None:
+        if self.pid is None:
             return "another process"
-        return f"process {self._pid} on {self._host} (since {self._since})"
+        return f"process {self.pid} on {self.host} (since {self.since})"
 
     def alive(self) -> bool:
-        if self._pid is None or self._host != socket.gethostname():
-            return True
-        return process_lives(self._pid)
+        return self.pid is None or self.host != socket.gethostname() or process_lives(self.pid)
 
 
 def _holder(text: str) -> _Holder:
@@ -114,16 +113,11 @@ def _holder(text: str) -> _Holder:
         found = json.loads(text)
         return _Holder(int(found["pid"]), str(found["host"]), str(found["since"]))
     except (ValueError, KeyError, TypeError):
-        return _Holder(None, "", "")
+        return _Holder()
 
 
 def is_at(file: IO[Any], path: Path) -> bool:
-    """Whether an open file is still the one at its path.
-
-    Args:
-        file: any file.
-        path: where it was opened.
-    """
+    """Whether an open file is still the one at its path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
@@ -131,11 +125,7 @@ def is_at(file: IO[Any], path: Path) -> bool:
 
 
 def taken(descriptor: int) -> bool:
-    """Take the lock of an open file, if no other process has it.
-
-    Args:
-        descriptor: of the file; the lock is held until it is closed or the process ends.
-    """
+    """Take the lock of an open file until it is closed or the process ends, if no other process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

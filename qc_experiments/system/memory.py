@@ -15,16 +15,15 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""What torch says of the CPU's memory, and bitsandbytes of the GPU's."""
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, where the C library is glibc.
+    """Let this process keep the memory that it frees; whether the C library (glibc) took it.
 
-    By default glibc gives large blocks back to the system, which clears and maps them anew at each
+    By default glibc gives large blocks back to the system, which clears and maps them again at each
     step. Nothing is computed otherwise.
-
-    Returns:
-        Whether glibc took it.
     """
     libc = _glibc()
     if libc is None:
@@ -35,7 +34,7 @@ def keep_memory() -> bool:
 
 
 def give_memory_back() -> None:
-    """Free what a job has left behind, on CPU and GPU, and count the peak anew from here."""
+    """Free what a job has left, on CPU and GPU, and count the peak from here."""
     gc.collect()
     libc = _glibc()
     if libc is not None:
@@ -75,3 +74,9 @@ def _glibc() -> Any:
     except (OSError, AttributeError):
         return None  # musl, say
     return libc if all(found) else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory has run out; torch has several ways to."""
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
+    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

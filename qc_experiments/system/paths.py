@@ -12,9 +12,11 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from qc_experiments.errors import UserError
 
@@ -55,7 +57,7 @@ def user_path(text: str, key: str) -> Path:
         raise UserError(f"{key}={text}: there is no such home folder") from None
 
 
-def open_file(path: Path | str) -> BinaryIO:
+def open_file(path: Path | str) -> BufferedReader:
     """Open a regular file for reading; of a pipe or a device it says so, and never waits for it.
 
     Raises:
@@ -83,6 +85,19 @@ def read_file(path: Path | str) -> bytes:
     """
     with open_file(path) as file:
         return file.read()
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Turn what keeps a file from being read into one line for its user.
+
+    Raises:
+        UserError: for an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def file_problem(path: Path | str) -> str | None:

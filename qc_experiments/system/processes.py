@@ -40,11 +40,7 @@ def quiet_libraries() -> None:
 
 
 def process_lives(pid: int) -> bool:
-    """Whether a process of this machine is there.
-
-    Args:
-        pid: its number.
-    """
+    """Whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

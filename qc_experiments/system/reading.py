@@ -32,14 +32,10 @@ class Unreadable(Exception):
 
 @contextmanager
 def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO | None]:
-    """Open a regular file to read it, or give None where there is none.
-
-    Args:
-        path: the file; a pipe, device or folder is refused, never waited for.
-        most: bytes that it may have.
+    """Open a regular file of at most so many bytes to read it, or give None where there is none.
 
     Raises:
-        Unreadable: if it is no such file or cannot be read.
+        Unreadable: if it is no such file (a pipe, device or folder is never waited for) or cannot be read.
     """
     try:
         file = open_file(path)

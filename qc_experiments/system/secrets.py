@@ -57,11 +57,7 @@ SECRET_SETTING = re.compile(r"\A\+{0,2}hydra\.job\.env_set\.(?P<name>\w+)=(?P<se
 
 
 def redacted(text: str) -> str:
-    """A text with a mask in the place of each secret.
-
-    Args:
-        text: a config's value, a message, a line of a log.
-    """
+    """A text with a mask in the place of each secret."""
     return _redacted(text, _values())
 
 
@@ -84,12 +80,7 @@ def _redacted(value: Any, secrets: Sequence[str]) -> Any:
 
 
 def place_of_secret(value: Any, key: str = "") -> str | None:
-    """The dotted key of the first text that holds a secret itself, not by an interpolation; else None.
-
-    Args:
-        value: a tree of dicts and lists, interpolations not resolved.
-        key: where it stands in a larger one.
-    """
+    """The dotted key of the first text that holds a secret itself, not by an interpolation; else None."""
     if isinstance(value, str):
         found = (one for pattern in PATTERNS for one in pattern.finditer(value))
         literal = any("${" not in one["secret"] for one in found)

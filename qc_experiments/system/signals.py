@@ -16,11 +16,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop.
-
-    Args:
-        signum: number of the signal.
-    """
+    """A run was asked to stop by a signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")

@@ -41,11 +41,7 @@ class Lines:
         self._read(take)
 
     def append(self, line: Mapping[str, Any], *, forced: bool = True) -> None:
-        """Write a line.
-
-        Args:
-            line: what is kept.
-            forced: whether it is to outlast a power cut, and not this process alone.
+        """Write a line; ``forced`` if it is to outlast a power cut, and not this process alone.
 
         Raises:
             OSError: if it cannot be written.
@@ -133,10 +129,7 @@ def code_hash() -> str:
 
 @contextmanager
 def written(option: str) -> Iterator[None]:
-    """Say in one line why output cannot be written.
-
-    Args:
-        option: what the user calls it, with its value.
+    """Say in one line why output, by the option that named it, cannot be written.
 
     Raises:
         UserError: for an `OSError`.

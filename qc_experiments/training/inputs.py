@@ -13,7 +13,7 @@ from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.errors import UserError
-from qc_experiments.judging.judge import judged_on
+from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.paths import PACKAGE_PREFIX, hash_texts, resolve_path
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def load_data(config: RunConfig) -> RunData:
     template = read_template(resolve_path(data.template, "data.template"))
     databases = None
     if data.databases is not None:
-        databases = find_databases(data.databases, "data.databases")
+        databases = find_databases(data.databases, "data.databases", data.engine)
     table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
     lines = [decision.line(table.path) for decision in table.decisions]
     held_out = table

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from qc_experiments.config.schema import QuantMode, RunConfig
 from qc_experiments.errors import UserError
-from qc_experiments.system.shortage import FULL, out_of_memory
+from qc_experiments.system.files import FULL
+from qc_experiments.system.memory import out_of_memory
 
 
 def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> UserError | None:

@@ -22,7 +22,7 @@ from qc_experiments.models.base import torch_dtype
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.models.transformers_hooks import OpenTrainer
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
-from qc_experiments.system.shortage import write_failure
+from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
 from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.callbacks import LoggingInterval, ReportCallback, SafePlaces

@@ -17,7 +17,7 @@ from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model
 from qc_experiments.models.loss import pad_batch
-from qc_experiments.system.shortage import out_of_memory
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)

@@ -200,7 +200,7 @@ def test_columns_of_other_names(databases, tmp_path):
     assert report["count"] == 5
 
 
-def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch, capsys):
+def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch, capsys):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
     ]
@@ -212,7 +212,7 @@ def test_neighbours_are_a_figure_of_their_own(databases, tmp_path, monkeypatch, 
     fuzzed = evaluate(source, databases, tmp_path / "out", "--fuzz", "5", "--cache", "cache")
     assert fuzzed["figures"]["execution_accuracy"]["value"] == 1
     assert fuzzed["figures"]["fuzz_accuracy"]["value"] == 0
-    assert len(list((cache / "neighbours").rglob("*.sqlite"))) == 5
+    assert len(list((cache / "perturbed").rglob("*.sqlite"))) == 5
     assert [row["fuzz_correct"] for row in read(tmp_path / "out" / "judged.csv")] == ["0"]
     again = tmp_path / "out" / "judged.csv"
     evaluate(again, databases, tmp_path / "again")

@@ -115,7 +115,7 @@ def test_prompt_tokens_are_the_same_in_training_and_in_inference(encoder):
 
 @pytest.mark.parametrize("closes", [False, True], ids=["opens", "opens and closes"])
 def test_a_prompt_keeps_the_begin_token_but_has_not_ended(closes):
-    """Some tokenizers put their end token behind every text, which would end the prompt."""
+    """Some tokenizers put their end token after every text, which would end the prompt."""
     encoder = Encoder(byte_tokenizer(starts=True, closes=closes), TEMPLATE, Wrap.plain)
     row = ROWS[0]
     [example] = encoder.examples([row])

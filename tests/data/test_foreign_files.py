@@ -200,7 +200,7 @@ def test_the_command_that_is_shown_makes_a_csv_with_the_same_cells(case, tmp_pat
     words = shlex.split(line[line.index("python -c ") :])  # as a shell takes it apart
     assert words[:2] == ["python", "-c"]
     assert len(words) == 3
-    # In this process, since starting pandas anew takes a second for each.
+    # In this process, since starting pandas again takes a second for each.
     exec(words[2], {})
     [made] = set(tmp_path.iterdir()) - before
     assert kept.read_text() == "not to be overwritten"

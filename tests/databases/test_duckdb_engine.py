@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from qc_experiments.data.table import Row
-from qc_experiments.databases.duckdb import run, schema
+from qc_experiments.databases.duckdb import run
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
 from qc_experiments.databases.locate import Database, Databases
+from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 
@@ -308,7 +309,7 @@ print(run({database!r}, "SELECT 42", Limits()).rows)
 
 
 def test_the_schema_is_what_a_prompt_needs(database):
-    assert schema(database).splitlines() == [
+    assert read_schema(database, "db").splitlines() == [
         'CREATE TABLE author(id INTEGER PRIMARY KEY, "name" VARCHAR NOT NULL);',
         "CREATE TABLE book(id INTEGER, author_id INTEGER, price DECIMAL(8,2), "
         "sold TIMESTAMP WITH TIME ZONE, FOREIGN KEY (author_id) REFERENCES author(id));",
@@ -347,7 +348,10 @@ def test_what_is_no_database_is_the_users_to_mend(folder, tmp_path):
     text = tmp_path / "text.duckdb"
     text.write_text("no database " * 1000)
     for target in (str(tmp_path / "missing.duckdb"), str(text), str(folder)):
-        for use in (lambda path: run(path, "SELECT 1", SHORT), schema):
+        for use in (
+            lambda path: run(path, "SELECT 1", SHORT),
+            lambda path: read_schema(path, "db"),
+        ):
             with pytest.raises(UserError) as caught:
                 use(target)
             assert target in str(caught.value)

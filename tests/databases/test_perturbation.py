@@ -1,4 +1,4 @@
-"""Neighbour databases: other rows, the same keys, types and constraints, and queries told apart."""
+"""Perturbed databases: other rows, the same keys, types and constraints, and queries told apart."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from helpers.runs import ROOT
 
-from qc_experiments.databases import perturbation as neighbours
-from qc_experiments.databases.perturbation import MAX_ROWS, RULES, STRENGTHS, neighbour_databases
+from qc_experiments.databases import perturbation
+from qc_experiments.databases.perturbation import MAX_ROWS, RULES, STRENGTHS, perturbed_databases
 from qc_experiments.errors import UserError
 
 SPIDER = Path(os.environ.get("QC_SPIDER", ROOT.parent / "shared" / "data" / "spider"))
@@ -109,23 +109,23 @@ def broken_references(path: Path) -> Counter[object]:
         return Counter([str(problem)])
 
 
-def assert_sound(original: Path, neighbour: Path) -> None:
-    """What holds for a neighbour of any database."""
-    assert schema(neighbour) == schema(original)
-    assert rows(neighbour, "PRAGMA integrity_check") == [(b"ok",)]
-    assert broken_references(neighbour) <= broken_references(original)
+def assert_sound(original: Path, copy: Path) -> None:
+    """What holds for a perturbed copy of any database."""
+    assert schema(copy) == schema(original)
+    assert rows(copy, "PRAGMA integrity_check") == [(b"ok",)]
+    assert broken_references(copy) <= broken_references(original)
     for table in tables(original):
         ((before,),) = rows(original, f"SELECT count(*) FROM {table}")
-        ((after,),) = rows(neighbour, f"SELECT count(*) FROM {table}")
+        ((after,),) = rows(copy, f"SELECT count(*) FROM {table}")
         assert min(1, before) <= after <= before
         assert after >= before * 0.66 - 1
-        for old, new in zip(types(original, table), types(neighbour, table), strict=True):
+        for old, new in zip(types(original, table), types(copy, table), strict=True):
             assert new <= old
 
 
-def test_neighbours_have_a_folder_by_content_rules_and_seed_and_are_reused(shop, tmp_path):
+def test_perturbed_copies_have_a_folder_by_content_rules_and_seed_and_are_reused(shop, tmp_path):
     cache = tmp_path / "a" / "cache"
-    made = neighbour_databases(shop, 3, 7, cache)
+    made = perturbed_databases(shop, 3, 7, cache)
     (folder,) = cache.iterdir()
     assert folder.name.endswith(f"-{RULES}-s7")
     assert len(folder.name.split("-")[0]) == 16
@@ -135,16 +135,16 @@ def test_neighbours_have_a_folder_by_content_rules_and_seed_and_are_reused(shop,
         assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.split("-")[1])
     assert sorted(folder.iterdir()) == made
     stamps = [file.stat().st_mtime_ns for file in made]
-    assert neighbour_databases(shop, 2, 7, cache) == made[:2]
-    assert len(neighbour_databases(shop, 4, 7, cache)) == 4
+    assert perturbed_databases(shop, 2, 7, cache) == made[:2]
+    assert len(perturbed_databases(shop, 4, 7, cache)) == 4
     assert [file.stat().st_mtime_ns for file in made] == stamps
 
 
 def test_the_same_original_seed_and_index_give_the_same_rows(shop, tmp_path):
-    one = [content(p) for p in neighbour_databases(shop, 4, 0, tmp_path / "one")]
-    two = [content(p) for p in neighbour_databases(shop, 6, 0, tmp_path / "two")]
+    one = [content(p) for p in perturbed_databases(shop, 4, 0, tmp_path / "one")]
+    two = [content(p) for p in perturbed_databases(shop, 6, 0, tmp_path / "two")]
     assert one == two[:4]
-    other = [content(p) for p in neighbour_databases(shop, 4, 1, tmp_path / "one")]
+    other = [content(p) for p in perturbed_databases(shop, 4, 1, tmp_path / "one")]
     everything = [content(shop), *two, *other]
     assert all(a != b for i, a in enumerate(everything) for b in everything[:i])
 
@@ -152,8 +152,8 @@ def test_the_same_original_seed_and_index_give_the_same_rows(shop, tmp_path):
 def test_another_process_with_other_hashes_makes_the_same_rows(shop, tmp_path):
     code = (
         "import sys; from pathlib import Path; "
-        "from qc_experiments.databases.perturbation import neighbour_databases; "
-        "neighbour_databases(Path(sys.argv[1]), 3, 0, Path(sys.argv[2]))"
+        "from qc_experiments.databases.perturbation import perturbed_databases; "
+        "perturbed_databases(Path(sys.argv[1]), 3, 0, Path(sys.argv[2]))"
     )
     for hashes in ("1", "2"):
         subprocess.run(
@@ -162,7 +162,7 @@ def test_another_process_with_other_hashes_makes_the_same_rows(shop, tmp_path):
             cwd=ROOT,
             check=True,
         )
-    one, two = (neighbour_databases(shop, 3, 0, tmp_path / hashes) for hashes in ("1", "2"))
+    one, two = (perturbed_databases(shop, 3, 0, tmp_path / hashes) for hashes in ("1", "2"))
     assert [content(path) for path in one] == [content(path) for path in two]
 
 
@@ -174,7 +174,7 @@ def test_the_original_and_its_folder_stay_as_they_are(shop, tmp_path):
     before = shop.read_bytes()
     assert before[18:20] == b"\x02\x02"
     assert [p.name for p in shop.parent.iterdir()] == ["shop.sqlite"]
-    made = neighbour_databases(shop, 2, 0, tmp_path / "cache")
+    made = perturbed_databases(shop, 2, 0, tmp_path / "cache")
     assert shop.read_bytes() == before
     assert [p.name for p in shop.parent.iterdir()] == ["shop.sqlite"]
     assert [file.read_bytes()[18:20] for file in made] == [b"\x01\x01"] * 2
@@ -182,12 +182,12 @@ def test_the_original_and_its_folder_stay_as_they_are(shop, tmp_path):
 
 
 def test_rows_that_stand_in_the_write_ahead_log_only_count(shop, tmp_path):
-    quiet = neighbour_databases(shop, 1, 0, tmp_path / "cache")
+    quiet = perturbed_databases(shop, 1, 0, tmp_path / "cache")
     with closing(sqlite3.connect(shop)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("UPDATE city SET town = town || '!'")
         connection.commit()
-        (busy,) = neighbour_databases(shop, 1, 0, tmp_path / "cache")
+        (busy,) = perturbed_databases(shop, 1, 0, tmp_path / "cache")
     assert busy != quiet[0]
     assert all(bytes(town).endswith(b"!") for (town,) in rows(busy, "SELECT town FROM city"))
 
@@ -198,17 +198,17 @@ def test_keys_types_constraints_and_references_stay_whole(shop, tmp_path):
         "customer": "customer_id, city_id",
         '"order"': "order_id, customer_id",
     }
-    for neighbour in neighbour_databases(shop, 10, 0, tmp_path / "cache"):
-        assert_sound(shop, neighbour)
-        assert rows(neighbour, "PRAGMA foreign_key_check") == []
+    for copy in perturbed_databases(shop, 10, 0, tmp_path / "cache"):
+        assert_sound(shop, copy)
+        assert rows(copy, "PRAGMA foreign_key_check") == []
         for table, columns in keys.items():
             query = f"SELECT {columns} FROM {table}"
-            assert Counter(rows(neighbour, query)) <= Counter(rows(shop, query))
-        assert rows(neighbour, 'SELECT * FROM "order" WHERE amount < 0') == []
+            assert Counter(rows(copy, query)) <= Counter(rows(shop, query))
+        assert rows(copy, 'SELECT * FROM "order" WHERE amount < 0') == []
 
 
-def test_later_neighbours_differ_more_and_null_comes_only_where_it_was(shop, tmp_path):
-    made = neighbour_databases(shop, 5, 0, tmp_path / "cache")
+def test_later_copies_differ_more_and_null_comes_only_where_it_was(shop, tmp_path):
+    made = perturbed_databases(shop, 5, 0, tmp_path / "cache")
     query = "SELECT customer_id, age, height, member_since FROM customer"
     kept = [len(set(rows(p, query)) & set(rows(shop, query))) for p in made]
     assert kept[0] > kept[1] > kept[2]
@@ -315,13 +315,13 @@ def agrees(path: Path, pair: tuple[str, str]) -> bool:
 @pytest.mark.parametrize("pair", DIFFERENT.values(), ids=DIFFERENT)
 def test_queries_that_mean_different_things_are_told_apart(shop, tmp_path, pair):
     assert agrees(shop, pair)
-    made = neighbour_databases(shop, 10, 0, tmp_path / "cache")
-    assert not all(agrees(neighbour, pair) for neighbour in made)
+    made = perturbed_databases(shop, 10, 0, tmp_path / "cache")
+    assert not all(agrees(copy, pair) for copy in made)
 
 
 @pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
 def test_queries_that_mean_the_same_are_not_told_apart(shop, tmp_path, pair):
-    made = neighbour_databases(shop, 10, 0, tmp_path / "cache")
+    made = perturbed_databases(shop, 10, 0, tmp_path / "cache")
     assert all(agrees(path, pair) for path in [shop, *made])
 
 
@@ -437,8 +437,8 @@ def build(tmp_path: Path) -> Callable[[str], Path]:
 def test_weird_schemas_survive(build, tmp_path, script):
     path = build(script)
     before = path.read_bytes()
-    made = neighbour_databases(path, 10, 3, tmp_path / "cache")
-    again = neighbour_databases(path, 10, 3, tmp_path / "again")
+    made = perturbed_databases(path, 10, 3, tmp_path / "cache")
+    again = perturbed_databases(path, 10, 3, tmp_path / "again")
     for one, two in zip(made, again, strict=True):
         assert_sound(path, one)
         assert content(one) == content(two)
@@ -448,28 +448,28 @@ def test_weird_schemas_survive(build, tmp_path, script):
 
 def test_text_that_is_no_utf_8_stays_text(build, tmp_path):
     path = build(WEIRD["non-UTF-8 text and blobs"] + "DELETE FROM t WHERE hex(a) != '4DFC6C'")
-    for neighbour in neighbour_databases(path, 5, 0, tmp_path / "cache"):
-        assert set(rows(neighbour, "SELECT hex(a), typeof(a) FROM t")) == {(b"4DFC6C", b"text")}
+    for copy in perturbed_databases(path, 5, 0, tmp_path / "cache"):
+        assert set(rows(copy, "SELECT hex(a), typeof(a) FROM t")) == {(b"4DFC6C", b"text")}
 
 
 def test_no_trigger_fires(build, tmp_path):
     path = build(WEIRD["triggers"])
-    for neighbour in neighbour_databases(path, 5, 0, tmp_path / "cache"):
-        assert rows(neighbour, "SELECT * FROM log") == [(b"none",)]
+    for copy in perturbed_databases(path, 5, 0, tmp_path / "cache"):
+        assert rows(copy, "SELECT * FROM log") == [(b"none",)]
 
 
 def test_virtual_tables_stay_as_they_are(build, tmp_path):
     path = build(WEIRD["virtual tables"])
-    for neighbour in neighbour_databases(path, 5, 0, tmp_path / "cache"):
-        old, new = content(path), content(neighbour)
+    for copy in perturbed_databases(path, 5, 0, tmp_path / "cache"):
+        old, new = content(path), content(copy)
         assert {name for name in old if old[name] != new[name]} <= {'"doc"'}
-        assert rows(neighbour, "SELECT * FROM found ('four')") == [(b"four five",)]
+        assert rows(copy, "SELECT * FROM found ('four')") == [(b"four five",)]
 
 
 def test_references_hold_that_only_names_tell_of(build, tmp_path):
     path = build(WEIRD["no declared keys"])
-    for neighbour in neighbour_databases(path, 10, 0, tmp_path / "cache"):
-        assert not rows(neighbour, "SELECT * FROM visit WHERE pet_id NOT IN (SELECT id FROM pets)")
+    for copy in perturbed_databases(path, 10, 0, tmp_path / "cache"):
+        assert not rows(copy, "SELECT * FROM visit WHERE pet_id NOT IN (SELECT id FROM pets)")
 
 
 def test_columns_that_share_name_and_values_stay(build, tmp_path):
@@ -479,11 +479,11 @@ def test_columns_that_share_name_and_values_stay(build, tmp_path):
         "INSERT INTO a SELECT i, 'c' || (i % 7), 'a' || i FROM n;"
         "INSERT INTO b SELECT k, code, 'b' || k FROM a"
     )
-    for neighbour in neighbour_databases(path, 5, 0, tmp_path / "cache"):
+    for copy in perturbed_databases(path, 5, 0, tmp_path / "cache"):
         for table in ("a", "b"):
             keys, labels = f"SELECT k, code FROM {table}", f"SELECT k, label FROM {table}"
-            assert set(rows(neighbour, keys)) <= set(rows(path, keys))
-            assert not set(rows(neighbour, labels)) <= set(rows(path, labels))
+            assert set(rows(copy, keys)) <= set(rows(path, keys))
+            assert not set(rows(copy, labels)) <= set(rows(path, labels))
 
 
 def test_of_a_large_table_only_a_sample_changes(build, tmp_path):
@@ -492,9 +492,9 @@ def test_of_a_large_table_only_a_sample_changes(build, tmp_path):
         "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
         "INSERT INTO t SELECT i, i * 7 FROM n"
     )
-    (neighbour,) = neighbour_databases(path, 1, 0, tmp_path / "cache")
+    (copy,) = perturbed_databases(path, 1, 0, tmp_path / "cache")
     change, delete = STRENGTHS[0]
-    ((left, same),) = rows(neighbour, "SELECT count(*), sum(a = id * 7) FROM t")
+    ((left, same),) = rows(copy, "SELECT count(*), sum(a = id * 7) FROM t")
     assert 60_000 - left == pytest.approx(delete * MAX_ROWS, abs=1)
     assert left - same == pytest.approx(change * MAX_ROWS, rel=0.1)
 
@@ -503,33 +503,33 @@ def test_nothing_half_written_stays(shop, tmp_path, monkeypatch):
     def fail(*args):
         raise sqlite3.OperationalError("disk full")
 
-    monkeypatch.setattr(neighbours, "_change_rows", fail)
+    monkeypatch.setattr(perturbation, "_change_rows", fail)
     with pytest.raises(sqlite3.OperationalError, match="disk full"):
-        neighbour_databases(shop, 3, 0, tmp_path / "cache")
+        perturbed_databases(shop, 3, 0, tmp_path / "cache")
     assert [p for p in (tmp_path / "cache").rglob("*") if not p.is_dir()] == []
     monkeypatch.undo()
-    assert len(neighbour_databases(shop, 3, 0, tmp_path / "cache")) == 3
+    assert len(perturbed_databases(shop, 3, 0, tmp_path / "cache")) == 3
 
 
 def test_what_is_no_database_is_an_error(tmp_path):
     path = tmp_path / "notes.sqlite"
     path.write_text("no database at all" * 100)
     with pytest.raises(sqlite3.DatabaseError):
-        neighbour_databases(path, 1, 0, tmp_path / "cache")
+        perturbed_databases(path, 1, 0, tmp_path / "cache")
     with pytest.raises(UserError, match=r"none\.sqlite: cannot be read"):
-        neighbour_databases(tmp_path / "none.sqlite", 1, 0, tmp_path / "cache")
+        perturbed_databases(tmp_path / "none.sqlite", 1, 0, tmp_path / "cache")
 
 
 @pytest.mark.skipif(not (SPIDER / "dev.csv").is_file(), reason="Spider is not at hand")
-def test_spiders_databases_have_neighbours_on_which_every_gold_runs(tmp_path):
+def test_spiders_databases_have_copies_on_which_every_gold_runs(tmp_path):
     with (SPIDER / "dev.csv").open(encoding="utf-8", newline="") as file:
         golds = {(row["db_id"], row["query"]) for row in csv.DictReader(file)}
     others = 0
     for db_id in sorted({db_id for db_id, _ in golds}):
         path = SPIDER / "database" / db_id / f"{db_id}.sqlite"
-        made = neighbour_databases(path, 2, 0, tmp_path)
-        for neighbour in made:
-            assert_sound(path, neighbour)
+        made = perturbed_databases(path, 2, 0, tmp_path)
+        for copy in made:
+            assert_sound(path, copy)
         queries = [query for other, query in golds if other == db_id]
         others += sum(any(rows(path, q) != rows(p, q) for p in made) for q in queries)
     assert others > len(golds) / 2

@@ -17,7 +17,7 @@ from qc_experiments.databases import perturbed_copies as perturbed
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.layout import read_layout
 from qc_experiments.databases.locate import Database, Databases
-from qc_experiments.databases.perturbation import is_whole, neighbour_databases
+from qc_experiments.databases.perturbation import is_whole, perturbed_databases
 from qc_experiments.databases.perturbed_copies import PerturbedCopies
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.evaluation.metrics import assess, report
@@ -171,7 +171,7 @@ def test_the_comparisons_of_a_layout_are_linear_in_its_tables():
 
 
 @pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0" + bytes(4000), None])
-def test_a_damaged_copy_is_made_anew(pool, tmp_path, damage):
+def test_a_damaged_copy_is_made_again(pool, tmp_path, damage):
     found = database(tmp_path, PLAIN)
     copies = PerturbedCopies(pool, tmp_path / "cache", 2, 0)
     made = copies.of(found)
@@ -186,15 +186,15 @@ def test_a_damaged_copy_is_made_anew(pool, tmp_path, damage):
     assert [path.read_bytes() for path in made] == content
 
 
-def test_a_damaged_copy_that_cannot_be_made_anew_is_said(tmp_path, caplog):
+def test_a_damaged_copy_that_cannot_be_made_again_is_said(tmp_path, caplog):
     found = database(tmp_path / "dbs", PLAIN)
     rows = [Row(2, "q", "SELECT id FROM t", "", "shop")]
-    where = {"cache": tmp_path / "cache", "neighbours": 1, "processes": 1}
+    where = {"cache": tmp_path / "cache", "perturbed": 1, "processes": 1}
     with Judge(Databases(str(tmp_path / "dbs")), Limits(), **where) as judge:
         judged = assess(rows, ["SELECT id FROM t"], judge)
         assert report(judged, {})["not_fuzzed"] == {}
         assert judged[0].verdict.fuzz is True
-        [copy] = (tmp_path / "cache" / "neighbours").rglob("*.sqlite")
+        [copy] = (tmp_path / "cache" / "perturbed").rglob("*.sqlite")
         copy.unlink()
         copy.mkdir()  # nothing can be put there
         judged = assess(rows, ["SELECT id FROM t"], judge)
@@ -207,7 +207,7 @@ def test_a_damaged_copy_that_cannot_be_made_anew_is_said(tmp_path, caplog):
 def test_copies_made_in_a_child_are_those_made_here(pool, tmp_path):
     found = database(tmp_path, PLAIN)
     there = PerturbedCopies(pool, tmp_path / "there", 3, 5).of(found)
-    here = neighbour_databases(Path(found.target), 3, 5, tmp_path / "here")
+    here = perturbed_databases(Path(found.target), 3, 5, tmp_path / "here")
     assert [path.read_bytes() for path in there] == [path.read_bytes() for path in here]
 
 
@@ -252,7 +252,7 @@ CREATE VIRTUAL TABLE Boxes USING rtree (id, low, high); INSERT INTO Boxes VALUES
 def test_what_no_copy_perturbs_does_not_count_as_holding(tmp_path, caplog, gold, lucky):
     found = database(tmp_path / "dbs", SEARCHED)
     rows = [Row(2, "q", gold, "", "shop"), Row(3, "q", "SELECT id FROM t", "", "shop")]
-    where = {"cache": tmp_path / "cache", "neighbours": 2, "processes": 1}
+    where = {"cache": tmp_path / "cache", "perturbed": 2, "processes": 1}
     with Judge(Databases(str(tmp_path / "dbs")), Limits(), **where) as judge:
         judged = assess(rows, [lucky, "SELECT id FROM t"], judge)
     assert [one.verdict.correct for one in judged] == [True, True]

@@ -16,7 +16,8 @@ import pytest
 from helpers.postgresql import PASSWORD, Server
 
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
-from qc_experiments.databases.postgresql import content_hash, run, safe_name, schema
+from qc_experiments.databases.postgresql import content_hash, run, safe_name
+from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
 
 psycopg = pytest.importorskip("psycopg")
@@ -28,6 +29,10 @@ SHORT = Limits(seconds=1.0, rows=5_000, bytes=1_000_000)
 @pytest.fixture(scope="session")
 def database(server: Server) -> str:
     return server.url("reader")
+
+
+def schema(url: str) -> str:
+    return read_schema(url, "db")
 
 
 def test_a_query_returns_its_rows_and_columns(database):

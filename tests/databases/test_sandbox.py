@@ -23,7 +23,8 @@ from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.pool import SqlPool, load_plain
 from qc_experiments.databases.sqlite_rights import authorize, authorize_schema
 from qc_experiments.errors import UserError
-from qc_experiments.judging.judge import ALL_ERROR_CLASSES, WRONG_RESULTS, Judge
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import ALL_ERROR_CLASSES, WRONG_RESULTS
 
 TIMEOUT = 0.5
 QUESTION = Row(2, "Which authors are there?", "SELECT name FROM author", "", "shop")
@@ -148,7 +149,7 @@ def children() -> list[int]:
                 command = (entry / "cmdline").read_text()
             except OSError:
                 continue
-            if int(fields[1]) == os.getpid() and "execution.child" in command and fields[0] != "Z":
+            if int(fields[1]) == os.getpid() and "databases.child" in command and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
 

@@ -260,11 +260,11 @@ def test_copies_go_with_their_pool_and_those_of_a_killed_process_with_the_next(t
     )
     environment = os.environ | {"TMPDIR": str(own_place)}
     subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=False)
-    (behind,) = own_place.iterdir()
+    (abandoned,) = own_place.iterdir()
     with SqlPool(1) as one, SqlPool(1) as two:
         assert one.run("sqlite", str(path), QUERY, Limits()).rows == [(2, 3)]
         (first,) = own_place.iterdir()
-        assert first != behind
+        assert first != abandoned
         assert two.run("sqlite", str(path), QUERY, Limits()).rows == [(2, 3)]
         assert len(list(own_place.iterdir())) == 2  # those of the living stay
     assert list(own_place.iterdir()) == []

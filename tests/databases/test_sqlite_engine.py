@@ -18,8 +18,12 @@ from qc_experiments.databases.sqlite import (
     empty_database,
     open_readonly,
     run_query,
-    schema_of,
 )
+
+
+def schema_of(statements) -> str:
+    return "\n".join(f"{sql.strip()};" for (sql,) in statements)
+
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 

@@ -14,7 +14,8 @@ from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import Judged, assess, figures, report
 from qc_experiments.evaluation.statistics import Rate
-from qc_experiments.judging.judge import Judge, judged_on
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import judged_on
 from qc_experiments.sql.exact_match import exact_match
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, price REAL);"
@@ -298,11 +299,11 @@ def test_the_report_of_an_evaluation(databases):
     assert [one["row"] for one in found["ambiguous_golds"]] == [4]
 
 
-def test_an_answer_that_only_coincides_fails_on_neighbour_databases(databases, tmp_path):
+def test_an_answer_that_only_coincides_fails_on_perturbed_databases(databases, tmp_path):
     place = Databases(str(databases))
     rows = [row("SELECT name FROM t WHERE price > 2")] * 2
     predicted = ["SELECT name FROM t WHERE price > 2.0", "SELECT 'b'"]
-    with Judge(place, Limits(), cache=tmp_path / "cache", neighbours=8) as made:
+    with Judge(place, Limits(), cache=tmp_path / "cache", perturbed=8) as made:
         judged = assess(rows, predicted, made)
     assert [one.correct for one in judged] == [True, True]
     assert [one.verdict.fuzz for one in judged] == [True, False]

@@ -14,7 +14,7 @@ from qc_experiments.databases.engine import Limits
 from qc_experiments.evaluation import query_analysis
 from qc_experiments.evaluation.query_analysis import Analysis, analyse, answer
 from qc_experiments.judging.judge import Judge
-from qc_experiments.sql.structure import MAX_OPEN_JOINS, parse
+from qc_experiments.sql.parsing import MAX_OPEN_JOINS, parse
 
 GOLD = "SELECT a, b FROM t WHERE c = 1"
 SLOW = "SELECT 1 FROM a " + "JOIN (SELECT DISTINCT ON (x) 1) " * 25

@@ -18,7 +18,8 @@ from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures
 from qc_experiments.generation import predictor as answering
 from qc_experiments.generation.predictor import Asker, first_valid, majority
-from qc_experiments.judging.judge import Judge, Tried, result_hash
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Tried, result_hash
 
 FAILS = Tried("no such column: x", "no_such_column", None)
 

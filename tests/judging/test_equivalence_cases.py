@@ -13,7 +13,8 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits, Value
 from qc_experiments.databases.locate import Databases
 from qc_experiments.judging import published_rules
-from qc_experiments.judging.judge import Judge, Verdict
+from qc_experiments.judging.judge import Judge
+from qc_experiments.judging.verdict import Verdict
 
 
 def _decode(raw: bytes) -> str | bytes:

@@ -124,7 +124,7 @@ def test_the_test_suites_rule_finds_an_assignment_of_columns(gold, predicted, un
 
 @pytest.mark.parametrize("order_matters", [False, True])
 def test_the_test_suites_rule_refuses_equal_rows_whose_cells_sort_apart(order_matters):
-    """As the original does: 1 sorts behind 1.5, and 1.0 before it."""
+    """As the original does: 1 sorts after 1.5, and 1.0 before it."""
     assert ex_test_suite([(1, 2.5)], [(1.0, 2.5)], order_matters=order_matters)
     assert not ex_test_suite([(1, 1.5)], [(1.0, 1.5)], order_matters=order_matters)
 

@@ -105,7 +105,7 @@ def test_the_adapter_and_not_the_base_answers_the_questions(train, tiny_model):
     ]
 
 
-def test_candidates_choice_repair_and_neighbours_in_a_run(train, tmp_path):
+def test_candidates_choice_repair_and_perturbed_databases_in_a_run(train, tmp_path):
     settings = (
         "evaluation.candidates=3",
         "evaluation.temperature=0.8",

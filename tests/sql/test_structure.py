@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.sql.structure import FEATURES, features, hardness, parsed
+from qc_experiments.sql.parsing import parsed
+from qc_experiments.sql.structure import FEATURES, features, hardness
 
 ODD_TEXTS = [
     "",

@@ -27,7 +27,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.generation import prefixes
 from qc_experiments.generation.saved import SavedPredictor
-from qc_experiments.judging.judge import Verdict
+from qc_experiments.judging.verdict import Verdict
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.unfinished import kept_at
 
@@ -123,7 +123,7 @@ def test_an_evaluation_goes_on_where_it_was_ended(slowly, tmp_path, capsys, name
 
 
 @pytest.mark.parametrize("change", ["prediction", "gold", "database", "--timeout", "--fuzz"])
-def test_what_was_judged_of_something_else_is_judged_anew(asked, tmp_path, capsys, change):
+def test_what_was_judged_of_something_else_is_judged_again(asked, tmp_path, capsys, change):
     output = tmp_path / "out"
     (output / "judged.csv").mkdir(parents=True)  # all is judged, and cannot be written
     with pytest.raises(SystemExit):

@@ -1,0 +1,146 @@
+"""A user's own engine: a module that is no part of the package, named in the config or by --engine."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qc_experiments.cli.data import main as data_main
+from qc_experiments.cli.evaluate import main as evaluate_main
+from qc_experiments.data.table import Row
+from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.locate import Database, Databases, find_databases
+from qc_experiments.errors import UserError
+from qc_experiments.judging.judge import Judge
+
+ENGINE = '''
+"""SQL on CSV files: each is a table of its own."""
+
+import csv
+import sqlite3
+import time
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+from qc_experiments.databases.engine import Execution
+from qc_experiments.databases.sqlite import SCHEMA_QUERY, run_query
+from csv_helper import TABLE
+
+DIALECT = "sqlite"
+SUFFIX = ".csv"
+ENVIRONMENT = ("CSV_",)
+__all__ = ["SCHEMA_QUERY"]
+
+
+def run(target, sql, limits):
+    if sql == "SELECT stuck":
+        time.sleep(60)
+    if sql == "SELECT broken":
+        raise RuntimeError("the engine broke")
+    if sql == "SELECT object":
+        return Execution([(Decimal(1),)], ("a",))
+    with Path(target).open(newline="") as file, closing(sqlite3.connect(":memory:")) as connection:
+        header, *rows = csv.reader(file)
+        connection.execute(f"CREATE TABLE {TABLE} ({', '.join(header)})")
+        marks = ", ".join("?" * len(header))
+        connection.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", rows)
+        return run_query(connection, sql, limits)
+'''
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch) -> str:
+    code = tmp_path / "code" / "my_package"
+    code.mkdir(parents=True)
+    (code / "__init__.py").touch()
+    (code / "my_engine.py").write_text(ENGINE)
+    (tmp_path / "code" / "csv_helper.py").write_text("TABLE = 'author'")
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    for name in ("my_package", "my_package.my_engine", "csv_helper"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return "my_package.my_engine"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "databases" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "shop.csv").write_text("id,name\n1,Ada\n2,Bob\n")
+    return folder.parent
+
+
+def test_it_judges_in_children_that_are_killed(engine, place):
+    queries = {
+        "SELECT name FROM author ORDER BY id DESC": ("correct", None),
+        "SELECT name FROM author": ("wrong", "wrong_order"),
+        "DROP TABLE author": ("wrong", "forbidden"),
+        "SELECT broken": ("wrong", "other"),
+        "SELECT object": ("wrong", "other"),
+        "SELECT stuck": ("wrong", "timeout"),
+    }
+    rows = [Row(2, "q", "SELECT name FROM author ORDER BY id DESC", "", "shop")] * len(queries)
+    started = time.monotonic()
+    with Judge(Databases(str(place), engine), Limits(2), cache=None, processes=1) as judge:
+        found = judge.judge(rows, list(queries))
+    assert [(one.verdict, one.error_class) for one in found] == list(queries.values())
+    assert found[3].error == "the engine broke"
+    assert "decimal.Decimal" in (found[4].error or "")
+    assert time.monotonic() - started < 50
+
+
+def test_commands_take_it(engine, place, tmp_path, capsys):
+    source = tmp_path / "p.csv"
+    source.write_text(
+        "db_id,question,query,prediction\nshop,q,SELECT id FROM author,SELECT id FROM author\n"
+    )
+    options = ["--databases", str(place), "--engine", engine]
+    evaluate_main([str(source), *options, "--output", str(tmp_path / "out")])
+    with (tmp_path / "out" / "judged.csv").open(newline="") as file:
+        assert [row["correct"] for row in csv.DictReader(file)] == ["1"]
+    capsys.readouterr()
+    data_main(["context", str(place / "shop" / "shop.csv"), "--engine", engine])
+    assert capsys.readouterr().out == "CREATE TABLE author (id, name);\n"
+
+
+def test_a_config_of_ones_own_names_it(engine, place, tmp_path, tiny_model):
+    rows = "".join(f"q{n},SELECT id FROM author,CREATE TABLE author(id),shop\n" for n in range(20))
+    (tmp_path / "it.csv").write_text(f"question,query,context,db_id\n{rows}")
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text(
+        f"train: {tmp_path / 'it.csv'}\ndatabases: {place}\nengine: {engine}\n"
+    )
+    command = [
+        *(sys.executable, "-m", "qc_experiments", "plan", "--config-dir", str(tmp_path / "conf")),
+        *("data=mine", "model=hub", f"model.name_or_path={tiny_model}", f"paths.output={tmp_path}"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "code")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "18 to train on, 2 held out" in done.stdout
+
+
+def test_what_it_holds_is_told_from_another_engines(engine, place):
+    path = str(place / "shop" / "shop.csv")
+    assert Database(engine, path).content_hash().startswith(f"{engine} ")
+    assert Database("sqlite", path).content_hash() in Database(engine, path).content_hash()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("oracle", "there is no engine oracle: give sqlite, duckdb, postgresql, or the full name"),
+        ("my_package.none", "engine my_package.none cannot be loaded: No module named"),
+        ("os.path", "engine os.path cannot be loaded: module 'posixpath' has no attribute"),
+    ],
+)
+def test_what_is_no_engine_is_said(engine, place, name, said):
+    with pytest.raises(UserError) as caught:
+        find_databases(str(place), "data.databases", name)
+    assert said in str(caught.value)
