@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -67,6 +68,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         connection.execute("CREATE TABLE pet (id INTEGER PRIMARY KEY, name TEXT, kind TEXT)")
         connection.execute("INSERT INTO pet VALUES (1, 'Mia', 'cat'), (2, 'Rex', 'dog')")
         connection.commit()
+    compressed = tmp_path / "my_compressed" / "pets" / "pets.sqlite.gz"
+    compressed.parent.mkdir(parents=True)
+    compressed.write_bytes(gzip.compress(database.read_bytes()))
     monkeypatch.chdir(tmp_path)
     # as the page on extending says
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "my_code"), prepend=os.pathsep)
@@ -137,6 +141,31 @@ def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, m
         assert shown in capfd.readouterr().out
     else:
         assert capfd.readouterr().out.strip()
+
+
+def test_a_tracker_of_ones_own_is_told_everything(workplace, tiny_model):
+    command_line.main(
+        [
+            *("--config-dir", "my_conf", "tracking=mine", f"model.name_or_path={tiny_model}"),
+            *SHORTENED,
+        ]
+    )
+    (folder,) = run_folders(workplace / "outputs")
+    assert "predictions 2 rows" in (folder / "notebook.txt").read_text()
+
+
+def test_what_the_page_on_python_shows_runs(workplace, tiny_model, two_runs, capfd):
+    page = PAGES["docs/reference/python.md"]
+    code = re.search(r"<!-- run in a test -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert code
+    shutil.copytree(two_runs, workplace / "outputs")
+    run = run_folders(workplace / "outputs")[0].name
+    shorter = [*SHORTENED, f"model.name_or_path={tiny_model}", "data=csv"]
+    short = (
+        code[1].replace("outputs/RUN", f"outputs/{run}").replace('["data=csv"', f"[*{shorter!r}")
+    )
+    exec(compile(short, "docs/reference/python.md", "exec"), {})
+    assert "'hits': 2" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("command", NEEDS_MORE)
