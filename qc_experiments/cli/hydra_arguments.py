@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -78,15 +79,21 @@ def command_line(arguments: Sequence[str]) -> Iterator[Arguments]:
         UserError: for what it cannot say, and in place of whatever Hydra or a file system refuses within.
     """
     register_schema()
+    kept = sys.argv
     try:
         parsed = parse_arguments(arguments)
         with in_environment(parsed.overrides) as overrides:
+            if tuple(overrides) != parsed.overrides:
+                # W&B records the process's arguments, by which secrets would get into its files.
+                sys.argv = [*sys.argv[:1], *parsed.flags, *overrides]
             yield replace(parsed, overrides=tuple(overrides)).checked()
     except Exception as error:
         line = explain(error)
         if line is None or isinstance(error, UserError):
             raise
         raise UserError(line) from None
+    finally:
+        sys.argv = kept
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
