@@ -78,7 +78,10 @@ def evaluate(
     for name in options:
         if name not in known:
             raise UserError(f"evaluate: no option {name}{nearest(name, known)}")
-    return judged(Asked(str(predictions), str(databases), str(output), **options)).report
+    given: dict[str, Any] = {
+        name: str(one) if isinstance(one, Path) else one for name, one in options.items()
+    }
+    return judged(Asked(str(predictions), str(databases), str(output), **given)).report
 
 
 def load_predictor(
