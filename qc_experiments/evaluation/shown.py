@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import METRICS, indented, metric_of
-from qc_experiments.evaluation.golds import reasons
 from qc_experiments.system.console import visible
 from qc_experiments.system.words import counted
 
@@ -61,6 +60,8 @@ def _counted(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _lines(content: Mapping[str, Any]) -> list[str]:
+    from qc_experiments.evaluation.golds import reasons  # parses SQL, which a comparison need not
+
     lines = []
     failed = content["gold_errors"]
     if failed:

@@ -203,7 +203,7 @@ def test_a_bad_run_is_named_with_the_reason_and_left_out(runs, capsys, harm):
     assert next(name for name in (*FILES, "config.yaml") if name in line)
     assert out.replace(f"\n\n{line}", "").split("\n\nFiles in ")[0] == expected
     assert "Left out: bad: " in (runs / "compare.html").read_text()
-    assert ",bad," not in (runs / "compare.csv").read_text()  # a hash may end so
+    assert ",bad," not in (runs / "compare.csv").read_text()
 
 
 def comparison_of_the_good(runs: Path) -> str:
