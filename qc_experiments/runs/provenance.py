@@ -23,6 +23,7 @@ PACKAGES = (
     "peft",
     "accelerate",
     "bitsandbytes",
+    "datasets",
     "wandb",
     "hydra-core",
     "omegaconf",
