@@ -15,7 +15,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
 from qc_experiments.evaluation.metrics import Judged, assess, figures
-from qc_experiments.generation.predictor import Asker, Predicted
+from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.progress import progress
@@ -73,7 +73,7 @@ class Evaluator:
         self._judge = judge
         self._config = config
         self._own = own_metrics(config.metrics)
-        self._predictor = Asker(encoder, config, window, judge)
+        self._predictor = Predictor(encoder, config, window, judge)
 
     def measure(self, model: Any, what: str, journal: Journal | None = None) -> Measured:
         """Loss and predictions on all held-out rows.
@@ -111,7 +111,7 @@ class Evaluator:
                 numbers = [row.number for row in part]
                 known = journal.answers(numbers) if journal is not None else None
                 if known is None:
-                    known = self._predictor.ask(model, part, advance)
+                    known = self._predictor.predict(model, part, advance)
                     if journal is not None:
                         journal.add(numbers, known)
                 else:

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from qc_experiments.data.encode import Example
-from qc_experiments.models.loss import pad_batch, summed_loss
+from qc_experiments.models.loss import evaluating, pad_batch, summed_loss
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.packing.loss import pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
@@ -44,21 +42,16 @@ def validation_loss(
         Summed cross entropy in nats, and the number of labels it is summed over.
     """
     agreement = agreement or PackAgreement()
-    was_training = model.training
-    model.eval()
     count = sum(len(example.completion_ids) for example in examples)
-    try:
-        with torch.no_grad():
-            packs_differ = cannot_pack(model) is not None or (
-                agreement.disagreement(model, examples, gradients=False) is not None
-            )
-            if packs_differ:
-                total = _padded_loss(model, examples, pad_id, batch_size)
-            else:
-                packs = pack_rows(examples, PACK_TOKENS)
-                total = sum(float(pack_loss(model, pack)) for pack in packs)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        packs_differ = cannot_pack(model) is not None or (
+            agreement.disagreement(model, examples, gradients=False) is not None
+        )
+        if packs_differ:
+            total = _padded_loss(model, examples, pad_id, batch_size)
+        else:
+            packs = pack_rows(examples, PACK_TOKENS)
+            total = sum(float(pack_loss(model, pack)) for pack in packs)
     return total, count
 
 

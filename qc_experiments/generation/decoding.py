@@ -1,16 +1,17 @@
 """Which tokens an answer goes on with: greedy, sampled, or the best of several beams.
 
-A search looks after one prompt. It holds the texts that are still being written, is given the
-logits behind each of them, and says which of them go on, each with its next token.
+A search looks after one prompt. It holds the hypotheses that are still being written, is given the
+logits after each of them, and says which of them go on, each with its next token.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Self
 
 import torch
 
@@ -23,7 +24,7 @@ class Decoding:
     """How answers are searched for.
 
     Attributes:
-        candidates: answers a prompt.
+        candidates: answers per prompt.
         temperature: divides the logits before sampling; 0 takes the likeliest token.
         top_p: sampling keeps the likeliest tokens up to this share of the probability (nucleus
             sampling, Holtzman et al. 2020, arXiv:1904.09751).
@@ -53,8 +54,27 @@ class Decoding:
 
     @property
     def width(self) -> int:
-        """Most texts of a prompt that are written at once."""
+        """Most hypotheses of a prompt at once."""
         return max(self.candidates, self.num_beams)
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How prompts are answered.
+
+    Attributes:
+        tokenizer: that of the model, with a pad token.
+        stop_ids: tokens at which an answer ends.
+        max_new_tokens: longest answer in tokens.
+        batch_size: prompts computed at once.
+        decoding: how answers are searched for.
+    """
+
+    tokenizer: Any
+    stop_ids: Sequence[int]
+    max_new_tokens: int
+    batch_size: int
+    decoding: Decoding = Decoding()
 
 
 @dataclass(frozen=True)
@@ -74,7 +94,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Draft:
+class Hypothesis:
     """An answer in the making; ``marked`` once it holds one of `COMPLETING`."""
 
     tokens: tuple[int, ...] = ()
@@ -84,47 +104,34 @@ class Draft:
 
 
 class Writer:
-    """Appends tokens to drafts and knows where an answer ends.
+    """Appends tokens to hypotheses and knows where an answer ends.
 
     Args:
-        tokenizer: that of the model.
-        stop_ids: tokens at which an answer ends.
-        max_new_tokens: longest answer in tokens.
+        settings: tokenizer, stop tokens and longest answer.
         complete: whether a text needs no more tokens; must be false for one without any of
             `COMPLETING`, or None.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        stop_ids: Sequence[int],
-        max_new_tokens: int,
-        complete: Callable[[str], bool] | None,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._max_new_tokens = max_new_tokens
+    def __init__(self, settings: AnswerSettings, complete: Callable[[str], bool] | None) -> None:
+        self._tokenizer = settings.tokenizer
+        self._max_new_tokens = settings.max_new_tokens
         self._complete = complete
         self._marks: dict[int, bool] = {}
-        self.stop_ids = frozenset(stop_ids)
+        self.stop_ids = frozenset(settings.stop_ids)
 
-    def extend(self, draft: Draft, token: int, log_probability: float) -> Draft:
-        """The draft with one more token.
-
-        Args:
-            draft: what is there.
-            token: the next one.
-            log_probability: of the whole.
-        """
-        tokens = (*draft.tokens, token)
-        marked = draft.marked or self._is_mark(token)
+    def extend(self, hypothesis: Hypothesis, token: int, log_probability: float) -> Hypothesis:
+        """The hypothesis with one more token; ``log_probability`` is that of the whole."""
+        tokens = (*hypothesis.tokens, token)
+        marked = hypothesis.marked or self._is_mark(token)
         ended = token in self.stop_ids or len(tokens) >= self._max_new_tokens
         if marked and not ended and self._complete is not None:
             ended = self._complete(self._text(tokens))
-        return Draft(tokens, log_probability, marked, ended)
+        return Hypothesis(tokens, log_probability, marked, ended)
 
-    def answer(self, draft: Draft) -> Answer:
-        """A finished draft."""
-        return Answer(draft.tokens, self._text(draft.tokens), draft.log_probability)
+    def answer(self, hypothesis: Hypothesis) -> Answer:
+        """A finished hypothesis."""
+        tokens = hypothesis.tokens
+        return Answer(tokens, self._text(tokens), hypothesis.log_probability)
 
     def _is_mark(self, token: int) -> bool:
         # `;` and the backtick are bytes of their own in UTF-8: no two tokens make one between them.
@@ -137,123 +144,102 @@ class Writer:
         return text
 
 
-class Search(Protocol):
-    """The search for one prompt's answers."""
+class Search(ABC):
+    """The search for the answers to one prompt.
 
-    @property
-    def drafts(self) -> Sequence[Draft]:
-        """Texts that go on."""
+    Args:
+        prompt: its tokens.
+        decoding: how answers are searched for.
+        writer: appends tokens.
+    """
 
-    def best(self) -> list[Draft]:
-        """The finished drafts that are the answers."""
+    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
+        self._prompt = prompt
+        self._decoding = decoding
+        self._writer = writer
+        self.hypotheses = [Hypothesis()]
 
-
-S = TypeVar("S", bound=Search)
-
-
-class Searcher(Protocol[S]):
-    """A way of searching, for many prompts at once."""
-
-    def begin(self, prompt: Sequence[int]) -> S:
-        """The search for the answers to a prompt, given by its tokens."""
-
-    def step(self, searches: Sequence[S], logits: torch.Tensor) -> list[list[int]]:
-        """Take the next token of all texts.
+    @classmethod
+    @abstractmethod
+    def step(cls, searches: Sequence[Self], logits: torch.Tensor) -> list[list[int]]:
+        """Take the next token of all hypotheses of many searches with the same settings.
 
         Args:
             searches: those that are not over.
-            logits: [texts, vocabulary], of the first search's drafts in their order, then of the
-                second's, and so on; a search that has just begun has one text, its prompt.
+            logits: [texts, vocabulary], of the first search's hypotheses in their order, then of
+                the second's, and so on; a search that has just begun has one text, its prompt.
 
         Returns:
             For each search the texts that go on, as places among its texts of before; a place
-            comes once for each draft that goes on from there.
+            comes once for each hypothesis that goes on from there.
         """
 
+    @abstractmethod
+    def best(self) -> list[Hypothesis]:
+        """The finished hypotheses that are the answers."""
 
-class Lines:
-    """Candidates that are written side by side, without regard to each other.
 
-    Args:
-        prompt: its tokens; they go into the seeds, so that what is drawn depends on nothing else.
-        decoding: number of candidates and seed.
+class Candidates(Search):
+    """Greedy or sampled candidates, each written without regard to the others, in their order.
+
+    The prompt goes into the seeds, so that what is drawn depends on nothing else.
     """
 
-    def __init__(self, prompt: Sequence[int], decoding: Decoding) -> None:
-        self.drafts = [Draft()] * decoding.candidates
-        self._numbers = list(range(decoding.candidates))
+    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
+        super().__init__(prompt, decoding, writer)
+        self._numbers = list(range(decoding.candidates))  # of those that go on
         self._draws = [random.Random(_seed(decoding.seed, prompt, n)) for n in self._numbers]
-        self._finished: dict[int, Draft] = {}
+        self._candidates = [Hypothesis()] * decoding.candidates
+        self.hypotheses = self._candidates[:]
 
-    @property
-    def places(self) -> list[int]:
-        """The text behind which each draft's next token stands: at first all share the prompt."""
-        return [0 if not draft.tokens else place for place, draft in enumerate(self.drafts)]
+    @classmethod
+    def step(cls, searches: Sequence[Self], logits: torch.Tensor) -> list[list[int]]:
+        """Take the next token of all hypotheses; see `Search`."""
+        rows: list[int] = []
+        first = 0
+        for search in searches:
+            rows += [first + place for place in search._places()]
+            first = rows[-1] + 1
+        logits = logits.float()
+        if rows != list(range(len(logits))):
+            logits = logits[rows]
+        decoding = searches[0]._decoding
+        if decoding.temperature > 0:
+            numbers = [search._draws[n].random() for search in searches for n in search._numbers]
+            draws = logits.new_tensor(numbers, dtype=torch.double)
+            chosen = drawn_tokens(logits, decoding.temperature, decoding.top_p, draws)
+        else:
+            chosen = logits.argmax(dim=-1)
+        gained = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        tokens = zip(chosen.tolist(), gained.tolist(), strict=True)
+        return [search._take([next(tokens) for _ in search.hypotheses]) for search in searches]
 
-    def draw(self) -> list[float]:
-        """A random number from 0 to below 1 for each draft, of its own sequence."""
-        return [self._draws[number].random() for number in self._numbers]
-
-    def go_on(self, drafts: Sequence[Draft]) -> list[int]:
-        """Take the drafts with their next token; returns the places of those that go on."""
-        places = [p for p, draft in zip(self.places, drafts, strict=True) if not draft.ended]
-        pairs = list(zip(self._numbers, drafts, strict=True))
-        self._finished |= {number: draft for number, draft in pairs if draft.ended}
-        self._numbers = [number for number, draft in pairs if not draft.ended]
-        self.drafts = [draft for draft in drafts if not draft.ended]
-        return places
-
-    def best(self) -> list[Draft]:
+    def best(self) -> list[Hypothesis]:
         """The candidates in their order."""
-        return [self._finished[number] for number in sorted(self._finished)]
+        return self._candidates
+
+    def _places(self) -> list[int]:
+        """The text that each hypothesis goes on from: at first all share the prompt."""
+        return [place if one.tokens else 0 for place, one in enumerate(self.hypotheses)]
+
+    def _take(self, tokens: Sequence[tuple[int, float]]) -> list[int]:
+        """Append a token, with its log-probability, to each hypothesis; the places that go on."""
+        places = self._places()
+        going = []
+        for at, (token, gain) in enumerate(tokens):
+            before = self.hypotheses[at]
+            longer = self._writer.extend(before, token, before.log_probability + gain)
+            self._candidates[self._numbers[at]] = longer
+            if not longer.ended:
+                going.append(at)
+        self._numbers = [self._numbers[at] for at in going]
+        self.hypotheses = [self._candidates[number] for number in self._numbers]
+        return [places[at] for at in going]
 
 
 def _seed(seed: int, prompt: Sequence[int], candidate: int) -> int:
     text = f"{seed} {candidate} {' '.join(map(str, prompt))}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-class LineSearcher:
-    """The likeliest token each time, or one drawn at random.
-
-    Args:
-        decoding: temperature, top-p, candidates and seed.
-        writer: appends tokens.
-    """
-
-    def __init__(self, decoding: Decoding, writer: Writer) -> None:
-        self._decoding = decoding
-        self._writer = writer
-
-    def begin(self, prompt: Sequence[int]) -> Lines:
-        """The search for the answers to a prompt, given by its tokens."""
-        return Lines(prompt, self._decoding)
-
-    def step(self, searches: Sequence[Lines], logits: torch.Tensor) -> list[list[int]]:
-        """Take the next token of all texts; see `Searcher`."""
-        rows: list[int] = []
-        first = 0
-        for search in searches:
-            rows += [first + place for place in search.places]
-            first = rows[-1] + 1
-        logits = logits.float()
-        if rows != list(range(len(logits))):
-            logits = logits[rows]
-        if self._decoding.temperature > 0:
-            draws = logits.new_tensor([x for s in searches for x in s.draw()], dtype=torch.double)
-            chosen = drawn_tokens(logits, self._decoding.temperature, self._decoding.top_p, draws)
-        else:
-            chosen = logits.argmax(dim=-1)
-        gained = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        tokens = iter(zip(chosen.tolist(), gained.tolist(), strict=True))
-        going = []
-        for search in searches:
-            drafts = []
-            for draft in search.drafts:
-                token, gain = next(tokens)
-                drafts.append(self._writer.extend(draft, token, draft.log_probability + gain))
-            going.append(search.go_on(drafts))
-        return going
 
 
 def drawn_tokens(
@@ -291,75 +277,52 @@ def _least_share(shares: torch.Tensor, top_p: float) -> torch.Tensor:
         count = min(8 * count, size)
 
 
-class Beams:
-    """Beams of one prompt; see `BeamSearcher`."""
-
-    def __init__(self, decoding: Decoding, writer: Writer) -> None:
-        self.drafts = [Draft()]
-        self._decoding = decoding
-        self._writer = writer
-        self._finished: list[tuple[float, Draft]] = []
-
-    def step(self, logits: torch.Tensor) -> list[int]:
-        """Take the next token.
-
-        Args:
-            logits: behind each draft, [drafts, vocabulary].
-
-        Returns:
-            For each draft that goes on, the place of the one that it continues.
-        """
-        beams = self._decoding.num_beams
-        # So many that enough go on even if the best continuations of all beams are stop tokens.
-        keep = max(2, 1 + len(self._writer.stop_ids)) * beams
-        sums = logits.new_tensor([draft.log_probability for draft in self.drafts])
-        scores = (logits.log_softmax(dim=-1) + sums[:, None]).flatten()
-        best = scores.topk(min(keep, len(scores)))
-        places = [index // logits.shape[1] for index in best.indices.tolist()]
-        tokens = [index % logits.shape[1] for index in best.indices.tolist()]
-        drafts = [
-            self._writer.extend(self.drafts[place], token, score)
-            for place, token, score in zip(places, tokens, best.values.tolist(), strict=True)
-        ]
-        length = len(drafts[0].tokens)
-        ended = [(d.log_probability / length, d) for d in drafts[:beams] if d.ended]
-        ranked = sorted(self._finished + ended, key=lambda pair: pair[0], reverse=True)
-        self._finished = ranked[:beams]
-        going = [place for place, draft in enumerate(drafts) if not draft.ended][:beams]
-        if going and len(self._finished) == beams:
-            possible = drafts[going[0]].log_probability / length
-            if possible <= self._finished[-1][0]:
-                going = []
-        self.drafts = [drafts[place] for place in going]
-        return [places[place] for place in going]
-
-    def best(self) -> list[Draft]:
-        """The finished drafts with the highest mean log-probability, best first."""
-        return [draft for _, draft in self._finished[: self._decoding.candidates]]
-
-
-class BeamSearcher:
+class Beams(Search):
     """Beam search, as Hugging Face's ``generate`` does it with ``early_stopping=False``.
 
     Each step takes the best continuations of all beams by summed log-probability; those that end
     count by their mean log-probability (``length_penalty=1``). It is over when as many have ended
     as there are beams and the best open beam is, at its length of now, no better than the worst of
     them.
-
-    Args:
-        decoding: number of beams and of candidates.
-        writer: appends tokens.
     """
 
-    def __init__(self, decoding: Decoding, writer: Writer) -> None:
-        self._decoding = decoding
-        self._writer = writer
+    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
+        super().__init__(prompt, decoding, writer)
+        self._finished: list[tuple[float, Hypothesis]] = []  # with the mean log-probability
 
-    def begin(self, prompt: Sequence[int]) -> Beams:
-        """The search for the answers to a prompt, given by its tokens."""
-        return Beams(self._decoding, self._writer)
+    @classmethod
+    def step(cls, searches: Sequence[Self], logits: torch.Tensor) -> list[list[int]]:
+        """Take the next token of all hypotheses; see `Search`."""
+        rows = logits.float().split([len(search.hypotheses) for search in searches])
+        return [search._take(own) for search, own in zip(searches, rows, strict=True)]
 
-    def step(self, searches: Sequence[Beams], logits: torch.Tensor) -> list[list[int]]:
-        """Take the next token of all texts; see `Searcher`."""
-        rows = logits.float().split([len(search.drafts) for search in searches])
-        return [search.step(own) for search, own in zip(searches, rows, strict=True)]
+    def best(self) -> list[Hypothesis]:
+        """The finished hypotheses with the highest mean log-probability, best first."""
+        return [hypothesis for _, hypothesis in self._finished[: self._decoding.candidates]]
+
+    def _take(self, logits: torch.Tensor) -> list[int]:
+        """As `step`, for one search."""
+        beams = self._decoding.num_beams
+        # So many that enough go on even if the best continuations of all beams are stop tokens.
+        keep = max(2, 1 + len(self._writer.stop_ids)) * beams
+        sums = logits.new_tensor([one.log_probability for one in self.hypotheses])
+        scores = (logits.log_softmax(dim=-1) + sums[:, None]).flatten()
+        best = scores.topk(min(keep, len(scores)))
+        places, tokens = zip(
+            *(divmod(i, logits.shape[1]) for i in best.indices.tolist()), strict=True
+        )
+        longer = [
+            self._writer.extend(self.hypotheses[place], token, score)
+            for place, token, score in zip(places, tokens, best.values.tolist(), strict=True)
+        ]
+        length = len(longer[0].tokens)
+        ended = [(one.log_probability / length, one) for one in longer[:beams] if one.ended]
+        ranked = sorted(self._finished + ended, key=lambda pair: pair[0], reverse=True)
+        self._finished = ranked[:beams]
+        going = [at for at, one in enumerate(longer) if not one.ended][:beams]
+        if going and len(self._finished) == beams:
+            possible = longer[going[0]].log_probability / length
+            if possible <= self._finished[-1][0]:
+                going = []
+        self.hypotheses = [longer[at] for at in going]
+        return [places[at] for at in going]

@@ -10,7 +10,7 @@ from typing import Any
 from qc_experiments.config.schema import Choose, EvaluationConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
-from qc_experiments.generation.decoding import Decoding
+from qc_experiments.generation.decoding import AnswerSettings, Decoding
 from qc_experiments.generation.generate import write_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried
@@ -34,19 +34,8 @@ class Predicted:
     after_repair: str | None
 
 
-def decoding_of(config: EvaluationConfig) -> Decoding:
-    """How answers are searched for."""
-    return Decoding(
-        candidates=config.candidates,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        num_beams=config.num_beams,
-        seed=config.seed,
-    )
-
-
-class Asker:
-    """Asks a model, always in the same way.
+class Predictor:
+    """Asks a model for SQL, always in the same way.
 
     Args:
         encoder: makes the prompts, as in training.
@@ -63,7 +52,7 @@ class Asker:
         self._window = window
         self._judge = judge
 
-    def ask(
+    def predict(
         self, model: Any, rows: Sequence[Row], on_answer: Callable[[int], None] | None = None
     ) -> list[Predicted]:
         """Predict a query for each row.
@@ -74,9 +63,12 @@ class Asker:
             on_answer: called with the number of questions just answered, for progress.
         """
         pairs = [(row.context, row.question) for row in rows]
-        candidates = self._write(model, pairs, decoding_of(self._config), on_answer)
-        chosen = self._choose(rows, candidates)
-        if not self._config.repair:
+        config = self._config
+        decoding = Decoding(
+            config.candidates, config.temperature, config.top_p, config.num_beams, config.seed
+        )
+        chosen = self._choose(rows, self._write(model, pairs, decoding, on_answer))
+        if not config.repair:
             return [Predicted(sql, None) for sql in chosen]
         repaired = self._repair(model, rows, chosen)
         return [Predicted(*both) for both in zip(chosen, repaired, strict=True)]
@@ -100,65 +92,42 @@ class Asker:
         asked = [ids for ids, fit in zip(prompts, fits, strict=True) if fit]
         if on_answer is not None and len(asked) < len(prompts):
             on_answer(len(prompts) - len(asked))
-        written = iter(
-            write_answers(
-                model,
-                asked,
-                tokenizer=encoder.tokenizer,
-                stop_ids=encoder.stop_ids,
-                max_new_tokens=room,
-                batch_size=config.batch_size,
-                decoding=decoding,
-                on_answer=on_answer,
-            )
+        settings = AnswerSettings(
+            encoder.tokenizer, encoder.stop_ids, room, config.batch_size, decoding
         )
+        written = iter(write_answers(model, asked, settings, on_answer))
         after = encoder.template.after_query()
         return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
 
     def _choose(self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]) -> list[str]:
         if self._config.choose is Choose.first:
             return [queries[0] for queries in candidates]
-        different = [
-            (row, query)
-            for row, queries in zip(rows, candidates, strict=True)
-            for query in dict.fromkeys(queries)
+        choose = first_valid if self._config.choose is Choose.first_valid else majority
+        different = [list(dict.fromkeys(queries)) for queries in candidates]
+        pairs = zip(rows, different, strict=True)
+        tried = iter(self._judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
+        return [
+            choose(queries, {query: next(tried) for query in distinct})
+            for queries, distinct in zip(candidates, different, strict=True)
         ]
-        tried = iter(self._judge.try_all(different))
-        chosen = []
-        for queries in candidates:
-            found = {query: next(tried) for query in dict.fromkeys(queries)}
-            if self._config.choose is Choose.first_valid:
-                chosen.append(first_valid(queries, found))
-            else:
-                chosen.append(majority(queries, found))
-        return chosen
 
     def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
         failing = [place for place, one in enumerate(tried) if one.error is not None]
-        pairs = [
-            (
-                rows[place].context,
-                REPAIR.format(
-                    question=rows[place].question, query=chosen[place], error=tried[place].error
-                ),
-            )
-            for place in failing
-        ]
-        answers = self._write(model, pairs, Decoding())
+        pairs = []
+        for place in failing:
+            row, error = rows[place], tried[place].error
+            asked = REPAIR.format(question=row.question, query=chosen[place], error=error)
+            pairs.append((row.context, asked))
         repaired = list(chosen)
+        answers = self._write(model, pairs, Decoding())
         for place, (answer,) in zip(failing, answers, strict=True):
             repaired[place] = answer
         return repaired
 
 
 def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:
-    """The first candidate that runs; the first of all where none does.
-
-    Args:
-        queries: the candidates, the likeliest first.
-        found: what came of each.
-    """
+    """The first candidate that runs, as `majority` takes them; the first of all where none does."""
     return next((query for query in queries if found[query].error is None), queries[0])
 
 

@@ -12,7 +12,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from qc_experiments.generation.token_tree import TokenTree
+from qc_experiments.models.loss import evaluating
 from qc_experiments.models.transformers_hooks import attention_kernel, is_recurrent
+from qc_experiments.packing.prefix_tree import common_prefix
 
 SUFFIX_COST = 2
 """What a prompt's own token costs, measured in tokens of a prefix: its attention goes over the
@@ -36,29 +38,12 @@ class Group:
     members: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Prompts that are neighbours in lexicographic order.
-
-    Attributes:
-        members: their places among all prompts.
-        tokens: summed lengths.
-        groups: how they are best grouped.
-        cost: what that costs, in tokens of a prefix.
-    """
-
-    members: tuple[int, ...]
-    tokens: int
-    groups: tuple[Group, ...]
-    cost: int
-
-
 def group_prompts(prompts: Sequence[Sequence[int]]) -> list[Group]:
     """Put prompts with long common prefixes together, so that little is computed.
 
     In lexicographic order, all prompts with a certain common prefix form a run. Runs nest: each
-    becomes one group if that costs less than the best groups within it, from the innermost on.
-    The last token of a prompt never belongs to the prefix, since its answer begins behind it.
+    becomes one group if that costs no more than the best groups within it, from the innermost on.
+    The last token of a prompt never belongs to the prefix, since its answer begins after it.
 
     Args:
         prompts: tokens of each prompt.
@@ -67,47 +52,37 @@ def group_prompts(prompts: Sequence[Sequence[int]]) -> list[Group]:
         The groups, the longest prefix first.
     """
     order = sorted(range(len(prompts)), key=lambda number: list(prompts[number]))
-    if not order:
-        return []
-    opened: list[tuple[int, list[_Run]]] = []  # common tokens, and the runs within so far
-    run = _alone(order[0], prompts)
-    for before, number in pairwise(order):
-        common = _common(prompts[before], prompts[number])
-        while opened and opened[-1][0] > common:
-            inner, runs = opened.pop()
-            run = _together(inner, [*runs, run])
-        if opened and opened[-1][0] == common:
-            opened[-1][1].append(run)
+    common = [_common(prompts[one], prompts[next_one]) for one, next_one in pairwise(order)]
+    opened: list[tuple[int, list[Group]]] = []  # common tokens, and the best groups within so far
+    for number, after in zip(order, [*common, -1], strict=False):
+        groups = [Group(len(prompts[number]) - 1, (number,))]
+        while opened and opened[-1][0] > after:
+            prefix, within = opened.pop()
+            groups = _cheaper(prefix, within + groups, prompts)
+        if opened and opened[-1][0] == after:
+            opened[-1][1].extend(groups)
         else:
-            opened.append((common, [run]))
-        run = _alone(number, prompts)
-    while opened:
-        inner, runs = opened.pop()
-        run = _together(inner, [*runs, run])
-    return sorted(run.groups, key=lambda group: group.prefix, reverse=True)
+            opened.append((after, groups))
+    groups = opened[0][1] if opened else []
+    return sorted(groups, key=lambda group: group.prefix, reverse=True)
 
 
-def _alone(number: int, prompts: Sequence[Sequence[int]]) -> _Run:
-    length = len(prompts[number])
-    group = Group(length - 1, (number,))
-    return _Run((number,), length, (group,), length - 1 + SUFFIX_COST)
+def _cheaper(prefix: int, groups: list[Group], prompts: Sequence[Sequence[int]]) -> list[Group]:
+    """One group with the prefix that all have in common, or the groups, whichever costs less."""
+    one = Group(prefix, tuple(number for group in groups for number in group.members))
+    cheaper = _cost(one, prompts) <= sum(_cost(group, prompts) for group in groups)
+    return [one] if cheaper else groups
 
 
-def _together(common: int, runs: Sequence[_Run]) -> _Run:
-    members = tuple(number for run in runs for number in run.members)
-    tokens = sum(run.tokens for run in runs)
-    apart = sum(run.cost for run in runs)
-    cost = common + SUFFIX_COST * (tokens - len(members) * common)
-    if cost <= apart:
-        return _Run(members, tokens, (Group(common, members),), cost)
-    return _Run(members, tokens, tuple(group for run in runs for group in run.groups), apart)
+def _cost(group: Group, prompts: Sequence[Sequence[int]]) -> int:
+    """Of computing a group, in tokens of a prefix."""
+    own = sum(len(prompts[number]) - group.prefix for number in group.members)
+    return group.prefix + SUFFIX_COST * own
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the common prefix, the last token of each left out."""
-    most = min(len(one), len(other)) - 1
-    pairs = enumerate(zip(one[:most], other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), most)
+    return min(common_prefix(one, other), len(one) - 1, len(other) - 1)
 
 
 def shares_prefixes(model: Any, longest: int) -> str | None:
@@ -163,21 +138,17 @@ def agrees(model: Any) -> bool:
     weight = model.get_input_embeddings().weight
     ids = [number % weight.shape[0] for number in range(5, 21)]
     prefix, own = ids[:8], [ids[8:11], ids[11:]]
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model):
             alone = [
                 model(input_ids=torch.tensor([prefix + tokens], device=weight.device)).logits[0, -1]
                 for tokens in own
             ]
             tree = TokenTree(model, len(own), 1)
-            branches, _ = tree.sprout(tree.plant(prefix), [tokens[:-1] for tokens in own])
-            shared = tree.grow(branches, [tokens[-1] for tokens in own])
+            branches, _ = tree.extend(tree.prefill(prefix), [tokens[:-1] for tokens in own])
+            shared = tree.step(branches, [tokens[-1] for tokens in own])
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False  # a forward of its own that does not take what is asked of it
-    finally:
-        model.train(was_training)
     expected = torch.stack(alone).float()
     quantized = getattr(model.config, "quantization_config", None) is not None
     coarse = weight.dtype != torch.float32 or quantized

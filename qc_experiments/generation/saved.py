@@ -95,20 +95,13 @@ class SavedPredictor:
             prompts: in tokens.
             on_answer: called with the number of questions just answered.
         """
-        from qc_experiments.generation.decoding import Decoding
+        from qc_experiments.generation.decoding import AnswerSettings
         from qc_experiments.generation.generate import write_answers
         from qc_experiments.sql.extraction import extract_sql
 
-        texts = write_answers(
-            self._model,
-            list(prompts),
-            tokenizer=self._encoder.tokenizer,
-            stop_ids=self._encoder.stop_ids,
-            max_new_tokens=self._saved.max_new_tokens,
-            batch_size=self.batch_size,
-            decoding=Decoding(),
-            on_answer=on_answer,
-        )
+        encoder, room = self._encoder, self._saved.max_new_tokens
+        settings = AnswerSettings(encoder.tokenizer, encoder.stop_ids, room, self.batch_size)
+        texts = write_answers(self._model, list(prompts), settings, on_answer)
         after = self._saved.template.after_query()
         return [extract_sql(text, after) for (text,) in texts]
 

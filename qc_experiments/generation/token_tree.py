@@ -1,13 +1,13 @@
-"""Texts that begin alike, branching off a prefix that is computed once, and growing side by side.
+"""Texts that begin alike, branching off a prefix that is computed once, and written side by side.
 
-A root is a prefix, with its keys and values. Branches sprout from it: the tokens that several texts
-have of their own are computed in one forward, as one sequence in which each sees the prefix and
-itself. From then on a branch is a row of a batch, to which the prefix was copied, which is cheap,
-and all branches grow by a token with each forward. A branch that ends frees its row at once.
+A prefix is prefilled, with its keys and values, and extended by branches: the tokens that several
+texts have of their own are computed in one forward, as one sequence in which each sees the prefix
+and itself. From then on a branch is a row of a batch, to which the prefix was copied, which is
+cheap, and each forward is a step by a token of all branches. A released branch frees its row at once.
 
 All this is public to Hugging Face's models: positions, a mask for each query and key, and a cache
 of one's own. A single sequence for all texts, each seeing its own slots of it, would do without the
-copies, but grew at half the speed on a CPU: each query's attention runs over the keys of all.
+copies, but had half the speed on a CPU: each query's attention runs over the keys of all.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from qc_experiments.models.loss import unwrapped
+
 FORWARD_TOKENS = 2048
-"""Most tokens of a forward that sprouts branches: they bound the mask and the activations."""
+"""Most tokens of a forward that begins branches: they bound the mask and the activations."""
 FORWARD_TOKENS_WITH_LOGITS = 256
 """The same for models that compute logits, [tokens, vocabulary], at every token."""
 
 
 @dataclass(frozen=True)
-class Root:
+class Prefix:
     """A prefix that texts begin with.
 
     Attributes:
-        number: tells roots apart.
+        number: tells prefixes apart.
         length: its number of tokens.
         cache: its keys and values.
     """
@@ -45,17 +47,17 @@ class Root:
 
 @dataclass(eq=False)
 class Branch:
-    """A text that grows.
+    """A text that is being written.
 
     Attributes:
-        root: number of the root that it sprouted from.
-        own: tokens of that root; its own stand behind them.
-        length: its tokens, those of the root included.
+        prefix: number of the prefix that it begins with.
+        prefix_length: tokens of that prefix; its own stand after them.
+        length: its tokens, those of the prefix included.
         row: its place in the batch; it may move.
     """
 
-    root: int
-    own: int
+    prefix: int
+    prefix_length: int
     length: int
     row: int
 
@@ -66,7 +68,7 @@ class TokenTree:
     Args:
         model: a causal language model that `prefixes.shares_prefixes`.
         rows: most branches at a time.
-        room: most tokens by which a branch grows once it has sprouted.
+        room: most steps of a branch.
     """
 
     def __init__(self, model: Any, rows: int, room: int) -> None:
@@ -76,73 +78,66 @@ class TokenTree:
         self._device = weight.device
         self._dtype = weight.dtype
         self._hidden = torch.finfo(weight.dtype).min
-        self._keeps_logits = _keeps_logits(model)
+        self._keeps_logits = "logits_to_keep" in signature(unwrapped(model).forward).parameters
         self._most_tokens = FORWARD_TOKENS if self._keeps_logits else FORWARD_TOKENS_WITH_LOGITS
-        self._cache = _RowCache(rows)
+        self._cache = _RowCache(_Rows(rows))
         self._branches: list[Branch | None] = [None] * rows
-        self._held: list[int | None] = [None] * rows  # root whose copy is in a row, used or not
-        self._planted = 0
+        self._held: list[int | None] = [None] * rows  # prefix whose copy is in a row, used or not
+        self._prefilled = 0
 
-    def plant(self, prefix: Sequence[int]) -> Root:
-        """Compute a prefix.
-
-        Args:
-            prefix: its tokens; may be none.
-        """
+    def prefill(self, prefix: Sequence[int]) -> Prefix:
+        """Compute a prefix, given by its tokens; may be none."""
         cache = DynamicCache()
         for start in range(0, len(prefix), self._most_tokens):
             chunk = prefix[start : start + self._most_tokens]
-            self._model(
-                input_ids=self._tensor([chunk]),
-                position_ids=self._tensor([range(start, start + len(chunk))]),
-                past_key_values=cache,
-                use_cache=True,
-                **({"logits_to_keep": 1} if self._keeps_logits else {}),
-            )
-        self._planted += 1
-        return Root(self._planted, len(prefix), cache)
+            positions = range(start, start + len(chunk))
+            self._forward([chunk], self._tensor([positions]), cache, keep=1)
+        self._prefilled += 1
+        return Prefix(self._prefilled, len(prefix), cache)
 
-    def sprout(
-        self, root: Root, texts: Sequence[Sequence[int]]
+    def extend(
+        self, prefix: Prefix, texts: Sequence[Sequence[int]]
     ) -> tuple[list[Branch], torch.Tensor]:
-        """Let branches begin.
+        """Begin branches.
 
         Args:
-            root: what they begin with.
-            texts: the tokens of each behind the prefix, one at least.
+            prefix: what they begin with.
+            texts: the tokens of each after the prefix, one at least.
 
         Returns:
-            The branches, and the logits behind them, [branches, vocabulary].
+            The branches, and the logits after them, [branches, vocabulary].
         """
-        self._cache.reserve(root.length + max(map(len, texts)) + self._room)
+        rows = self._cache.rows
+        rows.slots = max(rows.slots, prefix.length + max(map(len, texts)) + self._room)
         branches = []
         logits = []
         for chunk in self._chunks(texts):
-            logits.append(self._forward(root, chunk))
-            end = root.length
+            logits.append(self._append(prefix, chunk))
+            end = prefix.length
             for text in chunk:
-                branch = self._take_row(root.number, root.length, root.length + len(text))
-                if self._held[branch.row] != root.number:
-                    self._cache.write(branch.row, 0, root.cache, slice(0, root.length))
-                    self._held[branch.row] = root.number
+                length = prefix.length + len(text)
+                branch = self._take_row(prefix.number, prefix.length, length)
+                if self._held[branch.row] != prefix.number:
+                    self._cache.write(branch.row, 0, prefix.cache, slice(0, prefix.length))
+                    self._held[branch.row] = prefix.number
                 own = slice(end, end + len(text))
-                self._cache.write(branch.row, root.length, root.cache, own)
+                self._cache.write(branch.row, prefix.length, prefix.cache, own)
                 end += len(text)
                 branches.append(branch)
-            root.cache.crop(root.length - end)
+            prefix.cache.crop(prefix.length - end)
         return branches, torch.cat(logits)
 
     def fork(self, branch: Branch) -> Branch:
         """A new branch with the same text."""
-        new = self._take_row(branch.root, branch.own, branch.length)
+        new = self._take_row(branch.prefix, branch.prefix_length, branch.length)
         self._copy(branch, new.row)
         return new
 
-    def cut(self, branch: Branch) -> None:
+    def release(self, branch: Branch) -> None:
         """Forget a branch."""
         self._branches[branch.row] = None
 
-    def grow(self, branches: Sequence[Branch], tokens: Sequence[int]) -> torch.Tensor:
+    def step(self, branches: Sequence[Branch], tokens: Sequence[int]) -> torch.Tensor:
         """Append a token to every branch.
 
         Args:
@@ -150,26 +145,20 @@ class TokenTree:
             tokens: one for each.
 
         Returns:
-            The logits behind them, [branches, vocabulary].
+            The logits after them, [branches, vocabulary].
         """
         self._close_ranks()
         order = [branch.row for branch in branches]
-        ids, lengths = [0] * len(order), [0] * len(order)
+        ids, lengths = [[0]] * len(order), [0] * len(order)
         for branch, token in zip(branches, tokens, strict=True):
-            ids[branch.row], lengths[branch.row] = token, branch.length
+            ids[branch.row], lengths[branch.row] = [token], branch.length
             branch.length += 1
-        positions = self._tensor(lengths)[:, None]
-        shown = max(lengths) + 1
-        behind = torch.arange(shown, device=self._device) > positions
-        mask = torch.zeros_like(behind, dtype=self._dtype).masked_fill(behind, self._hidden)
-        self._cache.place(positions[:, 0], shown)
-        logits: torch.Tensor = self._model(
-            input_ids=self._tensor(ids)[:, None],
-            position_ids=positions,
-            attention_mask=mask[:, None, None],
-            past_key_values=self._cache,
-            use_cache=True,
-        ).logits[:, -1]
+        rows = self._cache.rows
+        rows.positions, rows.shown = self._tensor(lengths), max(lengths) + 1
+        positions = rows.positions[:, None]
+        later = torch.arange(rows.shown, device=self._device) > positions
+        mask = torch.zeros_like(later, dtype=self._dtype).masked_fill(later, self._hidden)
+        logits = self._forward(ids, positions, self._cache, mask[:, None, None])[:, -1]
         return logits if order == list(range(len(order))) else logits[order]
 
     def _chunks(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
@@ -184,11 +173,12 @@ class TokenTree:
             tokens += len(text)
         yield chunk
 
-    def _forward(self, root: Root, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Append texts to the root's cache, none seeing another; logits [texts, vocabulary]."""
-        start = root.length
-        count = sum(map(len, texts))
-        mask = torch.full((count, start + count), self._hidden, dtype=self._dtype)
+    def _append(self, prefix: Prefix, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Append texts to a prefix's cache, none seeing another; logits [texts, vocabulary]."""
+        start = prefix.length
+        ids = [token for text in texts for token in text]
+        positions = [start + n for text in texts for n in range(len(text))]
+        mask = torch.full((len(ids), start + len(ids)), self._hidden, dtype=self._dtype)
         mask[:, :start] = 0
         ends: list[int] = []
         end = 0
@@ -197,22 +187,35 @@ class TokenTree:
             mask[own, start + own.start : start + own.stop].triu_(1)
             end = own.stop
             ends.append(end - 1)
-        wanted = self._tensor(ends)
+        last = self._tensor(ends)
+        mask = mask[None, None].to(self._device)
+        logits = self._forward([ids], self._tensor([positions]), prefix.cache, mask, last)[0]
+        return logits if self._keeps_logits else logits[last]
+
+    def _forward(
+        self,
+        ids: Sequence[Sequence[int]],
+        positions: torch.Tensor,
+        cache: DynamicCache,
+        mask: torch.Tensor | None = None,
+        keep: torch.Tensor | int = 0,
+    ) -> torch.Tensor:
+        """Logits [rows, tokens, vocabulary], only at ``keep`` where the model can choose."""
         logits: torch.Tensor = self._model(
-            input_ids=self._tensor([[token for text in texts for token in text]]),
-            position_ids=self._tensor([[start + n for text in texts for n in range(len(text))]]),
-            attention_mask=mask[None, None].to(self._device),
-            past_key_values=root.cache,
+            input_ids=self._tensor(ids),
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
             use_cache=True,
-            **({"logits_to_keep": wanted} if self._keeps_logits else {}),
-        ).logits[0]
-        return logits if self._keeps_logits else logits[wanted]
+            **({"logits_to_keep": keep} if self._keeps_logits else {}),
+        ).logits
+        return logits
 
     def _tensor(self, numbers: Sequence[Any]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._device)
 
-    def _take_row(self, root: int, own: int, length: int) -> Branch:
-        branch = Branch(root, own, length, self._branches.index(None))
+    def _take_row(self, prefix: int, prefix_length: int, length: int) -> Branch:
+        branch = Branch(prefix, prefix_length, length, self._branches.index(None))
         self._branches[branch.row] = branch
         return branch
 
@@ -229,9 +232,9 @@ class TokenTree:
 
     def _copy(self, branch: Branch, row: int) -> None:
         """Copy a branch's keys and values to a row; the prefix only if it is not there."""
-        start = branch.own if self._held[row] == branch.root else 0
+        start = branch.prefix_length if self._held[row] == branch.prefix else 0
         self._cache.copy(branch.row, row, slice(start, branch.length))
-        self._held[row] = branch.root
+        self._held[row] = branch.prefix
 
 
 @dataclass
@@ -243,7 +246,7 @@ class _Rows:
 
     Attributes:
         count: texts to hold memory for.
-        slots: tokens of each to hold memory for.
+        slots: tokens of each to hold memory for, from the next write on.
         positions: place of the next token of each of the first rows.
         shown: how much of the rows the attention goes over.
     """
@@ -255,26 +258,18 @@ class _Rows:
 
 
 class _RowCache(DynamicCache):
-    """A cache with a row for each text, written in place, each row at its own length.
+    """A cache with a row for each text, written in place, each row at its own length."""
 
-    Args:
-        rows: texts to hold memory for.
-    """
-
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: _Rows) -> None:
         super().__init__()
-        self._rows = _Rows(rows)
-        self.layer_class_to_replicate = partial(_RowLayer, self._rows)
-
-    def reserve(self, slots: int) -> None:
-        """Hold memory for rows of so many tokens from the next `write` on."""
-        self._rows.slots = max(self._rows.slots, slots)
+        self.rows = rows
+        self.layer_class_to_replicate = partial(_RowLayer, rows)
 
     def write(self, row: int, start: int, source: DynamicCache, tokens: slice) -> None:
         """Copy tokens of a cache of one text into a row, from the place ``start`` on."""
         for number, layer in enumerate(source.layers):
             if number == len(self.layers):
-                self.layers.append(_RowLayer(self._rows))
+                self.layers.append(_RowLayer(self.rows))
             self.layers[number].write(
                 row, start, layer.keys[0, :, tokens], layer.values[0, :, tokens]
             )
@@ -285,22 +280,9 @@ class _RowCache(DynamicCache):
             for states in (layer.keys, layer.values):
                 states[target, :, tokens] = states[source, :, tokens]
 
-    def place(self, positions: torch.Tensor, shown: int) -> None:
-        """Say where the next token of each of the first rows goes.
-
-        Args:
-            positions: its place in each row, [rows].
-            shown: how much of the rows the attention goes over.
-        """
-        self._rows.positions, self._rows.shown = positions, shown
-
 
 class _RowLayer(DynamicLayer):
-    """One layer's keys and values, [rows, heads, slots, head size].
-
-    Args:
-        rows: what it has in common with the cache's other layers.
-    """
+    """One layer's keys and values, [rows, heads, slots, head size]."""
 
     def __init__(self, rows: _Rows) -> None:
         super().__init__()
@@ -331,7 +313,7 @@ class _RowLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append a token to each of the first rows, as `_RowCache.place` says.
+        """Append a token to each of the first rows, at the places that `_Rows` says.
 
         Args:
             key_states: keys, [rows, heads, 1, head size].
@@ -351,8 +333,3 @@ class _RowLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         """Tokens that the attention goes over."""
         return self._rows.shown
-
-
-def _keeps_logits(model: Any) -> bool:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT
-    return "logits_to_keep" in signature(inner.forward).parameters

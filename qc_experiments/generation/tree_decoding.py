@@ -11,24 +11,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 import torch
 
 from qc_experiments.generation.decoding import (
     Answer,
-    BeamSearcher,
-    Decoding,
-    LineSearcher,
-    S,
+    AnswerSettings,
+    Beams,
+    Candidates,
     Search,
-    Searcher,
     Writer,
 )
-from qc_experiments.generation.prefixes import Group, group_prompts, shares_prefixes
-from qc_experiments.generation.token_tree import Branch, Root, TokenTree
-
-__all__ = ["Answer", "Decoding", "shares_prefixes", "tree_decode"]
+from qc_experiments.generation.prefixes import Group, group_prompts
+from qc_experiments.generation.token_tree import Branch, Prefix, TokenTree
+from qc_experiments.models.loss import evaluating
 
 REFILL = 0.25
 """Share of the batch that is free before waiting prompts are taken up: on two CPU cores, a token costs
@@ -38,26 +35,18 @@ REFILL = 0.25
 def tree_decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    *,
-    tokenizer: Any,
-    stop_ids: Sequence[int],
-    max_new_tokens: int,
-    batch_size: int,
-    decoding: Decoding,
+    settings: AnswerSettings,
     complete: Callable[[str], bool] | None = None,
     on_answer: Callable[[int], None] | None = None,
 ) -> list[list[Answer]]:
     """Answer prompts.
 
     Args:
-        model: a causal language model that `shares_prefixes`; left in the mode it was in.
+        model: a causal language model that `prefixes.shares_prefixes`; left in the mode it was in.
         prompts: tokens of each prompt, one at least.
-        tokenizer: that of the model.
-        stop_ids: tokens at which an answer ends.
-        max_new_tokens: longest answer in tokens.
-        batch_size: texts that are written at once, each with memory for the longest text; a prompt
-            takes one for each candidate or beam, and one prompt is answered in any case.
-        decoding: how answers are searched for.
+        settings: how; ``batch_size`` counts texts that are written at once, each with memory for
+            the longest text: a prompt takes one for each candidate or beam, and one prompt is
+            answered in any case.
         complete: whether an answer's text is complete, so that it ends there (as
             `answer_complete`); must be false for a text without semicolon and backtick.
         on_answer: called with the number of prompts just answered, for progress.
@@ -68,30 +57,14 @@ def tree_decode(
     """
     if not prompts:
         return []
-    writer = Writer(tokenizer, stop_ids, max_new_tokens, complete)
-
-    def run(searcher: Searcher[S]) -> Sequence[Search]:
-        together = max(batch_size // decoding.width, 1)
-        tree = TokenTree(model, min(together, len(prompts)) * decoding.width, max_new_tokens)
-        return _Decoder(tree, prompts, searcher, together).run(on_answer)
-
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            beams = decoding.num_beams > 1
-            found = (
-                run(BeamSearcher(decoding, writer))
-                if beams
-                else run(LineSearcher(decoding, writer))
-            )
-    finally:
-        model.train(was_training)
-    return [[writer.answer(draft) for draft in search.best()] for search in found]
+    writer = Writer(settings, complete)
+    with evaluating(model):
+        searches = _Decoder(model, prompts, settings, writer).run(on_answer)
+    return [[writer.answer(hypothesis) for hypothesis in one.best()] for one in searches]
 
 
 @dataclass
-class _Asked(Generic[S]):
+class _Active:
     """A prompt that is being answered.
 
     Attributes:
@@ -101,95 +74,88 @@ class _Asked(Generic[S]):
     """
 
     number: int
-    search: S
+    search: Search
     branches: list[Branch]
 
 
-class _Decoder(Generic[S]):
-    """Grows in a tree what a searcher chooses.
-
-    Args:
-        tree: without branches yet.
-        prompts: tokens of each prompt.
-        searcher: chooses tokens.
-        together: most prompts that are answered at a time.
-    """
+class _Decoder:
+    """Extends in a tree what searches choose."""
 
     def __init__(
         self,
-        tree: TokenTree,
+        model: Any,
         prompts: Sequence[Sequence[int]],
-        searcher: Searcher[S],
-        together: int,
+        settings: AnswerSettings,
+        writer: Writer,
     ) -> None:
-        self._tree = tree
         self._prompts = prompts
-        self._searcher = searcher
-        self._together = together
+        self._writer = writer
+        self._decoding = settings.decoding
+        self._search_type: type[Search] = Beams if self._decoding.num_beams > 1 else Candidates
+        width = self._decoding.width
+        self._together = max(settings.batch_size // width, 1)  # prompts answered at a time
+        rows = min(self._together, len(prompts)) * width
+        self._tree = TokenTree(model, rows, settings.max_new_tokens)
         self._groups = deque(group_prompts(prompts))
-        self._root: Root | None = None  # of the first group
-        self._asked: list[_Asked[S]] = []
+        self._prefix: Prefix | None = None  # of the first group
+        self._active: list[_Active] = []
 
-    def run(self, on_answer: Callable[[int], None] | None) -> list[S]:
+    def run(self, on_answer: Callable[[int], None] | None) -> list[Search]:
         """Answer all prompts; returns the searches, which are over, in the prompts' order."""
-        found: dict[int, S] = {}
-        while self._asked or self._groups:
-            parts = self._grow() + self._sprout()
+        found: dict[int, Search] = {}
+        while self._active or self._groups:
+            parts = self._step() + self._begin()
             logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-            going = self._searcher.step([asked.search for asked in self._asked], logits)
-            for asked, places in zip(self._asked, going, strict=True):
-                self._follow(asked, places)
+            going = self._search_type.step([active.search for active in self._active], logits)
+            for active, places in zip(self._active, going, strict=True):
+                self._follow(active, places)
                 if not places:
-                    found[asked.number] = asked.search
+                    found[active.number] = active.search
                     if on_answer is not None:
                         on_answer(1)
-            self._asked = [asked for asked in self._asked if asked.branches]
+            self._active = [active for active in self._active if active.branches]
         return [found[number] for number in range(len(self._prompts))]
 
-    def _grow(self) -> list[torch.Tensor]:
-        """Append to all texts the tokens that were chosen; logits behind them."""
-        if not self._asked:
+    def _step(self) -> list[torch.Tensor]:
+        """Append to all texts the tokens that were chosen; logits after them."""
+        if not self._active:
             return []
-        branches = [branch for asked in self._asked for branch in asked.branches]
-        tokens = [draft.tokens[-1] for asked in self._asked for draft in asked.search.drafts]
-        return [self._tree.grow(branches, tokens)]
+        branches = [branch for active in self._active for branch in active.branches]
+        tokens = [one.tokens[-1] for active in self._active for one in active.search.hypotheses]
+        return [self._tree.step(branches, tokens)]
 
-    def _sprout(self) -> list[torch.Tensor]:
-        """Take up waiting prompts if there is room for a good many; logits behind them."""
+    def _begin(self) -> list[torch.Tensor]:
+        """Take up waiting prompts if there is room for a good many; logits after them."""
         logits = []
-        room = self._together - len(self._asked)
+        room = self._together - len(self._active)
         if room < self._together * REFILL:
             return []
         while room and self._groups:
             group = self._groups.popleft()
-            if self._root is None:
-                self._root = self._tree.plant(self._prompts[group.members[0]][: group.prefix])
+            if self._prefix is None:
+                prompt = self._prompts[group.members[0]]
+                self._prefix = self._tree.prefill(prompt[: group.prefix])
             numbers, later = group.members[:room], group.members[room:]
             texts = [self._prompts[number][group.prefix :] for number in numbers]
-            branches, behind = self._tree.sprout(self._root, texts)
+            branches, after = self._tree.extend(self._prefix, texts)
             for number, branch in zip(numbers, branches, strict=True):
-                search = self._searcher.begin(self._prompts[number])
-                self._asked.append(_Asked(number, search, [branch]))
-            logits.append(behind)
+                search = self._search_type(self._prompts[number], self._decoding, self._writer)
+                self._active.append(_Active(number, search, [branch]))
+            logits.append(after)
             room -= len(numbers)
             if later:
                 self._groups.appendleft(Group(group.prefix, later))
             else:
-                self._root = None
+                self._prefix = None
         return logits
 
-    def _follow(self, asked: _Asked[S], places: Sequence[int]) -> None:
-        """Let the tree follow a search.
-
-        Args:
-            asked: a prompt whose search has just taken a step.
-            places: the branches on which its texts go on.
-        """
-        before = asked.branches
+    def _follow(self, active: _Active, places: Sequence[int]) -> None:
+        """Let the tree follow a search whose texts go on from these of its branches."""
+        before = active.branches
         for place, branch in enumerate(before):
             if place not in places:  # first, so that there are rows for the others to fork
-                self._tree.cut(branch)
-        asked.branches = [
+                self._tree.release(branch)
+        active.branches = [
             self._tree.fork(before[place]) if place in places[:at] else before[place]
             for at, place in enumerate(places)
         ]

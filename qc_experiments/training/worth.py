@@ -16,7 +16,7 @@ from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model
-from qc_experiments.models.loss import pad_batch
+from qc_experiments.models.loss import evaluating, pad_batch
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.plan import Plan
 
@@ -89,14 +89,9 @@ def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterat
 
 def _losses(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Loss of each label in nats, [labels]."""
-    was_training = model.training
-    model.eval()
     inputs = {k: batch[k].to(model.device) for k in ("input_ids", "attention_mask")}
     targets = batch["labels"][:, 1:].to(model.device)
-    try:
-        with torch.no_grad():
-            logits = model(**inputs, use_cache=False).logits[:, :-1]
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        logits = model(**inputs, use_cache=False).logits[:, :-1]
     labelled = targets != IGNORED
     return cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")

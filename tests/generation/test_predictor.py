@@ -16,8 +16,8 @@ from qc_experiments.data.template import Template
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures
-from qc_experiments.generation import predictor as answering
-from qc_experiments.generation.predictor import Asker, first_valid, majority
+from qc_experiments.generation import predictor as predicting
+from qc_experiments.generation.predictor import Predictor, first_valid, majority
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, result_hash
 
@@ -98,24 +98,24 @@ def written(monkeypatch):
     asked: list[str] = []
     answers: dict[str, list[str]] = {}
 
-    def write(model, prompts, *, tokenizer, on_answer, decoding, **_):
-        texts = [tokenizer.decode(prompt) for prompt in prompts]
+    def write(model, prompts, settings, on_answer):
+        texts = [settings.tokenizer.decode(prompt) for prompt in prompts]
         asked.extend(texts)
         found = []
         for text in texts:
             if on_answer is not None:
                 on_answer(1)
             key = max((key for key in answers if key in text), key=len)
-            found.append(answers[key][: decoding.candidates])
+            found.append(answers[key][: settings.decoding.candidates])
         return found
 
-    monkeypatch.setattr(answering, "write_answers", write)
+    monkeypatch.setattr(predicting, "write_answers", write)
     return asked, answers
 
 
-def asker(tokenizer, judge: Judge, window: int | None = None, **settings) -> Asker:
+def predictor(tokenizer, judge: Judge, window: int | None = None, **settings) -> Predictor:
     encoder = Encoder(tokenizer, Template("{context}\n{question}\n{query}", "test"), Wrap.plain)
-    return Asker(encoder, EvaluationConfig(**settings), window, judge)
+    return Predictor(encoder, EvaluationConfig(**settings), window, judge)
 
 
 def test_execution_chooses_among_candidates(tokenizer, judge, written):
@@ -130,7 +130,7 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
     chosen = {}
     for choose in Choose:
         settings = {"candidates": 4, "temperature": 0.7, "choose": choose}
-        predicted = asker(tokenizer, judge, **settings).ask(None, ROWS)
+        predicted = predictor(tokenizer, judge, **settings).predict(None, ROWS)
         chosen[choose] = [one.sql for one in predicted]
         assert all(one.after_repair is None for one in predicted)
     assert chosen[Choose.first] == ["SELECT x FROM item", "SELECT 2"]
@@ -143,7 +143,7 @@ def test_what_fails_is_asked_for_once_more_with_the_databases_error(tokenizer, j
     answers["Names?"] = ["SELECT nam FROM item"]
     answers["How many?"] = ["SELECT 7"]
     answers["no such column: nam"] = ["SELECT name FROM item"]
-    predicted = asker(tokenizer, judge, repair=1).ask(None, ROWS)
+    predicted = predictor(tokenizer, judge, repair=1).predict(None, ROWS)
     assert [one.sql for one in predicted] == ["SELECT nam FROM item", "SELECT 7"]
     assert [one.after_repair for one in predicted] == ["SELECT name FROM item", "SELECT 7"]
     assert len(asked) == 3  # only what fails is asked for again
@@ -163,7 +163,7 @@ def test_a_prompt_beyond_the_models_window_is_not_asked_and_so_wrong(tokenizer, 
     asked, answers = written
     answers["How many?"] = ["SELECT 1"]
     long = Row(2, "Names, " * 50, "SELECT name FROM item", ROWS[0].context, "shop")
-    found = asker(tokenizer, judge, window=80, max_new_tokens=32)
-    predicted = found.ask(None, [long, ROWS[1]])
+    found = predictor(tokenizer, judge, window=80, max_new_tokens=32)
+    predicted = found.predict(None, [long, ROWS[1]])
     assert [one.sql for one in predicted] == ["", "SELECT 1"]
     assert len(asked) == 1

@@ -12,10 +12,16 @@ import transformers
 from transformers import AutoModelForCausalLM, DynamicCache, StoppingCriteriaList
 
 from qc_experiments.generation import token_tree
-from qc_experiments.generation.decoding import Draft, Writer, drawn_tokens
+from qc_experiments.generation.decoding import (
+    AnswerSettings,
+    Decoding,
+    Hypothesis,
+    Writer,
+    drawn_tokens,
+)
 from qc_experiments.generation.prefixes import agrees, group_prompts, shares_prefixes
 from qc_experiments.generation.token_tree import TokenTree
-from qc_experiments.generation.tree_decoding import Decoding, tree_decode
+from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.sql.extraction import answer_complete
 
 VOCABULARY = 61
@@ -98,18 +104,14 @@ PROMPTS = some_prompts()
 
 def decode(model, prompts=PROMPTS, **options):
     """Candidates' tokens for each prompt."""
-    answers = tree_decode(model, prompts, **(plain_options() | options))
+    given = {name: options.pop(name) for name in ("complete", "on_answer") if name in options}
+    answers = tree_decode(model, prompts, settings(**options), **given)
     return [[list(answer.tokens) for answer in candidates] for candidates in answers]
 
 
-def plain_options():
-    return {
-        "tokenizer": Letters(),
-        "stop_ids": [],
-        "max_new_tokens": 12,
-        "batch_size": 4,
-        "decoding": Decoding(),
-    }
+def settings(**options):
+    given = {"tokenizer": Letters(), "stop_ids": [], "max_new_tokens": 12, "batch_size": 4}
+    return AnswerSettings(**given | options)
 
 
 class StopsWhen(transformers.StoppingCriteria):
@@ -144,7 +146,7 @@ def generate(model, prompts=PROMPTS, *, new=12, stop_ids=(), complete=None, beam
 
 
 def is_padded(answers, found):
-    """Whether what transformers wrote is what we found, and padding behind it."""
+    """Whether what transformers wrote is what we found, and padding after it."""
     pairs = [
         (answer, own)
         for candidates, ours in zip(answers, found, strict=True)
@@ -211,14 +213,15 @@ def test_completeness_is_seen_at_the_token_that_a_look_at_each_would_find():
     lengths = Counter()
     for _ in range(3000):
         tokens = [dice.randrange(len(Pieces.words)) for _ in range(12)]
-        writer = Writer(Pieces(), [], 12, answer_complete)
-        draft = Draft()
+        writer = Writer(AnswerSettings(Pieces(), [], 12, 1), answer_complete)
+        hypothesis = Hypothesis()
         for count in range(1, 13):
-            draft = writer.extend(draft, tokens[count - 1], 0.0)
-            assert draft.ended == (count == 12 or answer_complete(Pieces().decode(tokens[:count])))
-            if draft.ended:
+            hypothesis = writer.extend(hypothesis, tokens[count - 1], 0.0)
+            complete = answer_complete(Pieces().decode(tokens[:count]))
+            assert hypothesis.ended == (count == 12 or complete)
+            if hypothesis.ended:
                 break
-        lengths[len(draft.tokens)] += 1
+        lengths[len(hypothesis.tokens)] += 1
     assert len(lengths) > 6
 
 
@@ -247,7 +250,7 @@ def test_forwards_of_few_tokens_change_nothing(llama, monkeypatch):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_tree_holds_its_texts_whatever_happens_to_it(llama, seed):
     dice = random.Random(seed)
-    tree, texts, roots = TokenTree(llama, 7, 13), {}, []
+    tree, texts, prefixes = TokenTree(llama, 7, 13), {}, []
 
     def tokens(least, most):
         return [dice.randrange(VOCABULARY) for _ in range(dice.randint(least, most))]
@@ -257,30 +260,30 @@ def test_a_tree_holds_its_texts_whatever_happens_to_it(llama, seed):
             expected = llama(torch.tensor([texts[branch]])).logits[0, -1]
             assert torch.allclose(found, expected, atol=1e-3)
 
-    def sprout(prefix, root, count):
+    def extend(head, prefix, count):
         own = [tokens(1, 9) for _ in range(count)]
-        branches, logits = tree.sprout(root, own)
-        texts.update({b: [*prefix, *text] for b, text in zip(branches, own, strict=True)})
+        branches, logits = tree.extend(prefix, own)
+        texts.update({b: [*head, *text] for b, text in zip(branches, own, strict=True)})
         check(branches, logits)
 
     for _ in range(40):
         room = 7 - len(texts)
         if dice.random() < 0.3:
-            prefix = tokens(0, 20)
-            roots = [*roots[-2:], (prefix, tree.plant(prefix))]
-        if dice.random() < 0.5 and room and roots:
-            sprout(*dice.choice(roots), dice.randint(1, room))
+            head = tokens(0, 20)
+            prefixes = [*prefixes[-2:], (head, tree.prefill(head))]
+        if dice.random() < 0.5 and room and prefixes:
+            extend(*dice.choice(prefixes), dice.randint(1, room))
         elif dice.random() < 0.5 and room and texts:
             parent = dice.choice(list(texts))
             texts[tree.fork(parent)] = texts[parent]
         for branch in list(texts):
-            if dice.random() < 0.2 or len(texts[branch]) - branch.own > 12:
-                tree.cut(branch)
+            if dice.random() < 0.2 or len(texts[branch]) - branch.prefix_length > 12:
+                tree.release(branch)
                 del texts[branch]
         if texts:
             branches = dice.sample(list(texts), len(texts))
             new = [dice.randrange(VOCABULARY) for _ in branches]
-            logits = tree.grow(branches, new)
+            logits = tree.step(branches, new)
             texts |= {b: [*texts[b], token] for b, token in zip(branches, new, strict=True)}
             check(branches, logits)
 
@@ -324,8 +327,8 @@ def test_progress_counts_every_prompt(llama):
 
 def test_the_log_probability_is_the_models(llama):
     for decoding in (Decoding(), Decoding(2, 0.7, 0.9), Decoding(2, num_beams=3)):
-        options = plain_options() | {"decoding": decoding}
-        for prompt, candidates in zip(PROMPTS, tree_decode(llama, PROMPTS, **options), strict=True):
+        answers = tree_decode(llama, PROMPTS, settings(decoding=decoding))
+        for prompt, candidates in zip(PROMPTS, answers, strict=True):
             assert len(candidates) == decoding.candidates
             for answer in candidates:
                 with torch.no_grad():

@@ -342,30 +342,31 @@ def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
 
 
 def test_answers_are_not_asked_for_twice(train, tmp_path, monkeypatch):
-    from qc_experiments.evaluation import answering, measure
+    from qc_experiments.evaluation import evaluator
+    from qc_experiments.generation import predictor
 
     settings = ("evaluation.limit=6",)
-    monkeypatch.setattr(measure, "PART_ROWS", 2)
+    monkeypatch.setattr(evaluator, "PART_ROWS", 2)
     whole = train(*settings, output=tmp_path / "whole")
-    written = answering.write_answers
+    written = predictor.write_answers
     asked: list[int] = []
 
-    def write(model: Any, prompts: Any, **options: Any) -> Any:
+    def write(model: Any, prompts: Any, *others: Any) -> Any:
         if len(asked) == 4:  # three parts of the base model, one of the trained one
             raise KeyboardInterrupt
         asked.append(len(prompts))
-        return written(model, prompts, **options)
+        return written(model, prompts, *others)
 
-    monkeypatch.setattr(answering, "write_answers", write)
+    monkeypatch.setattr(predictor, "write_answers", write)
     with pytest.raises(SystemExit):
         train(*settings, output=tmp_path / "cut")
     asked.clear()
     asked_again: list[int] = []
     monkeypatch.setattr(
-        answering,
+        predictor,
         "write_answers",
-        lambda model, prompts, **options: (
-            asked_again.append(len(prompts)) or written(model, prompts, **options)
+        lambda model, prompts, *others: (
+            asked_again.append(len(prompts)) or written(model, prompts, *others)
         ),
     )
     cut = train(*settings, output=tmp_path / "cut")
