@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from helpers.runs import ROOT
 
-from qc_experiments.cli.evaluate import UNFINISHED
 from qc_experiments.cli.evaluate import main as evaluate_main
 from qc_experiments.cli.predict import main as predict_main
 from qc_experiments.errors import UserError
+from qc_experiments.evaluation.predictions import UNFINISHED
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.generation import prefixes
 from qc_experiments.generation.saved import SavedPredictor
@@ -142,7 +142,7 @@ def test_what_was_judged_of_something_else_is_judged_again(asked, tmp_path, caps
     more = {"--timeout": ["--timeout", "4"], "--fuzz": ["--fuzz", "1"]}.get(change, [])
     evaluate_main([*asked, *more, "--output", str(output)])
     said = capsys.readouterr().out
-    assert "starts anew" in said
+    assert "starts again" in said
     assert "Goes on" not in said
     assert not (output / UNFINISHED).exists()
 
@@ -246,7 +246,7 @@ def test_predictions_go_on_where_they_were_ended(predicting, tmp_path, capsys):
         json.dumps({"model": "x", "rows": list(range(8)), "sql": ["x"] * 8}) + "\n"
     )
     predict_main([*predicting[1:], "--output", str(tmp_path / "whole.csv")])
-    assert "starts anew" in capsys.readouterr().out
+    assert "starts again" in capsys.readouterr().out
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     with output.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
