@@ -101,8 +101,8 @@ class SavedPredictor:
 
         encoder, room = self._encoder, self._saved.max_new_tokens
         settings = AnswerSettings(encoder.tokenizer, encoder.stop_ids, room, self.batch_size)
-        texts = write_answers(self._model, list(prompts), settings, on_answer)
-        after = self._saved.template.after_query()
+        texts = write_answers(self._model, prompts, settings, on_answer)
+        after = encoder.template.after_query()
         return [extract_sql(text, after) for (text,) in texts]
 
     def parts(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:

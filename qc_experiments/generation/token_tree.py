@@ -315,14 +315,8 @@ class _RowLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append a token to each of the first rows, at the places that `_Rows` says.
 
-        Args:
-            key_states: keys, [rows, heads, 1, head size].
-            value_states: values, likewise.
-            args: ignored, as the parent class does.
-            kwargs: ignored, as the parent class does.
-
-        Returns:
-            Views of these rows' keys and values, [rows, heads, shown, head size].
+        Takes keys and values, [rows, heads, 1, head size]; returns views of what these rows hold,
+        [rows, heads, shown, head size]. Other arguments are ignored, as by the parent class.
         """
         rows = torch.arange(len(key_states), device=key_states.device)
         self.keys[rows, :, self._rows.positions] = key_states[:, :, 0]
