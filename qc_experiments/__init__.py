@@ -6,7 +6,7 @@ What the commands do, from Python; each function raises `UserError` for what the
     result = qc.train(["data=csv", "data.train=my.csv", "lora=r32"])
     predictor = qc.load_predictor("outputs/RUN")
     predictor.predict(["How many customers are there?"], database="shop.sqlite")
-    qc.evaluate("predictions.csv", "my_databases", "judged")["figures"]["execution_accuracy"]
+    qc.evaluate("predictions.csv", "my_databases", "judged")["figures"]
     qc.compare("outputs").groups[0].best
 """
 

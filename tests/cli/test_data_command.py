@@ -77,7 +77,7 @@ def test_check_says_what_was_found_and_which_queries_fail(qc, rows):
     code, out, err = qc("check", rows.name)
     assert (code, err) == (1, [])
     lines = out.splitlines()
-    assert lines[0] == "mine.csv: 4 usable rows, 2 contexts, 1 db_ids"
+    assert lines[0] == "mine.csv: 4 usable rows, 2 contexts, 1 db_id"
     found = {
         number: [
             line for line in lines[1:] if line.endswith((f"(row {number})", f": row {number}"))
@@ -114,7 +114,7 @@ def test_check_takes_other_column_names(qc, tmp_path):
     )
     code, out, _ = qc("check", "other.csv", "--question", "Frage", "--query", "SQL")
     assert code == 0
-    assert "1 usable rows" in out
+    assert "1 usable row," in out
 
 
 @pytest.mark.parametrize(

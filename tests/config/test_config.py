@@ -872,6 +872,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
         "objective",
         "evaluation.metrics",
         "model.allow_pickle",
+        "data.engine",
         "collator.attention",
         "trainer.save_total_limit",
         "trainer.logging_steps",

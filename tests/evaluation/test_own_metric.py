@@ -41,8 +41,9 @@ no_metric = words
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a user's module and option file."""
+    monkeypatch.delitem(sys.modules, "my_metrics", raising=False)  # another test's
     (tmp_path / "my_metrics.py").write_text(MODULE)
     (tmp_path / "evaluation").mkdir()
     names = "[my_metrics.same_words, my_metrics.characters]"

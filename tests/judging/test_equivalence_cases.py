@@ -41,6 +41,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
         path.parent.mkdir()
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(case.database)
+            connection.execute("CREATE TABLE IF NOT EXISTS unused (x)")  # an empty file is refused
         rows.append(Row(number, case.name, case.gold, "", f"case{number}"))
     with Judge(Databases(str(folder)), Limits(), cache=None) as judge:
         found = judge.judge(rows, [case.prediction for case in CASES])

@@ -244,7 +244,7 @@ def test_4_bit_layers_give_the_same_gradients_after_an_evaluation_as_before(
     quant = QuantConfig(mode=QuantMode.int4)
     torch.manual_seed(0)
     model = load_base_model(model_source(config, tmp_path), config, quant)
-    model = add_adapter(model, LoraConfig(r=2), gradient_checkpointing=False)
+    model = add_adapter(model, LoraConfig(r=2, dropout=0), gradient_checkpointing=False)
     ids = tokenizer("SELECT name FROM book", return_tensors="pt").input_ids
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
