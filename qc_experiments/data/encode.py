@@ -139,7 +139,7 @@ class Encoder:
             )
         except Exception as error:  # a template is code, and raises what it likes
             raise UserError(
-                f"the chat template of the tokenizer cannot be loaded: {error}"
+                f"the chat template of the tokenizer cannot be applied: {error}"
             ) from error
         return text
 
