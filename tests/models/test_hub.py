@@ -14,7 +14,8 @@ import pytest
 from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.models import hub
-from qc_experiments.models.base import ModelSource, load_tokenizer
+from qc_experiments.models.base import load_tokenizer
+from qc_experiments.models.source import ModelSource
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +50,22 @@ def test_what_is_cached_is_used_without_a_network(tiny_model, tokenizer, tmp_pat
     shutil.copytree(tiny_model, folder / "snapshots" / commit)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(commit)
-    source = ModelSource("owner/name", None, None, "name", "hub:owner/name@default:", False)
+    source = ModelSource(
+        "owner/name",
+        label="name",
+        fingerprint="hub:owner/name@default:",
+        trust_remote_code=False,
+    )
     found = load_tokenizer(source, None)
     assert found("SELECT 1").input_ids == tokenizer("SELECT 1").input_ids
+
+
+def test_a_hub_that_did_not_answer_is_asked_again_by_the_next_run(monkeypatch):
+    assert hub.hub_problem() is not None
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: True)
+    assert "does not answer" in (hub.hub_problem() or "")
+    hub.forget_failure()
+    assert hub.hub_problem() == "HF_HUB_OFFLINE is set"
 
 
 @pytest.mark.parametrize(("status", "answers"), [(404, True), (200, True), (503, False)])
