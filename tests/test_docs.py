@@ -202,6 +202,9 @@ def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
             __main__.main()
         found |= set(re.findall(r"--[a-z][a-z_-]+", capsys.readouterr().out))
     assert told == found
+    for section in PAGES["docs/reference/commands.md"].split("\n## "):
+        flags = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
+        assert len(flags) == len(set(flags)), section
 
 
 def test_the_reference_of_groups_names_every_option():

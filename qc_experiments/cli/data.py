@@ -1,8 +1,10 @@
 """`qc data`: check a CSV, show a row as the model sees it, print a database's schema.
 
-qc data check my.csv
-qc data show my.csv --row 2
-qc data context shop.sqlite
+For example:
+
+    qc data check my.csv
+    qc data show my.csv --row 2
+    qc data context shop.sqlite
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="COLUMN",
                 help=f"name of the {column} column ({column})",
             )
-    check.add_argument("--databases", help="folder with <db_id>/<db_id>.sqlite")
+    check.add_argument("--databases", help="folder or URL, as data.databases in training")
     check.add_argument("--engine", metavar="NAME", help=HELP)
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")

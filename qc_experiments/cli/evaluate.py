@@ -1,7 +1,9 @@
 """`qc evaluate`: judge any system's predicted SQL by running it.
 
-qc evaluate predictions.csv --databases my_databases --output judged
-qc evaluate other.csv --databases my_databases --output judged_other --against judged
+For example:
+
+    qc evaluate predictions.csv --databases my_databases --output judged
+    qc evaluate other.csv --databases my_databases --output judged_other --against judged
 """
 
 from __future__ import annotations

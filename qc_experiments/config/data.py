@@ -75,7 +75,8 @@ class DataConfig:
     template: str = "pkg://qc_experiments.data/templates/sql.txt"
     """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
     databases: str | None = None
-    """Folder with ``<db_id>/<db_id>.sqlite``; null measures exact match and validity only."""
+    """Folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or ``postgresql://host/{db_id}``; null
+    measures exact match and validity only."""
     engine: str | None = None
     """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
     Python module of your own; null: the files' suffix or the URL's scheme tells."""

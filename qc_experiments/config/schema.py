@@ -50,7 +50,7 @@ from qc_experiments.config.ranges import at_least, check_ranges, setting
 from qc_experiments.config.trainer import DEFAULT_MICRO_BATCH, Strategy, TrainerConfig
 from qc_experiments.errors import UserError
 
-A_FOLDER = "data.databases: a folder with <db_id>/<db_id>.sqlite"
+A_FOLDER = "data.databases: a folder with <db_id>/<db_id>.sqlite (or .duckdb), or a server's URL"
 
 
 @dataclass(frozen=True)

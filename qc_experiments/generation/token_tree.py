@@ -5,9 +5,10 @@ texts have of their own are computed in one forward, as one sequence in which ea
 and itself. From then on a branch is a row of a batch, to which the prefix was copied, which is
 cheap, and each forward is a step by a token of all branches. A released branch frees its row at once.
 
-All this is public to Hugging Face's models: positions, a mask for each query and key, and a cache
-of one's own. A single sequence for all texts, each seeing its own slots of it, would do without the
-copies, but had half the speed on a CPU: each query's attention runs over the keys of all.
+Apart from the cache's layers, all this is public to Hugging Face's models: positions, a mask for each
+query and key, and a cache of one's own. A single sequence for all texts, each seeing its own slots of
+it, would do without the copies, but had half the speed on a CPU: each query's attention runs over the
+keys of all.
 """
 
 from __future__ import annotations

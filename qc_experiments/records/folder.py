@@ -1,10 +1,4 @@
-"""What a run leaves behind: its folder, its hash, and files that are whole or not there.
-
-A run's folder is ``<paths.output>/<values>-<hash8>``. The hash is of everything that determines the
-figures: the config without paths and tracking, with the contents of the data files and the model's
-fingerprint in place of their paths. So the same run finds its own folder again, wherever it is
-started and however the data is called.
-"""
+"""What a run leaves behind: its folder, its hash, and files that are whole or not there."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """What tells one run from another: the hash of everything that determines its figures.
 
-That is the config without paths and tracking, with the contents of the data files and the model's
-fingerprint in place of their paths. So the same run finds its own folder again, wherever it is
-started and however the data is called.
+Which settings that are stands in `config.determining.EFFECTS`; files count by their contents.
 """
 
 from __future__ import annotations
