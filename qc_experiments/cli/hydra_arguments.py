@@ -169,18 +169,31 @@ def run_hydra(task: Callable[[DictConfig], Any], parsed: Arguments, program: str
     from hydra import version
     from hydra._internal.utils import _run_hydra, get_args_parser
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of Hydra's own printing
     version.setbase("1.3")
     parser = get_args_parser()
     parser.prog = program
     # Flags first: Hydra's parser cannot read one that stands between overrides.
-    _run_hydra(
-        args=parser.parse_args([*parsed.flags, *parsed.overrides]),
-        args_parser=parser,
-        task_function=task,
-        config_path="pkg://qc_experiments.conf",
-        config_name="config",
-    )
+    with _full_errors():
+        _run_hydra(
+            args=parser.parse_args([*parsed.flags, *parsed.overrides]),
+            args_parser=parser,
+            task_function=task,
+            config_path="pkg://qc_experiments.conf",
+            config_name="config",
+        )
+
+
+@contextmanager
+def _full_errors() -> Iterator[None]:
+    """Have exceptions reach us instead of Hydra's own printing."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def single_run(given: DictConfig) -> RunConfig:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.system.paths import hash_bytes
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, opened
+from qc_experiments.system.reading import MOST_BYTES, Unreadable, long_cells, opened
 
 MOST_PREDICTIONS = 512 * MOST_BYTES
 """Each row has its context, which may be the schema of a large database."""
-LONGEST_CELL = 64 * MOST_BYTES
 
 ASKED = ("db_id", "question", "query")
 
@@ -107,9 +106,8 @@ def _answer(cells: dict[str, str]) -> Answer:
 
 def _rows(path: Path) -> Iterator[list[str]]:
     """Header and rows, all of one length; none where there is no file."""
-    csv.field_size_limit(LONGEST_CELL)
     width = 0
-    with opened(path, MOST_PREDICTIONS) as file:
+    with long_cells(), opened(path, MOST_PREDICTIONS) as file:
         if file is None:
             return
         try:

@@ -26,6 +26,7 @@ from qc_experiments.data.separators import (
 )
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import hash_texts, read_file, readable
+from qc_experiments.system.reading import long_cells
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
@@ -165,7 +166,11 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     refuse_other_formats(path, raw)
     text = _decode(path, raw)
     refuse_first_line(path, text)
-    csv.field_size_limit(2**31 - 1)  # schemas can be longer than the module's 131,072 characters
+    with long_cells():
+        return _split(path, text)
+
+
+def _split(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[tuple[int, list[str]]] = []
     number = 0

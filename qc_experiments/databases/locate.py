@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -40,10 +39,12 @@ class Database:
     Attributes:
         engine: name of the engine that runs SQL on it.
         target: a file's path, or a URL.
+        server_hashes: content hashes of a server's databases by URL, each taken once in a run.
     """
 
     engine: str
     target: str
+    server_hashes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def dialect(self) -> str:
@@ -57,7 +58,10 @@ class Database:
             UserError: if it cannot be read.
         """
         if "://" in self.target:
-            found = _server_hash(self.engine, self.target)
+            if self.target not in self.server_hashes:
+                taken = engine_of(self.engine).imported().content_hash(self.target)
+                self.server_hashes[self.target] = str(taken)
+            found = self.server_hashes[self.target]
         else:
             found = file_content(self.engine, self.target)
         if self.engine in ENGINES:
@@ -65,11 +69,6 @@ class Database:
         # What another engine, or another version of it, makes of the same file is something else.
         code = engine_of(self.engine).imported().__file__
         return f"{self.engine} {file_hash(Path(str(code)))} {found}"
-
-
-@lru_cache(maxsize=4096)
-def _server_hash(engine: str, target: str) -> str:
-    return str(engine_of(engine).imported().content_hash(target))
 
 
 def engine_of_url(url: str, key: str) -> str:
@@ -97,10 +96,12 @@ class Databases:
         place: a folder with ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or a server's
             URL, in which ``{db_id}`` stands for the database's name.
         engine: name of the engine; None where the suffix or the URL's scheme says it.
+        server_hashes: see `Database`.
     """
 
     place: str
     engine: str | None = None
+    server_hashes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def on_server(self) -> bool:
@@ -134,7 +135,8 @@ class Databases:
         self._check_name(db_id)
         if self.on_server:
             name = self.engine or engine_of_url(self.place, "databases")
-            return Database(name, self.place.replace(PLACEHOLDER, quote(db_id, safe="")))
+            url = self.place.replace(PLACEHOLDER, quote(db_id, safe=""))
+            return Database(name, url, self.server_hashes)
         for name in self._file_engines():
             path = Path(self.place) / db_id / f"{db_id}{engine_of(name).suffix}"
             problem = file_problem(path)

@@ -21,9 +21,8 @@ def hub_problem() -> str | None:
         return "HF_HUB_OFFLINE is set"
     try:
         status = get_session().head(constants.ENDPOINT, timeout=SECONDS).status_code
-    except (
-        Exception
-    ) as error:  # of the library's own client, which is another one every few versions
+    # Of the library's own client, which is another one every few versions.
+    except Exception as error:
         reason = str(error) or type(error).__name__
     else:
         if status not in UNREACHABLE:
@@ -32,11 +31,18 @@ def hub_problem() -> str | None:
     return f"{constants.ENDPOINT} does not answer: {reason}"
 
 
+def forget_failure() -> None:
+    """Let the next run ask a hub again that did not answer the last one."""
+    if hub_problem.cache_info().currsize and hub_problem() is not None:
+        hub_problem.cache_clear()
+        hub_commit.cache_clear()
+
+
 @cache
 def hub_commit(name: str, revision: str | None) -> str | None:
     """The commit that a branch or tag stands for: as the hub has it, else as this machine's cache has it.
 
-    It is asked once, so that all of a process is about the same commit.
+    It is asked once, so that all of a process is about the same commit (see `forget_failure`).
 
     Args:
         name: of the repository, ``owner/name``.

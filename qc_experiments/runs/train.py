@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.models.base import model_source
+from qc_experiments.models.hub import forget_failure
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.earlier import earlier_result
 from qc_experiments.runs.identity import identify
@@ -46,14 +49,18 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
     Raises:
         UserError: for anything the user can mend.
     """
+    forget_failure()
     data = load_data(config)
     folder = run_folder(config, data)
     known = earlier_result(config, folder, share, alone=kept is None)
     if known is not None:
         return known
-    prepared = _prepared(config, data, folder)
     stop = StopRequests()
-    with locked(folder.path) as held, stop.listening():
+    with (
+        _prepared(config, data, folder) as prepared,
+        locked(folder.path) as held,
+        stop.listening(),
+    ):
         finished = folder.finished()
         if finished is not None:  # by another process, in the meantime
             return finished
@@ -83,7 +90,8 @@ def announce(config: RunConfig) -> None:
     """
     data = load_data(config)
     folder = run_folder(config, data)
-    _announce(_prepared(config, data, folder))
+    with _prepared(config, data, folder) as prepared:
+        _announce(prepared)
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
 
@@ -101,7 +109,8 @@ def plan_of(config: RunConfig, data: RunData) -> Plan:
     )
 
 
-def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Prepared:
+@contextmanager
+def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[Prepared]:
     """Check everything that the user can mend; the golds are run on their databases."""
     folder.check_owner(config)
     check_tracking(config.tracking)
@@ -111,16 +120,16 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Prepared:
     from qc_experiments.judging.judge import Judge
     from qc_experiments.runs.outcome import Prepared
 
-    judge = Judge(
+    rows = [example.row for example in plan.validation]
+    with Judge(
         data.databases,
         Limits(seconds=config.evaluation.timeout),
         cache=Path(config.paths.cache).expanduser(),
         perturbed=config.evaluation.fuzz,
         seed=config.evaluation.seed,
-    )
-    rows = [example.row for example in plan.validation]
-    warnings = check_golds(config, rows, data.validation_source, judge)
-    return Prepared(config, data, folder, plan, judge, warnings)
+    ) as judge:
+        warnings = check_golds(config, rows, data.validation_source, judge)
+        yield Prepared(config, data, folder, plan, judge, warnings)
 
 
 def _announce(run: Prepared) -> None:
@@ -170,7 +179,6 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
                 journal.remove()  # all of it stands in the tables of predictions now
         exit_code = 0
     finally:
-        run.judge.close()
         job.tracker.close(exit_code)
     return result
 

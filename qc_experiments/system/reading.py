@@ -6,6 +6,7 @@ of others nor a training.
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -28,6 +29,16 @@ LONGEST_ALIASED = 1000
 
 class Unreadable(Exception):
     """A file is not what it should be; the message is one line that says which and why."""
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Let `csv` read cells of any length: a schema can be longer than its limit of 131,072 characters."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 @contextmanager

@@ -62,7 +62,6 @@ def _schema() -> None:
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # main sets it; here it is put back afterwards
 
 
 def compose(*overrides: str) -> RunConfig:

@@ -132,6 +132,23 @@ def test_what_it_holds_is_told_from_another_engines(engine, place):
     assert Database("sqlite", path).content_hash() in Database(engine, path).content_hash()
 
 
+def test_what_a_server_holds_is_asked_once_in_a_run(tmp_path, monkeypatch):
+    (tmp_path / "my_servers").mkdir()
+    (tmp_path / "my_servers" / "mine.py").write_text(
+        "SCHEMES, DIALECT, SCHEMA_QUERY = ('mine',), 'sqlite', 'SELECT 1'\n"
+        "run, hashes = print, iter(('before', 'after'))\n"
+        "def content_hash(url):\n    return next(hashes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for _ in range(2):
+        databases = Databases("mine://host/{db_id}", "my_servers.mine")
+        asked = {databases.find("shop").content_hash() for _ in range(2)}
+        seen.append(asked.pop().rpartition(" ")[2])
+        assert not asked
+    assert seen == ["before", "after"]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

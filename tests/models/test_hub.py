@@ -54,6 +54,14 @@ def test_what_is_cached_is_used_without_a_network(tiny_model, tokenizer, tmp_pat
     assert found("SELECT 1").input_ids == tokenizer("SELECT 1").input_ids
 
 
+def test_a_hub_that_did_not_answer_is_asked_again_by_the_next_run(monkeypatch):
+    assert hub.hub_problem() is not None
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: True)
+    assert "does not answer" in (hub.hub_problem() or "")
+    hub.forget_failure()
+    assert hub.hub_problem() == "HF_HUB_OFFLINE is set"
+
+
 @pytest.mark.parametrize(("status", "answers"), [(404, True), (200, True), (503, False)])
 def test_whatever_the_hub_itself_answers_is_an_answer(monkeypatch, status, answers):
     from huggingface_hub import constants

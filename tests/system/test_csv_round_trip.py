@@ -37,7 +37,6 @@ def tables(draw: st.DrawFn) -> list[list[str]]:
 def read_by_all(path: Path) -> dict[str, list[list[str]]]:
     """Header and rows as each reader finds them."""
     header, numbered = read_cells(path)
-    csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8", newline="") as file:
         python = list(csv.reader(file))
     frame = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
