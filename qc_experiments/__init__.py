@@ -70,9 +70,9 @@ def evaluate(
     """
     from dataclasses import fields
 
-    from qc_experiments.config.compose import nearest
     from qc_experiments.evaluation.predictions import Asked
     from qc_experiments.evaluation.predictions import evaluate as judged
+    from qc_experiments.system.words import nearest
 
     known = [one.name for one in fields(Asked)]
     for name in options:

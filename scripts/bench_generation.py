@@ -31,7 +31,7 @@ from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import read_template
 from qc_experiments.generation.decoding import Answer, AnswerSettings, Decoding
 from qc_experiments.generation.generate import StopWhenComplete, generate_texts
-from qc_experiments.generation.prefixes import shares_prefixes
+from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.loss import evaluating
 from qc_experiments.models.packaged import embedded_model
@@ -57,7 +57,7 @@ def main() -> None:
     decoding = Decoding(num_beams=options.beams or 1)
     new = options.max_new_tokens or (48 if options.beams else 128)
     shared = AnswerSettings(encoder.tokenizer, encoder.stop_ids, new, options.shared, decoding)
-    reason = shares_prefixes(model, max(map(len, prompts)) + new)
+    reason = cannot_share_prefixes(model, max(map(len, prompts)) + new)
     if reason is not None:
         raise SystemExit(f"nothing to compare: {reason}")
     databases = len({row["db_id"] for row in rows})

@@ -15,6 +15,7 @@ from qc_experiments.cli.hydra_arguments import (
 from qc_experiments.config.compose import composed
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import set_up_logging, told_to_users
+from qc_experiments.system.words import counted
 
 log = logging.getLogger("qc_experiments")
 
@@ -49,23 +50,23 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _plan_sweep(parsed: Arguments) -> None:
-    from qc_experiments.sweeps.preview import first_job, outlook, preview
+    from qc_experiments.sweeps.preview import first_job, list_jobs, plan_sweep
 
-    ahead = outlook(parsed.overrides, parsed.config_dir)
-    if ahead is None:
+    plan = plan_sweep(parsed.overrides, parsed.config_dir)
+    if plan is None:
         composed(first_job(parsed.overrides), parsed.config_dir)
         raise UserError(
             "this sweep cannot be composed: qc plan with one value for each key says why"
         )
     say_what_is_trained_on(parsed.overrides)
-    if ahead.jobs is None:
-        log.info("%s", ahead.text())
+    if plan.jobs is None:
+        log.info("%s", plan.text())
         return
-    seen = preview(ahead, parsed.overrides, parsed.config_dir)
-    log.info("%s", ahead.text(seen.runs))
+    seen = list_jobs(plan, parsed.overrides, parsed.config_dir)
+    log.info("%s", plan.text(seen.runs))
     for line in seen.lines:
         log.info("%s", line)
     if seen.refused:
-        jobs = "1 job" if seen.refused == 1 else f"{seen.refused} jobs"
+        jobs = counted(seen.refused, "job")
         print(f"error: {jobs} of {len(seen.lines)} will be refused", file=sys.stderr)
         raise SystemExit(1)

@@ -27,8 +27,9 @@ from qc_experiments.cli.hydra_arguments import (
 from qc_experiments.errors import UserError
 from qc_experiments.sweeps.halving import Sweep, closing_lines
 from qc_experiments.sweeps.jobs import sweeping
-from qc_experiments.sweeps.preview import Outlook, outlook
+from qc_experiments.sweeps.preview import SweepPlan, plan_sweep
 from qc_experiments.system.console import set_up_logging, told_to_users, unbreakable_output
+from qc_experiments.system.words import counted
 
 log = logging.getLogger("qc_experiments")
 
@@ -101,11 +102,11 @@ def _run_one(parsed: Arguments, program: str) -> dict[str, Any] | None:
 
 def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
-    ahead = outlook(parsed.overrides, parsed.config_dir)
-    if ahead is not None:
-        log.info("%s", ahead.text())
+    plan = plan_sweep(parsed.overrides, parsed.config_dir)
+    if plan is not None:
+        log.info("%s", plan.text())
     say_what_is_trained_on(parsed.overrides)
-    with sweeping(ahead) as (sweep, jobs):
+    with sweeping(plan) as (sweep, jobs):
         try:
             while True:
                 try:
@@ -126,32 +127,28 @@ def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
                 print(f"error: {line}", file=sys.stderr)
             done = sum(report.status == "finished" for report in sweep.reports.values())
             print(
-                f"{_jobs(done)} had finished, the others go on with the same command",
+                f"{counted(done, 'job')} had finished, the others go on with the same command",
                 file=sys.stderr,
             )
             raise
-    _say_what_came_of_it(sweep, ahead)
+    _say_what_came_of_it(sweep, plan)
     failed = sweep.failed()
     if failed:
         seconds = time.perf_counter() - started
-        print(f"error: {_jobs(len(failed))} failed in {seconds:.0f} s:", file=sys.stderr)
+        print(f"error: {counted(len(failed), 'job')} failed in {seconds:.0f} s:", file=sys.stderr)
         for line in closing_lines(failed):
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _say_what_came_of_it(sweep: Sweep, ahead: Outlook | None) -> None:
+def _say_what_came_of_it(sweep: Sweep, plan: SweepPlan | None) -> None:
     folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
     if not folders:
         return
     from qc_experiments.comparison.views.table import comparison_table
 
     log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
-    if ahead is not None:
-        place = os.path.relpath(ahead.output)
-        place = str(ahead.output) if place.startswith("..") else place
+    if plan is not None:
+        place = os.path.relpath(plan.output)
+        place = str(plan.output) if place.startswith("..") else place
         log.info("\nAt any time, with charts: qc compare %s", shlex.quote(place))
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

@@ -26,6 +26,7 @@ from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
+from qc_experiments.system.words import counted
 
 UNKNOWN = "it is not recorded on what they were measured"
 SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
@@ -274,7 +275,7 @@ def _warnings(
     changed = sum((run.code_commit or "").endswith("+changes") for run in runs)
     if changed:
         lines.append(
-            f"{changed} of {len(runs)} run{'' if len(runs) == 1 else 's'} used code with uncommitted "
+            f"{changed} of {counted(len(runs), 'run')} used code with uncommitted "
             "changes, which may differ though the commit is the same."
         )
     if repeated:
@@ -292,7 +293,7 @@ def _name(alike: Alike, runs: Sequence[Run], unlike: Sequence[str]) -> str:
     counts += [len(run.outcomes.bits) for run in runs if run.outcomes is not None]
     count = Counter(round(one) for one in counts if one).most_common(1)
     names = ", ".join(sorted({str(run.config.get("data.name")) for run in runs}))
-    asked = f"{count[0][0]} question{'' if count[0][0] == 1 else 's'}" if count else "questions"
+    asked = counted(count[0][0], "question") if count else "questions"
     evaluation = "not recorded" if alike.evaluation is None else short(alike.evaluation)
     settings = dict(alike.settings)
     values = ["null" if settings.get(key) is None else str(settings[key]) for key in unlike]

@@ -11,6 +11,7 @@ from pathlib import Path
 from qc_experiments.comparison.predictions import RIGHT, WRONG
 from qc_experiments.comparison.runs import Run
 from qc_experiments.evaluation.statistics import Paired
+from qc_experiments.system.words import counted
 
 LEVEL = 0.05
 """Chance of a single false "better" among all comparisons of a group."""
@@ -135,8 +136,8 @@ def in_words(best: Run, found: Mapping[Path, Against], others: int) -> str:
     if untested:
         parts.append(f"not tested against {untested}")
     return (
-        f"In execution accuracy on the same {questions} question{'' if questions == 1 else 's'} "
+        f"In execution accuracy on the same {counted(questions, 'question')} "
         f"{best.name} is "
-        f"{', '.join(parts)} of {others} other run{'s' if others > 1 else ''} (McNemar's exact test, "
+        f"{', '.join(parts)} of {counted(others, 'other run')} (McNemar's exact test, "
         f"Holm-corrected for {len(found)}; a difference is claimed below p = {LEVEL:g} only)."
     )

@@ -16,6 +16,7 @@ from qc_experiments.comparison.objectives import (
 )
 from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric
+from qc_experiments.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Study:
     def counted(self) -> str:
         """The same in words: ``23 runs: 20 finished, 2 running, 1 failed``."""
         parts = [f"{count} {status}" for status, count in self.counts().items() if count]
-        total = len(self.runs)
-        return f"{total} run{'' if total == 1 else 's'}: {', '.join(parts)}"
+        return f"{counted(len(self.runs), 'run')}: {', '.join(parts)}"
 
     def left_out_lines(self) -> list[str]:
         """What is said of runs that cannot be read: one line each."""

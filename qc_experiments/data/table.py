@@ -27,6 +27,7 @@ from qc_experiments.data.separators import (
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import hash_texts, read_file, readable
 from qc_experiments.system.reading import long_cells
+from qc_experiments.system.words import counted
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
@@ -70,8 +71,7 @@ class Decision:
 
     def line(self, path: Path | str) -> str:
         """One line for the log: how many rows, of which file, what, and which."""
-        noun = "row" if len(self.rows) == 1 else "rows"
-        return f"{path}: {len(self.rows)} {noun} {self.what} ({name_rows(self.rows)})"
+        return f"{path}: {counted(len(self.rows), 'row')} {self.what} ({name_rows(self.rows)})"
 
 
 @dataclass(frozen=True)

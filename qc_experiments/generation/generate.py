@@ -11,7 +11,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from qc_experiments.generation.decoding import AnswerSettings
-from qc_experiments.generation.prefixes import shares_prefixes
+from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.loss import evaluating
 from qc_experiments.sql.extraction import answer_complete
@@ -43,7 +43,7 @@ def write_answers(
     if not prompts:
         return []
     longest = max(map(len, prompts)) + settings.max_new_tokens
-    reason = shares_prefixes(model, longest)
+    reason = cannot_share_prefixes(model, longest)
     if reason is not None:
         log.info("Each prompt is computed whole: %s", reason)
         return generate_texts(model, prompts, settings, on_answer)

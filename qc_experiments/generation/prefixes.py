@@ -85,7 +85,7 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     return min(common_prefix(one, other), len(one) - 1, len(other) - 1)
 
 
-def shares_prefixes(model: Any, longest: int) -> str | None:
+def cannot_share_prefixes(model: Any, longest: int) -> str | None:
     """Why a model cannot share the prefixes of prompts, or None if it can.
 
     Args:

@@ -111,10 +111,10 @@ class SavedPredictor:
         They depend on the prompts alone: so does each answer, to the last bit.
         """
         from qc_experiments.generation.generate import SHARED_BATCH
-        from qc_experiments.generation.prefixes import shares_prefixes
+        from qc_experiments.generation.prefixes import cannot_share_prefixes
 
         longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
-        shared = shares_prefixes(self._model, longest) is None
+        shared = cannot_share_prefixes(self._model, longest) is None
         size = (SHARED_BATCH if shared else 1) * self.batch_size
         # Without a shared prefix a part is one batch, which is padded to its longest prompt.
         ordered = sorted(

@@ -67,7 +67,7 @@ class TokenTree:
     """Texts in the cache of a model.
 
     Args:
-        model: a causal language model that `prefixes.shares_prefixes`.
+        model: a causal language model that `prefixes.cannot_share_prefixes`.
         rows: most branches at a time.
         room: most steps of a branch.
     """

@@ -42,7 +42,7 @@ def tree_decode(
     """Answer prompts.
 
     Args:
-        model: a causal language model that `prefixes.shares_prefixes`; left in the mode it was in.
+        model: a causal language model that `prefixes.cannot_share_prefixes`; left in the mode it was in.
         prompts: tokens of each prompt, one at least.
         settings: how; ``batch_size`` counts texts that are written at once, each with memory for
             the longest text: a prompt takes one for each candidate or beam, and one prompt is

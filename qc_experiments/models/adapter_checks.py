@@ -14,10 +14,10 @@ from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig, shifts_base
 from qc_experiments.data.encode import Encoder
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import read_adapter_config
-from qc_experiments.models.base import ModelSource
 from qc_experiments.models.fingerprint import base_model_fingerprint
 from qc_experiments.models.lora import inject, lora_settings
 from qc_experiments.models.saved import PROMPTING_FILE, TEMPLATE_FILE, SavedPrompting
+from qc_experiments.models.source import ModelSource
 
 SETTINGS = {"r": "r", "lora_alpha": "alpha", **{key: key for key in reversed(LORA_VARIANTS)}}
 """What a run can ask for: PEFT's names, and ours below ``lora``."""

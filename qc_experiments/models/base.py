@@ -14,7 +14,7 @@ from qc_experiments.models import gguf, packaged
 from qc_experiments.models.files import TRAINING, Spelling, check_model_folder, weight_files
 from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
 from qc_experiments.models.hub import hub_commit
-from qc_experiments.models.source import ModelSource as ModelSource
+from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.models.weight_report import check_loaded, check_names
 from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
@@ -53,8 +53,14 @@ def _local_source(
     """Where a model of this machine is; None if it is one of the hub."""
     name, trust = config.name_or_path, config.trust_remote_code
     if name == "embedded":
-        file, print_of = packaged.GGUF_FILE, packaged.FINGERPRINT
-        return ModelSource(name, None, file, "smollm2-135m", print_of, trust, packaged.GGUF_HASH)
+        return ModelSource(
+            name,
+            gguf_file=packaged.GGUF_FILE,
+            label="smollm2-135m",
+            fingerprint=packaged.FINGERPRINT,
+            trust_remote_code=trust,
+            gguf_hash=packaged.GGUF_HASH,
+        )
     if not name.strip():
         raise UserError(f"{named}: is empty; give a folder, a GGUF file or a hub id")
     path = user_path(name, "model.name_or_path")
@@ -63,13 +69,24 @@ def _local_source(
             what = "no such GGUF file" if problem == NO_SUCH_FILE else problem
             raise UserError(f"{named}: {what} (looked at {path.absolute()}){spelling.moved}")
         content = file_hash(path, cache)
-        print_of = f"{path.name}:{path.stat().st_size}:{content[:16]}"
-        return ModelSource(str(path.parent), None, path.name, path.stem, print_of, trust, content)
+        return ModelSource(
+            str(path.parent),
+            gguf_file=path.name,
+            label=path.stem,
+            fingerprint=f"{path.name}:{path.stat().st_size}:{content[:16]}",
+            trust_remote_code=trust,
+            gguf_hash=content,
+        )
     if os.path.isdir(path):
         check_model_folder(path, config, named, spelling)
         files = model_files(path, config.gguf_file)
-        print_of = f"folder:{files_hash(path, files, cache)[:16]}"
-        return ModelSource(str(path), None, config.gguf_file, path.name, print_of, trust)
+        return ModelSource(
+            str(path),
+            gguf_file=config.gguf_file,
+            label=path.name,
+            fingerprint=f"folder:{files_hash(path, files, cache)[:16]}",
+            trust_remote_code=trust,
+        )
     if not HUB_ID.fullmatch(name):
         problem = folder_problem(path)
         raise UserError(
@@ -84,11 +101,11 @@ def _hub_source(config: ModelConfig) -> ModelSource:
     revision = hub_commit(name, config.revision) or config.revision
     return ModelSource(
         name,
-        revision,
-        config.gguf_file,
-        name.rpartition("/")[2],
-        f"hub:{name}@{revision or 'default'}:{config.gguf_file or ''}",
-        config.trust_remote_code,
+        revision=revision,
+        gguf_file=config.gguf_file,
+        label=name.rpartition("/")[2],
+        fingerprint=f"hub:{name}@{revision or 'default'}:{config.gguf_file or ''}",
+        trust_remote_code=config.trust_remote_code,
     )
 
 

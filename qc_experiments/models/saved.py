@@ -20,9 +20,10 @@ from qc_experiments.models.adapters import (
     load_adapter,
     saved_tokenizer,
 )
-from qc_experiments.models.base import ModelSource, load_base_model, model_source
+from qc_experiments.models.base import load_base_model, model_source
 from qc_experiments.models.files import Spelling, part_of_run, read_json
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
+from qc_experiments.models.source import ModelSource
 
 TEMPLATE_FILE = "template.txt"
 PROMPTING_FILE = "prompting.json"

@@ -12,7 +12,8 @@ from qc_experiments.config.schema import (
     RunConfig,
     changes_base,
 )
-from qc_experiments.models.base import ModelSource, load_base_model
+from qc_experiments.models.base import load_base_model
+from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import stored_quantization
 
 

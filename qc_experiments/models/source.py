@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ class ModelSource:
     """
 
     name_or_path: str
-    revision: str | None
-    gguf_file: str | None
+    _: KW_ONLY
     label: str
     fingerprint: str
     trust_remote_code: bool
+    revision: str | None = None
+    gguf_file: str | None = None
     gguf_hash: str | None = None
     allow_pickle: bool = False
     named: str = ""

@@ -20,7 +20,7 @@ from qc_experiments.config.compose import explain, to_run_config
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.sweeps.halving import Report, Round, Sweep, reports_file, shares
-from qc_experiments.sweeps.preview import Outlook
+from qc_experiments.sweeps.preview import SweepPlan
 from qc_experiments.sweeps.worker import Outcome, Worker
 from qc_experiments.system.progress import duration
 
@@ -171,13 +171,13 @@ def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
 
 
 @contextmanager
-def sweeping(ahead: Outlook | None) -> Iterator[tuple[Sweep, Jobs]]:
+def sweeping(plan: SweepPlan | None) -> Iterator[tuple[Sweep, Jobs]]:
     """A sweep and its jobs, with the folder through which they speak.
 
     Args:
-        ahead: what is known of it; None keeps what the jobs report among the system's temporary files.
+        plan: what is known of it; None keeps what the jobs report among the system's temporary files.
     """
-    output = None if ahead is None else ahead.output
+    output = None if plan is None else plan.output
     try:
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
@@ -185,9 +185,9 @@ def sweeping(ahead: Outlook | None) -> Iterator[tuple[Sweep, Jobs]]:
     except OSError:  # Hydra is about to say so
         place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
     with place as folder:
-        if ahead is not None:
-            count = None if ahead.jobs is None else len(ahead.jobs)
-            about = {"keys": ahead.keys, "jobs": count, "threads": ahead.threads_per_job()}
+        if plan is not None:
+            count = None if plan.jobs is None else len(plan.jobs)
+            about = {"keys": plan.keys, "jobs": count, "threads": plan.threads_per_job()}
             (Path(folder) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         jobs = Jobs(Path(folder), os.getpid())
         try:

@@ -18,6 +18,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_problem, user_path
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.system.secrets import place_of_secret
+from qc_experiments.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ MOST_JOBS = 300
 
 
 @dataclass(frozen=True)
-class Outlook:
+class SweepPlan:
     """What is known of a sweep beforehand.
 
     Attributes:
@@ -57,7 +58,7 @@ class Outlook:
         if self.jobs is None:
             return f"A search over {' '.join(self.swept)} in {self.output}"
         count = len(self.jobs) if different is None else different
-        runs = f"{count:,} run{'' if count == 1 else 's'}"
+        runs = counted(count, "run")
         if count != len(self.jobs):
             runs += f" ({len(self.jobs):,} jobs)"
         text = f"A sweep of {runs} in {self.output}"
@@ -67,7 +68,7 @@ class Outlook:
             text += f"; sweep.halving={self.halving}: only the better ones go to their end"
         if self.at_once > 1:
             threads = self.threads_per_job()
-            share = "" if threads is None else f", {threads} thread{'s' * (threads > 1)} each"
+            share = "" if threads is None else f", {counted(threads, 'thread')} each"
             text += f"; {self.at_once} jobs at once{share}"
         return text
 
@@ -82,8 +83,8 @@ class Outlook:
         return max(1, usable_cores() // self.at_once)
 
 
-def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
-    """Look ahead; None where Hydra is about to say what is wrong.
+def plan_sweep(overrides: Sequence[str], config_dir: str | None) -> SweepPlan | None:
+    """Plan a sweep; None where Hydra is about to say what is wrong.
 
     Args:
         overrides: of the command line, checked.
@@ -126,10 +127,10 @@ def outlook(overrides: Sequence[str], config_dir: str | None) -> Outlook | None:
         _check_direction(
             metric_called(config.objective, own, setting="objective=", chosen=True), sweeper
         )
-        return Outlook(output, lines, None, None, _at_once(config.hydra.launcher, None))
+        return SweepPlan(output, lines, None, None, _at_once(config.hydra.launcher, None))
     _check_grid(swept, halving)
     jobs = _grid(swept)
-    return Outlook(output, lines, jobs, halving, _at_once(config.hydra.launcher, len(jobs)))
+    return SweepPlan(output, lines, jobs, halving, _at_once(config.hydra.launcher, len(jobs)))
 
 
 def first_job(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -224,7 +225,7 @@ def _check_direction(objective: Metric, sweeper: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Preview:
+class JobList:
     """The jobs of a sweep, looked at one by one.
 
     Attributes:
@@ -238,25 +239,25 @@ class Preview:
     refused: int
 
 
-def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) -> Preview:
+def list_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None) -> JobList:
     """Look at the jobs of a sweep.
 
     Args:
-        ahead: what is known of it; its jobs are known.
+        plan: what is known of it; its jobs are known.
         overrides: of the command line, checked.
         config_dir: the user's folder of option files, or None.
     """
-    fixed = [one for one in overrides if one.partition("=")[0] not in ahead.keys]
+    fixed = [one for one in overrides if one.partition("=")[0] not in plan.keys]
     known: dict[str, Any] = {}
     first: dict[str, int] = {}
     lines = []
     refused = 0
-    jobs = ahead.jobs or ()
+    jobs = plan.jobs or ()
     for number, job in enumerate(jobs):
         line = f"Job {number}: {' '.join(job) or 'the settings as given'}"
         if number < MOST_JOBS:
             try:
-                name = _name(to_run_config(composed((*fixed, *job), config_dir)), known)
+                name = _checked_name(to_run_config(composed((*fixed, *job), config_dir)), known)
             except Exception as error:
                 reason = explain(error)
                 if reason is None:
@@ -267,10 +268,10 @@ def preview(ahead: Outlook, overrides: Sequence[str], config_dir: str | None) ->
                 if first.setdefault(name, number) != number:
                     line += f" (the same run as job {first[name]})"
         lines.append(line)
-    return Preview(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
+    return JobList(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
 
 
-def _name(config: RunConfig, known: dict[str, Any]) -> str:
+def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
     """The name of a run, which is as sure to be started as can be told before it computes.
 
     Args:

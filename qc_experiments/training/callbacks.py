@@ -74,7 +74,7 @@ class ReportCallback(TrainerCallback):
         return each * (state.max_steps - state.global_step)
 
 
-class SafePlaces(TrainerCallback):
+class CheckpointTiming(TrainerCallback):
     """Moves checkpoints to places from which a training goes on as if it had never stopped.
 
     At the last step of an epoch that is its end, after the evaluation that belongs to it. Where

@@ -151,9 +151,9 @@ def _trained(model: Any, job: TrainingJob) -> TextToSqlTrainer:
         collate.check(model)
     trainer, resume_from = TextToSqlTrainer(model, job, collate), job.resume_from
     if resume_from is not None and resume_from.progress["ended"]:
-        trainer.take_over(resume_from)
+        trainer.become_finished(resume_from)
     elif resume_from is not None and resume_from.step == job.pause_at:
-        trainer.look_at(resume_from)
+        trainer.load_checkpoint(resume_from)
     else:
         if resume_from is not None:
             trainer.resume(resume_from.progress)

@@ -30,8 +30,9 @@ from qc_experiments.models.adapter_checks import (
     trained_otherwise,
 )
 from qc_experiments.models.adapters import check_adapter_files
-from qc_experiments.models.base import ModelSource, load_tokenizer, model_window
+from qc_experiments.models.base import load_tokenizer, model_window
 from qc_experiments.models.files import load_errors
+from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (
     check_quantization,
     in_words,

@@ -25,7 +25,7 @@ from qc_experiments.packing.loss import average_gradients, backward_pack, padded
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
 from qc_experiments.training.arguments import training_arguments
-from qc_experiments.training.callbacks import LoggingInterval, ReportCallback, SafePlaces
+from qc_experiments.training.callbacks import CheckpointTiming, LoggingInterval, ReportCallback
 from qc_experiments.training.checkpoints import DRAFT, Checkpoint
 from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.job import TrainingJob
@@ -70,7 +70,7 @@ class TextToSqlTrainer(OpenTrainer):
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
-        self.add_callback(SafePlaces(job.stop, job.pause_at))
+        self.add_callback(CheckpointTiming(job.stop, job.pause_at))
         self.remove_callback(PrinterCallback)
         self.add_callback(ReportCallback(job.tracker))
         patience = config.trainer.early_stopping_patience
@@ -129,7 +129,7 @@ class TextToSqlTrainer(OpenTrainer):
         if num_items_in_batch is None:
             raise ValueError("training_step needs the number of labels")
         if self._packs is None:
-            self._packs = self._agree(inputs["rows"])
+            self._packs = self._packs_agree(inputs["rows"])
         model.train()
         scale = self.accelerator.num_processes / num_items_in_batch
         total = torch.zeros((), device=self.args.device)
@@ -159,7 +159,7 @@ class TextToSqlTrainer(OpenTrainer):
         larger: torch.Tensor = scaler.scale(loss)
         return larger
 
-    def _agree(self, rows: list[Any]) -> bool:
+    def _packs_agree(self, rows: list[Any]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
         away = self._job.agreement.disagreement(
             self.model, rows, gradients=True, whole_mask=self._whole_mask
@@ -191,14 +191,14 @@ class TextToSqlTrainer(OpenTrainer):
         """Time spent on this training up to now, by earlier starts too."""
         return self.seconds_before + time.perf_counter() - self._started
 
-    def take_over(self, checkpoint: Checkpoint) -> None:
+    def become_finished(self, checkpoint: Checkpoint) -> None:
         """Become the trainer that had ended its training when it wrote a checkpoint."""
-        self.look_at(checkpoint)
+        self.load_checkpoint(checkpoint)
         self.state.best_model_checkpoint = str(best) if (best := self.best()) else None
         if self.args.load_best_model_at_end and best is not None:
             self.load_best_weights()
 
-    def look_at(self, checkpoint: Checkpoint) -> None:
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Take weights and state of a checkpoint, to measure them."""
         self.seconds_before = checkpoint.progress["seconds"]
         self.load_weights(checkpoint.path)
@@ -220,7 +220,7 @@ class TextToSqlTrainer(OpenTrainer):
         step, best = self.state.global_step, self.best()
         try:
             self._draft = self._store.draft()
-            self._together()
+            self._barrier()
             write()
             written = self._draft / self._store.place(step).name
             loss, logged_at = self.since_logged
@@ -242,7 +242,7 @@ class TextToSqlTrainer(OpenTrainer):
             raise self._unsaved(step, error) from error
         finally:
             self._draft = None
-        self._together()
+        self._barrier()
         if self._stop.requested is not None:
             raise Interrupted(self._stop.requested)
 
@@ -259,7 +259,7 @@ class TextToSqlTrainer(OpenTrainer):
             f"({reason}); {kept}: make room and run the same command again"
         )
 
-    def _together(self) -> None:
+    def _barrier(self) -> None:
         if self.args.world_size > 1:
             torch.distributed.barrier()
 

@@ -19,7 +19,7 @@ from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.config.compose import composed, register_schema
 from qc_experiments.config.overrides import literal, shown
 from qc_experiments.errors import UserError
-from qc_experiments.sweeps.preview import outlook
+from qc_experiments.sweeps.preview import plan_sweep
 from qc_experiments.system.console import set_up_logging
 
 
@@ -233,9 +233,9 @@ def test_a_plan_takes_what_a_sweep_takes(typed, capsys):
 def test_models_are_not_chosen_by_losses_that_do_not_compare_without_a_word(capsys):
     sweep = ["-m", "model=smollm2-135m,qwen3-0.6b", "sweep.halving=2"]
     parsed = parse_arguments(sweep).checked()
-    assert outlook(parsed.overrides, None) is not None
+    assert plan_sweep(parsed.overrides, None) is not None
     assert "compares between models of one tokenizer alone" in capsys.readouterr().err
     for other in (["objective=execution_accuracy"], ["lora.r=2,4", "model=smollm2-135m"]):
         parsed = parse_arguments([*sweep, *other]).checked()
-        assert outlook(parsed.overrides, None) is not None
+        assert plan_sweep(parsed.overrides, None) is not None
         assert "tokenizer" not in capsys.readouterr().err

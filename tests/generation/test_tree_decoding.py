@@ -19,7 +19,7 @@ from qc_experiments.generation.decoding import (
     Writer,
     drawn_tokens,
 )
-from qc_experiments.generation.prefixes import agrees, group_prompts, shares_prefixes
+from qc_experiments.generation.prefixes import agrees, cannot_share_prefixes, group_prompts
 from qc_experiments.generation.token_tree import TokenTree
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.sql.extraction import answer_complete
@@ -160,7 +160,7 @@ def is_padded(answers, found):
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_greedy_answers_are_generates(family):
     model = random_model(FAMILIES[family]())
-    assert shares_prefixes(model, 64) is None
+    assert cannot_share_prefixes(model, 64) is None
     expected = generate(model)
     assert decode(model) == expected
     assert len({tuple(answer) for (answer,) in expected}) > 8
@@ -301,7 +301,7 @@ def test_models_that_cannot_choose_logits_and_models_in_training(llama):
             return self.inner(input_ids=input_ids, position_ids=position_ids, **options)
 
     model = Plain().train()
-    assert shares_prefixes(model, 64) is None
+    assert cannot_share_prefixes(model, 64) is None
     assert decode(model) == decode(llama)
     assert model.training
     model.eval()
@@ -417,7 +417,7 @@ def test_an_adapter_is_in_effect(llama):
     base = random_model(FAMILIES["llama"]())
     lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
     model = get_peft_model(base, lora).eval()
-    assert shares_prefixes(model, 64) is None
+    assert cannot_share_prefixes(model, 64) is None
     answers = decode(model)
     assert answers == generate(model)
     assert answers != decode(llama)
@@ -500,12 +500,12 @@ def test_a_prefix_leaves_every_prompt_a_token():
     ],
 )
 def test_models_that_cannot_share_are_told(config, reason):
-    assert reason in (shares_prefixes(random_model(config()), 64) or "")
+    assert reason in (cannot_share_prefixes(random_model(config()), 64) or "")
 
 
 def test_other_attention_kernels_are_told(llama, monkeypatch):
     monkeypatch.setattr(llama.config, "_attn_implementation_internal", "flash_attention_2")
-    assert "flash_attention_2" in (shares_prefixes(llama, 64) or "")
+    assert "flash_attention_2" in (cannot_share_prefixes(llama, 64) or "")
 
 
 def test_the_self_check_finds_a_model_that_ignores_the_mask(llama):

@@ -14,7 +14,8 @@ import pytest
 from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.models import hub
-from qc_experiments.models.base import ModelSource, load_tokenizer
+from qc_experiments.models.base import load_tokenizer
+from qc_experiments.models.source import ModelSource
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,12 @@ def test_what_is_cached_is_used_without_a_network(tiny_model, tokenizer, tmp_pat
     shutil.copytree(tiny_model, folder / "snapshots" / commit)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(commit)
-    source = ModelSource("owner/name", None, None, "name", "hub:owner/name@default:", False)
+    source = ModelSource(
+        "owner/name",
+        label="name",
+        fingerprint="hub:owner/name@default:",
+        trust_remote_code=False,
+    )
     found = load_tokenizer(source, None)
     assert found("SELECT 1").input_ids == tokenizer("SELECT 1").input_ids
 

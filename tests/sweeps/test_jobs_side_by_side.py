@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qc_experiments.config.compose import register_schema
-from qc_experiments.sweeps.preview import outlook
+from qc_experiments.sweeps.preview import plan_sweep
 from qc_experiments.system.processes import usable_cores
 
 JOBLIB = "hydra/launcher=joblib"
@@ -31,20 +31,20 @@ def _no_choice_of_the_user(monkeypatch):
     ],
 )
 def test_a_job_gets_its_share_of_the_cores(settings, at_once, threads):
-    ahead = outlook(settings, None)
-    assert ahead is not None
-    assert ahead.at_once == at_once
-    assert ahead.threads_per_job() == (threads if at_once > 1 else None)
+    plan = plan_sweep(settings, None)
+    assert plan is not None
+    assert plan.at_once == at_once
+    assert plan.threads_per_job() == (threads if at_once > 1 else None)
 
 
 def test_the_users_own_number_of_threads_holds(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    ahead = outlook([JOBLIB, "hydra.launcher.n_jobs=2", "lora.r=8,16"], None)
-    assert ahead is not None
-    assert ahead.threads_per_job() is None
+    plan = plan_sweep([JOBLIB, "hydra.launcher.n_jobs=2", "lora.r=8,16"], None)
+    assert plan is not None
+    assert plan.threads_per_job() is None
 
 
 def test_it_is_said_before_the_sweep_starts():
-    ahead = outlook([JOBLIB, "hydra.launcher.n_jobs=2", "lora.r=8,16"], None)
-    assert ahead is not None
-    assert f"; 2 jobs at once, {ahead.threads_per_job()} thread" in ahead.text()
+    plan = plan_sweep([JOBLIB, "hydra.launcher.n_jobs=2", "lora.r=8,16"], None)
+    assert plan is not None
+    assert f"; 2 jobs at once, {plan.threads_per_job()} thread" in plan.text()

@@ -275,7 +275,7 @@ def test_an_interruption_says_how_many_answers_are_kept(
 
     monkeypatch.setattr(SavedPredictor, "answer", answer)
     if not shares:
-        monkeypatch.setattr(prefixes, "shares_prefixes", lambda model, longest: "it cannot")
+        monkeypatch.setattr(prefixes, "cannot_share_prefixes", lambda model, longest: "it cannot")
     with pytest.raises(SystemExit) as stopped:
         predict_main([*predicting[1:], "--output", str(tmp_path / "cut.csv")])
     assert stopped.value.code == 130
