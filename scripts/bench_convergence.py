@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _dev_loss(options: argparse.Namespace, order: str, seed: int) -> float:
-    """Dev loss in nats a label token after training in an order."""
+    """Dev loss in nats per label token after training in an order."""
     import torch
     import transformers
     from peft import LoraConfig, get_peft_model

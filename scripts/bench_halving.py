@@ -2,7 +2,7 @@
 
 16 configurations (rank, learning rate, target modules) of the embedded model on the demo data.
 First with ``sweep.halving=2``; then the same command without it in the same folder, which trains what the
-halving left behind to its end, as if it had never rested. Printed: the share of the grid's steps that the
+halving dropped to its end, as if it had never been paused. Printed: the share of the grid's steps that the
 halving took, and how far what it chose is from the best of the grid, in standard errors. Both sweeps go on
 where they were stopped.
 """

@@ -39,11 +39,11 @@ def main() -> None:
     for number in range(1, options.rounds + 1):
         with Judge(place, limits, cache=None, processes=options.processes) as judge:
             judge.judge(rows[:8], predictions[:8])  # start the processes
-            verdicts, anew = _timed(judge, rows, predictions)
+            verdicts, again = _timed(judge, rows, predictions)
             _, kept = _timed(judge, rows, predictions)
         counted = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
         print(
-            f"round {number}: {len(rows) / anew:.0f} pairs/s, {len(rows) / kept:.0f} with golds kept"
+            f"round {number}: {len(rows) / again:.0f} pairs/s, {len(rows) / kept:.0f} with golds kept"
             f" ({counted})"
         )
 

@@ -103,7 +103,7 @@ def _report(sweep: Path, final: Path, plot: Path) -> None:
     print(comparison_table([sweep], "eval_loss"))
     curves = _curves(sweep)
     first = [(config, losses[0][1]) for config, losses in curves]
-    print("\n| swept value | configurations | mean loss behind the first rung | least |")
+    print("\n| swept value | configurations | mean loss after the first round | least |")
     print("| --- | --- | --- | --- |")
     for key, levels in _by_level(first).items():
         for level, losses in levels.items():
@@ -123,7 +123,7 @@ def _report(sweep: Path, final: Path, plot: Path) -> None:
 
 
 Curve = tuple[dict[str, Any], list[tuple[int, float]]]
-"""A run's swept values, and its held-out loss behind each of its rungs, with the step."""
+"""A run's swept values, and its held-out loss after each of its pauses, with the step."""
 
 
 def _curves(sweep: Path) -> list[Curve]:
@@ -133,12 +133,14 @@ def _curves(sweep: Path) -> list[Curve]:
     keys = ["seed", *(setting.partition("=")[0] for setting in GRID)]
     found = []
     for run in compare([sweep], "eval_loss").runs:
-        rungs = run.folder / "rungs.json"
-        rested = json.loads(rungs.read_text()).values() if rungs.exists() else ()
-        results = [*rested, *([run.result] if run.finished else ())]
+        places = (run.folder / name for name in ("paused.json", "rungs.json"))  # of older runs
+        pauses: dict[str, Any] = next(
+            (json.loads(one.read_text()) for one in places if one.exists()), {}
+        )
+        results = [*pauses.values(), *([run.result] if run.finished else ())]
         losses = sorted({one["steps"]: one["eval_loss"] for one in results}.items())
         known = {**run.config, **facts(run)}
-        if losses and len(rested):
+        if losses and pauses:
             found.append(({key.split(".")[-1]: known[key] for key in keys}, losses))
     return found
 
@@ -167,7 +169,7 @@ def _draw_levels(
             place += 1
         place += 0.5
     axes.set_xticks([tick[0] for tick in ticks], [tick[1] for tick in ticks], fontsize=7)
-    axes.set_title("All configurations behind the first rung; bars: means", fontsize=10)
+    axes.set_title("All configurations after the first round; bars: means", fontsize=10)
     axes.set_ylabel("loss on held-out schemas")
 
 
@@ -188,7 +190,7 @@ def _draw_curves(axes: Axes, curves: list[Curve], colours: tuple[str, ...]) -> N
             markersize=4,
             label=values if colour else None,
         )
-    axes.set_title("What the halving kept (grey: left behind)", fontsize=10)
+    axes.set_title("What the halving kept (grey: dropped)", fontsize=10)
     axes.set_xlabel("steps of 16 rows")
     axes.set_ylabel("loss on held-out schemas")
     axes.legend(fontsize=7, frameon=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -131,8 +132,6 @@ class SchemaSampler(Sampler[int]):
 
     def order(self, epoch: int) -> list[int]:
         """The plan of an epoch: every row's place once."""
-        import random
-
         draw = random.Random(f"{self._seed} {epoch}")
         groups: list[tuple[int, list[int]]] = []
         for schema, members in enumerate(self._schemas):

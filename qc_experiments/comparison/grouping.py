@@ -34,6 +34,9 @@ SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
 
 Facts = Mapping[Path, Mapping[str, Scalar]]
 
+MOST_NAMED = 10
+"""Repetitions that are named."""
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -223,10 +226,6 @@ def pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Con
         return mean is None, 0.0 if mean is None else sign(objective) * mean
 
     return sorted(found, key=place)
-
-
-MOST_NAMED = 10
-"""Repetitions that are named."""
 
 
 def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:

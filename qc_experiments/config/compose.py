@@ -58,6 +58,19 @@ ALIASES = {
     "wandb": "tracking",
     "preset": "experiment",
 }
+FLAGS = {
+    **dict.fromkeys(("output", "out", "output_dir", "save_dir"), "paths.output"),
+    **dict.fromkeys(("train", "train_file", "csv", "input", "file"), "data=csv data.train"),
+    **dict.fromkeys(("validation_file", "eval_file", "dev"), "data.validation"),
+    **dict.fromkeys(("database", "db", "db_path"), "data.databases"),
+    **dict.fromkeys(("num_epochs", "epoch"), "trainer.num_train_epochs"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "cutoff_len"), "data.max_length"),
+    **dict.fromkeys(("model_name", "base_model", "model_id"), "model.name_or_path"),
+    **dict.fromkeys(("steps", "iters"), "trainer.max_steps"),
+    **dict.fromkeys(("wandb_project",), "tracking.project"),
+    **dict.fromkeys(("grad_accum",), "trainer.gradient_accumulation_steps"),
+}
+"""What other programs call our keys."""
 
 
 def register_schema() -> None:
@@ -178,21 +191,6 @@ def unknown_key(key: str) -> str:
     return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
 
 
-FLAGS = {
-    **dict.fromkeys(("output", "out", "output_dir", "save_dir"), "paths.output"),
-    **dict.fromkeys(("train", "train_file", "csv", "input", "file"), "data=csv data.train"),
-    **dict.fromkeys(("validation_file", "eval_file", "dev"), "data.validation"),
-    **dict.fromkeys(("database", "db", "db_path"), "data.databases"),
-    **dict.fromkeys(("num_epochs", "epoch"), "trainer.num_train_epochs"),
-    **dict.fromkeys(("max_seq_length", "max_seq_len", "cutoff_len"), "data.max_length"),
-    **dict.fromkeys(("model_name", "base_model", "model_id"), "model.name_or_path"),
-    **dict.fromkeys(("steps", "iters"), "trainer.max_steps"),
-    **dict.fromkeys(("wandb_project",), "tracking.project"),
-    **dict.fromkeys(("grad_accum",), "trainer.gradient_accumulation_steps"),
-}
-"""What other programs call our keys."""
-
-
 def setting_of_flag(name: str, value: str) -> str | None:
     """The setting that somebody meant who gave a flag of another program; None where none is known.
 
@@ -230,35 +228,35 @@ def composed(
         return hydra.compose("config", every, return_hydra_config=with_hydra)
 
 
-def to_run_config(composed: DictConfig) -> RunConfig:
+def to_run_config(given: DictConfig) -> RunConfig:
     """Turn Hydra's composed config into checked, frozen dataclasses.
 
     Args:
-        composed: what Hydra hands to the task function.
+        given: what Hydra hands to the task function.
 
     Raises:
         UserError: for a value out of range, a contradiction, or a key left at ``???``.
     """
-    missing = sorted(OmegaConf.missing_keys(composed))
+    missing = sorted(OmegaConf.missing_keys(given))
     if missing:
         raise UserError(f"{missing[0]} is not set: give {missing[0]}=... on the command line")
-    config = OmegaConf.to_object(_without_idle_init(composed))
+    config = OmegaConf.to_object(_without_idle_init(given))
     if not isinstance(config, RunConfig):  # composed without the schema: a bug of ours
         raise TypeError(f"the composed config is a {type(config).__name__}, not a RunConfig")
     return config
 
 
-def _without_idle_init(composed: DictConfig) -> DictConfig:
+def _without_idle_init(given: DictConfig) -> DictConfig:
     """Take out an initialisation that a loaded adapter leaves nothing to do, so that no record claims it."""
-    init = OmegaConf.select(composed, "lora.init")
-    if OmegaConf.select(composed, "model.adapter") is None or init == "default":
-        return composed
+    init = OmegaConf.select(given, "lora.init")
+    if OmegaConf.select(given, "model.adapter") is None or init == "default":
+        return given
     if init not in LORA_INITIALISATIONS:
-        return composed  # about to be refused
+        return given  # about to be refused
     log.warning(
         "lora.init=%s has no effect: model.adapter is continued with the weights that it has", init
     )
-    settled = copy.deepcopy(composed)
+    settled = copy.deepcopy(given)
     OmegaConf.update(settled, "lora.init", "default")
     return settled
 

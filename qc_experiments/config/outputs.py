@@ -104,8 +104,8 @@ class SweepConfig:
 
     halving: int | None = setting(None, at_least(2))
     """Successive halving of a grid (Jamieson and Talwalkar 2016, arXiv:1502.07943): all runs train for an
-    eighth of their steps (a ninth with 3), the best one in so many by ``objective`` goes on to twice (three
-    times) as many from where it was, and so on to the end. null: every run trains to its end."""
+    eighth of their steps (a ninth with 3), the better half (the best third) by ``objective`` goes on to twice
+    (three times) as many from where it was, and so on to the end. null: every run trains to its end."""
     rerun: Rerun = Rerun.never
     """Finished runs that are run again: ``changed`` are those that other code has made."""
 

@@ -1,7 +1,7 @@
 """The schema of a run: every key that the command line and ``conf/`` may set.
 
-Hydra composes the YAML files of ``conf/`` into these frozen dataclasses once, at the door
-(`qc_experiments.config.compose`); nothing further down sees a DictConfig. Importing this module
+Hydra composes the YAML files of ``conf/`` into these frozen dataclasses once
+(`qc_experiments.config.compose`); nothing below `sweeps` sees a DictConfig. Importing this module
 loads nothing heavy. Each section stands in a module of its own, with units under and ranges beside
 its defaults, and checks what must agree within it; what must agree between sections is checked here.
 A refusal is a `UserError` with a line that names the key. All names of the sections may be imported

@@ -206,7 +206,7 @@ class Judge:
         return database
 
     def _check_readable(self, database: Database) -> None:
-        """Refuse a file that is no database, so that this is not booked as a fault of its golds."""
+        """Refuse a file that is no database, so that its golds are not blamed for it."""
         found = self._run(database, "SELECT 1 FROM sqlite_master LIMIT 1")
         error = found.error or ""
         of_the_moment = "locked" in error or error.startswith(PROCESS) or self._pool.aborted

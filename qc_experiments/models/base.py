@@ -142,6 +142,14 @@ def weights_hash(model: Any) -> str:
     return digest.hexdigest()
 
 
+def silence_transformers() -> None:
+    """Leave the terminal to our own messages."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
     """The model's tokenizer, padding on the right, with a pad token.
 

@@ -29,6 +29,17 @@ LOADED_FROM_SUBFOLDERS = (".py", ".jinja", ".json", ".txt")
 """Endings of what a model may load from a folder below its own, besides weights that its index names."""
 SETTLED_NS = 2_000_000_000
 """A file changed again within a clock tick looks unchanged: younger ones are not remembered."""
+WITHOUT_EFFECT = (
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "initializer_range",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+)
+"""Keys of a config.json that change nothing of what the weights compute."""
 
 
 def files_hash(folder: Path, files: Iterable[Path], cache: Path) -> str:
@@ -96,19 +107,6 @@ def file_hash(path: Path, cache: Path) -> str:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, found)
     return found
-
-
-WITHOUT_EFFECT = (
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "dtype",
-    "initializer_range",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
-"""Keys of a config.json that change nothing of what the weights compute."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ DRAFT = ".unpacking-"
 
 log = logging.getLogger(__name__)
 
+CONVERTER = 1
+"""Counts what this module makes of a file; other conversions are not taken for its own."""
+MARGIN = 3.0
+"""Two copies of a weight differ by at most this many times what the storage of normal values explains."""
+MOST = 0.5
+"""They differ by no more than this share of their size in any case."""
+
 
 def made_once(folder: Path, make: Callable[[Path], None], announcement: str) -> Path:
     """A folder with a model, made on first use beside its final place and then renamed.
@@ -83,12 +90,6 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-CONVERTER = 1
-"""Counts what this module makes of a file; other conversions are not taken for its own."""
-MARGIN = 3.0
-"""Two copies of a weight differ by at most this many times what the storage of normal values explains."""
-MOST = 0.5
-"""They differ by no more than this share of their size in any case."""
 MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 ROWS_AT_ONCE = 4096
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"

@@ -8,6 +8,7 @@ a few places at a time, and each part's gradient is taken at once, so that its l
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -122,8 +123,6 @@ def _backbone_output(model: Any, inner: Any, inputs: dict[str, Any]) -> Any:
 
 def _logits(inner: Any, output: Any, hidden: torch.Tensor) -> torch.Tensor:
     """What a model's own code makes of hidden states [places, width]: logits [places, vocabulary]."""
-    import copy
-
     given = copy.copy(output)
     weight = inner.get_output_embeddings().weight
     if weight.is_floating_point():  # mixed precision leaves hidden states in float32

@@ -20,7 +20,7 @@ from qc_experiments.models.adapters import (
     load_adapter,
     saved_tokenizer,
 )
-from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.models.base import load_base_model, model_source, silence_transformers
 from qc_experiments.models.files import Spelling, part_of_run, read_json
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.source import ModelSource
@@ -195,10 +195,7 @@ def load_saved(
         UserError: if the folder is not one that a run saved, or its base model cannot be loaded or is
             another one.
     """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence_transformers()
     saved = SavedPrompting.load(folder)
     adapter = lexists(folder / CONFIG_FILE) or not lexists(folder / "config.json")
     if base_model is not None and not adapter:
@@ -245,7 +242,6 @@ def _check_attention(folder: Path, saved: SavedPrompting, trust_remote_code: boo
 
 
 def _spelling(folder: Path, base_model: str | None) -> Spelling:
-
     return Spelling(
         model="--base-model "
         if base_model is not None

@@ -50,9 +50,8 @@ def check_names(files: Sequence[Path], config: Any, named: str) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     asked = {name for name, _ in model.named_parameters()}  # tied ones once
-    layers = tuple(
-        name.rpartition(".")[0] + "." for name in asked
-    )  # where quantization has its own
+    # Where quantization has weights of its own.
+    layers = tuple(name.rpartition(".")[0] + "." for name in asked)
     extra = {name for name in stored if not name.startswith(layers)}
     report = {"missing_keys": asked - stored, "unexpected_keys": extra, "mismatched_keys": ()}
     check_loaded(report, named)

@@ -164,9 +164,8 @@ def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
     trunk = _trunk(rows)
     if whole.tokens <= max_tokens or len(rows) == 1:
         yield whole
-    elif trunk < MIN_SHARED * min(
-        map(len, rows)
-    ):  # each like the next, but not the first like the last
+    elif trunk < MIN_SHARED * min(map(len, rows)):
+        # Each is like the next, but not the first like the last.
         start = 0
         for end in range(1, len(rows) + 1):
             if end == len(rows) or _Bundle(rows[start : end + 1]).tokens > max_tokens:

@@ -27,6 +27,9 @@ from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import Unreadable, read_json
 from qc_experiments.system.secrets import redacted_tree
 
+PAUSES = "paused.json"
+"""What a run was worth at each share of its steps at which a halving paused it."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -78,7 +81,7 @@ class RunFolder:
         own = result.get("config_hash") == self.identity.config_hash
         return result if own and result.get("status") == "finished" else None
 
-    def rest(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
+    def pause(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Write down what the run is worth after a share of its steps.
 
         Args:
@@ -86,17 +89,18 @@ class RunFolder:
             figures: values of some of its keys (see `metrics.recorded`).
         """
         result = self.result(figures)
-        self.write_json("rungs.json", {**self._rungs(), repr(share): result})
+        self.write_json(PAUSES, {**self._pauses(), repr(share): result})
         return result
 
-    def rested(self, share: float) -> dict[str, Any] | None:
-        """What `rest` wrote down for a share, or None."""
-        return self._rungs().get(repr(share))
+    def paused(self, share: float) -> dict[str, Any] | None:
+        """What `pause` wrote down for a share, or None."""
+        return self._pauses().get(repr(share))
 
-    def _rungs(self) -> dict[str, dict[str, Any]]:
+    def _pauses(self) -> dict[str, dict[str, Any]]:
         try:
-            found = read_json(self / "rungs.json") or {}
-            return {share: check_result(result, "rungs.json") for share, result in found.items()}
+            # Older runs call it rungs.json.
+            found = read_json(self / PAUSES) or read_json(self / "rungs.json") or {}
+            return {share: check_result(result, PAUSES) for share, result in found.items()}
         except Unreadable:
             return {}
 

@@ -46,7 +46,7 @@ def earlier_result(
 
 def _known(config: RunConfig, folder: RunFolder, share: float) -> dict[str, Any] | None:
     """What was found after a share of the steps, or at the end."""
-    paused = folder.rested(share) if share < 1 else None
+    paused = folder.paused(share) if share < 1 else None
     if paused is not None and paused[config.objective] is None:
         paused = None  # another objective ranked the runs then
     return paused or folder.finished()

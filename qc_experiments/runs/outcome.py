@@ -132,4 +132,4 @@ def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:
         "config_hash": folder.identity.config_hash,
         "code_commit": code_commit(),
     }
-    return folder.rest(share, {**known, **figures})
+    return folder.pause(share, {**known, **figures})

@@ -146,7 +146,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     import transformers
 
     from qc_experiments.evaluation.journal import Journal
-    from qc_experiments.models.base import load_base_model
+    from qc_experiments.models.base import load_base_model, silence_transformers
     from qc_experiments.runs.kept import Kept
     from qc_experiments.runs.outcome import trained_name, write_down, write_pause
     from qc_experiments.system.memory import keep_memory
@@ -155,8 +155,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
 
     started = time.perf_counter()
     config, folder, source = run.config, run.folder, run.plan.source
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence_transformers()
     transformers.set_seed(config.seed)
     keep_memory()
     job = _job(run, stop, share, kept or Kept())

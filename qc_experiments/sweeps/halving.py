@@ -17,7 +17,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 FIRST_SHARE = 8
-"""In the first round of a halving a run trains about one step in so many."""
+"""A run trains for about 1/8 of its steps in the first round of a halving."""
 CHOICE = "round.json"
 """In the sweep's folder: which round it is, and the jobs that take part."""
 

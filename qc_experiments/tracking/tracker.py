@@ -17,7 +17,7 @@ from qc_experiments.config.schema import TrackingConfig
 log = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 120.0
-"""How long a service may take to say goodbye."""
+"""How long a service may take to close its run."""
 
 Figure = float | int | str | bool | None
 
@@ -111,7 +111,7 @@ def logged_figures(path: Path) -> list[tuple[int, dict[str, Figure]]]:
 
 
 class Guarded:
-    """A tracker whose failures do not end a run: one warning, and it is told no more.
+    """A tracker whose failures do not end a run: one warning, and nothing more is sent to it.
 
     Args:
         tracker: may fail.

@@ -122,7 +122,7 @@ class Plan:
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
             f"Batch   {counted(trainer.micro_batch_size(), 'row')} x "
             f"{counted(trainer.gradient_accumulation_steps, 'accumulation step')} x "
-            f"{counted(world_size(), 'device')} = {counted(self.rows_per_step, 'row')} a step"
+            f"{counted(world_size(), 'device')} = {counted(self.rows_per_step, 'row')} per step"
             + (
                 f" (all {len(self.train)} there are)"
                 if len(self.train) < self.rows_per_step

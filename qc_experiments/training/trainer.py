@@ -175,9 +175,8 @@ class TextToSqlTrainer(OpenTrainer):
 
     def before_update(self, gradient_norm: float | None) -> None:
         """Right before the weights are changed, which a gradient that is NaN forbids."""
-        if (
-            gradient_norm is not None and self.accelerator.scaler is None
-        ):  # float16 skips such steps
+        # With a scaler (float16) such steps are skipped.
+        if gradient_norm is not None and self.accelerator.scaler is None:
             self._watch.check_gradient(self.state.global_step + 1, gradient_norm)
         self._watch.end_step()
 

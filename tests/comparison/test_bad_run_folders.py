@@ -269,7 +269,7 @@ def test_an_earlier_evaluation_that_cannot_be_read_is_one_line(tmp_path, harm):
         holding("result.json", '{"a": ' + "[" * 100_000),
         figure("eval_loss", '"low"'),
         instead("result.json", fifo),
-        holding("rungs.json", '{"0.5": [1]}'),
+        holding("paused.json", '{"0.5": [1]}'),
         holding("rungs.json", "7"),
         instead("environment.json", fifo),
         holding("config.yaml", MAP_BOMB),
@@ -281,7 +281,7 @@ def test_a_training_that_finds_it_in_its_place_goes_on_or_refuses(tmp_path, harm
     harm(folder)
     own = RunFolder(folder, Identity("run", str(folder)))
     own.finished()
-    assert own.rested(0.5) is None
+    assert own.paused(0.5) is None
     with pytest.raises(UserError, match="holds"):
         own.check_owner(RunConfig())
 

@@ -86,7 +86,7 @@ def determined(result: dict[str, object]) -> dict[str, object]:
 
 
 def losses_by_plain_peft(run: Run, base_model: Path) -> tuple[float, float]:
-    """Validation loss with the saved adapter and without it, on a base model loaded anew."""
+    """Validation loss with the saved adapter and without it, on a base model loaded again."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -578,7 +578,7 @@ def test_a_base_model_that_has_moved_is_found_where_it_is_now(
     setting("prompting.json", model=place | {"name_or_path": "/was/here"})(adapter)
     assert "base model /was/here: no such folder" in (said := refused(ask, adapter))
     assert "--base-model" in said
-    sharded(model)  # the same weights in other files, and a config that was saved anew
+    sharded(model)  # the same weights in other files, and a config that was saved again
     setting("config.json", transformers_version="4.0", _name_or_path="x", new_default=1)(model)
     ask(adapter, "--base-model", str(model))
     found = capsys.readouterr()

@@ -171,7 +171,7 @@ def test_a_model_of_the_hub_is_known_by_its_commit(tmp_path, monkeypatch):
     assert model_source(ModelConfig(name_or_path="owner/name"), tmp_path).revision is None
 
 
-def test_weights_that_are_saved_anew_are_another_run(model, tmp_path):
+def test_weights_that_are_saved_again_are_another_run(model, tmp_path):
     before = identity(model)
     file = model / "model.safetensors"
     save_file({k: w * 1.5 for k, w in load_file(file).items()}, file, {"format": "pt"})

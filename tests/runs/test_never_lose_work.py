@@ -234,7 +234,7 @@ def command(tiny_model: Path, output: Path, *settings: str) -> list[str]:
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, after: str) -> None:
-    """Let training end as by a kill, right behind a step or behind its checkpoint."""
+    """Let training end as by a kill, right after a step or after its checkpoint."""
     from qc_experiments.training import trainer
 
     kept = trainer.TextToSqlTrainer._save_checkpoint
@@ -270,7 +270,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
 
 
 def test_an_early_stop_stays_one(train, tmp_path, monkeypatch):
-    """Killed behind the last checkpoint, a run that had stopped early must not train on."""
+    """Killed after the last checkpoint, a run that had stopped early must not train on."""
     settings = (
         *STEPS,
         "trainer.learning_rate=1e-9",  # nothing improves
@@ -581,7 +581,7 @@ def test_a_signal_behind_the_result_does_not_take_it_back(train, tmp_path, monke
 
     def interrupting(judge: Judge) -> None:
         close(judge)
-        if list(tmp_path.glob("outputs/*/result.json")):  # it is closed behind the golds, too
+        if list(tmp_path.glob("outputs/*/result.json")):  # it is closed after the golds, too
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Judge, "close", interrupting)

@@ -187,7 +187,7 @@ def test_an_effective_batch_held_fixed_sets_the_micro_batch(train, capsys):
         "trainer.gradient_accumulation_steps=4",
         "trainer.max_steps=1",
     )
-    assert "2 rows x 4 accumulation steps x 1 device = 8 rows a step" in capsys.readouterr().out
+    assert "2 rows x 4 accumulation steps x 1 device = 8 rows per step" in capsys.readouterr().out
 
 
 def test_default_and_seq2seq_train_alike(train, tmp_path):

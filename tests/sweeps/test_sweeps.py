@@ -435,10 +435,20 @@ def test_runs_are_compared_at_the_same_step_whatever_they_did_before(tiny_model,
 def test_a_kill_between_checkpoint_and_measurement_moves_no_round(tiny_model, tmp_path):
     expected = paused_run(tiny_model, tmp_path, 0.25)
     [folder] = run_folders(tmp_path)
-    (folder / "rungs.json").unlink()
+    (folder / "paused.json").unlink()
     (folder / "result.json").unlink()
     found = paused_run(tiny_model, tmp_path, 0.25)
     assert {**found, "code_commit": None} == {**expected, "code_commit": None}
+
+
+def test_a_pause_is_read_as_older_versions_wrote_it(tiny_model, tmp_path):
+    paused_run(tiny_model, tmp_path, 0.25)
+    [folder] = run_folders(tmp_path)
+    known = json.loads((folder / "paused.json").read_text())
+    known["0.25"]["eval_loss"] = 9.0
+    (folder / "rungs.json").write_text(json.dumps(known))
+    (folder / "paused.json").unlink()
+    assert paused_run(tiny_model, tmp_path, 0.25)["eval_loss"] == 9.0
 
 
 def test_a_run_that_ends_within_a_round_still_has_its_base_measured(tiny_model, tmp_path):
