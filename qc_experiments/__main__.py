@@ -62,9 +62,9 @@ def main() -> None:
 
         print(f"qc_experiments {__version__}")
     else:
-        from qc_experiments.config.compose import nearest
         from qc_experiments.errors import UserError
         from qc_experiments.system.console import told_to_users
+        from qc_experiments.system.words import nearest
 
         with told_to_users():
             raise UserError(f"no command {name}{nearest(name, COMMANDS)}; qc alone lists them")

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from qc_experiments.config.compose import (
     check_overrides,
     explain,
-    nearest,
     register_schema,
     setting_of_flag,
     to_run_config,
@@ -24,6 +23,7 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.secrets import in_environment
+from qc_experiments.system.words import nearest
 
 log = logging.getLogger("qc_experiments")
 

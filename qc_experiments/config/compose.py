@@ -8,12 +8,11 @@ whatever Hydra or OmegaConf still refuses (say, in a user's own YAML) is put int
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 import operator
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from qc_experiments.config.overrides import SECTION, Overrides, kinds_of_keys, s
 from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
+from qc_experiments.system.words import nearest
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +88,6 @@ def option_names(group: str, config_dir: str | None) -> list[str]:
     if config_dir is not None:
         roots.append(Path(config_dir))
     return sorted({p.name.removesuffix(".yaml") for r in roots for p in (r / group).glob("*.yaml")})
-
-
-def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
-    """A phrase that offers the most similar of some names, or nothing where none is similar."""
-    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
-    return f" (did you mean {match[0]}?)" if match else ""
 
 
 def check_overrides(

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.compose import nearest
 from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.adapters import load_adapter
+from qc_experiments.system.words import nearest
 
 ATTENTION = re.compile(r"attn|attention")
 

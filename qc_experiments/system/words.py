@@ -1,6 +1,9 @@
-"""Words that hang on a number."""
+"""Words: counts with their nouns, the nearest of some, one or several."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -12,3 +15,14 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
         plural: for any other number; None adds an s.
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
+    """A phrase that offers the most similar of some names, or nothing where none is similar."""
+    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def items(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Several texts; a single one is one item, not its characters."""
+    return (given,) if isinstance(given, str) else tuple(given)
