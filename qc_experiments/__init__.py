@@ -26,7 +26,9 @@ __all__ = ["UserError", "compare", "evaluate", "load_predictor", "train"]
 __version__ = "0.1.0"
 
 
-def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
+def train(
+    overrides: str | Sequence[str] = (), config_dir: str | Path | None = None
+) -> dict[str, Any]:
     """Train and measure one model, as ``qc train``; a run that has finished before is not repeated.
 
     Args:
@@ -40,7 +42,9 @@ def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -
         UserError: for what the user has to mend; a sweep is started with ``qc train -m``.
     """
     from qc_experiments.cli.train import train as trained
+    from qc_experiments.system.words import items
 
+    overrides = items(overrides)
     flags = [one for one in overrides if one.startswith("-")]
     if flags:
         raise UserError(f"{flags[0]}: train() takes settings alone; flags belong to qc train")
@@ -72,7 +76,7 @@ def evaluate(
 
     from qc_experiments.evaluation.predictions import Asked
     from qc_experiments.evaluation.predictions import evaluate as judged
-    from qc_experiments.system.words import nearest
+    from qc_experiments.system.words import items, nearest
 
     known = [one.name for one in fields(Asked)]
     for name in options:
@@ -81,6 +85,7 @@ def evaluate(
     given: dict[str, Any] = {
         name: str(one) if isinstance(one, Path) else one for name, one in options.items()
     }
+    given["metrics"] = items(given.get("metrics", ()))
     return judged(Asked(str(predictions), str(databases), str(output), **given)).report
 
 
@@ -137,4 +142,6 @@ def compare(*folders: str | Path, objective: str | None = None) -> Study:
     """
     from qc_experiments.cli.compare import studied
 
+    if not folders:
+        raise UserError("compare: name at least one folder of runs, such as outputs")
     return studied([str(folder) for folder in folders], objective)

@@ -1,8 +1,16 @@
-"""The one exception that stands for a user's mistake, not for a bug of ours."""
+"""The one exception that stands for a user's mistake, not for a bug of ours; how others are told."""
 
 from __future__ import annotations
 
 from qc_experiments.system.secrets import redacted
+
+RAISED = (Exception, SystemExit)
+"""What code of a user's own may raise without ending the process; Ctrl-C is not among it."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's type and message."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
 class UserError(Exception):

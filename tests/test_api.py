@@ -46,7 +46,9 @@ def test_train_compare_and_load_predictor(tiny_model, tmp_path):
     said = python("[run] = qc.compare(sys.argv[1]).runs\nprint(run.folder)", output)
     assert Path(said) == folder
     asked = "print(len(qc.load_predictor(sys.argv[1]).predict(['Who?', 'What?'], database=sys.argv[2])))"
-    assert python(asked, folder, DEMO / "databases" / "shop" / "shop.sqlite") == "2"
+    shop = DEMO / "databases" / "shop" / "shop.sqlite"
+    assert python(asked, folder, shop) == "2"
+    assert python(asked.replace("['Who?', 'What?']", "'Who?'"), folder, shop) == "1"
 
 
 def test_evaluate(tmp_path):
@@ -65,10 +67,16 @@ def test_evaluate(tmp_path):
         ("qc.train(['lora.rr=4'])", "did you mean lora.r?"),
         ("qc.train(['-m', 'lora.r=4,8'])", "flags belong to qc train"),
         ("qc.train(['data=csv', 'data.train=absent.csv'])", "no such file"),
+        ("qc.train('lora.rr=4')", "did you mean lora.r?"),
+        (
+            "qc.evaluate('absent.csv', 'absent', 'out', metrics='a.b')",
+            "evaluation.metrics=a.b: cannot",
+        ),
         ("qc.evaluate('absent.csv', 'absent', 'out')", "absent"),
         ("qc.evaluate('absent.csv', 'absent', 'out', fuz=2)", "did you mean fuzz?"),
         ("qc.load_predictor('absent')", "run_folder absent"),
         ("qc.compare('absent')", "absent"),
+        ("qc.compare()", "name at least one folder"),
     ],
 )
 def test_a_mistake_of_the_users_is_raised(call, said):

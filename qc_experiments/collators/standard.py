@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ from transformers import (
 from qc_experiments.config.plugins import COLLATORS, load
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import IGNORED, Example
-from qc_experiments.errors import UserError
+from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.models.loss import pad_batch
 
 Collate = Callable[[list[Example]], dict[str, Any]]
 
-BATCH = {"input_ids", "attention_mask", "labels"}
+BATCH = ("input_ids", "attention_mask", "labels")
 """What every batch but a packed one holds."""
 
 
@@ -57,15 +57,53 @@ def build_collator(given: CollatorInput) -> Collate:
     cannot train.
 
     Raises:
-        UserError: if a user's own cannot be imported, or its batch lacks something.
+        UserError: if a user's own cannot be imported, raises, or makes no such batch of two rows.
     """
     name = given.config.name
-    collate: Collate = load("collator.name", name, COLLATORS)(given)
-    if name not in COLLATORS:
-        lacks = BATCH - set(collate(list(given.examples[:1])))
-        if lacks:
-            raise UserError(f"collator.name={name}: its batch lacks {', '.join(sorted(lacks))}")
+    make = load("collator.name", name, COLLATORS)
+    if name in COLLATORS:
+        collate: Collate = make(given)
+        return collate
+    collate, problem = make, None
+    try:
+        if callable(make):
+            collate = make(given)
+        if not callable(make) or not callable(collate):
+            whose = "it gives" if callable(make) else "it is"
+            problem = f"{whose} {collate!r:.60}, not a function"
+        else:
+            ordered = sorted(given.examples, key=len)
+            tried = [ordered[0], ordered[-1]][: len(ordered)]
+            problem = _batch_problem(collate(tried), len(tried))
+    except UserError:
+        raise
+    except RAISED as error:
+        problem = f"fails on a trial ({in_one_line(error)})"
+    if problem:
+        raise UserError(f"collator.name={name}: {problem}")
     return collate
+
+
+def _batch_problem(batch: Any, rows: int) -> str | None:
+    """What is wrong with the batch of a user's own collator, or None."""
+    import torch
+
+    if not isinstance(batch, Mapping):
+        return f"its batch is {type(batch).__name__}, not a dict"
+    lacks = [key for key in BATCH if key not in batch]
+    if lacks:
+        return f"its batch lacks {', '.join(sorted(lacks))}"
+    for key in BATCH:
+        if not isinstance(batch[key], torch.Tensor):
+            return f"its {key} is {type(batch[key]).__name__}, not a tensor"
+    shape = batch["input_ids"].shape
+    for key in BATCH:
+        if batch[key].ndim != 2 or len(batch[key]) != rows or batch[key].shape != shape:
+            found = list(batch[key].shape)
+            return f"its {key} has the shape {found}, not [rows, length] as the input_ids of {rows} rows"
+    if bool((batch["labels"] == IGNORED).all()):
+        return f"its labels are all {IGNORED}, so that nothing is trained"
+    return None
 
 
 class Numbered:

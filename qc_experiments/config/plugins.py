@@ -12,10 +12,12 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from qc_experiments.errors import UserError
+from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.words import nearest
 
 COLLATORS = {
     "default": "qc_experiments.collators.standard.default",
@@ -56,15 +58,37 @@ def load(key: str, name: str, table: Mapping[str, str]) -> Any:
         UserError: if a user's own cannot be imported.
     """
     module, _, attribute = table.get(name, name).rpartition(".")
-    try:
+    if name in table:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module is code, and raises what it likes
-        if name in table:
-            raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if not DOTTED.fullmatch(name):
+        raise UserError(f"{key}={name}: must be a dotted name such as my_module.my_metric")
+    found = imported(module, f"{key}={name}: cannot be imported")
+    if not hasattr(found, attribute):
+        hint = nearest(attribute, [one for one in vars(found) if not one.startswith("_")])
         raise UserError(
-            f"{key}={name}: cannot be imported ({reason}): is its folder on PYTHONPATH?"
-        ) from error
+            f"{key}={name}: cannot be imported: module {module} has no attribute {attribute!r}{hint}"
+        )
+    return getattr(found, attribute)
+
+
+def imported(module: str, problem: str) -> ModuleType:
+    """A module of a user's own.
+
+    Args:
+        module: its full name.
+        problem: how the message begins.
+
+    Raises:
+        UserError: if it cannot be imported; the module is code, and raises what it likes.
+    """
+    try:
+        return importlib.import_module(module)
+    except RAISED as error:
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(
+            f"{error.name}."
+        )
+        hint = ": is its folder on PYTHONPATH?" if absent else ""
+        raise UserError(f"{problem} ({in_one_line(error)}){hint}") from error
 
 
 def content_hash(name: str, table: Mapping[str, str]) -> str | None:

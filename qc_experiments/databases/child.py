@@ -20,8 +20,11 @@ from importlib import import_module
 from typing import BinaryIO
 
 from qc_experiments.databases.engine import Call, Execution
-from qc_experiments.errors import UserError
+from qc_experiments.errors import RAISED, UserError, in_one_line
+from qc_experiments.system.words import items
 
+OURS = "qc_experiments."
+"""Begins the names of our own modules."""
 HEADER = struct.Struct(">Q")
 READY = b"r"
 """Sent once the process can take calls."""
@@ -46,8 +49,8 @@ def main() -> None:
         call: Call = pickle.loads(request)  # from our own parent
         sys.path += [folder for folder in call.path if folder not in sys.path]
         os.environ.update(call.environment)
-        with suppress(Exception):  # the call itself says what cannot be imported
-            for library in getattr(import_module(call.module), "LIBRARIES", ()):
+        with suppress(*RAISED):  # the call itself says what cannot be imported
+            for library in items(getattr(import_module(call.module), "LIBRARIES", ())):
                 import_module(library)
         answers.write(STARTED)
         answers.flush()
@@ -70,10 +73,15 @@ def _answer(call: Call) -> tuple[object, ...]:
         return ("user_error", str(error))
     except MemoryError:
         return ("failed", "out of memory", "memory")
-    except Exception as problem:
-        return ("failed", str(problem) or type(problem).__name__, "other")
+    except RAISED as problem:
+        if call.module.startswith(OURS):
+            return ("failed", str(problem) or type(problem).__name__, "other")
+        return ("failed", f"engine {call.module}: {in_one_line(problem)}", "other")
     if isinstance(found, Execution):
         return ("done", tuple(getattr(found, field.name) for field in fields(found)))
+    if call.function == "run":
+        kind = type(found).__name__
+        return ("failed", f"engine {call.module}: run() gave {kind}, not an Execution", "other")
     return ("done", found)
 
 

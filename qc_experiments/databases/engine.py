@@ -13,9 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
+from qc_experiments.config.plugins import imported
 from qc_experiments.errors import UserError
+from qc_experiments.system.words import items, nearest
 
 ENGINES = {
     "sqlite": "qc_experiments.databases.sqlite",
@@ -59,6 +62,8 @@ class Engine:
             function ``content_hash(url)``.
         logs: ``LOGS``, what it appends to a file's name for logs that belong to the content.
         environment: ``ENVIRONMENT``, prefixes of the environment variables that it needs.
+
+    A single text in place of the last three is one item.
     """
 
     module: str
@@ -81,31 +86,65 @@ def engine(name: str) -> Engine:
     Raises:
         UserError: if there is none of that name, or it cannot be loaded.
     """
-    known = ", ".join(ENGINES)
-    if name not in ENGINES and "." not in name:
+    if name not in ENGINES and "." not in name and not _is_module(name):
         raise UserError(
-            f"there is no engine {name}: give {known}, or the full name of a module of your own, such as "
-            "my_package.my_engine"
+            f"there is no engine {name}{nearest(name, ENGINES)}: give {', '.join(ENGINES)}, or the full "
+            "name of a module of your own, such as my_package.my_engine, whose folder is on PYTHONPATH"
         )
-    try:
-        module = import_module(ENGINES.get(name, name))
-        found = Engine(
-            module.__name__,
-            module.DIALECT,
-            module.SCHEMA_QUERY,
-            getattr(module, "SUFFIX", ""),
-            tuple(getattr(module, "SCHEMES", ())),
-            tuple(getattr(module, "LOGS", ())),
-            tuple(getattr(module, "ENVIRONMENT", ())),
-        )
-        needed = ["run", *(["content_hash"] if found.schemes else [])]
-        if not (found.suffix or found.schemes) or not all(hasattr(module, one) for one in needed):
-            raise AttributeError(f"it lacks SUFFIX or SCHEMES, or {' or '.join(needed)}()")
-    except Exception as problem:  # a user's module raises what it likes
-        raise UserError(
-            f"engine {name} cannot be loaded: {problem}; is its folder on PYTHONPATH?"
-        ) from problem
+    said = f"engine {name} cannot be loaded"
+    module = imported(ENGINES.get(name, name), said)
+    found = Engine(
+        module.__name__,
+        getattr(module, "DIALECT", ""),
+        getattr(module, "SCHEMA_QUERY", ""),
+        getattr(module, "SUFFIX", ""),
+        _texts(module, "SCHEMES", said),
+        _texts(module, "LOGS", said),
+        _texts(module, "ENVIRONMENT", said),
+    )
+    if name not in ENGINES and (problem := _problem(found, module)):
+        raise UserError(f"{said}: {problem}")
     return found
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # no name of a module, or one without a specification
+        return name in sys.modules
+
+
+def _texts(module: ModuleType, constant: str, said: str) -> tuple[str, ...]:
+    """A constant that holds several texts; an empty one would be the beginning of every name."""
+    try:
+        found = items(getattr(module, constant, ()))
+    except TypeError:
+        found = ("",)
+    if not all(isinstance(one, str) and one for one in found):
+        raise UserError(f"{said}: its {constant} must be a tuple of texts, none of them empty")
+    return found
+
+
+def _problem(found: Engine, module: ModuleType) -> str | None:
+    """What a user's own engine lacks, or None."""
+    from sqlglot.dialects.dialect import Dialect
+
+    needed = {
+        "DIALECT": found.dialect,
+        "SCHEMA_QUERY": found.schema_query,
+        "SUFFIX (or SCHEMES)": found.suffix or found.schemes,
+        "run()": callable(getattr(module, "run", None)),
+        "content_hash()": not found.schemes or callable(getattr(module, "content_hash", None)),
+    }
+    if lacks := [what for what, there in needed.items() if not there]:
+        return f"it lacks {', '.join(lacks)}"
+    if found.suffix and not str(found.suffix).startswith("."):
+        return f"its SUFFIX {found.suffix!r} must begin with a dot"
+    try:
+        Dialect.get_or_raise(found.dialect)
+    except ValueError as error:
+        return f"its DIALECT: {error}"
+    return None
 
 
 @dataclass(frozen=True)

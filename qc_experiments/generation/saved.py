@@ -10,6 +10,7 @@ from typing import Any
 from qc_experiments.errors import UserError
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.words import items
 
 
 class SavedPredictor:
@@ -36,7 +37,7 @@ class SavedPredictor:
 
     def predict(
         self,
-        questions: Sequence[str],
+        questions: str | Sequence[str],
         *,
         context: str | None = None,
         database: str | Path | None = None,
@@ -45,7 +46,7 @@ class SavedPredictor:
         """The SQL to questions about one database.
 
         Args:
-            questions: in words.
+            questions: in words; a single text is one question.
             context: the database's schema, as ``CREATE TABLE`` statements.
             database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL.
             engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells.
@@ -59,6 +60,7 @@ class SavedPredictor:
             from qc_experiments.databases.schema import read_schema
 
             context = read_schema(str(database), "database", engine)
+        questions = items(questions)
         names = [f"question {place}" for place in range(len(questions))]
         return self.answer(self.prompts([(context, one) for one in questions], names))
 

@@ -1,4 +1,4 @@
-"""Words of messages: those that hang on a number, and the name that was meant."""
+"""Words: counts with their nouns, the nearest of some, one or several."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
     """A phrase that offers the most similar of some names, or nothing where none is similar."""
     match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+def items(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Several texts; a single one is one item, not its characters."""
+    return (given,) if isinstance(given, str) else tuple(given)

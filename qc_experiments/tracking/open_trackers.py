@@ -6,6 +6,7 @@ import logging
 
 from qc_experiments.config.plugins import TRACKERS, load
 from qc_experiments.config.schema import RunConfig, TrackingConfig, plain
+from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.secrets import redacted_tree
@@ -21,6 +22,8 @@ from qc_experiments.tracking.tracker import (
 
 log = logging.getLogger(__name__)
 TITLES = {"wandb": "Weights & Biases"}
+METHODS = ("log", "table", "summary", "close")
+"""Of a `Tracker`."""
 
 
 def check_tracking(config: TrackingConfig) -> None:
@@ -31,15 +34,32 @@ def check_tracking(config: TrackingConfig) -> None:
     section.
 
     Raises:
-        UserError: if a user's own cannot be imported, or its check says so.
+        UserError: if a user's own cannot be imported, makes no tracker, or its check says so.
     """
     make = load("tracking.name", config.name, TRACKERS)
+    if not callable(make):
+        raise UserError(f"tracking.name={config.name}: it is {make!r:.60}, not a function")
+    if isinstance(make, type):
+        _check_methods(config.name, make)
     if hasattr(make, "check"):
         make.check(config)
 
 
+def _check_methods(name: str, tracker: object) -> None:
+    lacks = [one for one in METHODS if not callable(getattr(tracker, one, None))]
+    if lacks:
+        kind = tracker.__name__ if isinstance(tracker, type) else type(tracker).__name__
+        raise UserError(
+            f"tracking.name={name}: its tracker ({kind}) lacks the methods {', '.join(lacks)}"
+        )
+
+
 def open_trackers(config: RunConfig, folder: RunFolder) -> Tracker:
-    """What a run tells its figures; a service that cannot be started does not end it."""
+    """What a run tells its figures; a service that cannot be started does not end it.
+
+    Raises:
+        UserError: if a user's own gives no tracker.
+    """
     if not is_main_process():
         return NullTracker()
     metrics = folder / "metrics.jsonl"
@@ -55,10 +75,12 @@ def open_trackers(config: RunConfig, folder: RunFolder) -> Tracker:
     )
     remote: Tracker = NullTracker()
     try:
-        remote = Guarded(load("tracking.name", name, TRACKERS)(run), title)
-    except Exception as error:  # the network, the login, the service: none may end a run
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        remote = load("tracking.name", name, TRACKERS)(run)
+    except RAISED as error:  # the network, the login, the service: none may end a run
         log.warning(
-            "%s could not be started (%s); all figures are in the run's folder", title, reason
+            "%s could not be started (%s); all figures are in the run's folder",
+            title,
+            in_one_line(error),
         )
-    return Trackers(JsonlTracker(metrics), remote)
+    _check_methods(name, remote)
+    return Trackers(JsonlTracker(metrics), Guarded(remote, title))

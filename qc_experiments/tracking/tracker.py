@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from qc_experiments.config.schema import TrackingConfig
+from qc_experiments.errors import RAISED, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -148,8 +149,8 @@ class Guarded:
     def _try(self, told: Callable[..., None], *what: Any) -> None:
         try:
             told(*what)
-        except Exception as error:  # whatever a service fails with, the run's own files are whole
-            self._give_up(f"{type(error).__name__}: {error}")
+        except RAISED as error:  # whatever a service fails with, the run's own files are whole
+            self._give_up(in_one_line(error))
 
     def _give_up(self, reason: str) -> None:
         if isinstance(self._tracker, NullTracker):
@@ -157,7 +158,7 @@ class Guarded:
         log.warning(
             "%s failed and is told no more (%s); all figures are in the run's folder",
             self._name,
-            " ".join(reason.split()),
+            reason,
         )
         self._tracker = NullTracker()
 

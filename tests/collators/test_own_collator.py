@@ -42,6 +42,22 @@ class InOrder:
 
 def half(given):
     return lambda examples: {"input_ids": torch.zeros(1, 1)}
+
+
+def batches(change):
+    """Makes collators whose batches a function has changed."""
+    return lambda given: lambda examples: change(InOrder(given)(examples))
+
+
+number = 5
+leaves = lambda given: exit(1)
+gives_none = lambda given: None
+raises = lambda given: lambda examples: 1 / 0
+no_dict = batches(lambda batch: list(batch))
+loses_rows = batches(lambda batch: {key: rows[:1] for key, rows in batch.items()})
+other_length = batches(lambda batch: {**batch, "labels": batch["labels"][:, 1:]})
+lists = batches(lambda batch: {**batch, "labels": batch["labels"].tolist()})
+unlabelled = batches(lambda batch: {**batch, "labels": torch.full_like(batch["labels"], -100)})
 '''
 
 
@@ -83,6 +99,15 @@ def test_a_run_with_a_users_collator(own, tmp_path):
         ("my_collators.missing", "has no attribute 'missing'"),
         ("no_such_module.collator", "is its folder on PYTHONPATH?"),
         ("my_collators.half", "its batch lacks attention_mask, labels"),
+        ("my_collators.number", "it is 5, not a function"),
+        ("my_collators.leaves", "fails on a trial (SystemExit: 1)"),
+        ("my_collators.gives_none", "it gives None, not a function"),
+        ("my_collators.raises", "fails on a trial (ZeroDivisionError: division by zero)"),
+        ("my_collators.no_dict", "its batch is list, not a dict"),
+        ("my_collators.loses_rows", "not [rows, length] as the input_ids of 2 rows"),
+        ("my_collators.other_length", "its labels has the shape"),
+        ("my_collators.lists", "its labels is list, not a tensor"),
+        ("my_collators.unlabelled", "its labels are all -100"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_line_before_anything_is_written(

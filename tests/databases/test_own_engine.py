@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from qc_experiments.cli.data import main as data_main
 from qc_experiments.cli.evaluate import main as evaluate_main
 from qc_experiments.data.table import Row
-from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.engine import Limits, call_of
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Database, Databases, find_databases
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
@@ -44,6 +47,10 @@ def run(target, sql, limits):
         time.sleep(60)
     if sql == "SELECT broken":
         raise RuntimeError("the engine broke")
+    if sql == "SELECT leave":
+        raise SystemExit(3)
+    if sql == "SELECT rows":
+        return [(1,)]
     if sql == "SELECT object":
         return Execution([(Decimal(1),)], ("a",))
     with Path(target).open(newline="") as file, closing(sqlite3.connect(":memory:")) as connection:
@@ -83,6 +90,8 @@ def test_it_judges_in_children_that_are_killed(engine, place):
         "DROP TABLE author": ("wrong", "forbidden"),
         "SELECT broken": ("wrong", "other"),
         "SELECT object": ("wrong", "other"),
+        "SELECT leave": ("wrong", "other"),
+        "SELECT rows": ("wrong", "other"),
         "SELECT stuck": ("wrong", "timeout"),
     }
     rows = [Row(2, "q", "SELECT name FROM author ORDER BY id DESC", "", "shop")] * len(queries)
@@ -90,8 +99,10 @@ def test_it_judges_in_children_that_are_killed(engine, place):
     with Judge(Databases(str(place), engine), Limits(2), cache=None, processes=1) as judge:
         found = judge.judge(rows, list(queries))
     assert [(one.verdict, one.error_class) for one in found] == list(queries.values())
-    assert found[3].error == "the engine broke"
+    assert found[3].error == f"engine {engine}: RuntimeError: the engine broke"
     assert "decimal.Decimal" in (found[4].error or "")
+    assert found[5].error == f"engine {engine}: SystemExit: 3"
+    assert found[6].error == f"engine {engine}: run() gave list, not an Execution"
     assert time.monotonic() - started < 50
 
 
@@ -153,11 +164,64 @@ def test_what_a_server_holds_is_asked_once_in_a_run(tmp_path, monkeypatch):
     ("name", "said"),
     [
         ("oracle", "there is no engine oracle: give sqlite, duckdb, postgresql, or the full name"),
-        ("my_package.none", "engine my_package.none cannot be loaded: No module named"),
-        ("os.path", "engine os.path cannot be loaded: module 'posixpath' has no attribute"),
+        ("sqlit", "there is no engine sqlit (did you mean sqlite?): give"),
+        (
+            "my_package.none",
+            "engine my_package.none cannot be loaded (ModuleNotFoundError: No module",
+        ),
+        ("my_package.none", "is its folder on PYTHONPATH?"),
+        ("os.path", "cannot be loaded: it lacks DIALECT, SCHEMA_QUERY, SUFFIX (or SCHEMES), run()"),
     ],
 )
 def test_what_is_no_engine_is_said(engine, place, name, said):
     with pytest.raises(UserError) as caught:
         find_databases(str(place), "data.databases", name)
     assert said in str(caught.value)
+
+
+CONSTANTS = {"DIALECT": "sqlite", "SCHEMA_QUERY": "SELECT 1", "SUFFIX": ".x", "run": print}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"SUFFIX": "x"}, "its SUFFIX 'x' must begin with a dot"),
+        ({"SUFFIX": ""}, "it lacks SUFFIX (or SCHEMES)"),
+        ({"SCHEMES": "mydb"}, "it lacks content_hash()"),
+        ({"run": None}, "it lacks run()"),
+        ({"SCHEMA_QUERY": ""}, "it lacks SCHEMA_QUERY"),
+        ({"DIALECT": "sqlit"}, "its DIALECT: Unknown dialect 'sqlit'"),
+        ({"ENVIRONMENT": ""}, "its ENVIRONMENT must be a tuple of texts, none of them empty"),
+        ({"LOGS": 5}, "its LOGS must be a tuple of texts"),
+    ],
+)
+def test_what_an_engine_lacks_is_said(monkeypatch, changed, said):
+    module = ModuleType("lacking_engine")
+    vars(module).update(CONSTANTS | changed)
+    monkeypatch.setitem(sys.modules, "lacking_engine", module)
+    engine_of.cache_clear()
+    with pytest.raises(
+        UserError, match=re.escape(f"engine lacking_engine cannot be loaded: {said}")
+    ):
+        engine_of("lacking_engine")
+
+
+def test_a_text_in_place_of_a_tuple_is_one_prefix(monkeypatch):
+    module = ModuleType("top_level_engine")
+    vars(module).update(CONSTANTS | {"ENVIRONMENT": "MYDB", "LOGS": "-wal", "SCHEMES": "mydb"})
+    vars(module)["content_hash"] = str
+    monkeypatch.setitem(sys.modules, "top_level_engine", module)
+    monkeypatch.setenv("MYDB_PASSWORD", "needed")
+    monkeypatch.setenv("MY_TOKEN", "secret")
+    engine_of.cache_clear()
+    found = engine_of("top_level_engine")
+    assert (found.environment, found.logs, found.schemes) == (("MYDB",), ("-wal",), ("mydb",))
+    call = call_of("top_level_engine", "mydb://there", "SELECT 1", Limits())
+    assert call.environment == {"MYDB_PASSWORD": "needed"}
+
+
+def test_an_engine_that_leaves_as_it_is_imported_is_said(tmp_path, monkeypatch):
+    (tmp_path / "leaving_engine.py").write_text("raise SystemExit(1)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot be loaded \(SystemExit: 1\)$"):
+        engine_of("leaving_engine")

@@ -53,6 +53,26 @@ refusing.check = no_notes
 
 def broken(run):
     raise ConnectionError("nobody there")
+
+
+class Half(Notebook):
+    table = summary = None
+
+
+def half(run):
+    return Half(run)
+
+
+def none(run):
+    return None
+
+
+number = 5
+
+
+class Leaving(Notebook):
+    def log(self, step, figures):
+        raise SystemExit(3)
 '''
 
 
@@ -90,6 +110,28 @@ def test_its_own_check_refuses_before_anything_is_written(own, tmp_path, refused
     line = refused(main, own("my_trackers.refusing"))
     assert line == "error: tracking.project=qc_experiments: no notes today"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Half", "its tracker (Half) lacks the methods table, summary"),
+        ("half", "its tracker (Half) lacks the methods table, summary"),
+        ("none", "its tracker (NoneType) lacks the methods log, table, summary, close"),
+        ("number", "it is 5, not a function"),
+    ],
+)
+def test_what_is_no_tracker_is_refused_before_the_training(own, tmp_path, refused, name, said):
+    line = refused(main, own(f"my_trackers.{name}"))
+    assert line == f"error: tracking.name=my_trackers.{name}: {said}"
+    assert not list(tmp_path.glob("out/*/checkpoints/*"))
+
+
+def test_one_that_leaves_does_not_end_the_run(own, tmp_path, capsys):
+    main(own("my_trackers.Leaving"))
+    assert "failed and is told no more (SystemExit: 3)" in capsys.readouterr().err
+    [folder] = run_folders(tmp_path / "out")
+    assert json.loads((folder / "result.json").read_text())["status"] == "finished"
 
 
 def test_one_that_cannot_be_started_does_not_end_the_run(own, capsys):
