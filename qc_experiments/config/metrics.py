@@ -206,10 +206,28 @@ def own_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
                 f"{key}: is {type(metric).__name__}, not a qc_experiments.config.metrics.Metric with a "
                 "function to measure it"
             )
-        if not metric.key.isidentifier() or metric.key in RESULT | found:
-            raise UserError(f"{key}: its key {metric.key!r} must be a name that nothing else has")
-        found[metric.key] = metric
+        if problem := "is named twice" if name in found else _taken(metric, tuple(found.values())):
+            raise UserError(f"{key}: {problem}")
+        found[name] = metric
     return tuple(found.values())
+
+
+def _taken(metric: Metric, own: Sequence[Metric]) -> str | None:
+    """What keeps a user's own metric from standing beside ours and others of theirs; None if nothing does."""
+    key, others = str(metric.key), (*METRICS, *own)
+    taken = [one.key for one in _of(metric) if one.key in recorded(own)]
+    logged = [one.key for one in others if one.logged_as == metric.logged_as]
+    titled = [one.key for one in others if one.title == metric.title]
+    problems = (
+        (not key.isidentifier(), "is no identifier: take letters, digits and _"),
+        (
+            taken,
+            f"must be a name that nothing else has: result.json holds another {', '.join(taken)}",
+        ),
+        (logged, f"is logged as {metric.logged_as}, as {', '.join(logged)} is: take another"),
+        (titled, f"has the title {metric.title!r}, as {', '.join(titled)} has: take another"),
+    )
+    return next((f"its key {key!r} {text}" for holds, text in problems if holds), None)
 
 
 def metric_called(key: str, own: Sequence[Metric] = (), *, setting: str, chosen: bool) -> Metric:

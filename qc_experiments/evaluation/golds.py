@@ -9,7 +9,7 @@ from qc_experiments.config.metrics import EXECUTION, LOSS, VALID
 from qc_experiments.config.schema import RunConfig, Strategy
 from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row, name_rows
-from qc_experiments.errors import UserError
+from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.evaluation.metrics import Judged, measured
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, Verdict
@@ -42,7 +42,7 @@ def check_golds(
         UserError: if the metric by which the run or its checkpoints are chosen could not be measured
             on any row, or a user's own metric fails on the golds.
     """
-    _try_own_metrics(config, rows)
+    try_own_metrics(config, rows)
     chosen_by = (config.objective, config.trainer.metric_for_best_model)
     if config.data.databases is None:
         if VALID.key not in chosen_by:
@@ -78,18 +78,21 @@ def check_golds(
     )
 
 
-def _try_own_metrics(config: RunConfig, rows: Sequence[Row]) -> None:
-    """Measure the user's own metrics on the golds, so that a mistake does not show after the training."""
+def try_own_metrics(config: RunConfig, rows: Sequence[Row]) -> None:
+    """Measure the user's own metrics on the golds, so that a mistake does not show after the training.
+
+    Raises:
+        UserError: if one fails.
+    """
     right = Verdict(True, "correct", valid=True, ex_bird=True, ex_test_suite=True, seconds=0.0)
     golds = [Judged(row, row.query, right, True, "unknown", ()) for row in rows]
     for metric in config.own_metrics():
         try:
             measured(metric, golds)
-        except Exception as error:  # a user's code raises what it likes
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        except RAISED as error:  # a user's code raises what it likes
             raise UserError(
                 f"evaluation.metrics: {metric.key} cannot be measured, as a trial on the gold queries "
-                f"shows ({reason}): mend its function or leave it out"
+                f"shows ({in_one_line(error)}): mend its function or leave it out"
             ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from qc_experiments.config.metrics import EXACT, EXECUTION, METRICS, Metric, plain_metric
 from qc_experiments.data.table import Row
+from qc_experiments.errors import RAISED, in_one_line
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.statistics import Mean, Rate, rate
 from qc_experiments.judging.judge import Judge
@@ -134,9 +135,8 @@ def taken(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
     """
     try:
         return measured(metric, judged)
-    except Exception as error:  # a user's code, which must not cost the run its other figures
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        log.warning("evaluation.metrics: %s was not measured (%s)", metric.key, reason)
+    except RAISED as error:  # a user's code, which must not cost the run its other figures
+        log.warning("evaluation.metrics: %s was not measured (%s)", metric.key, in_one_line(error))
         return Mean(None, 0)
 
 
@@ -144,7 +144,7 @@ def measured(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
     """As `taken`, but raises what the metric's function raises, and `ValueError` for what is no metric."""
     if metric.measure is None:
         raise TypeError("not made of predictions")
-    outcomes = metric.measure(judged)
+    outcomes = _plain(metric.measure(judged))
     if outcomes is None:
         return Mean(None, 0)
     if isinstance(outcomes, int | float):
@@ -152,7 +152,7 @@ def measured(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
     else:
         if len(outcomes) != len(judged):
             raise ValueError(f"gave {len(outcomes)} outcomes of {len(judged)} predictions")
-        known = [one for one in outcomes if one is not None]
+        known = [_plain(one) for one in outcomes if one is not None]
         if all(isinstance(one, bool) for one in known):
             return rate(map(bool, known))
         found = Mean(sum(map(float, known)) / len(known), len(known))
@@ -161,6 +161,11 @@ def measured(metric: Metric, judged: Sequence[Judged]) -> Rate | Mean:
     if metric.share and not 0 <= found.value <= 1:
         raise ValueError(f"is {found.value:g}, not a share from 0 to 1: say share=False")
     return found
+
+
+def _plain(outcome: Any) -> Any:
+    """Python's own bool, number or list in place of NumPy's or torch's."""
+    return outcome.tolist() if hasattr(outcome, "tolist") else outcome
 
 
 def measures(judged: Sequence[Judged], own: Sequence[Metric] = ()) -> dict[str, Rate | Mean]:

@@ -40,6 +40,8 @@ def report_text(content: Mapping[str, Any]) -> str:
         found = content["figures"].get(metric.key)
         if found is not None and found["value"] is not None:
             table.add_row(indented(metric), metric.shown(found["value"]), *_counted(found))
+        elif found is not None and metric in own:
+            table.add_row(indented(metric), "not measured", "", "")
     for title, key in SECTIONS:
         if content[key]:
             table.add_section()

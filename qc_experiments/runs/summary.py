@@ -108,7 +108,8 @@ def _add(table: Table, metric: Metric, columns: Sequence[Measured], executed: bo
     found = [taken(metric, m.judged) for m in columns]
     failing = any(one.verdict.verdict == "gold_error" for one in columns[-1].judged)
     of_execution = metric is EXECUTION
-    if found[-1].count or (metric.during_training and (not of_execution or failing)):
+    always = metric not in METRICS or metric.during_training  # a user's own, or one of every run
+    if found[-1].count or (always and (not of_execution or failing)):
         table.add_row(indented(metric), *(_shown(metric, one) for one in found))
     if of_execution and executed:
         table.add_row("  95 % interval", *map(_interval, found))

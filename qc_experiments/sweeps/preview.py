@@ -282,6 +282,8 @@ def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
     Raises:
         UserError: if it will be refused.
     """
+    from qc_experiments.config.plugins import COLLATORS
+    from qc_experiments.evaluation.golds import try_own_metrics
     from qc_experiments.runs.train import plan_of, run_folder
     from qc_experiments.tracking.open_trackers import check_tracking
     from qc_experiments.training.inputs import load_data
@@ -303,5 +305,8 @@ def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
     if folder.finished() is None:
         folder.check_owner(config)
     once(("tracking", config.tracking), lambda: check_tracking(config.tracking))
-    once(("plan", *rows, config.model, config.lora, config.quant), lambda: plan_of(config, data))
+    own = None if config.collator.name in COLLATORS else config.collator
+    what = (*rows, config.model, config.lora, config.quant, own)
+    once(("plan", *what), lambda: plan_of(config, data))
+    once(("metrics", *rows), lambda: try_own_metrics(config, data.validation))
     return folder.path.name

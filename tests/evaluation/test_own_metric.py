@@ -36,7 +36,28 @@ too_few = Metric("too_few", "too few", lambda judged: [True])
 above_one = Metric("above_one", "above one", lambda judged: 1.5)
 broken = Metric("broken", "broken", lambda judged: judged[0].nothing)
 taken = Metric("exact_match", "taken", words)
+spaced = Metric("two words", "spaced", words)
+loss = Metric("loss", "a loss", words)
+base = Metric("base_same_words", "base", words)
+again = Metric("same_words_again", "the gold's words", words)
+ours = Metric("ours", "exact match", words)
 no_metric = words
+
+
+def left(judged):
+    raise SystemExit(3)
+
+
+ends = Metric("ends", "ends", left)
+unknown = Metric("unknown", "unknown", lambda judged: [None] * len(judged))
+
+
+def of_numpy(judged):
+    import numpy as np
+    return [np.bool_(True)] * len(judged)
+
+
+numpy = Metric("numpy", "NumPy's", of_numpy)
 """
 
 
@@ -111,6 +132,8 @@ def test_predictions_of_any_system_are_measured_by_it(own):
             *(sys.executable, "-m", "qc_experiments", "evaluate", str(own / "p.csv")),
             *("--databases", str(databases), "--output", str(own / "judged")),
             *("--metric", "my_metrics.same_words", "--metric", "my_metrics.characters"),
+            *("--metric", "my_metrics.unknown", "--metric", "my_metrics.numpy"),
+            *("--metric", "my_metrics.ends"),
         ],
         env={**os.environ, "PYTHONPATH": str(own), "HOME": str(own)},
         cwd=ROOT,
@@ -122,15 +145,37 @@ def test_predictions_of_any_system_are_measured_by_it(own):
     shown = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "the gold's words 100.0 % 1 of 1 20.7 to 100.0 %" in shown
     assert "length 8.0000 1" in shown
+    assert "NumPy's 100.0 % 1 of 1 20.7 to 100.0 %" in shown
+    assert {"unknown not measured", "ends not measured"} <= set(shown)
+    assert "ends was not measured (SystemExit: 3)" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("my_metrics.absent", "cannot be imported"),
+        (
+            "my_metrics.same_word",
+            "cannot be imported: module my_metrics has no attribute 'same_word'",
+        ),
+        ("my_metrics.same_word", "(did you mean same_words?)"),
         ("no_such_module.metric", "cannot be imported"),
+        ("no_such_module.metric", "is its folder on PYTHONPATH?"),
+        ("my_metrics", "must be a dotted name such as my_module.my_metric"),
+        ("leaves.metric", "cannot be imported (SystemExit: 1)"),
+        ("needs_more.metric", "No module named 'absent_library')"),
         ("my_metrics.no_metric", "is function, not a"),
         ("my_metrics.taken", "must be a name that nothing else has"),
+        ("my_metrics.spaced", "its key 'two words' is no identifier"),
+        ("my_metrics.loss", "is logged as eval_loss, as eval_loss is"),
+        ("my_metrics.same_words,my_metrics.base", "result.json holds another base_same_words"),
+        ("my_metrics.base,my_metrics.same_words", "result.json holds another base_same_words"),
+        ("my_metrics.ours", "has the title 'exact match', as exact_match has"),
+        (
+            "my_metrics.same_words,my_metrics.again",
+            'has the title "the gold\'s words", as same_words has',
+        ),
+        ("my_metrics.same_words,my_metrics.same_words", "is named twice"),
+        ("my_metrics.ends", "(SystemExit: 3)"),
         ("my_metrics.broken", "has no attribute 'nothing'"),
         ("my_metrics.too_few", "gave 1 outcomes of"),
         ("my_metrics.above_one", "not a share from 0 to 1"),
@@ -140,6 +185,8 @@ def test_what_cannot_be_measured_is_refused_before_the_training(
     own, tiny_model, monkeypatch, refused, name, said
 ):
     monkeypatch.syspath_prepend(str(own))
+    (own / "leaves.py").write_text("raise SystemExit(1)")
+    (own / "needs_more.py").write_text("import absent_library")
     line = refused(
         plan,
         [
@@ -149,4 +196,24 @@ def test_what_cannot_be_measured_is_refused_before_the_training(
     )
     assert "evaluation.metrics" in line
     assert said in line
+    assert "on PYTHONPATH" not in line or name.startswith("no_such_module")
     assert not (own / "outputs").exists()
+
+
+def test_jobs_that_a_sweep_would_refuse_are_named(own, tiny_model, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(own))
+    (own / "my_collator.py").write_text("one = 1")
+    with pytest.raises(SystemExit):
+        plan(
+            [
+                *("-m", "model=hub", f"model.name_or_path={tiny_model}", "tracking=none"),
+                *(f"paths.output={own / 'outputs'}", *TINY_TRAINING),
+                "evaluation.metrics=[my_metrics.same_words],[my_metrics.broken]",
+                "collator.name=seq2seq,my_collator.one",
+            ]
+        )
+    said = capsys.readouterr()
+    assert "3 jobs of 4 will be refused" in said.err
+    assert (
+        said.out.count("it is 1, not a function") + said.err.count("it is 1, not a function") == 2
+    )
