@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from qc_experiments.config.compose import explain, to_run_config
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, in_one_line
 from qc_experiments.sweeps.halving import Report, Round, Sweep, reports_file, shares
 from qc_experiments.sweeps.preview import SweepPlan
 from qc_experiments.sweeps.worker import Outcome, Worker
@@ -83,7 +83,7 @@ class Jobs:
         try:
             outcome = self._worker.run(config, share, self._about().get("threads"))
         except Exception as error:  # submitit's, say, when a job's time is up for the last time
-            outcome = Outcome("failed", error=" ".join(f"{type(error).__name__}: {error}".split()))
+            outcome = Outcome("failed", error=in_one_line(error))
         try:
             folders = _folders(config, outcome)
         except (UserError, OSError):  # which is why the job failed; it has said so

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.config.compose import explain
 from qc_experiments.config.schema import RunConfig
+from qc_experiments.errors import in_one_line
 from qc_experiments.sweeps.worker import Outcome
 from qc_experiments.system.console import safe_output, set_up_logging, unbreakable_output
 from qc_experiments.system.memory import give_memory_back
@@ -69,7 +70,7 @@ def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
         line = explain(error)
         if line is None:
             traceback.print_exc()
-            line = redacted(" ".join(f"{type(error).__name__}: {error}".split()))
+            line = redacted(in_one_line(error))
         return Outcome("failed", error=line)
 
 

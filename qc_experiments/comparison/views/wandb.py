@@ -18,7 +18,7 @@ from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import interval_text, remarks, show, show_cost, show_p
 from qc_experiments.config.metrics import COSTS, EXACT, EXECUTION, LOSS
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, in_one_line
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def save(shown: Shown) -> tuple[str, str]:
     except UserError:
         raise
     except Exception as error:  # requests', graphql's and wandb's own, by version
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(error)
         raise UserError(f"Weights & Biases did not take it ({reason[:300]})") from None
 
 
