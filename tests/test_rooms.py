@@ -88,3 +88,28 @@ def test_the_page_and_the_drawing_show_the_rooms_in_their_order() -> None:
     assert tuple(re.findall(r'class="room">(\w+)<', drawing)) == ROOMS
     page = (docs / "explanation/architecture.md").read_text(encoding="utf-8")
     assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == ROOMS
+
+
+MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS = 350, 60, 6
+GIVEN_BY_OTHERS = {"_attend"}
+"""Functions whose parameters a library chooses."""
+
+
+def test_modules_and_functions_stay_small() -> None:
+    """The limits that CONTRIBUTING names."""
+    large = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > MOST_LINES:
+            large.append(f"{path.name}: {len(text.splitlines())} lines")
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.FunctionDef) or node.name in GIVEN_BY_OTHERS:
+                continue
+            given = [one.arg for one in (*node.args.args, *node.args.kwonlyargs)]
+            count = len(given) - (given[:1] in (["self"], ["cls"]))
+            if node.name != "__init__" and count > MOST_PARAMETERS:
+                large.append(f"{path.name}: {node.name} takes {count} parameters")
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_IN_FUNCTION:
+                large.append(f"{path.name}: {node.name} has {lines} lines")
+    assert large == []
