@@ -13,6 +13,7 @@ if (
 ):  # threads of several processes would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def tokenizer() -> Any:
 def tiny_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a Llama of two tiny layers, random weights, and the real tokenizer."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama", tokenizer)
+
+
+@pytest.fixture(autouse=True)
+def users_modules_forgotten():
+    """Modules that a test brings as a user's own are not there for the next test of this process."""
+    yield
+    for name in [one for one in sys.modules if one.startswith("my_")]:
+        del sys.modules[name]
+    loaded = sys.modules.get("qc_experiments.databases.engine")
+    if loaded is not None:
+        loaded.engine.cache_clear()
 
 
 @pytest.fixture

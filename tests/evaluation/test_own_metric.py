@@ -62,9 +62,8 @@ numpy = Metric("numpy", "NumPy's", of_numpy)
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own(tmp_path: Path) -> Path:
     """A folder with a user's module and option file."""
-    monkeypatch.delitem(sys.modules, "my_metrics", raising=False)  # another test's
     (tmp_path / "my_metrics.py").write_text(MODULE)
     (tmp_path / "evaluation").mkdir()
     names = "[my_metrics.same_words, my_metrics.characters]"
