@@ -30,7 +30,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,15 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
             found["difference"] = gradient_difference(
                 model, few, pack_rows(few, options.max_tokens)
             )
+    found |= _timed(take, batches, peak)
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {**found, "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident}
+
+
+def _timed(
+    take: Callable[[list[Any]], tuple[int, float]], batches: list[list[Any]], peak: float
+) -> dict[str, Any]:
+    """Rows and tokens per second of the steps, and their share of the best product's speed."""
     tokens = operations = 0.0
     started = time.perf_counter()
     for batch in batches:
@@ -241,14 +250,11 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
         tokens += counted
         operations += flops
     seconds = time.perf_counter() - started
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        **found,
         "examples_per_second": sum(map(len, batches)) / seconds,
         "seconds": seconds,
         "tokens": tokens,
         "peak_share": operations / seconds / peak,
-        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
     }
 
 

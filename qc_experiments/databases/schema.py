@@ -30,7 +30,7 @@ def read_schema(text: str, key: str, engine: str | None = None) -> str:
         path = user_path(text, key)
         if problem := file_problem(path):
             raise UserError(f"{key} {path}: {problem}")
-        suffixes = {engine_of(name).suffix: name for name in ENGINES}
+        suffixes = {engine_of(name).suffix: name for name in ENGINES if engine_of(name).suffix}
         name, target = engine or suffixes.get(path.suffix, "sqlite"), str(path.absolute())
     with SqlPool(1) as pool:
         found = pool.run(name, target, engine_of(name).schema_query, Limits(SECONDS))

@@ -167,12 +167,13 @@ def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
     assert "SELECT count(*) FROM t" in out
 
 
-def test_context_prints_the_schema_that_a_prompt_takes(qc, tmp_path):
-    with closing(sqlite3.connect(tmp_path / "shop.sqlite")) as connection:
+@pytest.mark.parametrize("name", ["shop.sqlite", "shop.db", "shop"])
+def test_context_prints_the_schema_that_a_prompt_takes(qc, tmp_path, name):
+    with closing(sqlite3.connect(tmp_path / name)) as connection:
         connection.executescript(f"{SCHEMA} CREATE TABLE u (x); CREATE INDEX i ON u (x);")
-    before = (tmp_path / "shop.sqlite").read_bytes()
-    assert qc("context", "shop.sqlite") == (0, f"{SCHEMA}\nCREATE TABLE u (x);\n", [])
-    assert (tmp_path / "shop.sqlite").read_bytes() == before
+    before = (tmp_path / name).read_bytes()
+    assert qc("context", name) == (0, f"{SCHEMA}\nCREATE TABLE u (x);\n", [])
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_context_of_a_database_without_tables_is_refused(refusal, tmp_path):
