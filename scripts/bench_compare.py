@@ -23,21 +23,11 @@ from qc_experiments.comparison.study import compare
 from qc_experiments.comparison.views.page import page_html
 from qc_experiments.comparison.views.table import csv_table, table_text
 from qc_experiments.config.schema import RunConfig, plain
+from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.evaluation.statistics import wilson
+from qc_experiments.runs.summary import PREDICTION_COLUMNS
 
-PREDICTIONS = [
-    "row",
-    "db_id",
-    "question",
-    "query",
-    "context",
-    "prediction",
-    "correct",
-    "verdict",
-    "warning",
-    "error_class",
-    "seconds",
-]
+PREDICTIONS = [*PREDICTION_COLUMNS, *VERDICT_COLUMNS]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
