@@ -25,6 +25,7 @@ from helpers.runs import ROOT, Run, child, run_folders
 from qc_experiments import __main__
 from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import train as command_line
+from qc_experiments.models.packaged import named_model
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
