@@ -73,7 +73,7 @@ EFFECTS = {
 }
 """By key or section; a key that is not named here affects what its section does."""
 
-ADDED_LATER = frozenset(("evaluation.metrics",))
+ADDED_LATER = frozenset(("evaluation.metrics", "evaluation.constrain"))
 """Keys that came after runs were hashed: at their defaults they are left out, so that hashes stay."""
 
 

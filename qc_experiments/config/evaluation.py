@@ -17,6 +17,13 @@ class Choose(Enum):
     majority = "majority"
 
 
+class Constrain(Enum):
+    """What answers are held to while they are written."""
+
+    none = "none"
+    schema = "schema"
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How the model is measured on the held-out rows."""
@@ -46,6 +53,9 @@ class EvaluationConfig:
     choose: Choose = Choose.first
     """Which candidate counts: the first (likeliest), the first that runs, or the first of those with
     the most frequent result."""
+    constrain: Constrain = Constrain.none
+    """schema: what can no longer become a valid query under the context's CREATE TABLE statements is not
+    written (after PICARD, arXiv:2109.05093)."""
     repair: int = setting(0, Range("0 or 1", lambda value: value in (0, 1)))
     """1: a prediction that fails is asked for once more, with the database's error; reported beside
     the accuracy without repair."""

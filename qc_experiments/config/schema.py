@@ -24,7 +24,7 @@ from qc_experiments.config.data import (
     PackAttention,
     SplitBy,
 )
-from qc_experiments.config.evaluation import Choose, EvaluationConfig
+from qc_experiments.config.evaluation import Choose, Constrain, EvaluationConfig
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
 from qc_experiments.config.model import (
     LORA_INITIALISATIONS,

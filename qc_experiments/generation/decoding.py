@@ -7,16 +7,24 @@ logits after each of them, and says which of them go on, each with its next toke
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 
+from qc_experiments.sql.prefix_check import PrefixCheck
+from qc_experiments.sql.scopes import Outlook
+
 COMPLETING = frozenset(";`")
 """An answer without any of these is not complete, so that few answers need to be looked at."""
+TRIES = 16
+"""How many tokens are looked at before a text that can become no valid query goes on all the same."""
+DOUBT = math.log(0.01)
+"""What a token costs that makes a text doubtful, in log-probability."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """An answer in the making; ``marked`` once it holds one of `COMPLETING`."""
+    """An answer in the making.
+
+    Attributes:
+        tokens: so far.
+        log_probability: of them.
+        marked: whether it holds one of `COMPLETING`.
+        ended: whether it is an answer.
+        outlook: what can still become of it; always `Outlook.POSSIBLE` where nothing is checked.
+    """
 
     tokens: tuple[int, ...] = ()
     log_probability: float = 0.0
     marked: bool = False
     ended: bool = False
+    outlook: Outlook = Outlook.POSSIBLE
 
 
 class Writer:
@@ -126,7 +143,15 @@ class Writer:
         ended = token in self.stop_ids or len(tokens) >= self._max_new_tokens
         if marked and not ended and self._complete is not None:
             ended = self._complete(self._text(tokens))
-        return Hypothesis(tokens, log_probability, marked, ended)
+        return Hypothesis(tokens, log_probability, marked, ended, hypothesis.outlook)
+
+    def checked(self, longer: Hypothesis, check: PrefixCheck | None) -> Hypothesis:
+        """A hypothesis with its outlook; once lost it is not looked at again, nor where it was cut off."""
+        cut_off = longer.ended and len(longer.tokens) >= self._max_new_tokens
+        if check is None or longer.outlook is Outlook.IMPOSSIBLE or cut_off:
+            return longer
+        outlook = check.outlook(self._text(longer.tokens), ended=longer.ended)
+        return replace(longer, outlook=outlook)
 
     def answer(self, hypothesis: Hypothesis) -> Answer:
         """A finished hypothesis."""
@@ -151,12 +176,20 @@ class Search(ABC):
         prompt: its tokens.
         decoding: how answers are searched for.
         writer: appends tokens.
+        check: says which texts can become a valid query; None lets all be written.
     """
 
-    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        decoding: Decoding,
+        writer: Writer,
+        check: PrefixCheck | None = None,
+    ) -> None:
         self._prompt = prompt
         self._decoding = decoding
         self._writer = writer
+        self._check = check
         self.hypotheses = [Hypothesis()]
 
     @classmethod
@@ -185,8 +218,14 @@ class Candidates(Search):
     The prompt goes into the seeds, so that what is drawn depends on nothing else.
     """
 
-    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
-        super().__init__(prompt, decoding, writer)
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        decoding: Decoding,
+        writer: Writer,
+        check: PrefixCheck | None = None,
+    ) -> None:
+        super().__init__(prompt, decoding, writer, check)
         self._numbers = list(range(decoding.candidates))  # of those that go on
         self._draws = [random.Random(_seed(decoding.seed, prompt, n)) for n in self._numbers]
         self._candidates = [Hypothesis()] * decoding.candidates
@@ -210,8 +249,9 @@ class Candidates(Search):
             chosen = drawn_tokens(logits, decoding.temperature, decoding.top_p, draws)
         else:
             chosen = logits.argmax(dim=-1)
-        gained = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        tokens = zip(chosen.tolist(), gained.tolist(), strict=True)
+        whole = logits.logsumexp(dim=-1)
+        gained = logits.gather(1, chosen[:, None])[:, 0] - whole
+        tokens = iter(zip(chosen.tolist(), gained.tolist(), logits, whole, strict=True))
         return [search._take([next(tokens) for _ in search.hypotheses]) for search in searches]
 
     def best(self) -> list[Hypothesis]:
@@ -222,19 +262,65 @@ class Candidates(Search):
         """The text that each hypothesis goes on from: at first all share the prompt."""
         return [place if one.tokens else 0 for place, one in enumerate(self.hypotheses)]
 
-    def _take(self, tokens: Sequence[tuple[int, float]]) -> list[int]:
-        """Append a token, with its log-probability, to each hypothesis; the places that go on."""
+    def _take(self, tokens: Sequence[tuple[int, float, torch.Tensor, torch.Tensor]]) -> list[int]:
+        """Append a token to each hypothesis; the places that go on.
+
+        Args:
+            tokens: for each hypothesis the one that was chosen, its log-probability, the logits
+                [vocabulary] and their logarithmic sum.
+        """
         places = self._places()
         going = []
-        for at, (token, gain) in enumerate(tokens):
+        for at, (token, gain, logits, whole) in enumerate(tokens):
             before = self.hypotheses[at]
-            longer = self._writer.extend(before, token, before.log_probability + gain)
+            longer = self._extended(before, token, gain)
+            if longer.outlook < before.outlook:
+                longer = self._otherwise(longer, before, logits - whole, self._numbers[at])
             self._candidates[self._numbers[at]] = longer
             if not longer.ended:
                 going.append(at)
         self._numbers = [self._numbers[at] for at in going]
         self.hypotheses = [self._candidates[number] for number in self._numbers]
         return [places[at] for at in going]
+
+    def _extended(self, before: Hypothesis, token: int, gain: float) -> Hypothesis:
+        longer = self._writer.extend(before, token, before.log_probability + gain)
+        return self._writer.checked(longer, self._check)
+
+    def _otherwise(
+        self, first: Hypothesis, before: Hypothesis, gains: torch.Tensor, number: int
+    ) -> Hypothesis:
+        """What is written in place of a hypothesis that can hardly, or not, become a valid query.
+
+        Args:
+            first: that hypothesis.
+            before: the same before its last token.
+            gains: log-probabilities of its next token, [vocabulary].
+            number: of the candidate.
+        """
+        decoding = self._decoding
+        if decoding.temperature > 0:
+            if first.outlook is not Outlook.IMPOSSIBLE:
+                return first
+            gains = gains.clone()
+            for _ in range(TRIES):
+                gains[first.tokens[-1]] = -torch.inf
+                draw = gains.new_tensor([self._draws[number].random()], dtype=torch.double)
+                token = int(drawn_tokens(gains[None], decoding.temperature, decoding.top_p, draw))
+                first = self._extended(before, token, float(gains[token]))
+                if first.outlook is not Outlook.IMPOSSIBLE:
+                    return first
+            return first
+        likely = gains.topk(min(TRIES, len(gains)))
+        best, most = first, -math.inf
+        for gain, token in zip(likely.values.tolist(), likely.indices.tolist(), strict=True):
+            if gain <= most:
+                break
+            longer = self._extended(before, token, gain)
+            worth = gain + (DOUBT if longer.outlook < before.outlook else 0.0)
+            if longer.outlook is not Outlook.IMPOSSIBLE and worth > most:
+                best, most = longer, worth
+        return best
 
 
 def _seed(seed: int, prompt: Sequence[int], candidate: int) -> int:
@@ -286,8 +372,14 @@ class Beams(Search):
     them.
     """
 
-    def __init__(self, prompt: Sequence[int], decoding: Decoding, writer: Writer) -> None:
-        super().__init__(prompt, decoding, writer)
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        decoding: Decoding,
+        writer: Writer,
+        check: PrefixCheck | None = None,
+    ) -> None:
+        super().__init__(prompt, decoding, writer, check)
         self._finished: list[tuple[float, Hypothesis]] = []  # with the mean log-probability
 
     @classmethod
@@ -305,16 +397,7 @@ class Beams(Search):
         beams = self._decoding.num_beams
         # So many that enough go on even if the best continuations of all beams are stop tokens.
         keep = max(2, 1 + len(self._writer.stop_ids)) * beams
-        sums = logits.new_tensor([one.log_probability for one in self.hypotheses])
-        scores = (logits.log_softmax(dim=-1) + sums[:, None]).flatten()
-        best = scores.topk(min(keep, len(scores)))
-        places, tokens = zip(
-            *(divmod(i, logits.shape[1]) for i in best.indices.tolist()), strict=True
-        )
-        longer = [
-            self._writer.extend(self.hypotheses[place], token, score)
-            for place, token, score in zip(places, tokens, best.values.tolist(), strict=True)
-        ]
+        places, longer = self._continued(logits, keep)
         length = len(longer[0].tokens)
         ended = [(one.log_probability / length, one) for one in longer[:beams] if one.ended]
         ranked = sorted(self._finished + ended, key=lambda pair: pair[0], reverse=True)
@@ -326,3 +409,28 @@ class Beams(Search):
                 going = []
         self.hypotheses = [longer[at] for at in going]
         return [places[at] for at in going]
+
+    def _continued(self, logits: torch.Tensor, keep: int) -> tuple[list[int], list[Hypothesis]]:
+        """The best continuations, best first: the hypothesis that each goes on from, and what it is then."""
+        sums = logits.new_tensor([one.log_probability for one in self.hypotheses])
+        scores = (logits.log_softmax(dim=-1) + sums[:, None]).flatten()
+        tries = keep if self._check is None else TRIES * keep
+        best = scores.topk(min(tries, len(scores)))
+        found: list[tuple[int, Hypothesis]] = []
+        lost: list[tuple[int, Hypothesis]] = []
+        for score, flat in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            place, token = divmod(flat, logits.shape[1])
+            before = self.hypotheses[place]
+            longer = self._writer.checked(self._writer.extend(before, token, score), self._check)
+            if longer.outlook is Outlook.IMPOSSIBLE:
+                lost.append((place, longer))
+                continue
+            if longer.outlook < before.outlook:
+                longer = replace(longer, log_probability=score + DOUBT)
+            found.append((place, longer))
+            if len(found) == keep:
+                break
+        # Where nothing can become a valid query, the search ends as it would without the check.
+        chosen = found or lost[:keep]
+        chosen.sort(key=lambda pair: pair[1].log_probability, reverse=True)
+        return [place for place, _ in chosen], [one for _, one in chosen]

@@ -8,13 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from qc_experiments.generation.decoding import AnswerSettings
+from qc_experiments.generation.decoding import TRIES, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.loss import evaluating
 from qc_experiments.sql.extraction import answer_complete
+from qc_experiments.sql.prefix_check import PrefixCheck
+from qc_experiments.sql.scopes import Outlook
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +34,7 @@ def write_answers(
     prompts: Sequence[Sequence[int]],
     settings: AnswerSettings,
     on_answer: Callable[[int], None] | None = None,
+    checks: Sequence[PrefixCheck | None] | None = None,
 ) -> list[list[str]]:
     """Answer prompts; the tokens that prompts share are computed once, where the model allows it.
 
@@ -35,6 +43,7 @@ def write_answers(
         prompts: tokens of each prompt.
         settings: how; where prompts share, `SHARED_BATCH` times as many answers are written at once.
         on_answer: called with the number of prompts just answered, for progress.
+        checks: for each prompt what its answers must be able to become, or None.
 
     Returns:
         For each prompt the texts of its candidates, without special tokens, the likeliest first
@@ -46,9 +55,9 @@ def write_answers(
     reason = cannot_share_prefixes(model, longest)
     if reason is not None:
         log.info("Each prompt is computed whole: %s", reason)
-        return generate_texts(model, prompts, settings, on_answer)
+        return generate_texts(model, prompts, settings, on_answer, checks)
     settings = replace(settings, batch_size=SHARED_BATCH * settings.batch_size)
-    answers = tree_decode(model, prompts, settings, answer_complete, on_answer)
+    answers = tree_decode(model, prompts, settings, answer_complete, on_answer, checks)
     return [[answer.text for answer in candidates] for candidates in answers]
 
 
@@ -57,6 +66,7 @@ def generate_texts(
     prompts: Sequence[Sequence[int]],
     settings: AnswerSettings,
     on_answer: Callable[[int], None] | None = None,
+    checks: Sequence[PrefixCheck | None] | None = None,
 ) -> list[list[str]]:
     """As `write_answers`, with transformers' ``generate`` in padded batches: for any model."""
     sampling, seed = settings.decoding.temperature > 0, settings.decoding.seed
@@ -68,7 +78,9 @@ def generate_texts(
             torch.manual_seed(seed)
         for start in range(0, len(order), settings.batch_size):
             numbers = order[start : start + settings.batch_size]
-            texts = iter(_generate_batch(model, [prompts[number] for number in numbers], settings))
+            batch = [prompts[number] for number in numbers]
+            own = [checks[number] for number in numbers] if checks else None
+            texts = iter(_generate_batch(model, batch, settings, own))
             for number in numbers:
                 answers[number] = [next(texts) for _ in range(settings.decoding.candidates)]
             if on_answer is not None:
@@ -77,7 +89,10 @@ def generate_texts(
 
 
 def _generate_batch(
-    model: Any, prompts: Sequence[Sequence[int]], settings: AnswerSettings
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    settings: AnswerSettings,
+    checks: Sequence[PrefixCheck | None] | None,
 ) -> list[str]:
     """Texts of the candidates of the first prompt, then of the second's, and so on."""
     device = next(model.parameters()).device
@@ -87,6 +102,7 @@ def _generate_batch(
     padding = [length - len(prompt) for prompt in prompts]
     ids = [[tokenizer.pad_token_id] * n + list(p) for n, p in zip(padding, prompts, strict=True)]
     mask = [[0] * n + [1] * (length - n) for n in padding]
+    processors = [CheckedTokens(settings, length, checks)] if checks else []
     output = model.generate(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
@@ -101,6 +117,7 @@ def _generate_batch(
         eos_token_id=list(settings.stop_ids),
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
+        logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList([StopWhenComplete(tokenizer, length)]),
     )
     texts: list[str] = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
@@ -125,3 +142,37 @@ class StopWhenComplete(StoppingCriteria):
         texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
         done = [answer_complete(text) for text in texts]
         return torch.tensor(done, device=input_ids.device)
+
+
+class CheckedTokens(LogitsProcessor):
+    """Keeps the likeliest tokens from making a text that can become no valid query.
+
+    Args:
+        settings: tokenizer, stop tokens, candidates and beams.
+        prompt_length: tokens before the answers.
+        checks: for each prompt.
+    """
+
+    def __init__(
+        self, settings: AnswerSettings, prompt_length: int, checks: Sequence[PrefixCheck | None]
+    ) -> None:
+        self._settings, self._prompt_length, self._checks = settings, prompt_length, checks
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Scores [rows, vocabulary] in which refused tokens are impossible, unless all of them are."""
+        decode = self._settings.tokenizer.decode
+        per_prompt = len(scores) // len(self._checks)
+        for row, ids in enumerate(input_ids[:, self._prompt_length :].tolist()):
+            check = self._checks[row // per_prompt]
+            if check is None:
+                continue
+            likely = scores[row].topk(min(TRIES, scores.shape[1])).indices.tolist()
+            refused = []
+            for token in likely:
+                ended = token in self._settings.stop_ids
+                text = decode([*ids, token], skip_special_tokens=True)
+                if check.outlook(text, ended=ended) is Outlook.IMPOSSIBLE:
+                    refused.append(token)
+            if len(refused) < len(likely):
+                scores[row, refused] = -torch.inf
+        return scores

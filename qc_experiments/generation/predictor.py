@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qc_experiments.config.schema import Choose, EvaluationConfig
+from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.generation.decoding import AnswerSettings, Decoding
@@ -15,6 +15,7 @@ from qc_experiments.generation.generate import write_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.extraction import extract_sql
+from qc_experiments.sql.prefix_check import PrefixCheck, schema_check
 
 REPAIR = "{question} (The query `{query}` fails: {error}. Write a query that runs.)"
 """Stands in the question's place when a prediction that failed is asked for again."""
@@ -67,16 +68,25 @@ class Predictor:
         decoding = Decoding(
             config.candidates, config.temperature, config.top_p, config.num_beams, config.seed
         )
-        chosen = self._choose(rows, self._write(model, pairs, decoding, on_answer))
+        checks = self._checks(rows)
+        chosen = self._choose(rows, self._write(model, pairs, checks, decoding, on_answer))
         if not config.repair:
             return [Predicted(sql, None) for sql in chosen]
         repaired = self._repair(model, rows, chosen)
         return [Predicted(*both) for both in zip(chosen, repaired, strict=True)]
 
+    def _checks(self, rows: Sequence[Row]) -> list[PrefixCheck | None] | None:
+        """What answers must be able to become; None where they are not constrained."""
+        if self._config.constrain is Constrain.none:
+            return None
+        closing = self._encoder.template.after_query()
+        return [schema_check(row.context, self._judge.dialect(row), closing) for row in rows]
+
     def _write(
         self,
         model: Any,
         pairs: Sequence[tuple[str, str]],
+        checks: Sequence[PrefixCheck | None] | None,
         decoding: Decoding,
         on_answer: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
@@ -95,7 +105,9 @@ class Predictor:
         settings = AnswerSettings(
             encoder.tokenizer, encoder.stop_ids, room, config.batch_size, decoding
         )
-        written = iter(write_answers(model, asked, settings, on_answer))
+        if checks is not None:
+            checks = [check for check, fit in zip(checks, fits, strict=True) if fit]
+        written = iter(write_answers(model, asked, settings, on_answer, checks))
         after = encoder.template.after_query()
         return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
 
@@ -120,7 +132,8 @@ class Predictor:
             asked = REPAIR.format(question=row.question, query=chosen[place], error=error)
             pairs.append((row.context, asked))
         repaired = list(chosen)
-        answers = self._write(model, pairs, Decoding())
+        checks = self._checks([rows[place] for place in failing])
+        answers = self._write(model, pairs, checks, Decoding())
         for place, (answer,) in zip(failing, answers, strict=True):
             repaired[place] = answer
         return repaired

@@ -26,6 +26,7 @@ from qc_experiments.generation.decoding import (
 from qc_experiments.generation.prefixes import Group, group_prompts
 from qc_experiments.generation.token_tree import Branch, Prefix, TokenTree
 from qc_experiments.models.loss import evaluating
+from qc_experiments.sql.prefix_check import PrefixCheck
 
 REFILL = 0.25
 """Share of the batch that is free before waiting prompts are taken up: on two CPU cores, a token costs
@@ -38,6 +39,7 @@ def tree_decode(
     settings: AnswerSettings,
     complete: Callable[[str], bool] | None = None,
     on_answer: Callable[[int], None] | None = None,
+    checks: Sequence[PrefixCheck | None] | None = None,
 ) -> list[list[Answer]]:
     """Answer prompts.
 
@@ -50,6 +52,7 @@ def tree_decode(
         complete: whether an answer's text is complete, so that it ends there (as
             `answer_complete`); must be false for a text without semicolon and backtick.
         on_answer: called with the number of prompts just answered, for progress.
+        checks: for each prompt what its answers must be able to become, or None.
 
     Returns:
         For each prompt its candidates: the best first with beams, else in the order of their
@@ -59,7 +62,7 @@ def tree_decode(
         return []
     writer = Writer(settings, complete)
     with evaluating(model):
-        searches = _Decoder(model, prompts, settings, writer).run(on_answer)
+        searches = _Decoder(model, prompts, settings, writer, checks).run(on_answer)
     return [[writer.answer(hypothesis) for hypothesis in one.best()] for one in searches]
 
 
@@ -87,8 +90,9 @@ class _Decoder:
         prompts: Sequence[Sequence[int]],
         settings: AnswerSettings,
         writer: Writer,
+        checks: Sequence[PrefixCheck | None] | None,
     ) -> None:
-        self._prompts = prompts
+        self._prompts, self._checks = prompts, checks
         self._writer = writer
         self._decoding = settings.decoding
         self._search_type: type[Search] = Beams if self._decoding.num_beams > 1 else Candidates
@@ -139,7 +143,9 @@ class _Decoder:
             texts = [self._prompts[number][group.prefix :] for number in numbers]
             branches, after = self._tree.extend(self._prefix, texts)
             for number, branch in zip(numbers, branches, strict=True):
-                search = self._search_type(self._prompts[number], self._decoding, self._writer)
+                check = self._checks[number] if self._checks else None
+                prompt = self._prompts[number]
+                search = self._search_type(prompt, self._decoding, self._writer, check)
                 self._active.append(_Active(number, search, [branch]))
             logits.append(after)
             room -= len(numbers)

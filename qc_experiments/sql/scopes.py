@@ -1,0 +1,170 @@
+"""Names in a query that is not finished: what they are bound to, and whether they still can be.
+
+A scope is one SELECT with its clauses. Names in its select list stand before the FROM that binds them, so
+they wait; as soon as a source is bound, all that waits for it is checked, and when FROM is over nothing may
+wait any more, unless an enclosing query can still bind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from re import compile as pattern
+from typing import NamedTuple
+
+from qc_experiments.sql.table_names import Columns
+
+ROW_IDS = frozenset({"rowid", "oid", "_rowid_", "ctid"})
+SHORT_ALIAS = pattern(r"[a-z]{1,2}\d?")
+"""What people call tables: T1, s, st."""
+
+
+class Outlook(IntEnum):
+    """What can still become of an unfinished text."""
+
+    IMPOSSIBLE = 0
+    DOUBTFUL = (
+        1  # valid only with a name that nothing has yet, such as the alias of a later subquery
+    )
+    POSSIBLE = 2
+
+
+class Reference(NamedTuple):
+    """A column's name as it is written.
+
+    Attributes:
+        qualifier: the name before the dot, or None.
+        name: of the column; what there is of it yet, if it is partial.
+        partial: whether the text ends in it.
+        forgiven: whether it is a string where no column has the name (SQLite's double quotes).
+    """
+
+    qualifier: str | None
+    name: str
+    partial: bool = False
+    forgiven: bool = False
+
+
+@dataclass
+class Source:
+    """A table or subquery in a FROM, under the name that binds it."""
+
+    name: str | None
+    columns: Columns
+
+    def has(self, reference: Reference) -> bool:
+        """Whether it has the column, or one that begins like a partial one."""
+        if self.columns is None or reference.name in ROW_IDS or reference.name == "*":
+            return True
+        if reference.partial:
+            return any(one.startswith(reference.name) for one in (*self.columns, "rowid"))
+        return reference.name in self.columns
+
+
+@dataclass
+class Scope:
+    """A SELECT that is being read.
+
+    Attributes:
+        parent: the query around it, or None.
+        tables: what the schema names, and the WITH tables before it.
+        role: what it is to its parent: ``derived`` (a subquery in FROM), ``with`` or ``value``.
+    """
+
+    parent: Scope | None
+    tables: dict[str, Columns]
+    role: str = "value"
+    clause: str = ""
+    sources: list[Source] = field(default_factory=list)
+    waiting: list[Reference] = field(default_factory=list)
+    aliases: set[str] = field(default_factory=set)
+    items: list[str | None] = field(default_factory=list)  # names of the result's columns
+    shares_names: bool = False  # NATURAL or USING: a name in two sources is one column
+    bound: bool = False  # FROM is over
+    with_name: str | None = None  # WITH table that is being read
+
+    def scopes(self) -> Iterator[Scope]:
+        """This and those around it, from the inside out."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def refer(self, reference: Reference) -> Outlook:
+        """Take up a reference; what it is to the text."""
+        if self.bound:
+            return self._resolve(reference)
+        self.waiting.append(reference)
+        return self._hope(reference)
+
+    def bind(self, source: Source) -> Outlook:
+        """Take up a source; impossible where a name that waits for it is none of its columns."""
+        if source.name is not None and any(one.name == source.name for one in self.sources):
+            return Outlook.IMPOSSIBLE if source.columns is not None else Outlook.DOUBTFUL
+        self.sources.append(source)
+        fits = all(source.has(one) for one in self.waiting if one.qualifier == source.name)
+        return Outlook.POSSIBLE if fits or source.name is None else Outlook.IMPOSSIBLE
+
+    def close_from(self) -> Outlook:
+        """FROM is over: check all that waits."""
+        if self.bound:
+            return Outlook.POSSIBLE
+        self.bound = True
+        waiting, self.waiting = self.waiting, []
+        return min((self._resolve(one) for one in waiting), default=Outlook.POSSIBLE)
+
+    def _resolve(self, reference: Reference) -> Outlook:
+        """Find what a reference is bound to, from the inside out."""
+        for scope in self.scopes():
+            if not scope.bound:
+                scope.waiting.append(reference)
+                return scope._hope(reference)
+            found = scope._binding(reference)
+            if found is not None:
+                return found
+        return Outlook.POSSIBLE if reference.forgiven else Outlook.IMPOSSIBLE
+
+    def _binding(self, reference: Reference) -> Outlook | None:
+        """What a reference is within this scope; None where nothing here has the name."""
+        if reference.qualifier is not None:
+            own = [one for one in self.sources if one.name == reference.qualifier]
+            if own:
+                return Outlook.POSSIBLE if own[0].has(reference) else Outlook.IMPOSSIBLE
+            return None
+        if reference.partial:
+            candidates = [*self.aliases, *(one.name or "" for one in self.sources)]
+            if any(name.startswith(reference.name) for name in candidates):
+                return Outlook.POSSIBLE
+        if reference.name in self.aliases:
+            return Outlook.POSSIBLE
+        have = [one for one in self.sources if one.has(reference)]
+        known = sum(one.columns is not None for one in have)
+        several = known > 1 and not reference.partial and not self.shares_names
+        if several and reference.name not in ROW_IDS and reference.name != "*":
+            return Outlook.IMPOSSIBLE  # ambiguous
+        return Outlook.POSSIBLE if have else None
+
+    def _hope(self, reference: Reference) -> Outlook:
+        """What a reference is while FROM is not over."""
+        if reference.forgiven:
+            return Outlook.POSSIBLE
+        own = [one for one in self.sources if one.name == reference.qualifier]
+        if own and reference.qualifier is not None:
+            return Outlook.POSSIBLE if own[0].has(reference) else Outlook.IMPOSSIBLE
+        tables = self.tables.values()
+        if reference.qualifier is None:
+            known = any(Source(None, columns).has(reference) for columns in tables)
+            if reference.partial:
+                named = {*self.tables, *(one.name or "" for one in self.sources)}
+                known = known or any(name.startswith(reference.name) for name in named)
+                known = known or bool(SHORT_ALIAS.fullmatch(reference.name))
+            return Outlook.POSSIBLE if known else Outlook.DOUBTFUL
+        if reference.qualifier in self.tables:
+            fits = Source(None, self.tables[reference.qualifier]).has(reference)
+            return Outlook.POSSIBLE if fits else Outlook.DOUBTFUL
+        if not SHORT_ALIAS.fullmatch(reference.qualifier):
+            return Outlook.DOUBTFUL
+        alike = [one for one in self.waiting if one.qualifier == reference.qualifier]
+        fits = any(all(Source(None, table).has(one) for one in alike) for table in tables)
+        return Outlook.POSSIBLE if fits else Outlook.DOUBTFUL

@@ -1,0 +1,76 @@
+"""The tables and columns that a schema's text names; read from its tokens, whatever the dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from qc_experiments.sql.tokens import Token, tokens
+
+_NOT_COLUMNS = ("primary", "foreign", "unique", "check", "constraint", "key", "index", "exclude")
+"""How an item of CREATE TABLE begins that is no column."""
+_BEFORE_NAME = ("if", "not", "exists", "temp", "temporary", "virtual", "or", "replace", "unlogged")
+
+Columns = frozenset[str] | None
+"""Names in lower case; None where they are not known."""
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """What a schema names, in lower case.
+
+    Attributes:
+        tables: columns by table; None for a view or another table whose columns are not said.
+        columns: of all tables.
+    """
+
+    tables: Mapping[str, Columns]
+    columns: frozenset[str]
+
+
+@lru_cache(maxsize=256)
+def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
+    """Tables and columns of CREATE TABLE and CREATE VIEW statements; None where a text holds none."""
+    found: dict[str, Columns] = {}
+    read = tokens(schema, dialect)
+    for place, token in enumerate(read):
+        if token.depth or not token.is_word("create"):
+            continue
+        rest = read[place + 1 :]
+        while rest and rest[0].is_word(*_BEFORE_NAME):
+            rest = rest[1:]
+        if not rest or not rest[0].is_word("table", "view"):
+            continue
+        kind, rest = rest[0], rest[1:]
+        while rest and rest[0].is_word(*_BEFORE_NAME):
+            rest = rest[1:]
+        while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
+            rest = rest[2:]
+        if rest and (name := _name(rest[0])):
+            found[name] = _columns(rest[1:]) if kind.is_word("table") else None
+    known = [columns for columns in found.values() if columns]
+    return TableNames(found, frozenset().union(*known)) if found else None
+
+
+def _name(token: Token) -> str | None:
+    # SQLite takes a string as a name.
+    return token.text[1:-1].lower() if token.kind == "string" else token.name()
+
+
+def _columns(rest: Sequence[Token]) -> Columns:
+    if not rest or rest[0].text != "(":
+        return None
+    depth = rest[0].depth
+    found: set[str] = set()
+    begins = True
+    for token in rest[1:]:
+        if token.depth == depth:  # the closing parenthesis
+            return frozenset(found)
+        if token.depth > depth + 1:
+            continue
+        name = _name(token)
+        if begins and name and (token.kind != "word" or name not in _NOT_COLUMNS):
+            found.add(name)
+        begins = token.text == ","
+    return None

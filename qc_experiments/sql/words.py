@@ -1,0 +1,79 @@
+"""What words of SQL do in a text that is read from left to right; see `query_reading`."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from contextlib import closing
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+CLAUSES = {
+    **{"select": 1, "from": 2, "where": 3, "group": 4, "having": 5, "window": 6, "qualify": 6},
+    **{"order": 7, "limit": 8, "offset": 9, "fetch": 9},
+}
+"""Clauses of a query, by their order."""
+SET_OPERATIONS = frozenset({"union", "intersect", "except"})
+JOINS = _words("join inner left right full outer cross natural asof semi anti positional")
+BINARY = _words(
+    "and or in is like glob regexp match between ilike similar collate escape asc desc nulls isnull "
+    "notnull at overlaps"
+)
+"""Words of an expression that stand after an operand."""
+BEFORE_OPERAND = _words(
+    "and or not in is like glob regexp match between ilike similar escape when then else case by "
+    "distinct all exists any some to array"
+)
+"""Words after which an operand must come."""
+ENDS_OPERAND = _words(
+    "null end asc desc first last true false current_date current_time current_timestamp isnull "
+    "notnull localtime localtimestamp current_user row rows only ties unknown preceding following"
+)
+"""Words after which an expression may be complete."""
+FREE_NEXT = frozenset({"collate", "over", "interval", "window"})
+"""Words after which a name of any kind may come."""
+TYPES_AND_UNITS = _words(
+    "date time timestamp datetime integer int text real varchar char character numeric decimal "
+    "boolean float double precision bigint smallint blob year month day hour minute second week "
+    "quarter epoch dow doy zone"
+)
+OTHERS = TYPES_AND_UNITS | _words(
+    "over filter within range groups partition unbounded current recursive materialized lateral "
+    "unnest indexed exclude respect ignore without varying asymmetric symmetric both leading "
+    "trailing for update share cast extract interval row_number"
+)
+"""Words with a meaning of their own that are neither clauses nor operators."""
+RESERVED = (frozenset(CLAUSES) - {"window", "qualify", "offset", "fetch"}) | SET_OPERATIONS
+RESERVED |= _words(
+    "join on using as with values and or not in is null like between exists case when then else by "
+    "distinct"
+)
+"""Words that are names only in quotes."""
+OPERATOR_WORDS = frozenset(CLAUSES) | SET_OPERATIONS | JOINS | BINARY | ENDS_OPERAND
+OPERATOR_WORDS |= {"as", "on", "using", "not", "by", "when", "then", "else", *OTHERS}
+"""What may stand after an operand."""
+OPERAND_WORDS = BEFORE_OPERAND | ENDS_OPERAND | OTHERS | {"select", "with", "values", "order"}
+"""What may stand where an operand is due."""
+WORDS = OPERATOR_WORDS | OPERAND_WORDS | RESERVED | FREE_NEXT
+
+
+@functools.cache
+def sqlite_functions() -> frozenset[str]:
+    """Names of the functions that this SQLite knows."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        rows = connection.execute("SELECT DISTINCT name FROM pragma_function_list")
+        return frozenset(name.lower() for (name,) in rows) | {"cast", "if"}
+
+
+@functools.cache
+def _beginnings(operand: bool) -> frozenset[str]:
+    words = OPERAND_WORDS | sqlite_functions() if operand else OPERATOR_WORDS
+    return frozenset(word[:size] for word in words for size in range(1, len(word) + 1))
+
+
+def begins(start: str, *, operand: bool) -> bool:
+    """Whether a word begins so that may stand where an operand, or else an operator, is due."""
+    return start in _beginnings(operand)
