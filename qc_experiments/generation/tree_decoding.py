@@ -15,15 +15,9 @@ from typing import Any
 
 import torch
 
-from qc_experiments.generation.decoding import (
-    Answer,
-    AnswerSettings,
-    Beams,
-    Candidates,
-    Search,
-    Writer,
-)
+from qc_experiments.generation.decoding import Answer, AnswerSettings, Writer
 from qc_experiments.generation.prefixes import Group, group_prompts
+from qc_experiments.generation.searches import Beams, Candidates, Search
 from qc_experiments.generation.token_tree import Branch, Prefix, TokenTree
 from qc_experiments.models.loss import evaluating
 from qc_experiments.sql.prefix_check import PrefixCheck

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 
-from qc_experiments.sql.query_reading import QueryReading, Refused
+from qc_experiments.sql.name_reading import Refused
+from qc_experiments.sql.query_reading import QueryReading
 from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.table_names import TableNames, table_names
 
-_FENCE = re.compile(r"\s*(`{0,3}|```\s*(s|sq|sql|sqli|sqlit|sqlite)?\s*)\Z", re.IGNORECASE)
+_FENCE = re.compile(r"[ \t\r\n]*(`{0,3}|```\s*(s|sq|sql|sqli|sqlit|sqlite)?\s*)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _FENCED = re.compile(r"\s*```(?:sql(?:ite)?)?\s+", re.IGNORECASE)
 
 
@@ -40,10 +42,14 @@ class PrefixCheck:
             text: what the model has written.
             ended: whether it writes no more.
         """
-        if not ended and _FENCE.match(text):
+        if _CONTROL.search(text):
+            return Outlook.IMPOSSIBLE
+        if not ended and _FENCE.fullmatch(text):
             return Outlook.POSSIBLE
-        sql = _FENCED.sub("", text, count=1).split("```")[0].lstrip()
-        ended = ended or "```" in text[4:]
+        sql = text.lstrip()
+        if fence := _FENCED.match(sql):
+            sql, closed, _ = sql[fence.end() :].partition("```")
+            sql, ended = sql.rstrip("`"), ended or bool(closed)
         if self._closing and (place := _tail(sql, self._closing)) < len(sql):
             sql, ended = sql[:place], ended or sql.endswith(self._closing)
         if not sql:

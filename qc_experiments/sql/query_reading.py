@@ -6,10 +6,8 @@ It knows clauses and their order, operands and operators, parentheses, and which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from qc_experiments.sql.scopes import Outlook, Reference, Scope, Source
-from qc_experiments.sql.table_names import Columns, TableNames
+from qc_experiments.sql.name_reading import Frame, NameReading, is_closed
+from qc_experiments.sql.scopes import Outlook, Scope, Source
 from qc_experiments.sql.tokens import Token, tokens
 from qc_experiments.sql.words import (
     BEFORE_OPERAND,
@@ -20,63 +18,30 @@ from qc_experiments.sql.words import (
     JOINS,
     RESERVED,
     SET_OPERATIONS,
+    TYPES_AND_UNITS,
     WORDS,
     begins,
-    sqlite_functions,
 )
 
 _QUERY = ("select", "with", "values")
 _STARTS = (*_QUERY, "(")
-_SIGNS = "+-~@:$"
+_WITHIN = {
+    "from": ("extract", "trim", "substring", "overlay", "position"),
+    "where": ("filter",),
+    **dict.fromkeys(("select", "group", "having"), ()),
+}
+"""Clauses that stand in the parentheses of these functions only."""
+_SIGNS = "+-~@"
 """Marks that may stand before an operand."""
-_UNNAMED_TABLES = (
-    "main",
-    "json_each",
-    "json_tree",
-    "sqlite_master",
-    "sqlite_schema",
-    "generate_series",
-)
-_END = Token("mark", "", 0, 0, 0)
 
 
-class Refused(Exception):
-    """The text cannot become a valid query."""
-
-
-@dataclass
-class _Frame:
-    """Parentheses: a query (``query``), tables of a FROM (``from``), or what a function or list holds."""
-
-    kind: str
-    outer: Scope
-    source: Source | None = None  # the function in a FROM whose arguments these hold
-
-
-class QueryReading:
+class QueryReading(NameReading):
     """One reading of a text.
 
     Args:
         names: tables and columns of the schema.
         dialect: of sqlglot.
     """
-
-    def __init__(self, names: TableNames, dialect: str) -> None:
-        self._names, self._dialect = names, dialect
-        self._sqlite = dialect == "sqlite"
-        self._scope = Scope(None, dict(names.tables))
-        self._frames: list[_Frame] = []
-        self._outlook = Outlook.POSSIBLE
-        self._tokens: list[Token] = []
-        self._place = 0  # of the token that is read
-        self._open_end: int | None = None  # where the text ends, if it may go on
-        self._operand = False  # an operand stands right before
-        self._free = False  # the next word may be any
-        self._alias = False  # AS stands right before
-        self._want_source = False  # FROM, JOIN or a comma of FROM stands right before
-        self._source: Source | None = None  # the last source, as long as an alias may follow
-        self._joining = False  # in the condition of a join
-        self._item: str | None = None  # name of the select item that is read, if it has one
 
     def read(self, sql: str, ended: bool) -> Outlook:
         """What can still become of a text.
@@ -99,24 +64,10 @@ class QueryReading:
             self._place += 1
         if ended:
             self._need(not self._frames and not self._alias)
+            last = self._tokens[-1] if self._tokens else None
+            self._need(last is not None and (last.kind == "word" or is_closed(last)))
             self._end_query()
         return self._outlook
-
-    def _ahead(self, distance: int = 1) -> Token:
-        place = self._place + distance
-        return self._tokens[place] if 0 <= place < len(self._tokens) else _END
-
-    def _inside(self) -> bool:
-        """Whether this is in parentheses that hold neither a query nor tables."""
-        return bool(self._frames) and self._frames[-1].kind not in ("query", "from")
-
-    def _note(self, outlook: Outlook) -> None:
-        self._need(outlook is not Outlook.IMPOSSIBLE)
-        self._outlook = min(self._outlook, outlook)
-
-    def _need(self, condition: object) -> None:
-        if not condition:
-            raise Refused
 
     def _take(self, token: Token, partial: bool) -> None:
         if self._place == 0:
@@ -125,6 +76,7 @@ class QueryReading:
             self._need(begun or start in _STARTS)
             if begun and start != "(":
                 return
+        self._need(token.text == "(" or not self._ahead(-1).is_word("values"))
         if token.kind == "mark":
             self._mark(token.text)
         elif token.kind in ("string", "number"):
@@ -165,17 +117,17 @@ class QueryReading:
         scope, clause = self._scope, self._scope.clause
         if text == "(" and following.is_word(*_QUERY):
             if clause == "" or clause in SET_OPERATIONS:  # a part of a set operation
-                self._frames.append(_Frame("query", scope))
+                self._frames.append(Frame("query", scope))
             else:
                 role = "with" if clause == "with" else "derived" if self._want_source else "value"
-                self._frames.append(_Frame("query", scope))
+                self._frames.append(Frame("query", scope))
                 self._scope = Scope(scope, dict(scope.tables), role)
             self._want_source, self._joining, self._source = False, False, None
         elif text == "(" and self._want_source:
-            self._frames.append(_Frame("from", scope))
+            self._frames.append(Frame("from", scope))
         else:
             before = self._ahead(-1)
-            self._frames.append(_Frame(before.text.lower() or "list", scope, self._source))
+            self._frames.append(Frame(before.text.lower() or "list", scope, self._source))
             self._source = None
         self._operand = self._alias = self._free = False
 
@@ -228,7 +180,7 @@ class QueryReading:
             return any(one.startswith(word) for one in starts)
         if partial:
             return begins(word, operand=not self._operand and self._source is None)
-        if word not in WORDS:
+        if word not in WORDS or (self._sqlite and word in TYPES_AND_UNITS):
             return False
         after = self._ahead().text
         if word not in RESERVED and not (word in JOINS and self._source_or_join()):
@@ -246,7 +198,7 @@ class QueryReading:
 
     def _word(self, word: str) -> None:
         outside, in_from = not self._inside(), self._scope.clause == "from"
-        if word in CLAUSES and outside:
+        if word in CLAUSES and outside and not self._ahead(-1).is_word("within"):
             self._clause(word)
         elif word in SET_OPERATIONS and outside:
             self._set_operation(word)
@@ -269,10 +221,13 @@ class QueryReading:
             self._scope.clause, self._scope.bound = "having", True
             self._scope.items.append("*")
         elif self._source is None or self._joining or self._inside():
+            if self._inside() and word in _WITHIN:
+                self._need(self._frames[-1].kind in _WITHIN[word])
             negated = self._ahead(-1).is_word("not")
             self._need(word not in BINARY or self._operand or negated)
             self._free = word in FREE_NEXT
             ends = word in ENDS_OPERAND or (self._operand and word not in BEFORE_OPERAND)
+            ends = ends or (word == "all" and self._ahead(-1).is_word("by"))  # DuckDB
             self._operand, self._item = ends and not self._free, None
 
     def _clause(self, word: str) -> None:
@@ -301,117 +256,3 @@ class QueryReading:
         scope.aliases.update(filter(None, scope.items))
         scope.clause, scope.bound, scope.sources, scope.shares_names = word, False, [], False
         self._operand = False
-
-    # Names
-
-    def _chain(self, token: Token, partial: bool) -> tuple[list[str], bool]:
-        """The parts of a dotted name, read to its end, and whether the text ends within it."""
-        parts = [_name_of(token)]
-        while self._ahead().text == ".":
-            self._place += 1
-            following = self._ahead()
-            if following.kind in ("word", "quoted") or following.text == "*":
-                self._place += 1
-                parts.append("*" if following.text == "*" else _name_of(following))
-                partial = self._is_partial(following)
-            elif following is _END:
-                return [*parts, ""], True
-            else:
-                raise Refused
-        return parts, partial
-
-    def _is_partial(self, token: Token) -> bool:
-        """Whether the text ends in a word that may go on."""
-        return token.end == self._open_end and not _is_closed(token)
-
-    def _name(self, token: Token, partial: bool) -> None:
-        parts, partial = self._chain(token, partial)
-        scope, name = self._scope, parts[-1]
-        if self._want_source:
-            self._table(parts, partial)
-        elif self._free or scope.clause == "with":
-            if scope.clause == "with":
-                if self._inside():
-                    scope.items.append(name)  # its columns are named apart
-                else:
-                    scope.with_name = name
-                    scope.tables[name] = None
-            self._free, self._operand = False, True
-        elif self._alias or self._source is not None or self._operand:
-            self._name_after_operand(token, name, partial)
-        elif self._ahead().text == "(" and len(parts) == 1:
-            self._need(not self._sqlite or token.kind == "quoted" or name in sqlite_functions())
-        else:
-            qualifier = parts[-2] if len(parts) > 1 else None
-            forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
-            if self._frames and self._frames[-1].kind == "using":
-                forgiven = True
-            may_call = self._ahead() is _END and name in sqlite_functions()
-            if not (may_call and self._open_end):
-                self._note(scope.refer(Reference(qualifier, name, partial, forgiven)))
-            self._operand, self._item = True, name
-
-    def _name_after_operand(self, token: Token, name: str, partial: bool) -> None:
-        """An alias; anything else has no business there."""
-        if self._inside() or (self._source is None and self._scope.clause != "select"):
-            self._need(self._alias or not self._sqlite)  # a type, as in CAST(x AS type)
-            if not self._alias:
-                self._note(Outlook.DOUBTFUL)
-        elif partial:
-            return
-        elif self._source is not None:
-            source, self._source = self._source, None
-            self._note(self._scope.bind(Source(name, source.columns)))
-            self._joining = True  # no other alias
-        else:
-            self._scope.aliases.add(name)
-            self._item = name
-        self._alias, self._operand = False, True
-
-    def _table(self, parts: list[str], partial: bool) -> None:
-        name, tables = parts[-1], self._scope.tables
-        odd = len(parts) > 1 or not self._sqlite
-        if partial:
-            if not any(table.startswith(name) for table in tables):
-                self._need(odd or any(one.startswith(name) for one in _UNNAMED_TABLES))
-                self._note(Outlook.DOUBTFUL)
-            return
-        is_function = self._ahead().text == "("
-        if name not in tables and not is_function:
-            self._need(odd or name in _UNNAMED_TABLES)
-            self._note(Outlook.DOUBTFUL)
-        self._found_source(name, tables.get(name))
-
-    def _found_source(self, name: str | None, columns: Columns) -> None:
-        self._source = Source(name, columns)
-        self._want_source, self._operand = False, True
-
-    def _end_source(self) -> None:
-        if self._source is not None:
-            source, self._source = self._source, None
-            self._note(self._scope.bind(source))
-
-    def _end_query(self) -> None:
-        """A query is over: all its names must be bound, here or around it."""
-        scope = self._scope
-        self._need(CLAUSES.get(scope.clause, 0) and not self._want_source and not self._free)
-        self._need(self._operand or self._source is not None)
-        if scope.clause == "select":
-            scope.items.append(self._item)
-        self._end_source()
-        self._note(scope.close_from())
-        self._item = None
-
-
-def _is_closed(token: Token) -> bool:
-    """Whether a token is over, whatever may follow it."""
-    if token.kind == "quoted":
-        return len(token.text) > 1 and token.text[-1] == (
-            "]" if token.text[0] == "[" else token.text[0]
-        )
-    return token.kind != "word"
-
-
-def _name_of(token: Token) -> str:
-    name = token.name() if token.kind == "word" or _is_closed(token) else token.text[1:].lower()
-    return name or ""

@@ -152,7 +152,8 @@ class Scope:
         own = [one for one in self.sources if one.name == reference.qualifier]
         if own and reference.qualifier is not None:
             return Outlook.POSSIBLE if own[0].has(reference) else Outlook.IMPOSSIBLE
-        tables = self.tables.values()
+        # Where columns are not known, a name may be one of them; but it seldom is.
+        tables = [columns for columns in self.tables.values() if columns is not None]
         if reference.qualifier is None:
             known = any(Source(None, columns).has(reference) for columns in tables)
             if reference.partial:
@@ -160,6 +161,9 @@ class Scope:
                 known = known or any(name.startswith(reference.name) for name in named)
                 known = known or bool(SHORT_ALIAS.fullmatch(reference.name))
             return Outlook.POSSIBLE if known else Outlook.DOUBTFUL
+        if self.clause == "from":  # a condition names sources to its left, or around it
+            bound = (one.name for scope in self.scopes() for one in scope.sources)
+            return Outlook.POSSIBLE if reference.qualifier in bound else Outlook.DOUBTFUL
         if reference.qualifier in self.tables:
             fits = Source(None, self.tables[reference.qualifier]).has(reference)
             return Outlook.POSSIBLE if fits else Outlook.DOUBTFUL

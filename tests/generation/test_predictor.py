@@ -98,7 +98,7 @@ def written(monkeypatch):
     asked: list[str] = []
     answers: dict[str, list[str]] = {}
 
-    def write(model, prompts, settings, on_answer):
+    def write(model, prompts, settings, on_answer, checks):
         texts = [settings.tokenizer.decode(prompt) for prompt in prompts]
         asked.extend(texts)
         found = []

@@ -17,9 +17,9 @@ from qc_experiments.generation.decoding import (
     Decoding,
     Hypothesis,
     Writer,
-    drawn_tokens,
 )
 from qc_experiments.generation.prefixes import agrees, cannot_share_prefixes, group_prompts
+from qc_experiments.generation.searches import drawn_tokens
 from qc_experiments.generation.token_tree import TokenTree
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.sql.extraction import answer_complete

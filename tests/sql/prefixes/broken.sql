@@ -1,0 +1,33 @@
+SELECT naem FROM singer WHERE
+SELECT T1.title FROM singer AS T1
+SELECT T1.name, T2.title FROM singer AS T1 JOIN concert AS T2 ON T1.id = T2.id
+SELECT title FROM singer WHERE
+SELECT name FROM singer JOIN "sold tickets" ON singer.id = "sold tickets".concert_id WHERE
+SELECT name FROM singers
+SELECT name FROM singer WHERE WHERE
+SELECT name FROM singer GROUP BY name WHERE
+SELECT name FROM singer WHERE age > ORDER
+SELECT FROM
+SELECT name FROM singer WHERE age = 3)
+SELECT name FROM singer T1 WHERE T2.
+SELECT name FROM singer T1 WHERE singer.name
+SELECT naame(
+SELECT name FROM singer s WHERE s.title
+SELECT name FROM singer WHERE id IN (SELECT foo FROM concert WHERE
+SELECT name FROM singer LIMIT 3 WHERE
+Here is
+SELECT name, FROM
+DELETE FROM singer
+SELECT name FROM singer age b
+SELECT name FROM singer WHERE name = 'a' country
+SELECT count(name FROM singer WHERE
+SELECT T1.name, T1.title FROM singer AS T1
+SELECT s.name FROM singer AS s JOIN concert AS s
+SELECT name FROM singer ORDER BY name UNION
+SELECT name FROM singer WHERE age IN (SELECT year FROM concert) year
+SELECT max(age FROM singer
+SELECT age FROM (SELECT name FROM singer) WHERE
+SELECT T1.age FROM (SELECT name FROM singer) AS T1
+WITH a AS (SELECT name FROM singer) SELECT age FROM a WHERE
+SELECT name FROM singer HAVING AND
+SELECT (name FROM singer

@@ -1,0 +1,61 @@
+SELECT cnt FROM (SELECT count(*) AS cnt, country FROM singer GROUP BY country) WHERE cnt > 1
+SELECT t.cnt, t.country FROM (SELECT count(*) cnt, country FROM singer GROUP BY country) t ORDER BY t.cnt DESC
+WITH a AS (SELECT id AS k, name FROM singer), b(x, y) AS (SELECT cid, title FROM concert) SELECT k, y FROM a JOIN b ON a.k = b.x
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5) SELECT n FROM c
+SELECT name, (SELECT count(*) FROM concert WHERE singer_id = singer.id) AS n FROM singer ORDER BY n DESC, name LIMIT 3 OFFSET 1
+SELECT s.name FROM singer s WHERE EXISTS (SELECT 1 FROM concert c WHERE c.singer_id = s.id AND c.year > 2000)
+SELECT s.name FROM singer s WHERE NOT EXISTS (SELECT * FROM concert c WHERE c.singer_id = s.id)
+SELECT CASE WHEN age > 30 THEN 'old' WHEN age IS NULL THEN NULL ELSE 'young' END AS kind, count(*) FROM singer GROUP BY kind HAVING count(*) >= 2
+SELECT "net worth", [order], `name` FROM singer WHERE "order" BETWEEN 1 AND 5 AND name LIKE '%a' ESCAPE '\\'
+SELECT name AS n FROM singer WHERE n = 'x'
+SELECT name FROM singer UNION SELECT title FROM concert ORDER BY name
+SELECT name FROM singer UNION ALL SELECT title FROM concert EXCEPT SELECT name FROM "sold tickets" ORDER BY 1 LIMIT 5
+SELECT rank, date, year FROM concert WHERE date > '2020-01-01' ORDER BY rank ASC, year DESC NULLS LAST
+SELECT name, rank() OVER (PARTITION BY country ORDER BY age DESC) AS r, row_number() OVER w FROM singer WINDOW w AS (ORDER BY id)
+SELECT sum(age) FILTER (WHERE country = 'FR') FROM singer
+SELECT sum(price) OVER (ORDER BY concert_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM "sold tickets"
+SELECT CAST(age AS REAL) / 2, CAST(age AS VARCHAR(10)), round(1.5e3 * age, 2) FROM singer
+SELECT count(DISTINCT name), group_concat(name, ', '), max(age) - min(age) FROM singer
+SELECT T1.name, T2.title FROM singer AS T1 LEFT OUTER JOIN concert AS T2 ON T1.id = T2.singer_id AND T2.year > 2010 WHERE T2.cid IS NULL
+SELECT a.name, b.name FROM singer a, singer b WHERE a.id < b.id AND a.country = b.country
+SELECT title FROM singer NATURAL JOIN concert
+SELECT name FROM singer JOIN "sold tickets" USING (name)
+SELECT singer.name FROM singer CROSS JOIN concert
+SELECT name FROM (singer JOIN concert ON singer.id = concert.singer_id) WHERE year = 2014
+SELECT x FROM v
+SELECT * FROM singer, concert WHERE singer.id = concert.singer_id AND (age > 20 OR NOT age < 10)
+SELECT s.* FROM singer AS s WHERE s.id IN (1, 2, 3) AND -s.age < +5
+SELECT name FROM singer WHERE age = (SELECT max(age) FROM singer) AND id NOT IN (SELECT singer_id FROM concert GROUP BY singer_id)
+SELECT name || ' ' || country FROM singer WHERE name IS NOT NULL AND age IS NOT 5
+SELECT name FROM singer WHERE (age, country) IN (SELECT max(age), country FROM singer GROUP BY country)
+SELECT strftime('%Y', date) AS y, count(*) FROM concert GROUP BY y
+SELECT iif(age > 3, 'a', 'b'), coalesce(name, 'none'), ifnull(age, 0), nullif(age, 3) FROM singer
+SELECT DISTINCT country FROM singer WHERE country COLLATE NOCASE = 'fr' ORDER BY country COLLATE NOCASE
+VALUES (1, 2), (3, 4)
+SELECT name FROM singer WHERE id = 1 OR id = 2 GROUP BY 1 ORDER BY 1
+SELECT rowid, name FROM singer WHERE rowid < 3
+SELECT json_extract(name, '$.a') FROM singer
+SELECT j.value FROM singer, json_each(singer.name) AS j
+SELECT 'a' 'b'
+SELECT name 'Name of singer' FROM singer
+SELECT avg(n) FROM (SELECT count(*) AS n FROM concert GROUP BY singer_id)
+SELECT max(n) FROM (SELECT singer_id, count(*) AS n FROM concert GROUP BY singer_id) AS q JOIN singer ON q.singer_id = singer.id
+SELECT country, count(*) FROM singer GROUP BY country HAVING count(*) = (SELECT max(k) FROM (SELECT count(*) AS k FROM singer GROUP BY country))
+SELECT name FROM singer WHERE name = "Bob" AND country = "a b c"
+SELECT s1.name FROM singer AS s1 INNER JOIN concert c1 ON c1.singer_id = s1.id INNER JOIN "sold tickets" st ON st.concert_id = c1.cid
+SELECT count ( * ) FROM singer
+SELECT  name , age FROM singer /* all */ WHERE age > 1 -- end
+SELECT name FROM main.singer
+SELECT EXISTS (SELECT 1 FROM singer WHERE age > 90)
+SELECT NOT age > 3 FROM singer
+SELECT total(age), abs(-3), 5 % 2, age & 1, ~age, age << 2 FROM singer
+SELECT first.name FROM singer AS first JOIN singer AS last ON first.id = last.id
+SELECT id, age FROM singer ORDER BY CASE WHEN age > 5 THEN 1 ELSE 0 END DESC, name
+SELECT x.c FROM (SELECT country AS c FROM singer UNION SELECT title FROM concert) x
+SELECT name FROM singer WHERE country IN ('a', 'b') AND age NOT BETWEEN 1 AND 3 AND name NOT LIKE 'x%'
+SELECT name FROM singer LIMIT 1, 2
+SELECT a.b FROM (SELECT 1 AS b) AS a
+SELECT julianday('now') - julianday(date) AS days FROM concert WHERE days > 5
+SELECT length(name) len FROM singer ORDER BY len
+SELECT max(year) AS year FROM concert
+SELECT singer.name, concert.title FROM concert INNER JOIN singer ON concert.singer_id = singer.id WHERE singer.country = 'US' GROUP BY singer.name, concert.title

@@ -1,0 +1,114 @@
+"""Texts that a model is writing: no valid query is refused at any of its characters, broken ones soon are."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers.runs import ROOT
+
+from qc_experiments.sql.prefix_check import PrefixCheck, schema_check
+from qc_experiments.sql.scopes import Outlook
+
+SCHEMA = """CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, age INT, "net worth" REAL, "order" INT,
+    country TEXT, CHECK (age > 0));
+CREATE TABLE concert (cid INTEGER PRIMARY KEY, title TEXT, year INT, singer_id INT, date TEXT, rank INT,
+    FOREIGN KEY (singer_id) REFERENCES singer (id));
+CREATE TABLE IF NOT EXISTS 'sold tickets' (concert_id INT, price DECIMAL(10, 2), name TEXT);
+CREATE VIEW v AS SELECT 1 AS x;"""
+
+
+def lines(name: str) -> list[str]:
+    text = (Path(__file__).parent / "prefixes" / f"{name}.sql").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def first_refusal(check: PrefixCheck, query: str) -> str | None:
+    """The shortest beginning of a query that is refused, or all of it, or None."""
+    for end in range(1, len(query) + 1):
+        if check.outlook(query[:end]) is Outlook.IMPOSSIBLE:
+            return query[:end]
+    return query if check.outlook(query, ended=True) is Outlook.IMPOSSIBLE else None
+
+
+def check_of(schema: str, dialect: str = "sqlite", closing: str = "") -> PrefixCheck:
+    check = schema_check(schema, dialect, closing)
+    assert check is not None
+    return check
+
+
+@pytest.mark.parametrize("query", lines("valid"))
+def test_no_valid_query_is_refused(query):
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        connection.execute(f"EXPLAIN {query}")  # it is valid
+    check = check_of(SCHEMA)
+    assert first_refusal(check, query) is None
+    assert first_refusal(check, f"{query};") is None
+    assert first_refusal(check, f"```sql\n{query}\n```") is None
+
+
+@pytest.mark.parametrize(
+    ("dialect", "query"), [(one, query) for one in ("postgres", "duckdb") for query in lines(one)]
+)
+def test_nor_is_one_of_another_dialect(dialect, query):
+    assert first_refusal(check_of(SCHEMA, dialect), query) is None
+
+
+@pytest.mark.parametrize("query", lines("broken"))
+def test_what_can_become_no_valid_query_is_refused(query):
+    assert check_of(SCHEMA).outlook(f"{query} ") is Outlook.IMPOSSIBLE
+
+
+@pytest.mark.parametrize("query", lines("unfinished"))
+def test_an_answer_does_not_end_within_a_query(query):
+    check = check_of(SCHEMA)
+    assert check.outlook(query) is not Outlook.IMPOSSIBLE
+    assert check.outlook(query, ended=True) is Outlook.IMPOSSIBLE
+    assert check.outlook(f"{query};") is Outlook.IMPOSSIBLE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT nome",  # no column begins so
+        "SELECT T1.name, T1.title",  # no table has both
+        "SELECT singer.title",
+        "SELECT name FROM singer JOIN concert ON T3.",
+    ],
+)
+def test_a_name_that_only_a_later_subquery_could_have_is_doubtful(text):
+    assert check_of(SCHEMA).outlook(text) is Outlook.DOUBTFUL
+
+
+def test_text_that_closes_the_template_may_follow_the_query():
+    check = check_of(SCHEMA, closing="### End")
+    assert first_refusal(check, "SELECT name FROM singer\n### End") is None
+    assert check.outlook("SELECT name FROM\n### End") is Outlook.IMPOSSIBLE
+
+
+def test_a_context_without_tables_constrains_nothing():
+    assert schema_check("singer: name, age", "sqlite") is None
+
+
+def test_no_gold_of_the_demo_is_refused():
+    for file in ("train", "validation"):
+        with (ROOT / "qc_experiments" / "demo" / f"{file}.csv").open(newline="") as opened:
+            for row in csv.DictReader(opened):
+                assert first_refusal(check_of(row["context"]), row["query"]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["train", "dev", "train_others"])
+def test_no_gold_of_spider_is_refused(file):
+    folder = Path(os.environ.get("QC_SPIDER", ROOT / "spider"))
+    if not (folder / f"{file}.csv").is_file():
+        pytest.skip("Spider is not here: name its folder with QC_SPIDER")
+    with (folder / f"{file}.csv").open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    refused = {row["query"]: first_refusal(check_of(row["context"]), row["query"]) for row in rows}
+    assert {query: at for query, at in refused.items() if at is not None} == {}
