@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,16 +61,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     shutil.copy(tmp_path / "gpt.csv", tmp_path / "predictions.csv")
-    database = tmp_path / "my_databases" / "pets" / "pets.sqlite"
-    database.parent.mkdir(parents=True)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TABLE pet (id INTEGER PRIMARY KEY, name TEXT, kind TEXT)")
-        connection.execute("INSERT INTO pet VALUES (1, 'Mia', 'cat'), (2, 'Rex', 'dog')")
-        connection.commit()
-    compressed = tmp_path / "my_compressed" / "pets" / "pets.sqlite.gz"
-    compressed.parent.mkdir(parents=True)
-    compressed.write_bytes(gzip.compress(database.read_bytes()))
     monkeypatch.chdir(tmp_path)
+    for script in ("make_pets.py", "compress_pets.py"):
+        runpy.run_path(script)
     # as the page on extending says
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "my_code"), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path / "my_code"))
@@ -90,8 +81,10 @@ def two_runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    if words[0] == "python":
+    if words[:2] == ["python", "train.py"]:
         command_line.main(words[2:])
+    elif words[0] == "python":
+        runpy.run_path(words[1])
     else:
         monkeypatch.setattr(sys, "argv", words)
         __main__.main()
