@@ -107,6 +107,12 @@ REPAIRED = Metric(
     _each(lambda one: one.after_repair and one.after_repair[1].correct),
     during_training=False,
 )
+RECALL = Metric(
+    "candidate_recall",
+    "a candidate is right (recall@k)",
+    _each(lambda one: one.recalled),
+    during_training=False,
+)
 FUZZ = Metric(
     "fuzz_accuracy",
     "execution accuracy on all perturbed databases",
@@ -128,7 +134,7 @@ TEST_SUITE = Metric(
 EXACT = Metric("exact_match", "exact match", _each(lambda one: one.exact))
 VALID = Metric("valid_sql", "valid SQL", _each(lambda one: one.verdict.valid))
 
-METRICS = (LOSS, EXECUTION, REPAIRED, FUZZ, BIRD, TEST_SUITE, EXACT, VALID)
+METRICS = (LOSS, EXECUTION, REPAIRED, RECALL, FUZZ, BIRD, TEST_SUITE, EXACT, VALID)
 
 OF_EXECUTION = (
     Recorded("execution_accuracy_low", SHARE),

@@ -14,7 +14,7 @@ from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
-from qc_experiments.evaluation.metrics import Judged, assess, figures
+from qc_experiments.evaluation.metrics import Judged, assess, figures, with_recall
 from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
@@ -119,12 +119,13 @@ class Evaluator:
                 found.update(zip(numbers, known, strict=True))
         predicted = [found[row.number] for row in rows]
         repaired = [one.after_repair for one in predicted if one.after_repair is not None]
-        return assess(
+        judged = assess(
             rows,
             [one.sql for one in predicted],
             self._judge,
             repaired=repaired if self._config.repair else None,
         )
+        return with_recall(judged, [one.candidates for one in predicted], self._judge)
 
     def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
         """Metrics by which the best checkpoint is chosen, named as the Trainer wants them.

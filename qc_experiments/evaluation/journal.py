@@ -76,6 +76,7 @@ class Journal:
             "rows": list(rows),
             "sql": [one.sql for one in answers],
             "after_repair": [one.after_repair for one in answers],
+            "candidates": [one.candidates for one in answers],
         }
         self._lines.append(part)
 
@@ -87,5 +88,5 @@ class Journal:
         if "loss" in part:
             self._loss = float(part["loss"])
             return
-        pairs = zip(part["sql"], part["after_repair"], strict=True)
-        self._known[tuple(part["rows"])] = [Predicted(*both) for both in pairs]
+        kept = zip(part["sql"], part["after_repair"], map(tuple, part["candidates"]), strict=True)
+        self._known[tuple(part["rows"])] = [Predicted(*each) for each in kept]

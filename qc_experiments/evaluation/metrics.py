@@ -42,6 +42,7 @@ class Judged:
         features: SQL features of the gold query.
         after_repair: the query after a repair of what failed, and its verdict; None where no repair
             was asked for.
+        recalled: whether any of the candidates is right; None where there was one alone.
     """
 
     row: Row
@@ -51,6 +52,7 @@ class Judged:
     hardness: str
     features: tuple[str, ...]
     after_repair: tuple[str, Verdict] | None = None
+    recalled: bool | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -91,6 +93,34 @@ def assess(
         for row, text, verdict, of, mended in zip(
             rows, predictions, verdicts, analyses, after, strict=True
         )
+    ]
+
+
+def with_recall(
+    judged: Sequence[Judged], candidates: Sequence[Sequence[str]], judge: Judge
+) -> list[Judged]:
+    """Say of each question whether any candidate is right: the most that a better choice could reach.
+
+    Args:
+        judged: the predictions.
+        candidates: what each was chosen from; empty where there was no choice.
+        judge: runs them.
+    """
+    waiting = [
+        (place, sql)
+        for place, (one, queries) in enumerate(zip(judged, candidates, strict=True))
+        for sql in queries
+        if one.correct is False and sql != one.prediction
+    ]
+    verdicts = judge.judge([judged[place].row for place, _ in waiting], [sql for _, sql in waiting])
+    right = {
+        place for (place, _), verdict in zip(waiting, verdicts, strict=True) if verdict.correct
+    }
+    return [
+        replace(one, recalled=one.correct or place in right)
+        if queries and one.correct is not None
+        else one
+        for place, (one, queries) in enumerate(zip(judged, candidates, strict=True))
     ]
 
 

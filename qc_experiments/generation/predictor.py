@@ -29,10 +29,12 @@ class Predicted:
         sql: the prediction.
         after_repair: the prediction, or what the model wrote when it was told why that fails; None
             where no repair was asked for.
+        candidates: all that it was chosen from, each once; none where there was no choice.
     """
 
     sql: str
-    after_repair: str | None
+    after_repair: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -69,11 +71,11 @@ class Predictor:
             config.candidates, config.temperature, config.top_p, config.num_beams, config.seed
         )
         checks = self._checks(rows)
-        chosen = self._choose(rows, self._write(model, pairs, checks, decoding, on_answer))
-        if not config.repair:
-            return [Predicted(sql, None) for sql in chosen]
-        repaired = self._repair(model, rows, chosen)
-        return [Predicted(*both) for both in zip(chosen, repaired, strict=True)]
+        written = self._write(model, pairs, checks, decoding, on_answer)
+        chosen = self._choose(rows, written)
+        repaired = self._repair(model, rows, chosen) if config.repair else [None] * len(rows)
+        different = [tuple(dict.fromkeys(one)) if config.candidates > 1 else () for one in written]
+        return [Predicted(*each) for each in zip(chosen, repaired, different, strict=True)]
 
     def _checks(self, rows: Sequence[Row]) -> list[PrefixCheck | None] | None:
         """What answers must be able to become; None where they are not constrained."""

@@ -15,7 +15,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
-from qc_experiments.evaluation.metrics import assess, figures
+from qc_experiments.evaluation.metrics import assess, figures, with_recall
 from qc_experiments.generation import predictor as predicting
 from qc_experiments.generation.predictor import Predictor, first_valid, majority
 from qc_experiments.judging.judge import Judge
@@ -136,6 +136,18 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
     assert chosen[Choose.first] == ["SELECT x FROM item", "SELECT 2"]
     assert chosen[Choose.first_valid] == ["SELECT 'ink'", "SELECT 2"]
     assert chosen[Choose.majority] == ["SELECT name FROM item", "SELECT 1"]
+
+
+def test_recall_says_what_the_best_choice_among_candidates_could_reach(tokenizer, judge, written):
+    _, answers = written
+    answers["Names?"] = ["SELECT x FROM item", "SELECT name FROM item"]
+    answers["How many?"] = ["SELECT 7", "SELECT 8"]
+    predicted = predictor(tokenizer, judge, candidates=2, temperature=0.7).predict(None, ROWS)
+    judged = assess(ROWS, [one.sql for one in predicted], judge)
+    assert figures(judged)["candidate_recall"] is None  # where nobody asks for candidates
+    found = figures(with_recall(judged, [one.candidates for one in predicted], judge))
+    assert found["execution_accuracy"] == 0
+    assert found["candidate_recall"] == 0.5
 
 
 def test_what_fails_is_asked_for_once_more_with_the_databases_error(tokenizer, judge, written):
