@@ -22,7 +22,7 @@ from qc_experiments.judging.published_rules import (
     without_distinct,
 )
 from qc_experiments.judging.verdict import Memory, Tried, Verdict
-from qc_experiments.sql.random_functions import calls_random
+from qc_experiments.sql.tokens import calls_random
 
 Found = TypeVar("Found")
 

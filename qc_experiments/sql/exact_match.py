@@ -7,15 +7,20 @@ from sqlglot import exp
 from qc_experiments.sql.parsing import parsed
 
 
-def normalised(sql: str, dialect: str = "sqlite") -> str:
-    """A query in one spelling: keywords, identifiers, quotes and blanks as sqlglot writes them.
+def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
+    """Whether two queries are the same but for spelling (case, blanks, quotes).
 
     What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
     repeated blanks.
     """
+    return _normalised(gold, dialect) == _normalised(predicted, dialect)
+
+
+def _normalised(sql: str, dialect: str) -> str:
+    squeezed = " ".join(sql.lower().rstrip("; \n").split())
     shared = parsed(sql, dialect)
     if shared is None:
-        return _squeezed(sql)
+        return squeezed
     tree = shared.copy()
     for identifier in tree.find_all(exp.Identifier):
         name = identifier.name
@@ -29,13 +34,4 @@ def normalised(sql: str, dialect: str = "sqlite") -> str:
     try:
         return tree.sql(dialect=dialect, comments=False)
     except RecursionError:
-        return _squeezed(sql)
-
-
-def _squeezed(sql: str) -> str:
-    return " ".join(sql.lower().rstrip("; \n").split())
-
-
-def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
-    """Whether two queries are the same but for spelling (case, blanks, quotes)."""
-    return normalised(gold, dialect) == normalised(predicted, dialect)
+        return squeezed
