@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from qc_experiments.config.plugins import imported
 from qc_experiments.errors import UserError
@@ -31,20 +32,11 @@ HELP = f"{', '.join(ENGINES)}, or a Python module of your own (by default the su
 
 Value = None | int | float | str | bytes
 """A cell as it is compared; an engine turns dates, decimals and whatever else into one of these."""
+Row = tuple[Value, ...]
 
 ERROR_CLASSES = (
-    "syntax",
-    "no_such_table",
-    "no_such_column",
-    "ambiguous_column",
-    "no_such_function",
-    "type",
-    "forbidden",
-    "not_a_query",
-    "timeout",
-    "memory",
-    "result_too_large",
-    "other",
+    *("syntax", "no_such_table", "no_such_column", "ambiguous_column", "no_such_function", "type"),
+    *("forbidden", "not_a_query", "timeout", "memory", "result_too_large", "other"),
 )
 """Why a statement gave no rows."""
 
@@ -54,7 +46,7 @@ class Engine:
     """An engine, as the constants of its module describe it.
 
     Attributes:
-        module: full name.
+        module: the module.
         dialect: ``DIALECT``, what sqlglot calls its SQL.
         schema_query: ``SCHEMA_QUERY``, SQL with a row for each table or view: its CREATE statement.
         suffix: ``SUFFIX``, the end of its files ``<db_id>/<db_id>SUFFIX``; empty for a server.
@@ -66,17 +58,13 @@ class Engine:
     A single text in place of the last three is one item.
     """
 
-    module: str
+    module: ModuleType
     dialect: str
     schema_query: str
     suffix: str
     schemes: tuple[str, ...]
     logs: tuple[str, ...]
     environment: tuple[str, ...]
-
-    def imported(self) -> ModuleType:
-        """The module."""
-        return import_module(self.module)
 
 
 @cache
@@ -94,7 +82,7 @@ def engine(name: str) -> Engine:
     said = f"engine {name} cannot be loaded"
     module = imported(ENGINES.get(name, name), said)
     found = Engine(
-        module.__name__,
+        module,
         getattr(module, "DIALECT", ""),
         getattr(module, "SCHEMA_QUERY", ""),
         getattr(module, "SUFFIX", ""),
@@ -102,7 +90,7 @@ def engine(name: str) -> Engine:
         _texts(module, "LOGS", said),
         _texts(module, "ENVIRONMENT", said),
     )
-    if name not in ENGINES and (problem := _problem(found, module)):
+    if name not in ENGINES and (problem := _problem(found)):
         raise UserError(f"{said}: {problem}")
     return found
 
@@ -125,16 +113,17 @@ def _texts(module: ModuleType, constant: str, said: str) -> tuple[str, ...]:
     return found
 
 
-def _problem(found: Engine, module: ModuleType) -> str | None:
+def _problem(found: Engine) -> str | None:
     """What a user's own engine lacks, or None."""
     from sqlglot.dialects.dialect import Dialect
 
+    run, content_hash = (getattr(found.module, name, None) for name in ("run", "content_hash"))
     needed = {
         "DIALECT": found.dialect,
         "SCHEMA_QUERY": found.schema_query,
         "SUFFIX (or SCHEMES)": found.suffix or found.schemes,
-        "run()": callable(getattr(module, "run", None)),
-        "content_hash()": not found.schemes or callable(getattr(module, "content_hash", None)),
+        "run()": callable(run),
+        "content_hash()": not found.schemes or callable(content_hash),
     }
     if lacks := [what for what, there in needed.items() if not there]:
         return f"it lacks {', '.join(lacks)}"
@@ -149,12 +138,9 @@ def _problem(found: Engine, module: ModuleType) -> str | None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one statement may use.
+    """What one statement may use: its time, and its result's rows and bytes.
 
-    Attributes:
-        seconds: time until it is ended.
-        rows: most rows of a result.
-        bytes: most bytes of a result (text and blobs by their length, anything else as 8).
+    Text and blobs count by their length, any other cell as 8 bytes.
     """
 
     seconds: float = 5.0
@@ -175,7 +161,7 @@ class Execution:
         warning: what the database forgave silently, or None.
     """
 
-    rows: list[tuple[Value, ...]] | None
+    rows: list[Row] | None
     columns: tuple[str, ...] = ()
     error: str | None = None
     error_class: str | None = None
@@ -211,30 +197,51 @@ def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
     found = engine(name)
     needed = {k: v for k, v in os.environ.items() if k.startswith(found.environment)}
     path = () if name in ENGINES else tuple(map(os.path.abspath, sys.path))
-    return Call(
-        *(found.module, "run", (target, sql, limits), limits.seconds),
-        path=path,
-        environment=needed,
-    )
+    what = (found.module.__name__, "run", (target, sql, limits))
+    return Call(*what, limits.seconds, path=path, environment=needed)
 
 
-class ResultTooLarge(Exception):
-    """A result exceeds its limits."""
+def class_by_words(message: str, words: Mapping[str, Sequence[str]]) -> str | None:
+    """The first class of which some words stand in a message."""
+    return next((name for name, some in words.items() if any(w in message for w in some)), None)
 
 
-def collect(rows: Iterable[tuple[Value, ...]], limits: Limits) -> list[tuple[Value, ...]]:
-    """Fetch a result within its limits.
+class Failed(Exception):
+    """A statement gives no rows; raised with a message and one of `ERROR_CLASSES`."""
 
-    Raises:
-        ResultTooLarge: as soon as it exceeds them.
+
+def execution(
+    fetch: Callable[[], tuple[Sequence[str], list[Row]]],
+    failures: tuple[type[Exception], ...],
+    explain: Callable[[Any], tuple[str, str]],
+) -> Execution:
+    """What comes of a function that gives a statement's columns and rows.
+
+    ``explain`` gives the message and the class of any of the ``failures`` that it may raise.
     """
-    kept: list[tuple[Value, ...]] = []
+    started = time.perf_counter()
+    columns: Sequence[str] = ()
+    rows = error = error_class = None
+    try:
+        columns, rows = fetch()
+    except Failed as problem:
+        error, error_class = problem.args
+    except MemoryError:
+        error, error_class = "out of memory", "memory"
+    except failures as problem:
+        error, error_class = explain(problem)
+    return Execution(rows, tuple(columns), error, error_class, time.perf_counter() - started)
+
+
+def collect(rows: Iterable[Row], limits: Limits) -> list[Row]:
+    """Fetch a result; `Failed` as soon as it exceeds its limits."""
+    kept: list[Row] = []
     total = 0
     for row in rows:
         kept.append(row)
         total += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
         if len(kept) > limits.rows:
-            raise ResultTooLarge(f"more than {limits.rows} rows")
+            raise Failed(f"more than {limits.rows} rows", "result_too_large")
         if total > limits.bytes:
-            raise ResultTooLarge(f"more than {limits.bytes} bytes")
+            raise Failed(f"more than {limits.bytes} bytes", "result_too_large")
     return kept

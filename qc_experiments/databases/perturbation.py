@@ -118,8 +118,13 @@ def perturbed_databases(
     folder = cache / f"{digest}-{RULES}-s{seed}"
     files = []
     for index in range(count):
-        kept = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
-        files.append(kept[0] if kept else _made(path, folder, seed, index, make))
+        there = list(folder.glob(f"{index}-*"))
+        whole = [file for file in there if is_whole(file)]
+        if not whole:
+            for damaged in there:
+                damaged.unlink()
+            whole = [_made(path, folder, f"{digest}:{seed}:{index}", index, make or make_perturbed)]
+        files.append(whole[0])
     return files
 
 
@@ -131,16 +136,13 @@ def is_whole(file: Path) -> bool:
         return False
 
 
-def _made(path: Path, folder: Path, seed: int, index: int, make: Make | None) -> Path:
-    for damaged in folder.glob(f"{index}-*"):
-        if not is_whole(damaged):
-            damaged.unlink()
+def _made(path: Path, folder: Path, seed: str, index: int, make: Make) -> Path:
     digest = _digest(path)
     folder.mkdir(parents=True, exist_ok=True)
     # In a folder of its own, so that what SQLite puts beside a file goes away with it.
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         unfinished = Path(workshop, "perturbed.sqlite")
-        (make or make_perturbed)(path, unfinished, f"{digest}:{seed}:{index}", index)
+        make(path, unfinished, seed, index)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         if _digest(path) != digest:

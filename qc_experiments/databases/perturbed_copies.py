@@ -42,11 +42,7 @@ class PerturbedCopies:
         self._unperturbed: dict[str, set[str]] = {}
 
     def of(self, database: Database, *queries: str) -> list[Path] | str:
-        """The copies of a database, or in words why there are none for some queries.
-
-        Args:
-            database: a SQLite file; what is none has no copies.
-            queries: that are to be asked there: what they read must differ in the copies.
+        """The copies of a database, or in words why there are none on which some queries can be asked.
 
         Raises:
             UserError: if it cannot be read, or there is no room for what that takes.
@@ -92,9 +88,8 @@ class PerturbedCopies:
             self._unperturbed[content] = self._same_in_all(path)
             return made
         except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
-            if self._pool.aborted:  # nobody waits for it any more
-                return str(problem)
-            log.warning("%s: no perturbed copies: %s", path, problem)
+            if not self._pool.aborted:  # else nobody waits for it any more
+                log.warning("%s: no perturbed copies: %s", path, problem)
             return str(problem)
 
     def _one(self, path: Path, file: Path, seed: str, index: int) -> None:

@@ -20,7 +20,7 @@ from datetime import time as time_of_day
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.databases.engine import Execution, Limits, Row, Value, collect, execution
 from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,22 +107,16 @@ def _number(text: str) -> int | float:
     return float(text) if fraction.strip("0") or whole[-1:].isalpha() else int(whole)
 
 
-def _timestamp(text: str) -> str:
-    return datetime.fromisoformat(text).isoformat()
-
-
-def _time(text: str) -> str:
-    return time_of_day.fromisoformat(text).isoformat()
-
-
 CONVERT: dict[str, Callable[[str], Value]] = {
     "bool": lambda text: int(text == "t"),
     **dict.fromkeys(("int2", "int4", "int8", "oid"), int),
     **dict.fromkeys(("float4", "float8"), float),
     "numeric": _number,
     "bytea": lambda text: bytes.fromhex(text.removeprefix("\\x")),
-    **dict.fromkeys(("timestamp", "timestamptz"), _timestamp),
-    **dict.fromkeys(("time", "timetz"), _time),
+    **dict.fromkeys(
+        ("timestamp", "timestamptz"), lambda text: datetime.fromisoformat(text).isoformat()
+    ),
+    **dict.fromkeys(("time", "timetz"), lambda text: time_of_day.fromisoformat(text).isoformat()),
 }
 """How the server's text of a type becomes a `Value`; any other type stays text."""
 
@@ -150,17 +144,13 @@ def _url(target: str) -> URL:
 
 
 def safe_name(target: str) -> str:
-    """The URL of a database without its password, for messages and records.
-
-    Raises:
-        UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
-    """
+    """The URL of a database without its password, for messages and records."""
     url = _url(target).difference_update_query(("password", "sslpassword"))
     return url._replace(drivername="postgresql", password=None).render_as_string()
 
 
 def database_name(target: str) -> str:
-    """The name of the database in a URL; empty if it has none. Raises as `safe_name`."""
+    """The name of the database in a URL; empty if it has none."""
     return _url(target).database or ""
 
 
@@ -190,10 +180,7 @@ def _milliseconds(seconds: float) -> str:
 def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]:
     """A fresh connection in a read-only transaction, rolled back and closed in the end.
 
-    ``timeout`` is in milliseconds for each statement, 0 for any.
-
-    Raises:
-        UserError: if the database cannot be reached or read, or the role could reach files.
+    ``timeout`` is in milliseconds for each statement, 0 for none.
     """
     engine = _engine(target)
     import psycopg
@@ -227,39 +214,40 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
     Raises:
         UserError: if the database cannot be reached, or its role could reach the server's files.
     """
-    rows: list[tuple[Value, ...]] | None = None
-    columns: list[str] = []
-    error = error_class = None
     timeout = _milliseconds(limits.seconds)
     with _transaction(target, timeout) as connection:
         import psycopg
 
-        started = time.perf_counter()
-        try:
+        deadline = time.perf_counter() + limits.seconds
+        columns: list[str] = []
+
+        def fetch() -> tuple[list[str], list[Row]]:
             if "\0" in sql:
                 raise ValueError("the SQL holds a NUL character, where the server would cut it off")
             connection.execute(DECLARE + sql.encode())
-            rows = collect(_fetch(connection, columns, started + limits.seconds), limits)
-        except ResultTooLarge as problem:
-            error, error_class = str(problem), "result_too_large"
-        except psycopg.Error as problem:
+            rows = collect(_fetch(connection, columns, deadline), limits)
+            return columns, rows
+
+        def explain(problem: Exception) -> tuple[str, str]:
+            if not isinstance(
+                problem, psycopg.Error
+            ):  # no text; or it changed the client's encoding
+                undecoded = isinstance(problem, UnicodeDecodeError)
+                return str(problem), "other" if undecoded else "syntax"
             error, error_class = problem.diag.message_primary or str(problem), _class_of(problem)
             if error_class == "syntax" and problem.diag.statement_position:
                 connection.rollback()
                 connection.execute(BEGIN, (timeout,))
                 start = int(problem.diag.statement_position) - 1 - len(DECLARE)
-                error, error_class = _explain(connection, sql, start, error)
-        except ValueError as problem:  # SQL that is no text; or it changed the client's encoding
-            error = str(problem)
-            error_class = "other" if isinstance(problem, UnicodeDecodeError) else "syntax"
-        except MemoryError:
-            error, error_class = "out of memory", "memory"
-    return Execution(rows, tuple(columns), error, error_class, time.perf_counter() - started)
+                return _explain(connection, sql, start, error)
+            return error, error_class
+
+        return execution(fetch, (psycopg.Error, ValueError), explain)
 
 
 def _fetch(
     connection: psycopg.Connection[Any], columns: list[str], deadline: float
-) -> Iterator[tuple[Value, ...]]:
+) -> Iterator[Row]:
     """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for.
 
     ``columns`` is given the columns' names; the time is over at a deadline by ``time.perf_counter``.
@@ -298,7 +286,6 @@ def _value(text: str | None, convert: Callable[[str], Value]) -> Value:
 
 
 def _class_of(problem: psycopg.Error) -> str:
-    """Which of `qc_experiments.databases.engine.ERROR_CLASSES` an error is."""
     if problem.diag.source_function == "exec_parse_message":
         return "not_a_query"  # several statements
     if problem.diag.source_function in FORBIDDEN_BY:
@@ -313,11 +300,7 @@ def _class_of(problem: psycopg.Error) -> str:
 def _explain(
     connection: psycopg.Connection[Any], sql: str, start: int, error: str
 ) -> tuple[str, str]:
-    """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it.
-
-    Returns:
-        A message, by default the server's, and the class of what was refused at ``start``.
-    """
+    """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it."""
     from psycopg.pq import DiagnosticField
 
     parsed = connection.pgconn.prepare(b"", sql.encode())
@@ -329,11 +312,7 @@ def _explain(
 
 
 def content_hash(target: str) -> str:
-    """SHA-256 over the definitions and rows (in any order) of all tables that the role may read.
-
-    Raises:
-        UserError: if the database cannot be reached or read.
-    """
+    """SHA-256 over the definitions and rows (in any order) of all tables that the role may read."""
     with _transaction(target, "0") as connection:
         connection.execute("SELECT set_config('timezone', 'UTC', true)")
         digest = hashlib.sha256(repr(connection.execute(VIEWS).fetchall()).encode())

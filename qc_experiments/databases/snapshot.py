@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.databases.content import content_hash, logs
-from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.engine import Execution, Failed, Limits
 from qc_experiments.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -32,17 +32,11 @@ LOCK = "lock"
 TRIES = 3
 """How often a database is copied that is being written to, until the copy is of one moment."""
 RECOVERY_SECONDS = 60.0
-RECOVERY_BYTES_A_SECOND = 50_000_000
+RECOVERY_BYTES_PER_SECOND = 50_000_000
 SPARE_BYTES = 16_000_000
 MENTIONED_BYTES = 200_000_000
 """Copies from this size on are announced."""
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-
-Recover = Callable[[Path, Limits], Execution]
-
-
-class Unreadable(Exception):
-    """A database cannot be read, whoever tries; the message is for the verdict."""
 
 
 @dataclass
@@ -60,7 +54,7 @@ class Snapshots:
     ``recover`` lets SQLite roll a copy forward or back, where it can be killed.
     """
 
-    def __init__(self, recover: Recover) -> None:
+    def __init__(self, recover: Callable[[Path, Limits], Execution]) -> None:
         self._recover = recover
         self._lock = threading.Lock()
         self._folder: _PrivateFolder | None = None
@@ -73,7 +67,7 @@ class Snapshots:
         """What is to be opened to read a SQLite file: itself, or a copy that stays until the end.
 
         Raises:
-            Unreadable: if SQLite cannot make a database of it.
+            Failed: if SQLite cannot make a database of it.
             UserError: if there is no room for a copy, or a file cannot be read.
         """
         if not logs("sqlite", target):
@@ -88,12 +82,14 @@ class Snapshots:
             return
         try:
             if copy.error is not None:
-                raise Unreadable(copy.error)
+                raise Failed(copy.error, "other")
             yield str(copy.file)
         finally:
             with self._lock:
                 copy.readers -= 1
-                self._forget_old()
+                for unread in [one for one in self._old if not one.readers]:
+                    self._old.remove(unread)
+                    shutil.rmtree(unread.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Remove all copies."""
@@ -129,60 +125,54 @@ class Snapshots:
         for path in found.values():
             if os.path.lexists(path) and not path.is_file():
                 return _Copy(content, folder, file, f"{path} is no file")
+        keep = False
         try:
             size = _copy_files(Path(target), found, file)
             if content_hash("sqlite", str(file)) != content:
-                shutil.rmtree(folder)
                 return None
             _cut_from_others(Path(f"{file}-journal"))
-            seconds = RECOVERY_SECONDS + size / RECOVERY_BYTES_A_SECOND
+            seconds = RECOVERY_SECONDS + size / RECOVERY_BYTES_PER_SECOND
             done = self._recover(file, Limits(seconds, bytes=size + SPARE_BYTES))
+            if done.rows is None:  # an interruption, or its time was over
+                raise Failed(str(done.error), "other")
+            error = str(done.rows[0][0]) if done.rows else None
+            if error is not None and "disk is full" in error:
+                raise _no_room(target, found)
+            keep = True
         except OSError as problem:
-            shutil.rmtree(folder, ignore_errors=True)
             if not all(map(os.path.lexists, found.values())):
                 return None  # its writer has just finished
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(target, found) from None
             raise UserError(f"{target}: cannot be copied ({problem.strerror})") from None
-        if done.rows is None:  # an interruption, or its time was over
-            shutil.rmtree(folder, ignore_errors=True)
-            raise Unreadable(str(done.error))
-        error = str(done.rows[0][0]) if done.rows else None
-        if error is not None and "disk is full" in error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _no_room(target, found)
+        finally:
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
         if size >= MENTIONED_BYTES:
             log.warning(
                 "%s: a copy is read (%d MB in %s), as its writer left %s beside it",
-                target,
-                size // 1_000_000,
-                folder,
-                " and ".join(path.name for path in found.values()),
+                *(target, size // 1_000_000, folder, _names(found)),
             )
         return _Copy(content, folder, file, error)
-
-    def _forget_old(self) -> None:
-        for copy in [one for one in self._old if not one.readers]:
-            self._old.remove(copy)
-            shutil.rmtree(copy.folder, ignore_errors=True)
 
 
 def _copy_files(source: Path, found: dict[str, Path], file: Path) -> int:
     """Copy a database and its logs, under the names that they need there; how many bytes they are."""
     file.parent.mkdir()
-    shutil.copyfile(source, file)
-    size = file.stat().st_size
-    for suffix, path in found.items():
-        copy = Path(f"{file}{suffix}")
-        shutil.copyfile(path, copy)
+    size = 0
+    for original, copy in ((source, file), *((p, Path(f"{file}{s}")) for s, p in found.items())):
+        shutil.copyfile(original, copy)
         size += copy.stat().st_size
     return size
 
 
+def _names(found: dict[str, Path]) -> str:
+    return " and ".join(path.name for path in found.values())
+
+
 def _no_room(target: str, found: dict[str, Path]) -> UserError:
-    names = " and ".join(path.name for path in found.values())
     return UserError(
-        f"{target}: its writer left {names} beside it, so it is read from a copy, for which "
+        f"{target}: its writer left {_names(found)} beside it, so it is read from a copy, for which "
         f"{tempfile.gettempdir()} has no room: make room there, or name another folder in TMPDIR"
     )
 
@@ -233,7 +223,8 @@ class _PrivateFolder:
 
     def __init__(self) -> None:
         try:
-            _remove_abandoned(Path(tempfile.gettempdir()))
+            for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+                _remove_abandoned(folder)
             self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
             self.path = Path(self._folder.name)
             # It is named so only once it is locked: an unlocked one has no owner.
@@ -251,11 +242,9 @@ class _PrivateFolder:
         self._lock.close()
 
 
-def _remove_abandoned(place: Path) -> None:
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            if folder.lstat().st_uid != os.getuid():
-                continue
+def _remove_abandoned(folder: Path) -> None:
+    with suppress(OSError):
+        if folder.lstat().st_uid == os.getuid():
             with (folder / LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

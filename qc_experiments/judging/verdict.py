@@ -65,22 +65,12 @@ class Memory(Protocol):
 class Tried:
     """What came of running a query, without its rows.
 
-    Attributes:
-        error: why it failed, or None.
-        error_class: one of `ERROR_CLASSES`, or None.
-        result: a hash of the result, the same for results that are the same but for order; None if
-            there is none.
+    ``result`` is a hash, the same for results that are the same but for order; None if there is none.
     """
 
     error: str | None
     error_class: str | None
     result: str | None
-
-    @classmethod
-    def of(cls, found: Execution) -> Tried:
-        """What came of an execution."""
-        result = None if found.rows is None else result_hash(found)
-        return cls(found.error, found.error_class, result)
 
 
 def result_hash(execution: Execution) -> str:
@@ -102,11 +92,6 @@ def _plain(cell: object) -> object:
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
     """Hashes of everything a verdict depends on besides the prediction; figures with the same compare.
 
-    Args:
-        rows: what is asked, in order.
-        databases: where it is run, or None.
-        limits: what a statement may use.
-
     Returns:
         Hashes under ``questions``, ``golds``, ``databases`` and ``judge``.
 
@@ -114,13 +99,12 @@ def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) 
         UserError: if a database cannot be read.
     """
     asked = list(rows)
-    contents = []
+    contents = [one.context for one in asked]
     if databases is not None:
+        contents = []
         for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):
             database = databases.find(db_id)
             contents.append(db_id if database is None else f"{db_id} {database.content_hash()}")
-    else:
-        contents = [one.context for one in asked]
     parts = {
         "questions": [f"{one.db_id}\n{one.question}" for one in asked],
         "golds": [one.query for one in asked],
