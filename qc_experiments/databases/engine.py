@@ -46,7 +46,6 @@ class Engine:
     """An engine, as the constants of its module describe it.
 
     Attributes:
-        module: the module.
         dialect: ``DIALECT``, what sqlglot calls its SQL.
         schema_query: ``SCHEMA_QUERY``, SQL with a row for each table or view: its CREATE statement.
         suffix: ``SUFFIX``, the end of its files ``<db_id>/<db_id>SUFFIX``; empty for a server.
@@ -69,11 +68,7 @@ class Engine:
 
 @cache
 def engine(name: str) -> Engine:
-    """An engine by its name in `ENGINES`, or by its module's full name.
-
-    Raises:
-        UserError: if there is none of that name, or it cannot be loaded.
-    """
+    """An engine by its name in `ENGINES`, or its module's; `UserError` if it cannot be loaded."""
     if name not in ENGINES and "." not in name and not _is_module(name):
         raise UserError(
             f"there is no engine {name}{nearest(name, ENGINES)}: give {', '.join(ENGINES)}, or the full "
@@ -150,15 +145,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Execution:
-    """What came of a statement.
+    """What came of a statement: rows, or an error and its class, one of `ERROR_CLASSES`.
 
-    Attributes:
-        rows: the result, or None if it failed.
-        columns: names of the result's columns.
-        error: the database's message, or None.
-        error_class: one of `ERROR_CLASSES`, or None if it succeeded.
-        seconds: how long it took.
-        warning: what the database forgave silently, or None.
+    ``warning`` says what the database forgave silently.
     """
 
     rows: list[Row] | None
@@ -175,9 +164,7 @@ class Call:
 
     Attributes:
         module: full name of its module; ``LIBRARIES`` there are imported before the time starts.
-        function: its name.
         arguments: plain values and `Limits`.
-        seconds: time it may take.
         written: most bytes of a file that it writes.
         path: folders from which a module that is not ours is imported.
         environment: variables that it needs.
@@ -194,11 +181,10 @@ class Call:
 
 def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
     """The call that runs a statement on an engine."""
-    found = engine(name)
-    needed = {k: v for k, v in os.environ.items() if k.startswith(found.environment)}
+    module, prefixes = engine(name).module.__name__, engine(name).environment
+    needed = {k: v for k, v in os.environ.items() if k.startswith(prefixes)}
     path = () if name in ENGINES else tuple(map(os.path.abspath, sys.path))
-    what = (found.module.__name__, "run", (target, sql, limits))
-    return Call(*what, limits.seconds, path=path, environment=needed)
+    return Call(module, "run", (target, sql, limits), limits.seconds, 0, path, needed)
 
 
 def class_by_words(message: str, words: Mapping[str, Sequence[str]]) -> str | None:

@@ -26,7 +26,6 @@ URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWO
 OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")
 """Of SQLite files elsewhere."""
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
-"""What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
 """What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
 somebody else's CSV it is taken for what it looks like."""
@@ -34,17 +33,12 @@ somebody else's CSV it is taken for what it looks like."""
 
 @dataclass(frozen=True)
 class Database:
-    """One database.
-
-    Attributes:
-        engine: name of the engine that runs SQL on it.
-        target: a file's path, or a URL.
-        server_hashes: content hashes of a server's databases by URL, each taken once in a run.
-    """
+    """One database: the name of its engine, and a file's path or a URL."""
 
     engine: str
     target: str
     server_hashes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Content hashes of a server's databases by URL, each taken once in a run."""
 
     @property
     def dialect(self) -> str:
@@ -52,11 +46,7 @@ class Database:
         return engine_of(self.engine).dialect
 
     def content_hash(self) -> str:
-        """SHA-256 of what it holds; it changes when any row does.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
+        """SHA-256 of what it holds; it changes when any row does. `UserError` if it cannot be read."""
         module = engine_of(self.engine).module
         if "://" not in self.target:
             found = file_content(self.engine, self.target)
@@ -68,11 +58,7 @@ class Database:
 
 
 def engine_of_url(url: str, key: str) -> str:
-    """The name of the engine that a URL's scheme means.
-
-    Raises:
-        UserError: if there is none; ``key`` is the setting or flag that named it.
-    """
+    """The name of the engine that a URL's scheme means; ``key`` is the setting or flag, for messages."""
     scheme = url.split("://")[0]
     servers = {name: engine_of(name).schemes for name in ENGINES if engine_of(name).schemes}
     for name, schemes in servers.items():
@@ -92,7 +78,6 @@ class Databases:
         place: a folder with ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or a server's
             URL, in which ``{db_id}`` stands for the database's name.
         engine: name of the engine; None where the suffix or the URL's scheme says it.
-        server_hashes: see `Database`.
     """
 
     place: str
@@ -111,6 +96,13 @@ class Databases:
             UserError: naming ``key``, the setting or flag, if not.
         """
         engine = engine_of(self.engine) if self.engine else None
+        if engine and not (engine.schemes if self.on_server else engine.suffix):
+            takes = (
+                "files in a folder, not a server"
+                if self.on_server
+                else "a server's URL, not a folder"
+            )
+            raise UserError(f"{key}: engine {self.engine} takes {takes}")
         if self.on_server:
             engine = engine or engine_of(engine_of_url(self.place, key))
             read_name = getattr(engine.module, "database_name", _path_of_url)
@@ -124,11 +116,7 @@ class Databases:
             raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}{hint}")
 
     def find(self, db_id: str) -> Database | None:
-        """The database of a ``db_id``; None if there is nothing.
-
-        Raises:
-            UserError: if it is no name, or what is there cannot be read.
-        """
+        """The database of a ``db_id``; None if there is nothing, `UserError` if it cannot be read."""
         # One path component, or one database's name, and no more.
         is_name = db_id.strip() and db_id not in (".", "..") and not NOT_IN_NAMES.search(db_id)
         if not is_name or (self.on_server and NOT_IN_URL_NAMES.search(db_id)):
@@ -152,14 +140,10 @@ class Databases:
         return {engine_of(name).suffix: name for name in names if engine_of(name).suffix}
 
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
-        """Make sure that every row names a database that is there.
-
-        Args:
-            named: row number and ``db_id`` of each row.
-            source: the CSV, for messages.
+        """Make sure that every row (by its number and ``db_id``) names a database that is there.
 
         Raises:
-            UserError: naming the first row without one.
+            UserError: naming the first row of ``source`` without one.
         """
         for number, db_id in named:
             if not db_id:
@@ -195,12 +179,7 @@ def _path_of_url(url: str) -> str:
 
 
 def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
-    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
-
-    Args:
-        text: the setting's value.
-        key: the setting or flag, for messages.
-        engine: name of the engine, where the user gives it.
+    """The databases that a setting ``key`` names: a folder, also inside a package, or a server's URL.
 
     Raises:
         UserError: if there are none, or the engine cannot be loaded.

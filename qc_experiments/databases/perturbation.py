@@ -24,25 +24,20 @@ from qc_experiments.errors import UserError
 
 RULES = "v2"
 """Version of the rules below; part of the folder's name, so that other rules make other files."""
-
 STRENGTHS = ((0.15, 0.1), (0.4, 0.2), (0.7, 0.33), (0.25, 0.3), (0.85, 0.15))
 """Share of cells changed and of rows deleted, by a copy's index (then from the front again)."""
-
 MAX_ROWS = 20_000
 """How many rows of a table are perturbed; the others of a larger table stay as they are."""
-
 MOVE_SHARE = 0.4  # of changed numbers get a nearby or a round value, the rest another cell's
 ROUND_SHARE = 0.5  # of those get a round value
 RESPELL_SHARE = 0.05  # of changed texts get another spelling, the rest another cell's
 MOST_CODES = 5  # a text column of 2 to this many values holds codes, which have one spelling
 EXACT = 2**50  # beyond, an integer may overflow and a float have no v + 1
-
 HASH_DIGITS = 16
 Make = Callable[[Path, Path, str, int], None]
 
 Value = object
 Row = tuple[Value, ...]
-
 UNREADABLE: Value = object()
 """A text that is not UTF-8. Python could only write it back as a BLOB, so such a cell stays."""
 
@@ -61,10 +56,7 @@ class _Pool:
         self.low, self.high = min(self.numbers, default=0), max(self.numbers, default=0)
 
     def another(self, value: Value, random: Random) -> Value:
-        """A value for the cell that holds this one; now and then the same.
-
-        NULL is drawn only where the column has NULLs.
-        """
+        """A value for the cell that holds this one; now and then the same."""
         if isinstance(value, int | float) and random.random() < MOVE_SHARE:
             return self._moved(value, random)
         if isinstance(value, str) and random.random() < RESPELL_SHARE:
@@ -103,12 +95,7 @@ def perturbed_databases(
     The same original, seed and index give the same rows, however many copies are asked for. A
     file's name tells its content's hash, so that a damaged one is seen, and made again.
 
-    Args:
-        path: the original, which is only read.
-        count: how many copies.
-        seed: another seed makes other ones.
-        cache: folder that keeps them.
-        make: makes one of them; by default `make_perturbed`, in this very process.
+    ``cache`` keeps them; ``make`` makes one, by default `make_perturbed`, in this very process.
 
     Raises:
         CannotPerturb: if it cannot be perturbed within the limits.
@@ -165,11 +152,27 @@ def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
             copy.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             copy.execute("PRAGMA synchronous = OFF")  # once, at the end, is enough
             original.backup(copy)
-            _perturb(copy, tables, references, seed, index)
+            copy.execute("PRAGMA journal_mode = MEMORY")  # which ends WAL mode, too
+            copy.execute("PRAGMA foreign_keys = OFF")  # or deletions might cascade
+            triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+            dropped = copy.execute(triggers).fetchall()
+            copy.text_factory = _decode
+            copy.execute("BEGIN")
+            for name, _ in dropped:  # or they would fire
+                copy.execute(f"DROP TRIGGER {quoted(name)}")
+            change, delete = STRENGTHS[index % len(STRENGTHS)]
+            for name, table in tables.items():
+                if table.identity:
+                    random = Random(f"{seed}:{name}")
+                    _delete_rows(copy, name, tables, references, delete, random)
+                    _change_rows(copy, table, change, random)
+            for _, sql in dropped:
+                copy.execute(sql)
+            copy.execute("COMMIT")
 
 
 def run(target: str, file: str, seed: str, index: int) -> Execution:
-    """`make_perturbed` in a child process, which is held to its time and size; gives no rows."""
+    """`make_perturbed` in a child process; gives no rows."""
     make_perturbed(Path(target), Path(file), seed, index)
     return Execution([])
 
@@ -185,49 +188,17 @@ def _decode(raw: bytes) -> Value:
         return UNREADABLE
 
 
-def _perturb(
-    copy: sqlite3.Connection,
-    tables: dict[str, Table],
-    references: Sequence[Reference],
-    seed: str,
-    index: int,
-) -> None:
-    """Delete and change rows of a copy, as many as its index says."""
-    copy.execute("PRAGMA journal_mode = MEMORY")  # which ends WAL mode, too
-    copy.execute("PRAGMA foreign_keys = OFF")  # or deletions might cascade
-    triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    copy.text_factory = _decode
-    change, delete = STRENGTHS[index % len(STRENGTHS)]
-    copy.execute("BEGIN")
-    for name, _ in triggers:  # or they would fire
-        copy.execute(f"DROP TRIGGER {quoted(name)}")
-    concerned: dict[str, list[Reference]] = {}
-    for reference in references:
-        for name in dict.fromkeys((reference.child, reference.parent)):
-            concerned.setdefault(name, []).append(reference)
-    for name, table in tables.items():
-        if table.identity:
-            random = Random(f"{seed}:{name}")
-            _delete_rows(copy, name, tables, concerned.get(name, ()), delete, random)
-            _change_rows(copy, table, change, random)
-    for _, sql in triggers:
-        copy.execute(sql)
-    copy.execute("COMMIT")
-
-
 def _sample(
     copy: sqlite3.Connection, table: Table, columns: Sequence[str], random: Random
 ) -> list[tuple[Row, Row]]:
     """Identity and cells of at most `MAX_ROWS` rows, in random order."""
     identity = ", ".join(table.identity)
-    found = copy.execute(f"SELECT {identity} FROM {table.name} ORDER BY {identity}").fetchall()
+    found = copy.execute(f"SELECT {identity} FROM {table.name} ORDER BY {identity}")
     # A row that an unreadable text identifies could not be found again.
     rows = [row for row in found if UNREADABLE not in row]
+    drawn = random.sample(rows, min(len(rows), MAX_ROWS))
     query = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {_where(table)}"
-    return [
-        (row, copy.execute(query, row).fetchone())
-        for row in random.sample(rows, min(len(rows), MAX_ROWS))
-    ]
+    return [(row, copy.execute(query, row).fetchone()) for row in drawn]
 
 
 def _where(table: Table) -> str:
@@ -247,12 +218,14 @@ def _delete_rows(
     referred: set[Row] = set()
     groupings = [table.identity]
     for reference in references:
+        if name not in (reference.child, reference.parent):
+            continue
         columns = [tables[reference.child].columns[c] for c in reference.child_columns]
         if reference.child == name:
             groupings.append(tuple(columns))
         if reference.parent == name:
             targets = ", ".join(table.columns[c] for c in reference.parent_columns)
-            referred.update(
+            referred |= set(
                 copy.execute(
                     f"SELECT {', '.join(table.identity)} FROM {table.name} WHERE ({targets}) IN "
                     f"(SELECT {', '.join(columns)} FROM {tables[reference.child].name})"

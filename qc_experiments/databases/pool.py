@@ -45,13 +45,10 @@ def load_plain(packed: bytes) -> Any:
 
 
 class SqlPool:
-    """Child processes that run SQL; used as a context manager, by several threads at once.
+    """Child processes that run SQL, by default one for each core that may be used, at most 8.
 
-    Args:
-        size: number of processes; by default one for each core that may be used, at most 8.
-
-    Attributes:
-        aborted: whether statements are being ended, so that what comes of them says nothing.
+    Used as a context manager, by several threads at once. ``aborted`` says that statements are being
+    ended, so that what comes of them says nothing.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -90,13 +87,7 @@ class SqlPool:
         self.aborted = False
 
     def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
-        """Run one statement in a child process, waiting for a free one.
-
-        Args:
-            engine: name of the engine (see `engine.ENGINES`).
-            target: the database: a file's path or a URL.
-            sql: one statement.
-            limits: what it may use.
+        """Run one statement on a database (a file's path or a URL) in a child process, once one is free.
 
         Raises:
             UserError: if the engine cannot be loaded, or the database not be reached.
@@ -105,11 +96,7 @@ class SqlPool:
         return self._on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
 
     def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution | None:
-        """Run one statement on an empty database made of CREATE statements.
-
-        Returns:
-            What came of it; None where the schema is no text that SQLite runs.
-        """
+        """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
         call = Call(sqlite.__name__, "run_on_schema", (schema, sql, limits), limits.seconds)
         try:
             found = self.call(call)
@@ -149,7 +136,7 @@ class SqlPool:
 
         Raises:
             Failed: if there is no answer in time.
-            UserError: if the function raises it.
+            UserError: if the function raises it, or the process does not get ready to run it.
         """
         child = self._idle.get()
         try:
@@ -206,12 +193,7 @@ class _Child:
                     pipe.close()
 
     def ask(self, call: Call) -> tuple[Any, ...]:
-        """Send a call and wait for its answer.
-
-        Raises:
-            Failed: if there is none in time.
-            UserError: if the process does not get ready to run it.
-        """
+        """Send a call and wait for its answer; raises as `SqlPool.call`."""
         packed = pickle.dumps(call)
         assert self.process.stdin is not None
         try:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from datetime import time as time_of_day
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.databases.engine import Execution, Limits, Row, Value, collect, execution
@@ -25,7 +24,7 @@ from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL
 
 DIALECT = "postgres"
 SCHEMES = ("postgresql", "postgres")
@@ -34,7 +33,7 @@ ENVIRONMENT = ("PG",)
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
 URL_FORM = "write postgresql://user@host:5432/database, the password in PGPASSWORD"
 READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
-"""SQL for a role as which predictions may run (from PostgreSQL 14 on)."""
+"""A role as which predictions may run (from PostgreSQL 14 on)."""
 CONNECT_SECONDS = 10
 FIRST_ROWS, MOST_ROWS = 16, 8192
 DECLARE = b"DECLARE qc_result NO SCROLL CURSOR FOR "
@@ -154,24 +153,6 @@ def database_name(target: str) -> str:
     return _url(target).database or ""
 
 
-@cache
-def _engine(target: str) -> Engine:
-    """What opens connections; it keeps none, so that each statement has a fresh one."""
-    url = _url(target)
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
-
-    options = {
-        "prepare_threshold": 0,  # the extended protocol: several statements in a text are refused
-        "client_encoding": "utf8",
-        "connect_timeout": url.query.get("connect_timeout", CONNECT_SECONDS),
-    }
-    try:
-        return create_engine(url, poolclass=NullPool, connect_args=options)
-    except ImportError:
-        raise UserError(INSTALL) from None
-
-
 def _milliseconds(seconds: float) -> str:
     return str(max(1, math.ceil(1000 * seconds)))
 
@@ -182,15 +163,21 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
 
     ``timeout`` is in milliseconds for each statement, 0 for none.
     """
-    engine = _engine(target)
-    import psycopg
-
+    url = _url(target)
     try:
-        pooled = engine.raw_connection()
-        connection: Any = pooled.driver_connection
-        pooled.detach()  # SQLAlchemy lets go of it: it is closed here
-        with closing(connection):
-            connection.autocommit = False  # whatever the URL says
+        import psycopg
+    except ImportError:
+        raise UserError(INSTALL) from None
+    options: dict[str, Any] = {
+        **url.get_dialect()().create_connect_args(url)[1],
+        "prepare_threshold": 0,  # the extended protocol: several statements in a text are refused
+        "client_encoding": "utf8",
+        "connect_timeout": url.query.get("connect_timeout", CONNECT_SECONDS),
+        "autocommit": False,  # whatever the URL says
+    }
+    connection: Any
+    try:
+        with closing(psycopg.connect(**options)) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             # After a first query the server lets nobody make the transaction read-write.

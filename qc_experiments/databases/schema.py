@@ -14,12 +14,9 @@ SECONDS = 60.0
 
 
 def read_schema(text: str, key: str, engine: str | None = None) -> str:
-    """The CREATE statements of a database, one per line, as a prompt's context.
+    """The CREATE statements of a database (a file's path or a URL), one per line, as a prompt's context.
 
-    Args:
-        text: path of a file, or a server's URL.
-        key: what the user calls it, for messages.
-        engine: name of the engine; None where the suffix or the URL's scheme says it.
+    ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
 
     Raises:
         UserError: if there is no such database, it cannot be read, or it has no tables.

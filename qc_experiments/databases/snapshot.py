@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from qc_experiments.databases.content import content_hash, logs
 from qc_experiments.databases.engine import Execution, Failed, Limits
@@ -49,15 +50,12 @@ class _Copy:
 
 
 class Snapshots:
-    """The copies of one process; they go when it closes them, or with the next one's if it was killed.
-
-    ``recover`` lets SQLite roll a copy forward or back, where it can be killed.
-    """
+    """The copies of one process; they go when it closes them, or with the next one's if it was killed."""
 
     def __init__(self, recover: Callable[[Path, Limits], Execution]) -> None:
-        self._recover = recover
+        self._recover = recover  # lets SQLite roll a copy forward or back, where it can be killed
         self._lock = threading.Lock()
-        self._folder: _PrivateFolder | None = None
+        self._folder: tuple[tempfile.TemporaryDirectory[str], IO[str]] | None = None
         self._copies: dict[str, _Copy] = {}
         self._old: list[_Copy] = []
         self._made = 0
@@ -96,7 +94,9 @@ class Snapshots:
         with self._lock:
             self._copies, self._old = {}, []
             if self._folder is not None:
-                self._folder.remove()
+                folder, lock = self._folder
+                folder.cleanup()
+                lock.close()
                 self._folder = None
 
     def _current(self, target: str) -> _Copy | None:
@@ -117,9 +117,9 @@ class Snapshots:
     def _copied(self, target: str, content: str) -> _Copy | None:
         """A copy with this content; None if it has become another one meanwhile."""
         if self._folder is None:
-            self._folder = _PrivateFolder()
+            self._folder = _private_folder()
         self._made += 1
-        folder = self._folder.path / str(self._made)
+        folder = Path(self._folder[0].name, str(self._made))
         file = folder / "database.sqlite"
         found = logs("sqlite", target)
         for path in found.values():
@@ -203,10 +203,9 @@ def _cut_from_others(journal: Path) -> None:
 
 
 def run(target: str) -> Execution:
-    """Let SQLite finish what the last writer of a copy began; runs in a child process.
+    """Let SQLite finish, in a child process, what the last writer of a copy began.
 
-    Returns:
-        No rows, or SQLite's message if it makes no database of the copy.
+    Gives no rows, or SQLite's message if it makes no database of the copy.
     """
     try:
         with closing(sqlite3.connect(target)) as connection:
@@ -218,33 +217,24 @@ def run(target: str) -> Execution:
     return Execution([])
 
 
-class _PrivateFolder:
-    """A folder for temporary files that others of its kind remove once its process is gone."""
-
-    def __init__(self) -> None:
-        try:
-            for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-                _remove_abandoned(folder)
-            self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
-            self.path = Path(self._folder.name)
-            # It is named so only once it is locked: an unlocked one has no owner.
-            self._lock = (self.path / f"new-{LOCK}").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (self.path / f"new-{LOCK}").rename(self.path / LOCK)
-        except OSError as error:
-            raise UserError(
-                f"{error.filename or 'TMPDIR'}: no folder for temporary files can be made "
-                f"({error.strerror}): make room, or name another folder in TMPDIR"
-            ) from None
-
-    def remove(self) -> None:
-        self._folder.cleanup()
-        self._lock.close()
-
-
-def _remove_abandoned(folder: Path) -> None:
-    with suppress(OSError):
-        if folder.lstat().st_uid == os.getuid():
-            with (folder / LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+def _private_folder() -> tuple[tempfile.TemporaryDirectory[str], IO[str]]:
+    """A folder for temporary files, and the lock whose end tells the next process to remove it."""
+    try:
+        for abandoned in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            with suppress(OSError):  # it is not ours, or in use
+                if abandoned.lstat().st_uid == os.getuid():
+                    with (abandoned / LOCK).open("r+") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(abandoned, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        # It is named so only once it is locked: an unlocked one has no owner.
+        new = Path(folder.name, f"new-{LOCK}")
+        lock = new.open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(new.with_name(LOCK))
+        return folder, lock
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or 'TMPDIR'}: no folder for temporary files can be made "
+            f"({error.strerror}): make room, or name another folder in TMPDIR"
+        ) from None
