@@ -1,6 +1,4 @@
-"""The process in which untrusted SQL runs: it takes calls from its parent, one at a time.
-
-    python -m qc_experiments.databases.child
+"""The process in which untrusted SQL runs: ``python -m qc_experiments.databases.child``.
 
 Messages are pickles after their length. The parent reads answers with an unpickler that makes
 numbers, strings, bytes, lists and tuples only, so that an answer cannot run code there.

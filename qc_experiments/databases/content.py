@@ -23,9 +23,6 @@ def logs(engine: str, target: str) -> dict[str, Path]:
 
     Empty ones count for nothing, nor does a rollback journal whose header is blank: SQLite passes over
     them as well. What stands in a log's place and is no file is among them.
-
-    Raises:
-        UserError: if a log cannot be read.
     """
     # SQLite follows links before it looks beside a file.
     base = os.path.realpath(target) if engine == "sqlite" else target
@@ -50,11 +47,7 @@ def _blank(path: Path, suffix: str) -> bool:
 
 
 def content_hash(engine: str, target: str) -> str:
-    """SHA-256 of what a database file holds; without logs, that of its bytes.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """SHA-256 of what a database file holds; without logs, that of its bytes."""
     found = logs(engine, target)
     own = file_hash(Path(target))
     if not found:

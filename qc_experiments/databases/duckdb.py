@@ -1,11 +1,9 @@
 """Run a SQL query on a DuckDB file, reading only.
 
-The file is opened read-only by a database of its own for each statement, which can reach no other
-file, no network and no extension, spills nothing to disk and has its settings locked. Only one
-SELECT statement runs, and it is interrupted when its time is over. DuckDB's memory limit covers
-what its operators keep, but not the rows being computed: a process that runs untrusted SQL needs a
-limit of its own (``RLIMIT_AS`` turns what exceeds it into an error of class ``memory``), and to be
-killed where a statement does not look at the interrupt.
+Each statement has a database of its own, which reaches no other file, no network and no extension,
+spills nothing to disk and has its settings locked. DuckDB's memory limit covers what its operators
+keep, but not the rows being computed: the process needs a limit of its own, and to be killed where
+a statement does not look at the interrupt.
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ from qc_experiments.databases.engine import (
     Limits,
     Row,
     Value,
-    class_by_words,
-    collect,
+    class_of,
     execution,
 )
 from qc_experiments.errors import UserError
@@ -87,11 +84,7 @@ INTERRUPT_AGAIN_SECONDS = 0.1
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file.
-
-    Raises:
-        UserError: if DuckDB is not installed or cannot open the file.
-    """
+    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file."""
     try:
         import duckdb
     except ImportError:
@@ -101,7 +94,7 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
     except duckdb.Error as problem:
         raise UserError(f"{target}: DuckDB cannot open this file: {problem}") from problem
 
-    def fetch() -> tuple[list[str], list[Row]]:
+    def fetch() -> tuple[list[str], Iterator[Row]]:
         sql.encode()  # half a surrogate pair: DuckDB would call it a wrong argument
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
@@ -111,12 +104,12 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
         kind = statements[0].type
         if kind != duckdb.StatementType.SELECT:
             raise Failed(f"only SELECT may run, not {kind.name}", "forbidden")
-        return _fetch(connection, statements[0], limits)
+        return _fetch(connection, statements[0])
 
     # not only duckdb.Error: an interval, say, may be longer than Python's timedelta holds
     failures = (duckdb.Error, ArithmeticError, RuntimeError, ValueError)
     with closing(connection), _interrupted_after(connection, limits.seconds):
-        return execution(fetch, failures, _explain)
+        return execution(fetch, limits, failures, _explain)
 
 
 @contextmanager
@@ -142,8 +135,8 @@ def _interrupted_after(connection: Any, seconds: float) -> Iterator[None]:
         watching.join()
 
 
-def _fetch(connection: Any, statement: Any, limits: Limits) -> tuple[list[str], list[Row]]:
-    """Run a SELECT statement and fetch its names and rows within the limits."""
+def _fetch(connection: Any, statement: Any) -> tuple[list[str], Iterator[Row]]:
+    """Run a SELECT statement and give its names and rows."""
     query: Any = statement
     relation = connection.sql(statement)  # binds it and runs nothing
     kinds = [kind.id for kind in relation.types]
@@ -154,7 +147,7 @@ def _fetch(connection: Any, statement: Any, limits: Limits) -> tuple[list[str], 
         query = f"SELECT {cells} FROM query('{literal}')"
     cursor = connection.execute(query)
     rows = iter(cursor.fetchone, None)  # one at a time: DuckDB buffers, and rows may be large
-    return relation.columns, collect((tuple(map(_value, row)) for row in rows), limits)
+    return relation.columns, (tuple(map(_value, row)) for row in rows)
 
 
 def _cell(number: int, kind: str) -> str:
@@ -180,4 +173,4 @@ def _value(cell: object) -> Value:
 def _explain(problem: Exception) -> tuple[str, str]:
     kind, message = type(problem).__name__, str(problem).partition("\n\nLINE ")[0]
     words = LOCKED | CLASSES_BY_WORDS.get(kind, {})
-    return message, class_by_words(message, words) or CLASSES.get(kind, "other")
+    return message, class_of(message, words) or CLASSES.get(kind, "other")

@@ -1,8 +1,8 @@
 """What a database engine is: a module that runs SQL, in child processes only (see `pool`).
 
-`ENGINES` names ours. A user's own is any module that can be imported, by its full name (data.engine).
-Such a module holds what `Engine` describes and a function ``run(target, sql, limits) -> Execution``,
-which opens a fresh read-only view of the database, runs one statement and closes it.
+A user's own is any module that can be imported, by its full name (data.engine). It holds what `Engine`
+describes and a function ``run(target, sql, limits) -> Execution``, which opens a fresh read-only view
+of the database, runs one statement and closes it.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
     return Call(module, "run", (target, sql, limits), limits.seconds, 0, path, needed)
 
 
-def class_by_words(message: str, words: Mapping[str, Sequence[str]]) -> str | None:
+def class_of(message: str, words: Mapping[str, Sequence[str]]) -> str | None:
     """The first class of which some words stand in a message."""
     return next((name for name, some in words.items() if any(w in message for w in some)), None)
 
@@ -197,37 +197,32 @@ class Failed(Exception):
 
 
 def execution(
-    fetch: Callable[[], tuple[Sequence[str], list[Row]]],
+    fetch: Callable[[], tuple[Sequence[str], Iterable[Row]]],
+    limits: Limits,
     failures: tuple[type[Exception], ...],
     explain: Callable[[Any], tuple[str, str]],
 ) -> Execution:
-    """What comes of a function that gives a statement's columns and rows.
+    """What comes of a function that gives a statement's columns and rows, fetched within the limits.
 
     ``explain`` gives the message and the class of any of the ``failures`` that it may raise.
     """
     started = time.perf_counter()
-    columns: Sequence[str] = ()
-    rows = error = error_class = None
+    rows: list[Row] = []
+    size = 0
     try:
-        columns, rows = fetch()
+        columns, found = fetch()
+        for row in found:
+            rows.append(row)
+            size += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
+            if len(rows) > limits.rows:
+                raise Failed(f"more than {limits.rows} rows", "result_too_large")
+            if size > limits.bytes:
+                raise Failed(f"more than {limits.bytes} bytes", "result_too_large")
+        return Execution(rows, tuple(columns), seconds=time.perf_counter() - started)
     except Failed as problem:
         error, error_class = problem.args
     except MemoryError:
         error, error_class = "out of memory", "memory"
     except failures as problem:
         error, error_class = explain(problem)
-    return Execution(rows, tuple(columns), error, error_class, time.perf_counter() - started)
-
-
-def collect(rows: Iterable[Row], limits: Limits) -> list[Row]:
-    """Fetch a result; `Failed` as soon as it exceeds its limits."""
-    kept: list[Row] = []
-    total = 0
-    for row in rows:
-        kept.append(row)
-        total += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
-        if len(kept) > limits.rows:
-            raise Failed(f"more than {limits.rows} rows", "result_too_large")
-        if total > limits.bytes:
-            raise Failed(f"more than {limits.bytes} bytes", "result_too_large")
-    return kept
+    return Execution(None, (), error, error_class, time.perf_counter() - started)

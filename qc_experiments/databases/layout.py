@@ -24,10 +24,8 @@ class Table:
 
     Attributes:
         columns: quoted by plain name.
-        computed: the generated columns.
-        primary: the primary key's columns, in its order.
         identity: SQL that tells rows apart: the rowid or the primary key; empty if nothing does.
-        keys: the columns that stay as they are.
+        keys: plain names of the columns that stay as they are.
     """
 
     name: str

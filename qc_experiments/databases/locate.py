@@ -74,10 +74,8 @@ def engine_of_url(url: str, key: str) -> str:
 class Databases:
     """The databases of a data set.
 
-    Attributes:
-        place: a folder with ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or a server's
-            URL, in which ``{db_id}`` stands for the database's name.
-        engine: name of the engine; None where the suffix or the URL's scheme says it.
+    They stand in a folder, as ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or on a server, in
+    whose URL ``{db_id}`` stands for the name. Without an engine the suffix or the URL's scheme says it.
     """
 
     place: str
@@ -90,11 +88,7 @@ class Databases:
         return "://" in self.place
 
     def check(self, key: str) -> None:
-        """Make sure that there is such a folder, or that it is a URL that is understood.
-
-        Raises:
-            UserError: naming ``key``, the setting or flag, if not.
-        """
+        """Make sure that there is such a folder, or that it is a URL that is understood."""
         engine = engine_of(self.engine) if self.engine else None
         if engine and not (engine.schemes if self.on_server else engine.suffix):
             takes = (
@@ -140,11 +134,7 @@ class Databases:
         return {engine_of(name).suffix: name for name in names if engine_of(name).suffix}
 
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
-        """Make sure that every row (by its number and ``db_id``) names a database that is there.
-
-        Raises:
-            UserError: naming the first row of ``source`` without one.
-        """
+        """Make sure that every row of a CSV (by its number and ``db_id``) names a database that is there."""
         for number, db_id in named:
             if not db_id:
                 raise UserError(
@@ -179,11 +169,7 @@ def _path_of_url(url: str) -> str:
 
 
 def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
-    """The databases that a setting ``key`` names: a folder, also inside a package, or a server's URL.
-
-    Raises:
-        UserError: if there are none, or the engine cannot be loaded.
-    """
+    """The databases that a setting ``key`` names: a folder, also inside a package, or a server's URL."""
     is_url = "://" in text and not text.startswith(PACKAGE_PREFIX)
     databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
     databases.check(key)

@@ -8,19 +8,27 @@ plausible values, and some rows go.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
 from qc_experiments.databases.content import content_hash
-from qc_experiments.databases.engine import Execution
+from qc_experiments.databases.engine import Call, Execution, Limits
 from qc_experiments.databases.layout import Reference, Table, quoted, read_layout
+from qc_experiments.databases.locate import Database
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.sqlite import open_readonly
+from qc_experiments.databases.sqlite_rights import SHADOWS
 from qc_experiments.errors import UserError
+from qc_experiments.sql.tokens import tokens
+
+log = logging.getLogger(__name__)
 
 RULES = "v2"
 """Version of the rules below; part of the folder's name, so that other rules make other files."""
@@ -34,6 +42,16 @@ RESPELL_SHARE = 0.05  # of changed texts get another spelling, the rest another 
 MOST_CODES = 5  # a text column of 2 to this many values holds codes, which have one spelling
 EXACT = 2**50  # beyond, an integer may overflow and a float have no v + 1
 HASH_DIGITS = 16
+SECONDS = 30.0
+"""Time in which one copy of one database is made, or is not made at all."""
+BYTES = 1_000_000_000
+"""Largest database of which copies are made, and largest copy."""
+APART = (
+    f"SELECT *, 'shadow', '' FROM ({SHADOWS}) UNION ALL SELECT name, "
+    "CASE type WHEN 'view' THEN type ELSE 'virtual' END, sql FROM sqlite_master "
+    "WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
+)
+"""SQL for name, kind and definition of shadow and virtual tables and of views."""
 Make = Callable[[Path, Path, str, int], None]
 
 Value = object
@@ -94,12 +112,10 @@ def perturbed_databases(
 
     The same original, seed and index give the same rows, however many copies are asked for. A
     file's name tells its content's hash, so that a damaged one is seen, and made again.
-
-    ``cache`` keeps them; ``make`` makes one, by default `make_perturbed`, in this very process.
+    ``make`` makes one; by default `make_perturbed`, in this very process.
 
     Raises:
-        CannotPerturb: if it cannot be perturbed within the limits.
-        sqlite3.DatabaseError, OSError, UserError: if it or a copy cannot be read or written.
+        CannotPerturb, sqlite3.DatabaseError, OSError, UserError: if it cannot be perturbed.
     """
     digest = _digest(path)
     folder = cache / f"{digest}-{RULES}-s{seed}"
@@ -140,11 +156,7 @@ def _made(path: Path, folder: Path, seed: str, index: int, make: Make) -> Path:
 
 
 def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
-    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`).
-
-    Raises:
-        sqlite3.DatabaseError: if the original is no database that SQLite can read.
-    """
+    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`)."""
     with closing(open_readonly(path)) as original:
         original.text_factory = str
         tables, references = read_layout(original)
@@ -258,3 +270,77 @@ def _change_rows(copy: sqlite3.Connection, table: Table, share: float, random: R
         update = f"UPDATE OR ABORT {table.name} SET {assignments} WHERE {_where(table)}"
         with suppress(sqlite3.IntegrityError):
             copy.execute(update, (*changed.values(), *row))
+
+
+class PerturbedCopies:
+    """Makes and keeps as many copies of each database as are asked for, fixed by a seed."""
+
+    def __init__(self, pool: SqlPool, folder: Path, count: int, seed: int) -> None:
+        self._pool = pool
+        self._folder = folder
+        self._count = count
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._made: dict[str, list[Path] | str] = {}
+        self._unperturbed: dict[str, set[str]] = {}
+
+    def of(self, database: Database, *queries: str) -> list[Path] | str:
+        """The copies of a database, or in words why there are none on which some queries can be asked."""
+        if database.engine != "sqlite":
+            return "copies are made of SQLite databases only"
+        content = database.content_hash()
+        with self._lock:
+            made = self._made.get(content)
+            if made is None or (isinstance(made, list) and not all(map(is_whole, made))):
+                made = self._make(Path(database.target), content)
+                if not self._pool.aborted:
+                    self._made[content] = made
+        same = self._unperturbed.get(content)
+        if same and isinstance(made, list) and (read := same & _names(*queries)):
+            return f"{min(read)} is the same in all copies (a virtual table, or made of one)"
+        return made
+
+    def _same_in_all(self, path: Path) -> set[str]:
+        """Names of what no copy perturbs: virtual tables, their shadow tables, and views of these."""
+        found = self._pool.run("sqlite", str(path), APART, Limits(SECONDS))
+        if found.rows is None:
+            raise CannotPerturb(str(found.error))
+        rows = [(str(name).lower(), kind, str(sql)) for name, kind, sql in found.rows]
+        same = {name for name, kind, _ in rows if kind != "view"}
+        views = {name: _names(sql) for name, kind, sql in rows if kind == "view"}
+        if virtual := sorted(name for name, kind, _ in rows if kind == "virtual"):
+            log.warning(
+                "%s: virtual tables are the same in all perturbed copies, where nothing that names them "
+                "is asked: %s",
+                path,
+                ", ".join(virtual),
+            )
+        while more := {name for name, read in views.items() if read & same} - same:
+            same |= more
+        return same
+
+    def _make(self, path: Path, content: str) -> list[Path] | str:
+        try:
+            if path.stat().st_size > BYTES:
+                raise CannotPerturb(f"it is larger than {BYTES // 1_000_000:,} MB")
+            made = perturbed_databases(path, self._count, self._seed, self._folder, self._one)
+            self._unperturbed[content] = self._same_in_all(path)
+            return made
+        except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
+            if not self._pool.aborted:  # else nobody waits for it any more
+                log.warning("%s: no perturbed copies: %s", path, problem)
+            return str(problem)
+
+    def _one(self, path: Path, file: Path, seed: str, index: int) -> None:
+        arguments = (str(path), str(file), seed, index)
+        done = self._pool.on_sqlite_file(Call(__name__, "run", arguments, SECONDS, written=BYTES))
+        if done.error_class == "timeout":
+            raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
+        if done.rows is None:
+            raise CannotPerturb(str(done.error))
+
+
+def _names(*queries: str) -> set[str]:
+    """What queries may call a table: SQLite takes strings for names, too."""
+    found = (token for query in queries for token in tokens(query))
+    return {token.name() or token.text.strip("'").lower() for token in found}

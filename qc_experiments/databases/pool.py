@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.databases import perturbation, snapshot, sqlite
+from qc_experiments.databases import snapshot, sqlite
 from qc_experiments.databases.child import DONE, HEADER, READY, STARTED
 from qc_experiments.databases.engine import Call, Execution, Failed, Limits, call_of
 from qc_experiments.errors import UserError
@@ -87,34 +87,20 @@ class SqlPool:
         self.aborted = False
 
     def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
-        """Run one statement on a database (a file's path or a URL) in a child process, once one is free.
-
-        Raises:
-            UserError: if the engine cannot be loaded, or the database not be reached.
-        """
+        """Run one statement on a database (a file's path or a URL) in a child process, once one is free."""
         call = call_of(engine, target, sql, limits)
-        return self._on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
+        return self.on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
 
-    def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution | None:
-        """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
-        call = Call(sqlite.__name__, "run_on_schema", (schema, sql, limits), limits.seconds)
-        try:
-            found = self.call(call)
-        except Failed as failed:
-            return Execution(None, (), *failed.args)
-        return None if found is None else Execution(*found)
-
-    def perturb(self, path: Path, file: Path, seed: str, index: int, limits: Limits) -> Execution:
-        """Make a perturbed copy of a SQLite file (see `perturbation.make_perturbed`)."""
-        arguments = (str(path), str(file), seed, index)
-        where = (perturbation.__name__, "run", arguments)
-        return self._on_sqlite_file(Call(*where, limits.seconds, written=limits.bytes))
+    def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution:
+        """Run one statement on an empty database made of CREATE statements (see `sqlite`)."""
+        arguments = (schema, sql, limits)
+        return self._execute(Call(sqlite.__name__, "run_on_schema", arguments, limits.seconds))
 
     def _recover(self, copy: Path, limits: Limits) -> Execution:
         where = (snapshot.__name__, "run", (str(copy),))
         return self._execute(Call(*where, limits.seconds, written=limits.bytes))
 
-    def _on_sqlite_file(self, call: Call) -> Execution:
+    def on_sqlite_file(self, call: Call) -> Execution:
         """Make a call whose first argument is a SQLite file, or a copy that includes its logs."""
         target, *others = call.arguments
         try:

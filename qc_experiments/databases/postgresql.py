@@ -3,9 +3,8 @@
 Each statement has a connection and a read-only transaction of its own, which is rolled back. It
 runs as ``DECLARE ... CURSOR FOR <sql>``, which takes queries and nothing else, by the extended
 protocol, which takes one statement and no more. A role that could reach the server's files is
-refused; what else a query may read and call is what its role may, so give it one that can only
-read the tables. PostgreSQL limits a statement's time, but neither its memory nor (unless its owner
-sets ``temp_file_limit``) its temporary files, and a role may end its other sessions.
+refused; what else a query may read and call is what its role may. PostgreSQL limits a statement's
+time, but neither its memory nor (unless its owner sets ``temp_file_limit``) its temporary files.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from datetime import datetime
 from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.databases.engine import Execution, Limits, Row, Value, collect, execution
+from qc_experiments.databases.engine import Execution, Limits, Row, Value, execution
 from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -196,24 +195,19 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement that only reads.
-
-    Raises:
-        UserError: if the database cannot be reached, or its role could reach the server's files.
-    """
+    """Run one statement that only reads."""
     timeout = _milliseconds(limits.seconds)
     with _transaction(target, timeout) as connection:
         import psycopg
 
         deadline = time.perf_counter() + limits.seconds
-        columns: list[str] = []
 
-        def fetch() -> tuple[list[str], list[Row]]:
+        def fetch() -> tuple[list[str], Iterator[Row]]:
             if "\0" in sql:
                 raise ValueError("the SQL holds a NUL character, where the server would cut it off")
             connection.execute(DECLARE + sql.encode())
-            rows = collect(_fetch(connection, columns, deadline), limits)
-            return columns, rows
+            columns: list[str] = []  # filled with the first rows
+            return columns, _fetch(connection, columns, deadline)
 
         def explain(problem: Exception) -> tuple[str, str]:
             if not isinstance(
@@ -229,16 +223,13 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
                 return _explain(connection, sql, start, error)
             return error, error_class
 
-        return execution(fetch, (psycopg.Error, ValueError), explain)
+        return execution(fetch, limits, (psycopg.Error, ValueError), explain)
 
 
 def _fetch(
     connection: psycopg.Connection[Any], columns: list[str], deadline: float
 ) -> Iterator[Row]:
-    """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for.
-
-    ``columns`` is given the columns' names; the time is over at a deadline by ``time.perf_counter``.
-    """
+    """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for."""
     from psycopg.types.string import TextLoader
 
     cursor = connection.cursor()

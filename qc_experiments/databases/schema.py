@@ -17,9 +17,6 @@ def read_schema(text: str, key: str, engine: str | None = None) -> str:
     """The CREATE statements of a database (a file's path or a URL), one per line, as a prompt's context.
 
     ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
-
-    Raises:
-        UserError: if there is no such database, it cannot be read, or it has no tables.
     """
     if "://" in text:
         name, target = engine or engine_of_url(text, key), text

@@ -2,8 +2,7 @@
 
 An application that was killed, or whose files were copied while it ran, leaves a write-ahead log
 (``-wal``) or a rollback journal (``-journal``). SQLite cannot read past it without writing beside the
-file, or into it; so the file is copied with its logs, once for each content, and SQLite does with
-the copy what it would have done with the original, which nobody touches.
+file, or into it; so it does this with a copy, made once for each content.
 """
 
 from __future__ import annotations
@@ -66,7 +65,6 @@ class Snapshots:
 
         Raises:
             Failed: if SQLite cannot make a database of it.
-            UserError: if there is no room for a copy, or a file cannot be read.
         """
         if not logs("sqlite", target):
             yield target
@@ -203,10 +201,7 @@ def _cut_from_others(journal: Path) -> None:
 
 
 def run(target: str) -> Execution:
-    """Let SQLite finish, in a child process, what the last writer of a copy began.
-
-    Gives no rows, or SQLite's message if it makes no database of the copy.
-    """
+    """Let SQLite finish what a copy's last writer began; gives its message if it makes no database of it."""
     try:
         with closing(sqlite3.connect(target)) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)

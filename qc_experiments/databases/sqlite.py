@@ -15,15 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qc_experiments.databases.content import logs
-from qc_experiments.databases.engine import (
-    Execution,
-    Failed,
-    Limits,
-    Row,
-    class_by_words,
-    collect,
-    execution,
-)
+from qc_experiments.databases.engine import Execution, Failed, Limits, class_of, execution
 from qc_experiments.databases.sqlite_rights import SHADOWS, authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
@@ -71,11 +63,14 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
         return run_query(connection, sql, limits)
 
 
-def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
-    """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
+def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution:
+    """Run one statement on an empty database made of CREATE statements.
+
+    Where these are not what SQLite runs, the error has no class.
+    """
     connection = empty_database(schema)
     if connection is None:
-        return None
+        return Execution(None, (), "the context is not a schema that SQLite runs")
     with closing(connection):
         return run_query(connection, sql, limits)
 
@@ -139,13 +134,13 @@ def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execu
     _confine(connection, limits)
     _end_after(connection, limits.seconds)
 
-    def fetch() -> tuple[list[str], list[Row]]:
+    def fetch() -> tuple[list[str], sqlite3.Cursor]:
         cursor = start(connection, sql)
         if cursor.description is None:
             raise Failed("the statement returns no rows", "not_a_query")
-        return [column[0] for column in cursor.description], collect(cursor, limits)
+        return [column[0] for column in cursor.description], cursor
 
-    found = execution(fetch, (sqlite3.Error, sqlite3.Warning, ValueError), _explain)
+    found = execution(fetch, limits, (sqlite3.Error, sqlite3.Warning, ValueError), _explain)
     connection.set_progress_handler(None, 0)
     return found if found.rows is None else replace(found, warning=_forgiven(connection, sql))
 
@@ -189,4 +184,4 @@ def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
 
 def _explain(problem: Exception) -> tuple[str, str]:
     message = str(problem) or type(problem).__name__
-    return message, class_by_words(message.lower(), CLASSES) or "other"
+    return message, class_of(message.lower(), CLASSES) or "other"

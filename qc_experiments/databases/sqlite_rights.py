@@ -66,14 +66,11 @@ def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
 
 
 def _connect_virtual_tables(connection: sqlite3.Connection) -> dict[str, str]:
-    """Connect virtual tables of the kinds that only read where they are read.
+    """Connect virtual tables of the kinds that only read; why those cannot be that a schema declares.
 
     A virtual table asks for more than reading when it is connected, which happens once: it declares
     its columns, and prepares the statements by which it would write. They are not run: the file is
     open for reading. Whatever is run afterwards is authorized as before.
-
-    Returns:
-        Why those that a schema declares cannot be connected, by their names in lower case.
     """
     declared = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE rootpage = 0"

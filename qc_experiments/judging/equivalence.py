@@ -1,6 +1,4 @@
-"""Do two results say the same? The rules of `execution_accuracy`.
-
-docs/explanation/judging.md states them in full.
+"""Do two results say the same? The rules of `execution_accuracy` (docs/explanation/judging.md).
 
 A gold's rows stand in groups of rows that tie, in order; an unordered result is one group. From each
 group a result takes a number of rows: all of them, or fewer where LIMIT cuts through the tie. A
@@ -60,12 +58,7 @@ def _key(cell: Value) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of the gold that tie.
-
-    Attributes:
-        rows: all of them, whether the cut takes them or not.
-        take: how many of them a right result has.
-    """
+    """Rows of the gold that tie, whether the cut takes them or not, and how many a right result has."""
 
     rows: Sequence[Row]
     take: int
@@ -73,13 +66,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a right result looks like.
-
-    Attributes:
-        groups: the gold's rows in groups that tie, in order.
-        columns: number of columns.
-        names: the columns' names, a hint only.
-    """
+    """What a right result looks like: groups in order, the number of columns; their names as a hint only."""
 
     groups: tuple[Group, ...]
     columns: int
@@ -91,8 +78,7 @@ class Comparison:
     """What came of a comparison.
 
     Attributes:
-        difference: None where the result is right, else ``wrong_columns``, ``empty_result``,
-            ``wrong_order`` or ``wrong_rows``.
+        difference: None where the result is right, else one of `verdict.WRONG_RESULTS`.
         undecided: whether the search for an assignment of columns was given up, so that
             ``wrong_rows`` means not shown to be right.
     """

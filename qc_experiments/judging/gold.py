@@ -33,7 +33,6 @@ class Gold:
     """What a gold query returns and what a right answer looks like.
 
     Attributes:
-        execution: what came of it.
         expected: the rows a right result has; None if it failed.
         ambiguous: whether its LIMIT cuts through a tie, so that several results are right.
         ties_known: False where rows may tie but the database could not be asked which; then only

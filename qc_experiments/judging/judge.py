@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Call, Execution, Failed, Limits
 from qc_experiments.databases.locate import Database, Databases
-from qc_experiments.databases.perturbed_copies import PerturbedCopies
+from qc_experiments.databases.perturbation import PerturbedCopies
 from qc_experiments.databases.pool import PROCESS, SqlPool
 from qc_experiments.errors import UserError
 from qc_experiments.judging.equivalence import compare
@@ -32,7 +32,6 @@ class Judge:
 
     Args:
         databases: where they stand, or None: predictions are then only tried on empty tables.
-        limits: what one statement may use.
         cache: folder for gold results and perturbed databases; None keeps nothing.
         perturbed: how many perturbed copies of each database an answer must be right on as well.
         seed: fixes those copies.
@@ -78,16 +77,10 @@ class Judge:
         on_done: Callable[[int], None] | None = None,
         memory: Memory | None = None,
     ) -> list[Verdict]:
-        """Judge one prediction for each row.
+        """Judge one prediction for each row; `UserError` if a database cannot be reached or read.
 
-        Args:
-            rows: what was asked, with gold queries.
-            predictions: SQL texts, one per row.
-            on_done: called with the number of verdicts that have just come, for progress.
-            memory: verdicts of an earlier start, which are not looked for again, and keeps new ones.
-
-        Raises:
-            UserError: if a database cannot be reached or read.
+        ``on_done`` is called with the number of verdicts that have just come, for progress; ``memory``
+        has verdicts of an earlier start, which are not looked for again, and keeps new ones.
         """
         pairs = list(zip(rows, predictions, strict=True))
         known = {} if memory is None else dict(memory.known)
@@ -108,16 +101,10 @@ class Judge:
         return [known[place] for place in range(len(pairs))]
 
     def try_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Tried]:
-        """Run SQL on the databases of rows (else on their contexts), without comparing anything.
-
-        Raises:
-            UserError: if a database cannot be reached.
-        """
+        """Run SQL on the databases of rows (else on their contexts), without comparing anything."""
 
         def try_one(row: Row, sql: str) -> Tried:
             found = self._run_for(row, sql)
-            if found is None:
-                return Tried("the context is not a schema that SQLite runs", None, None)
             result = None if found.rows is None else result_hash(found)
             return Tried(found.error, found.error_class, result)
 
@@ -126,11 +113,7 @@ class Judge:
     def try_golds(
         self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
     ) -> list[Tried]:
-        """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each.
-
-        Raises:
-            UserError: if a database cannot be reached or read.
-        """
+        """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each."""
 
         def try_one(row: Row) -> Tried:
             found = self._gold(self._database(row), row.query).execution
@@ -143,9 +126,7 @@ class Judge:
     ) -> list[tuple[Any, ...] | str]:
         """Call a module's ``answer`` in the child processes, each call with its arguments, plain values.
 
-        Returns:
-            For each call what it gives; a message where its process ended, or was ended after
-            ``seconds``, before.
+        Gives a message where a call's process ended, or was ended after ``seconds``.
         """
 
         def call(*arguments: Any) -> tuple[Any, ...] | str:
@@ -184,7 +165,7 @@ class Judge:
         finally:
             self._pool.resume()
 
-    def _run_for(self, row: Row, sql: str) -> Execution | None:
+    def _run_for(self, row: Row, sql: str) -> Execution:
         if self._databases is None:
             return self._pool.run_on_schema(row.context, sql, self._limits)
         return self._run(self._database(row), sql)
@@ -220,8 +201,8 @@ class Judge:
     def _verdict(self, row: Row, prediction: str) -> Verdict:
         if self._databases is None:
             tried = self._run_for(row, prediction)
-            if tried is None:
-                return Verdict(None, "not_executed")
+            if tried.error and not tried.error_class:
+                return Verdict(None, "not_executed")  # nor is it known whether it is valid
             return Verdict(None, "not_executed", error=tried.error, valid=tried.error is None)
         database = self._database(row)
         gold = self._gold(database, row.query)

@@ -33,11 +33,8 @@ class Ordering:
 
     Attributes:
         body: the query without its LIMIT and, unless DISTINCT ON needs it, its ORDER BY.
-        keys: terms of ORDER BY.
-        limited: whether it has a LIMIT.
         distinct: whether its SELECT is DISTINCT, so that no two of its rows are the same.
         offset: rows that it skips; None where that is no plain number.
-        dialect: what sqlglot calls the SQL it is written in.
     """
 
     body: str
@@ -159,11 +156,7 @@ def ranked_queries(ordering: Ordering, columns: Sequence[str]) -> list[str]:
     """Queries that give all rows of the body, uncut, each with its rank under the keys.
 
     The first that runs and of which the gold's rows are a legal cut tells the ties. Rows come as the
-    body's columns, then the rank from 1 on.
-
-    Args:
-        ordering: the query's ordering.
-        columns: names of the query's columns, as the database gave them.
+    body's columns (called as the database says), then the rank from 1 on.
     """
     if not ordering.keys:
         return [f"WITH qc_body AS ({ordering.body}\n) SELECT *, 1 FROM qc_body"]

@@ -43,15 +43,12 @@ def ex_test_suite(
     spelling and type, and rows that then differ are refused. As 1 sorts after 1.5 and 1.0 before
     it, ``(1, 1.5)`` is not the same as ``(1.0, 1.5)``.
 
-    The original samples rows at random to rule assignments out, and then tries all that are left;
-    ours searches in a fixed order and looks at every row, which leaves the verdict as it is. A
-    search that exceeds `MAX_CELLS` ends with False; only large results with many columns that
-    resemble each other get there (the original would try assignments for years).
+    The original samples rows to rule assignments out, and then tries all that are left; ours searches,
+    which leaves the verdict as it is. A search that exceeds `MAX_CELLS` ends with False; only large
+    results with many columns that resemble each other get there (the original would take years).
 
     Source: Zhong, Yu and Klein, "Semantic Evaluation for Text-to-SQL with Distilled Test Suites",
-    EMNLP 2020; ``result_eq`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval. There, the queries
-    run on several databases and as `without_distinct` leaves them.
-    ``order_matters`` is what `order_matters_in_test_suite` says of the gold query.
+    EMNLP 2020; ``result_eq`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval.
     """
     if not gold_rows and not predicted_rows:
         return True
@@ -81,13 +78,10 @@ def ex_test_suite(
 
 
 def order_matters_in_test_suite(gold_sql: str) -> bool:
-    """Whether the order of rows counts by the rule of Spider's test suites.
+    """Whether the order of rows counts by the rule of Spider's test suites (``eval_exec_match`` there).
 
     It looks for the words alone: an ORDER BY in a subquery, a comment or a string counts, and one
     with two blanks or a line break between its words does not.
-
-    Source: ``eval_exec_match`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval (Zhong, Yu and
-    Klein 2020).
     """
     return "order by" in gold_sql.lower()
 
@@ -97,13 +91,10 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
 
     Every DISTINCT is dropped, also within ``count(DISTINCT x)`` (and ``IS DISTINCT FROM``, which
     then no longer runs); strings, quoted identifiers and comments are left alone, and so is
-    PostgreSQL's ``DISTINCT ON``, which the original does not know. Before that,
-    ``> =``, ``< =`` and ``! =`` lose their blank, also in strings. A query with none of these comes
-    back as it was. The original also drops all but the first of several statements; this one does
-    not, as an engine runs only one.
+    PostgreSQL's ``DISTINCT ON``, which the original does not know. Before that, ``> =``, ``< =`` and
+    ``! =`` lose their blank, also in strings. A query with none of these comes back as it was.
 
-    Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` of
-    taoyds/test-suite-sql-eval (Zhong, Yu and Klein 2020).
+    Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` there.
     """
     joined = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
     if "distinct" not in joined.lower():  # which saves the tokens of a query of megabytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,12 +25,10 @@ class Verdict:
         correct: whether it returns the right rows; None where that was not measured.
         verdict: ``correct``, ``wrong``, ``gold_error`` or ``not_executed``.
         error_class: one of `ALL_ERROR_CLASSES`; with ``gold_error`` the gold's; None if correct.
-        error: the database's message, or None.
-        warning: what is to be looked at though it may be right, or None.
+        warning: what is to be looked at though it may be right.
         valid: whether the database runs it; None where there is none to ask.
         ambiguous: whether the gold's LIMIT cuts through a tie.
-        ex_bird: the verdict of BIRD's rule; None where the gold failed or nothing was run.
-        ex_test_suite: the verdict of Spider's test-suite rule on this one database.
+        ex_bird, ex_test_suite: by BIRD's and Spider's rules; None where the gold failed or nothing ran.
         fuzz: whether it is right on all perturbed databases as well; None if they were not asked.
         not_fuzzed: database and reason, where they were to be asked and could not.
         seconds: how long the prediction ran; None where it did not run.
@@ -51,11 +49,9 @@ class Verdict:
 
 
 class Memory(Protocol):
-    """Keeps verdicts over several starts of a command."""
+    """Keeps verdicts, by the place of their row, over several starts of a command."""
 
-    @property
-    def known(self) -> Mapping[int, Verdict]:
-        """Verdicts by the place of their row."""
+    known: dict[int, Verdict]
 
     def add(self, place: int, verdict: Verdict) -> None:
         """Keep a verdict; called by several threads."""
@@ -90,14 +86,7 @@ def _plain(cell: object) -> object:
 
 
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
-    """Hashes of everything a verdict depends on besides the prediction; figures with the same compare.
-
-    Returns:
-        Hashes under ``questions``, ``golds``, ``databases`` and ``judge``.
-
-    Raises:
-        UserError: if a database cannot be read.
-    """
+    """Hashes (questions, golds, databases, judge) of all that a verdict depends on besides the prediction."""
     asked = list(rows)
     contents = [one.context for one in asked]
     if databases is not None:

@@ -44,14 +44,11 @@ _RANDOM_WORD = re.compile("rand|uuid|newid|sample", re.IGNORECASE)
 
 
 class Token(NamedTuple):
-    """A piece of SQL.
+    """A piece of SQL and its place in the text.
 
     Attributes:
         kind: ``string``, ``quoted`` (an identifier in ``"``, `````` or, in SQLite, ``[]``), ``number``,
             ``word`` or ``mark`` (one character of punctuation).
-        text: as it is written.
-        start: place of its first character.
-        end: place after its last one.
         depth: in how many parentheses it stands; the parentheses count as outside themselves.
     """
 
