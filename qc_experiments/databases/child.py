@@ -20,12 +20,9 @@ from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.system.words import items
 
 HEADER = struct.Struct(">Q")
-READY = b"r"
-"""Sent once the process can take calls."""
-STARTED = b"s"
-"""Sent once the libraries that a call needs are there."""
-DONE = b"."
-"""Sent as soon as a call has ended, before its rows are packed."""
+READY = b"r"  # sent once the process can take calls
+STARTED = b"s"  # sent once the libraries that a call needs are there
+DONE = b"."  # sent as soon as a call has ended, before its rows are packed
 MEMORY_BYTES = 2_000_000_000
 """Address space of the process; SQLite has a tighter limit of its own, DuckDB's own is leaky."""
 CPU_GRACE_SECONDS = 5

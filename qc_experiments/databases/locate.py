@@ -23,8 +23,7 @@ from qc_experiments.system.paths import (
 
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
-OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")
-"""Of SQLite files elsewhere."""
+OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")  # of SQLite files elsewhere
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
 """What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
@@ -91,12 +90,8 @@ class Databases:
         """Make sure that there is such a folder, or that it is a URL that is understood."""
         engine = engine_of(self.engine) if self.engine else None
         if engine and not (engine.schemes if self.on_server else engine.suffix):
-            takes = (
-                "files in a folder, not a server"
-                if self.on_server
-                else "a server's URL, not a folder"
-            )
-            raise UserError(f"{key}: engine {self.engine} takes {takes}")
+            reads = "files in a folder" if engine.suffix else "a server's databases, by a URL"
+            raise UserError(f"{key}: engine {self.engine} reads {reads}")
         if self.on_server:
             engine = engine or engine_of(engine_of_url(self.place, key))
             read_name = getattr(engine.module, "database_name", _path_of_url)

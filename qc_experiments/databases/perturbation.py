@@ -42,10 +42,8 @@ RESPELL_SHARE = 0.05  # of changed texts get another spelling, the rest another 
 MOST_CODES = 5  # a text column of 2 to this many values holds codes, which have one spelling
 EXACT = 2**50  # beyond, an integer may overflow and a float have no v + 1
 HASH_DIGITS = 16
-SECONDS = 30.0
-"""Time in which one copy of one database is made, or is not made at all."""
-BYTES = 1_000_000_000
-"""Largest database of which copies are made, and largest copy."""
+SECONDS = 30.0  # time in which one copy of one database is made, or is not made at all
+BYTES = 1_000_000_000  # largest database of which copies are made, and largest copy
 APART = (
     f"SELECT *, 'shadow', '' FROM ({SHADOWS}) UNION ALL SELECT name, "
     "CASE type WHEN 'view' THEN type ELSE 'virtual' END, sql FROM sqlite_master "

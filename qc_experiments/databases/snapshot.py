@@ -34,8 +34,7 @@ TRIES = 3
 RECOVERY_SECONDS = 60.0
 RECOVERY_BYTES_PER_SECOND = 50_000_000
 SPARE_BYTES = 16_000_000
-MENTIONED_BYTES = 200_000_000
-"""Copies from this size on are announced."""
+MENTIONED_BYTES = 200_000_000  # copies from this size on are announced
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 

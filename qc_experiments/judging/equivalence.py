@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from qc_experiments.databases.engine import Row, Value
 
-JUDGE = "execution-accuracy-3"
-"""Name and version of these rules; part of the evaluation's hash."""
+JUDGE = "execution-accuracy-3"  # name and version of these rules; part of the evaluation's hash
 
 RELATIVE_TOLERANCE = 1e-6
 SEARCH_BUDGET = 2_000_000

@@ -22,10 +22,8 @@ from qc_experiments.judging.equivalence import JUDGE, Expected, Group, compare, 
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
 from qc_experiments.system.paths import hash_texts
 
-TIES = "dialects"
-"""Version of how ties are found out; part of the key under which a result is kept."""
-KEPT_BYTES = 20_000_000
-"""Results that take more on disk are computed again."""
+TIES = "dialects"  # version of how ties are found out; part of the key under which a result is kept
+KEPT_BYTES = 20_000_000  # results that take more on disk are computed again
 
 
 @dataclass(frozen=True)

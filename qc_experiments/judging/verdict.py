@@ -13,8 +13,7 @@ from qc_experiments.judging.equivalence import JUDGE
 from qc_experiments.system.paths import hash_texts
 
 WRONG_RESULTS = ("wrong_rows", "wrong_order", "wrong_columns", "empty_result")
-ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)
-"""Every reason for which a prediction is wrong."""
+ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)  # every reason for which a prediction is wrong
 
 
 @dataclass(frozen=True)

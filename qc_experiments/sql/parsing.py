@@ -14,8 +14,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 MAX_CHARACTERS = 100_000
 MAX_TOKENS = 20_000
-MAX_OPEN_JOINS = 10
-"""What is larger than one of these is not parsed."""
+MAX_OPEN_JOINS = 10  # what is larger than one of these is not parsed
 
 Condition = tuple[exp.Expression, bool]
 """A comparison, and whether a NOT stands before it."""
