@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from datetime import time as time_of_day
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.databases.engine import Execution, Limits, Row, Value, execution
@@ -62,7 +63,6 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
 GROUP BY c.oid, n.nspname, c.relname ORDER BY n.nspname, c.relname
 """
 """Name, columns and definition of each table (and materialized view) that the role may read."""
-
 VIEWS = """
 SELECT schemaname, viewname, definition FROM pg_catalog.pg_views
 WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER BY 1, 2
@@ -95,8 +95,7 @@ CLASSES = {
     "57014": "timeout",
 }
 """Class of a failure by its SQLSTATE."""
-
-FORBIDDEN_BY = frozenset(("transformDeclareCursorStmt", "_SPI_execute_plan"))
+FORBIDDEN_BY = ("transformDeclareCursorStmt", "_SPI_execute_plan")
 """The server's functions that refuse what writes as a feature that is not supported."""
 
 
@@ -209,20 +208,7 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
             columns: list[str] = []  # filled with the first rows
             return columns, _fetch(connection, columns, deadline)
 
-        def explain(problem: Exception) -> tuple[str, str]:
-            if not isinstance(
-                problem, psycopg.Error
-            ):  # no text; or it changed the client's encoding
-                undecoded = isinstance(problem, UnicodeDecodeError)
-                return str(problem), "other" if undecoded else "syntax"
-            error, error_class = problem.diag.message_primary or str(problem), _class_of(problem)
-            if error_class == "syntax" and problem.diag.statement_position:
-                connection.rollback()
-                connection.execute(BEGIN, (timeout,))
-                start = int(problem.diag.statement_position) - 1 - len(DECLARE)
-                return _explain(connection, sql, start, error)
-            return error, error_class
-
+        explain = partial(_explain, connection, sql, timeout)
         return execution(fetch, limits, (psycopg.Error, ValueError), explain)
 
 
@@ -276,14 +262,24 @@ def _class_of(problem: psycopg.Error) -> str:
 
 
 def _explain(
-    connection: psycopg.Connection[Any], sql: str, start: int, error: str
+    connection: psycopg.Connection[Any], sql: str, timeout: str, problem: Exception
 ) -> tuple[str, str]:
-    """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it."""
+    import psycopg
     from psycopg.pq import DiagnosticField
 
+    if not isinstance(problem, psycopg.Error):  # SQL that is no text; or it changed the encoding
+        return str(problem), "other" if isinstance(problem, UnicodeDecodeError) else "syntax"
+    error, error_class = problem.diag.message_primary or str(problem), _class_of(problem)
+    place = problem.diag.statement_position
+    if error_class != "syntax" or not place:
+        return error, error_class
+    # Wrong SQL, or right SQL that is no query? The server parses it alone, not running it.
+    connection.rollback()
+    connection.execute(BEGIN, (timeout,))
     parsed = connection.pgconn.prepare(b"", sql.encode())
     if parsed.error_field(DiagnosticField.SQLSTATE) == b"42601":
         return error, "syntax"
+    start = int(place) - 1 - len(DECLARE)
     if sql[start : start + 1] in ("", ";"):
         return "the text holds no statement", "not_a_query"
     return f"only queries may run ({error})", "forbidden"

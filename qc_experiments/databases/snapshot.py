@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from qc_experiments.databases.content import content_hash, logs
 from qc_experiments.databases.engine import Execution, Failed, Limits
@@ -41,7 +42,6 @@ JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 @dataclass
 class _Copy:
     content: str
-    folder: Path
     file: Path
     error: str | None
     readers: int = 0
@@ -56,7 +56,6 @@ class Snapshots:
         self._folder: tuple[tempfile.TemporaryDirectory[str], IO[str]] | None = None
         self._copies: dict[str, _Copy] = {}
         self._old: list[_Copy] = []
-        self._made = 0
 
     @contextmanager
     def reading(self, target: str) -> Iterator[str]:
@@ -84,7 +83,7 @@ class Snapshots:
                 copy.readers -= 1
                 for unread in [one for one in self._old if not one.readers]:
                     self._old.remove(unread)
-                    shutil.rmtree(unread.folder, ignore_errors=True)
+                    shutil.rmtree(unread.file.parent, ignore_errors=True)
 
     def close(self) -> None:
         """Remove all copies."""
@@ -115,13 +114,12 @@ class Snapshots:
         """A copy with this content; None if it has become another one meanwhile."""
         if self._folder is None:
             self._folder = _private_folder()
-        self._made += 1
-        folder = Path(self._folder[0].name, str(self._made))
-        file = folder / "database.sqlite"
         found = logs("sqlite", target)
+        folder = Path(self._folder[0].name, str(uuid4()))
+        file = folder / "database.sqlite"
         for path in found.values():
             if os.path.lexists(path) and not path.is_file():
-                return _Copy(content, folder, file, f"{path} is no file")
+                return _Copy(content, file, f"{path} is no file")
         keep = False
         try:
             size = _copy_files(Path(target), found, file)
@@ -150,7 +148,7 @@ class Snapshots:
                 "%s: a copy is read (%d MB in %s), as its writer left %s beside it",
                 *(target, size // 1_000_000, folder, _names(found)),
             )
-        return _Copy(content, folder, file, error)
+        return _Copy(content, file, error)
 
 
 def _copy_files(source: Path, found: dict[str, Path], file: Path) -> int:

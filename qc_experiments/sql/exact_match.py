@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from qc_experiments.sql.parsing import parsed
+from qc_experiments.sql.parsing import parse
 
 
 def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
@@ -18,7 +18,7 @@ def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
 
 def _normalised(sql: str, dialect: str) -> str:
     squeezed = " ".join(sql.lower().rstrip("; \n").split())
-    shared = parsed(sql, dialect)
+    shared = parse(sql, dialect).tree
     if shared is None:
         return squeezed
     tree = shared.copy()

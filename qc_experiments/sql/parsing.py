@@ -58,11 +58,6 @@ def parse(sql: str, dialect: str = "sqlite") -> Parsed:
     return Parsed(tree)
 
 
-def parsed(sql: str, dialect: str = "sqlite") -> exp.Query | None:
-    """The tree alone of what `parse` finds."""
-    return parse(sql, dialect).tree
-
-
 def _write_limits_alike(tree: exp.Query) -> None:
     """Drop LIMIT ALL and LIMIT NULL, which keep every row; write FETCH FIRST n ROWS ONLY as LIMIT n."""
     for limit in list(tree.find_all(exp.Limit, exp.Fetch)):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlglot import exp
 
-from qc_experiments.sql.parsing import Condition, conditions, parsed, sources
+from qc_experiments.sql.parsing import Condition, conditions, parse, sources
 
 Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
 
@@ -70,7 +70,7 @@ def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
     it skips a following OR, as in ``WHERE a < b OR c > d``.
     """
     select: exp.Expression | None
-    select = tree = parsed(sql, dialect)
+    select = tree = parse(sql, dialect).tree
     while isinstance(select, (exp.SetOperation, exp.Subquery)):
         select = select.this
     if not isinstance(select, exp.Select):
@@ -131,7 +131,7 @@ def _combined_aggregates(node: exp.Expression) -> int:
 
 def features(sql: str, dialect: str = "sqlite") -> tuple[str, ...]:
     """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed."""
-    tree = parsed(sql, dialect)
+    tree = parse(sql, dialect).tree
     if tree is None:
         return ()
     nodes = list(tree.walk())
