@@ -279,8 +279,7 @@ class PerturbedCopies:
         self._count = count
         self._seed = seed
         self._lock = threading.Lock()
-        self._made: dict[str, list[Path] | str] = {}
-        self._unperturbed: dict[str, set[str]] = {}
+        self._made: dict[str, tuple[list[Path], set[str]] | str] = {}
 
     def of(self, database: Database, *queries: str) -> list[Path] | str:
         """The copies of a database, or in words why there are none on which some queries can be asked."""
@@ -289,14 +288,16 @@ class PerturbedCopies:
         content = database.content_hash()
         with self._lock:
             made = self._made.get(content)
-            if made is None or (isinstance(made, list) and not all(map(is_whole, made))):
-                made = self._make(Path(database.target), content)
+            if made is None or not (isinstance(made, str) or all(map(is_whole, made[0]))):
+                made = self._make(Path(database.target))
                 if not self._pool.aborted:
                     self._made[content] = made
-        same = self._unperturbed.get(content)
-        if same and isinstance(made, list) and (read := same & _names(*queries)):
+        if isinstance(made, str):
+            return made
+        copies, same = made
+        if same and (read := same & _names(*queries)):
             return f"{min(read)} is the same in all copies (a virtual table, or made of one)"
-        return made
+        return copies
 
     def _same_in_all(self, path: Path) -> set[str]:
         """Names of what no copy perturbs: virtual tables, their shadow tables, and views of these."""
@@ -317,13 +318,13 @@ class PerturbedCopies:
             same |= more
         return same
 
-    def _make(self, path: Path, content: str) -> list[Path] | str:
+    def _make(self, path: Path) -> tuple[list[Path], set[str]] | str:
+        """Copies, and the names of what is the same in all of them; or why there are none."""
         try:
             if path.stat().st_size > BYTES:
                 raise CannotPerturb(f"it is larger than {BYTES // 1_000_000:,} MB")
             made = perturbed_databases(path, self._count, self._seed, self._folder, self._one)
-            self._unperturbed[content] = self._same_in_all(path)
-            return made
+            return made, self._same_in_all(path)
         except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
             if not self._pool.aborted:  # else nobody waits for it any more
                 log.warning("%s: no perturbed copies: %s", path, problem)

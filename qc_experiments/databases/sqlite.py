@@ -55,11 +55,7 @@ CLASSES = {
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
     """Run one statement on a fresh read-only view of a database file."""
-    try:
-        connection = open_readonly(Path(target))
-    except sqlite3.Error as problem:
-        return Execution(None, (), str(problem), "other")
-    with closing(connection):
+    with closing(open_readonly(Path(target))) as connection:
         return run_query(connection, sql, limits)
 
 

@@ -250,14 +250,12 @@ def _classes(rows: Iterable[Row], keys: Iterable[Keys]) -> dict[str, str]:
         for cell, key in zip(row, own, strict=True)
         if isinstance(cell, int | float)
     }
-    infinite = {k: n for k, n in numbers.items() if isinstance(n, float) and not math.isfinite(n)}
-    classes = {key: f"class {n}" for key, n in infinite.items()}
+    classes = {key: "class nan" for key, n in numbers.items() if n != n}
     last: int | float | None = None
-    current = 0
-    for number, key in sorted((n, k) for k, n in numbers.items() if k not in infinite):
+    for number, key in sorted((n, k) for k, n in numbers.items() if n == n):
         if last is None or not same_value(last, number):
-            current += 1
-        classes[key] = f"class {current}"
+            current = f"class {len(classes)}"
+        classes[key] = current
         last = number
     return classes
 
