@@ -15,6 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,10 +42,14 @@ JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 @dataclass
 class _Copy:
+    """A copy in a folder of its own, which goes when nobody refers to the copy any more."""
+
     content: str
     file: Path
-    error: str | None
-    readers: int = 0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, shutil.rmtree, self.file.parent, ignore_errors=True)
 
 
 class Snapshots:
@@ -55,7 +60,6 @@ class Snapshots:
         self._lock = threading.Lock()
         self._folder: tuple[tempfile.TemporaryDirectory[str], IO[str]] | None = None
         self._copies: dict[str, _Copy] = {}
-        self._old: list[_Copy] = []
 
     @contextmanager
     def reading(self, target: str) -> Iterator[str]:
@@ -64,31 +68,21 @@ class Snapshots:
         Raises:
             Failed: if SQLite cannot make a database of it.
         """
-        if not logs("sqlite", target):
-            yield target
-            return
-        with self._lock:
-            copy = self._current(target)
-            if copy is not None:
-                copy.readers += 1
-        if copy is None:
-            yield target  # somebody keeps writing to it; then SQLite's own locks hold
-            return
-        try:
-            if copy.error is not None:
-                raise Failed(copy.error, "other")
-            yield str(copy.file)
-        finally:
+        copy = None
+        if logs("sqlite", target):
             with self._lock:
-                copy.readers -= 1
-                for unread in [one for one in self._old if not one.readers]:
-                    self._old.remove(unread)
-                    shutil.rmtree(unread.file.parent, ignore_errors=True)
+                copy = self._current(target)
+        if copy is None:
+            yield target  # nor has it a copy while somebody keeps writing: SQLite's own locks hold
+        elif copy.error is not None:
+            raise Failed(copy.error, "other")
+        else:
+            yield str(copy.file)
 
     def close(self) -> None:
         """Remove all copies."""
         with self._lock:
-            self._copies, self._old = {}, []
+            self._copies = {}
             if self._folder is not None:
                 folder, lock = self._folder
                 folder.cleanup()
@@ -97,17 +91,14 @@ class Snapshots:
 
     def _current(self, target: str) -> _Copy | None:
         """A copy of what the database holds now; None if it does not hold still."""
-        known = self._copies.get(target)
         for _ in range(TRIES):
             content = content_hash("sqlite", target)
-            if known is not None and known.content == content:
+            known = self._copies.get(target)
+            if known is None or known.content != content:
+                known = self._copied(target, content)
+            if known is not None:
+                self._copies[target] = known
                 return known
-            made = self._copied(target, content)
-            if made is not None:
-                if known is not None:
-                    self._old.append(known)
-                self._copies[target] = made
-                return made
         return None
 
     def _copied(self, target: str, content: str) -> _Copy | None:
@@ -115,40 +106,36 @@ class Snapshots:
         if self._folder is None:
             self._folder = _private_folder()
         found = logs("sqlite", target)
-        folder = Path(self._folder[0].name, str(uuid4()))
-        file = folder / "database.sqlite"
+        copy = _Copy(content, Path(self._folder[0].name, str(uuid4()), "database.sqlite"))
         for path in found.values():
             if os.path.lexists(path) and not path.is_file():
-                return _Copy(content, file, f"{path} is no file")
-        keep = False
+                copy.error = f"{path} is no file"
+                return copy
         try:
-            size = _copy_files(Path(target), found, file)
-            if content_hash("sqlite", str(file)) != content:
+            size = _copy_files(Path(target), found, copy.file)
+            if content_hash("sqlite", str(copy.file)) != content:
                 return None
-            _cut_from_others(Path(f"{file}-journal"))
+            _cut_from_others(Path(f"{copy.file}-journal"))
             seconds = RECOVERY_SECONDS + size / RECOVERY_BYTES_PER_SECOND
-            done = self._recover(file, Limits(seconds, bytes=size + SPARE_BYTES))
-            if done.rows is None:  # an interruption, or its time was over
-                raise Failed(str(done.error), "other")
-            error = str(done.rows[0][0]) if done.rows else None
-            if error is not None and "disk is full" in error:
-                raise _no_room(target, found)
-            keep = True
+            done = self._recover(copy.file, Limits(seconds, bytes=size + SPARE_BYTES))
         except OSError as problem:
             if not all(map(os.path.lexists, found.values())):
                 return None  # its writer has just finished
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(target, found) from None
             raise UserError(f"{target}: cannot be copied ({problem.strerror})") from None
-        finally:
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
+        if done.rows is None:  # an interruption, or its time was over
+            raise Failed(str(done.error), "other")
+        if done.rows:
+            copy.error = str(done.rows[0][0])
+            if "disk is full" in copy.error:
+                raise _no_room(target, found)
         if size >= MENTIONED_BYTES:
             log.warning(
                 "%s: a copy is read (%d MB in %s), as its writer left %s beside it",
-                *(target, size // 1_000_000, folder, _names(found)),
+                *(target, size // 1_000_000, copy.file.parent, _names(found)),
             )
-        return _Copy(content, file, error)
+        return copy
 
 
 def _copy_files(source: Path, found: dict[str, Path], file: Path) -> int:
