@@ -1,4 +1,4 @@
-"""Parse a query with sqlglot, within limits, and walk its tree."""
+"""Parse a query with sqlglot, within limits, walk its tree, and compare it with another."""
 
 from __future__ import annotations
 
@@ -129,3 +129,33 @@ def sources(select: exp.Expression) -> tuple[list[exp.Expression], list[exp.Join
         else:
             units.append(node)
     return units, joins
+
+
+def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
+    """Whether two queries are the same but for spelling (case, blanks, quotes).
+
+    What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
+    repeated blanks.
+    """
+    return _normalised(gold, dialect) == _normalised(predicted, dialect)
+
+
+def _normalised(sql: str, dialect: str) -> str:
+    squeezed = " ".join(sql.lower().rstrip("; \n").split())
+    shared = parse(sql, dialect).tree
+    if shared is None:
+        return squeezed
+    tree = shared.copy()
+    for identifier in tree.find_all(exp.Identifier):
+        name = identifier.name
+        if dialect == "duckdb":  # where case never counts in a name
+            identifier.set("this", name.lower())
+            identifier.set("quoted", not name.isidentifier())
+        elif not identifier.args.get("quoted"):
+            identifier.set("this", name.lower())
+        elif name == name.lower() and name.isidentifier():
+            identifier.set("quoted", False)  # with capitals, "Bonn" may be a string to SQLite
+    try:
+        return tree.sql(dialect=dialect, comments=False)
+    except RecursionError:
+        return squeezed
