@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from itertools import pairwise
 
 from qc_experiments.sql.tokens import tokens
 
 READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+LEAVING = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
 WRITING_ROWS = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
 DENIED_FUNCTIONS = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
 """Most are not there in Python's SQLite; a distribution may have built them in."""
@@ -44,6 +46,30 @@ TABLE_FUNCTIONS = (
 """Virtual tables that nobody declares."""
 UNCONNECTED = "vtable constructor failed: "
 DENIED = ("not authorized", "authorization denied")
+
+
+def _authorizer(allows: Callable[[int], bool]) -> Callable[..., int]:
+    """SQLite's callback that allows some actions, and what any text may.
+
+    That is to call functions that reach nothing outside, and pragmas that only tell.
+    """
+
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        allowed = allows(action)
+        if action == sqlite3.SQLITE_FUNCTION:
+            allowed = (second or "").lower() not in DENIED_FUNCTIONS
+        elif action == sqlite3.SQLITE_PRAGMA:  # full-text tables ask for the page size
+            name = (first or "").lower()
+            allowed = name in DESCRIBING or (name in ASKING and second is None)
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+    return authorize
+
+
+authorize = _authorizer(READING.__contains__)  # of a statement
+_authorize_connecting = _authorizer((*READING, *WRITING_ROWS).__contains__)
+# A schema comes from a CSV and is trusted no more than a query: it may not leave its memory.
+authorize_schema = _authorizer(lambda action: action not in LEAVING)
 
 
 def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
@@ -94,30 +120,3 @@ def _module(sql: str) -> str | None:
     if len(words) < 2 or not words[1].is_word("virtual"):
         return None
     return next((kind.name() for using, kind in pairwise(words) if using.is_word("using")), None)
-
-
-def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """Let a statement read, and describe what there is to read (SQLite's authorizer callback)."""
-    return _allowed(action in READING, action, first, second)
-
-
-def _authorize_connecting(
-    action: int, first: str | None, second: str | None, *_: str | None
-) -> int:
-    return _allowed(action in (*READING, *WRITING_ROWS), action, first, second)
-
-
-def authorize_schema(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
-    leaves = action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
-    return _allowed(not leaves, action, first, second)
-
-
-def _allowed(otherwise: bool, action: int, first: str | None, second: str | None) -> int:
-    """What any text may: call functions that reach nothing outside, and pragmas that only tell."""
-    if action == sqlite3.SQLITE_FUNCTION:
-        otherwise = (second or "").lower() not in DENIED_FUNCTIONS
-    elif action == sqlite3.SQLITE_PRAGMA:  # full-text tables ask for the page size
-        name = (first or "").lower()
-        otherwise = name in DESCRIBING or (name in ASKING and second is None)
-    return sqlite3.SQLITE_OK if otherwise else sqlite3.SQLITE_DENY

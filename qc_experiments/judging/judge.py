@@ -209,15 +209,9 @@ class Judge:
         predicted = self._run(database, prediction)
         valid = predicted.error is None
         if gold.expected is None:
-            return Verdict(
-                correct=None,
-                verdict="gold_error",
-                error_class=gold.execution.error_class,
-                error=gold.execution.error,
-                warning=predicted.warning,
-                valid=valid,
-                seconds=predicted.seconds,
-            )
+            error_class, error = gold.execution.error_class, gold.execution.error
+            said = (error_class, error, predicted.warning, valid)
+            return Verdict(None, "gold_error", *said, seconds=predicted.seconds)
         warnings = _warnings(gold, row.query, database.dialect)
         if predicted.warning is not None:
             warnings.insert(0, predicted.warning)
