@@ -102,7 +102,7 @@ def compare(
     search = _Search(expected, rows, names, budget or SEARCH_BUDGET)
     if search.succeeds():
         return Comparison(None)
-    if search.exhausted:
+    if search.left < 0:
         return Comparison("wrong_rows", undecided=True)
     if len(expected.groups) > 1:
         taken = [row for group in expected.groups for row in group.rows]
@@ -127,8 +127,7 @@ class _Search:
         self._expected = expected
         self._rows = rows
         self._names = [name.lower() for name in names]
-        self.exhausted = False
-        self._left = budget
+        self.left = budget
         golds = [row for group in expected.groups for row in group.rows]
         keys, split = keyed((*golds, *rows)), len(golds)
         # Rounding may matter; anything else compares as Python does, 2 == 2.0 included.
@@ -144,12 +143,13 @@ class _Search:
     def succeeds(self) -> bool:
         """Whether there is such an assignment."""
         width = self._expected.columns
-        in_order = tuple(range(width))
-        if self._agrees(in_order):
+        if self._agrees(range(width)):
             return True
-        by_name = self._by_name()
-        if by_name not in (None, in_order) and self._agrees(by_name):
-            return True
+        names = [name.lower() for name in self._expected.names]
+        if len(set(names)) == len(names) and set(names) == set(self._names):
+            by_name = [self._names.index(name) for name in names]
+            if by_name != list(range(width)) and self._agrees(by_name):
+                return True
         candidates = self._candidates() if width > 1 else None
         if candidates is None:
             return False
@@ -158,12 +158,6 @@ class _Search:
         order = sorted(range(width), key=lambda j: (len(candidates[j]), -variety[j], j))
         found = self._assignments(order, candidates, self._gold_groups, self._groups, {})
         return any(self._agrees([assigned[j] for j in range(width)]) for assigned in found)
-
-    def _by_name(self) -> Sequence[int] | None:
-        gold = [name.lower() for name in self._expected.names]
-        if len(set(gold)) != len(gold) or set(gold) != set(self._names):
-            return None
-        return tuple(self._names.index(name) for name in gold)
 
     def _candidates(self) -> list[list[int]] | None:
         """For each gold column the predicted ones that agree with it alone, or None."""
@@ -180,9 +174,8 @@ class _Search:
             return [places[sort] for sort in sorts]
         found: list[list[int]] = []
         for theirs in gold:
-            self._left -= sum(map(len, own)) // CANDIDATE_SHARE
-            if self._left < 0:
-                self.exhausted = True
+            self.left -= sum(map(len, own)) // CANDIDATE_SHARE
+            if self.left < 0:
                 return None
             found.append([k for k, mine in enumerate(own) if mine <= theirs])
         used = {k for places in found for k in places}
@@ -211,9 +204,8 @@ class _Search:
             if place in assigned.values() or content in seen:
                 continue  # taken, or a copy of a column that was tried
             seen.add(content)
-            self._left -= len(gold_ids) + len(ids)
-            if self._left < 0:
-                self.exhausted = True
+            self.left -= len(gold_ids) + len(ids)
+            if self.left < 0:
                 return
             sorts: dict[tuple[int, str], int] = {}
             cells = self._gold_columns[column]
