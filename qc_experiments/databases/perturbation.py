@@ -62,7 +62,7 @@ class CannotPerturb(Exception):
     """A database cannot be perturbed within the limits; the message says why."""
 
 
-class _Pool:
+class _Column:
     """The values of a column, and how another value for one of its cells is drawn."""
 
     def __init__(self, cells: Sequence[Value]) -> None:
@@ -119,11 +119,11 @@ def perturbed_databases(
     folder = cache / f"{digest}-{RULES}-s{seed}"
     files = []
     for index in range(count):
-        there = list(folder.glob(f"{index}-*"))
-        whole = [file for file in there if is_whole(file)]
+        whole = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
         if not whole:
-            for damaged in there:
-                damaged.unlink()
+            for damaged in folder.glob(f"{index}-*"):
+                if not is_whole(damaged):
+                    damaged.unlink()
             whole = [_made(path, folder, f"{digest}:{seed}:{index}", index, make or make_perturbed)]
         files.append(whole[0])
     return files
@@ -255,7 +255,7 @@ def _change_rows(copy: sqlite3.Connection, table: Table, share: float, random: R
     """Change cells, but for those of a row that its table then does not take."""
     columns = table.changeable()
     sample = _sample(copy, table, columns, random) if columns else []
-    pools = [_Pool(cells) for cells in zip(*(cells for _, cells in sample), strict=True)]
+    pools = [_Column(cells) for cells in zip(*(cells for _, cells in sample), strict=True)]
     for row, cells in sample:
         changed = {
             column: pool.another(cell, random)
