@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,9 +23,6 @@ def logs(engine: str, target: str) -> dict[str, Path]:
 
     Empty ones count for nothing, nor does a rollback journal whose header is blank: SQLite passes over
     them as well. What stands in a log's place and is no file is among them.
-
-    Raises:
-        UserError: if a log cannot be read.
     """
     # SQLite follows links before it looks beside a file.
     base = os.path.realpath(target) if engine == "sqlite" else target
@@ -43,21 +41,13 @@ def logs(engine: str, target: str) -> dict[str, Path]:
 def _blank(path: Path, suffix: str) -> bool:
     if suffix != "-journal":
         return False
-    try:
-        with open_file(path) as file:
-            return file.read(1) in (b"", b"\0")
-    except FileNotFoundError:
-        return True  # its writer has just finished
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with readable(path), suppress(FileNotFoundError), open_file(path) as file:
+        return file.read(1) in (b"", b"\0")
+    return True  # its writer has just finished
 
 
 def content_hash(engine: str, target: str) -> str:
-    """SHA-256 of what a database file holds; without logs, that of its bytes.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """SHA-256 of what a database file holds; without logs, that of its bytes."""
     found = logs(engine, target)
     own = file_hash(Path(target))
     if not found:
@@ -74,11 +64,7 @@ def content_hash(engine: str, target: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, read again only after a change.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """SHA-256 of a file's bytes, read again only after a change; `UserError` if it cannot be read."""
     with readable(path):
         found = path.stat()
         # The time of the last change of state cannot be set by hand, as that of the content can.

@@ -1,24 +1,29 @@
 """Run a SQL query on a DuckDB file, reading only.
 
-The file is opened read-only by a database of its own for each statement, which can reach no other
-file, no network and no extension, spills nothing to disk and has its settings locked. Only one
-SELECT statement runs, and it is interrupted when its time is over. DuckDB's memory limit covers
-what its operators keep, but not the rows being computed: a process that runs untrusted SQL needs a
-limit of its own (``RLIMIT_AS`` turns what exceeds it into an error of class ``memory``), and to be
-killed where a statement does not look at the interrupt.
+Each statement has a database of its own, which reaches no other file, no network and no extension,
+spills nothing to disk and has its settings locked. DuckDB's memory limit covers what its operators
+keep, but not the rows being computed: the process needs a limit of its own, and to be killed where
+a statement does not look at the interrupt.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from contextlib import closing
-from datetime import date, datetime
-from datetime import time as time_of_day
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.databases.engine import (
+    Execution,
+    Failed,
+    Limits,
+    Row,
+    Value,
+    class_of,
+    execution,
+)
 from qc_experiments.errors import UserError
 
 DIALECT = "duckdb"
@@ -49,81 +54,89 @@ READ_AS_IS = frozenset(
     )
 )
 """Types whose cells DuckDB hands to Python; it writes those of any other type as text itself."""
-
+LOCKED = {"forbidden": ("read-only mode", "configuration has been locked")}
+CLASSES_BY_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "CatalogException": {
+        "no_such_function": ("Function with name",),
+        "type": ("Type with name",),
+    },
+    "BinderException": {
+        "ambiguous_column": ("mbiguous reference",),
+        "no_such_table": ("Referenced table",),
+        "no_such_column": ("Referenced column", "does not have a column"),
+        "type": (
+            *("No function matches", "Could not choose a best candidate"),
+            *("Cannot compare values of type", "Cannot mix values of type"),
+        ),
+    },
+}
+CLASSES = {
+    **dict.fromkeys(("ParserException", "SyntaxException", "UnicodeEncodeError"), "syntax"),
+    **dict.fromkeys(("ConversionException", "InvalidTypeException"), "type"),
+    **dict.fromkeys(("OutOfRangeException", "TypeMismatchException"), "type"),
+    "CatalogException": "no_such_table",
+    "InterruptException": "timeout",
+    "OutOfMemoryException": "memory",
+    "PermissionException": "forbidden",
+}
+"""Class of a failure by its exception, where words of its message do not tell it."""
 INTERRUPT_AGAIN_SECONDS = 0.1
 
 
-def _open(target: str) -> Any:
-    """Open a DuckDB file as untrusted SQL may see it: a ``duckdb.DuckDBPyConnection``.
-
-    Raises:
-        UserError: if DuckDB is not installed or cannot open the file.
-    """
+def run(target: str, sql: str, limits: Limits) -> Execution:
+    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file."""
     try:
         import duckdb
     except ImportError:
         raise UserError("DuckDB is not installed: pip install 'qc_experiments[duckdb]'") from None
     try:
-        return duckdb.connect(target, read_only=True, config=CONFIG)
+        connection = duckdb.connect(target, read_only=True, config=CONFIG)
     except duckdb.Error as problem:
         raise UserError(f"{target}: DuckDB cannot open this file: {problem}") from problem
 
+    def fetch() -> tuple[list[str], Iterator[Row]]:
+        sql.encode()  # half a surrogate pair: DuckDB would call it a wrong argument
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
+            raise Failed(
+                f"the text holds {len(statements)} statements instead of one", "not_a_query"
+            )
+        kind = statements[0].type
+        if kind != duckdb.StatementType.SELECT:
+            raise Failed(f"only SELECT may run, not {kind.name}", "forbidden")
+        return _fetch(connection, statements[0])
 
-def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one SELECT statement (or what DuckDB takes for one: VALUES, FROM, DESCRIBE, ...) on a file.
-
-    Raises:
-        UserError: if DuckDB is not installed or cannot open the file.
-    """
-    rows: list[tuple[Value, ...]] | None = None
-    columns: tuple[str, ...] = ()
-    error = error_class = None
-    with closing(_open(target)) as connection:
-        import duckdb
-
-        started = time.perf_counter()
-        ended = threading.Event()
-        watch = threading.Thread(target=_interrupt, args=(connection, limits.seconds, ended))
-        watch.start()
-        try:
-            sql.encode()  # half a surrogate pair: DuckDB would call it a wrong argument
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1:
-                error = f"the text holds {len(statements)} statements instead of one"
-                error_class = "not_a_query"
-            elif statements[0].type != duckdb.StatementType.SELECT:
-                error = f"only SELECT may run, not {statements[0].type.name}"
-                error_class = "forbidden"
-            else:
-                columns, rows = _fetch(connection, statements[0], limits)
-        except ResultTooLarge as problem:
-            error, error_class = str(problem), "result_too_large"
-        except (duckdb.Error, ArithmeticError, RuntimeError, ValueError) as problem:
-            # not only duckdb.Error: an interval, say, may be longer than Python's timedelta holds
-            error = str(problem).partition("\n\nLINE ")[0]
-            error_class = _class_of(type(problem).__name__, error)
-        except MemoryError:
-            error, error_class = "out of memory", "memory"
-        finally:
-            ended.set()
-            watch.join()
-    return Execution(rows, columns, error, error_class, time.perf_counter() - started)
+    # not only duckdb.Error: an interval, say, may be longer than Python's timedelta holds
+    failures = (duckdb.Error, ArithmeticError, RuntimeError, ValueError)
+    with closing(connection), _interrupted_after(connection, limits.seconds):
+        return execution(fetch, limits, failures, _explain)
 
 
-def _interrupt(connection: Any, seconds: float, ended: threading.Event) -> None:
-    """Interrupt a connection after a time, and again until it has ended.
+@contextmanager
+def _interrupted_after(connection: Any, seconds: float) -> Iterator[None]:
+    """Interrupt a connection after a time, and again until the block has ended.
 
     Once is not enough: DuckDB forgets an interrupt that comes between two steps.
     """
-    while not ended.wait(seconds):
-        connection.interrupt()
-        seconds = INTERRUPT_AGAIN_SECONDS
+    ended = threading.Event()
+
+    def watch() -> None:
+        left = seconds
+        while not ended.wait(left):
+            connection.interrupt()
+            left = INTERRUPT_AGAIN_SECONDS
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
 
 
-def _fetch(
-    connection: Any, statement: Any, limits: Limits
-) -> tuple[tuple[str, ...], list[tuple[Value, ...]]]:
-    """Run a SELECT statement and fetch its names and rows within the limits."""
+def _fetch(connection: Any, statement: Any) -> tuple[list[str], Iterator[Row]]:
+    """Run a SELECT statement and give its names and rows."""
     query: Any = statement
     relation = connection.sql(statement)  # binds it and runs nothing
     kinds = [kind.id for kind in relation.types]
@@ -134,7 +147,7 @@ def _fetch(
         query = f"SELECT {cells} FROM query('{literal}')"
     cursor = connection.execute(query)
     rows = iter(cursor.fetchone, None)  # one at a time: DuckDB buffers, and rows may be large
-    return tuple(relation.columns), collect((tuple(map(_value, row)) for row in rows), limits)
+    return relation.columns, (tuple(map(_value, row)) for row in rows)
 
 
 def _cell(number: int, kind: str) -> str:
@@ -152,45 +165,12 @@ def _value(cell: object) -> Value:
         return int(cell)  # a bool, too
     if isinstance(cell, Decimal):
         return int(cell) if cell == cell.to_integral_value() else float(cell)
-    if isinstance(cell, date | datetime | time_of_day):
+    if isinstance(cell, date | datetime | time):
         return cell.isoformat()
     return str(cell)  # a timedelta
 
 
-def _class_of(kind: str, message: str) -> str:
-    """Which of `qc_experiments.databases.engine.ERROR_CLASSES` an exception of a kind is."""
-    for needle, name in (
-        ("read-only mode", "forbidden"),
-        ("configuration has been locked", "forbidden"),
-    ):
-        if needle in message:
-            return name
-    if kind == "CatalogException":
-        if "Function with name" in message:
-            return "no_such_function"
-        return "type" if "Type with name" in message else "no_such_table"
-    if kind == "BinderException":
-        for needle, name in (
-            ("mbiguous reference", "ambiguous_column"),
-            ("Referenced table", "no_such_table"),
-            ("Referenced column", "no_such_column"),
-            ("does not have a column", "no_such_column"),
-            ("No function matches", "type"),
-            ("Could not choose a best candidate", "type"),
-            ("Cannot compare values of type", "type"),
-            ("Cannot mix values of type", "type"),
-        ):
-            if needle in message:
-                return name
-    return {
-        "ParserException": "syntax",
-        "SyntaxException": "syntax",
-        "UnicodeEncodeError": "syntax",
-        "ConversionException": "type",
-        "InvalidTypeException": "type",
-        "OutOfRangeException": "type",
-        "TypeMismatchException": "type",
-        "InterruptException": "timeout",
-        "OutOfMemoryException": "memory",
-        "PermissionException": "forbidden",
-    }.get(kind, "other")
+def _explain(problem: Exception) -> tuple[str, str]:
+    kind, message = type(problem).__name__, str(problem).partition("\n\nLINE ")[0]
+    words = LOCKED | CLASSES_BY_WORDS.get(kind, {})
+    return message, class_of(message, words) or CLASSES.get(kind, "other")

@@ -1,20 +1,21 @@
 """What a database engine is: a module that runs SQL, in child processes only (see `pool`).
 
-`ENGINES` names ours. A user's own is any module that can be imported, by its full name (data.engine).
-Such a module holds what `Engine` describes and a function ``run(target, sql, limits) -> Execution``,
-which opens a fresh read-only view of the database, runs one statement and closes it.
+A user's own is any module that can be imported, by its full name (data.engine). It holds what `Engine`
+describes and a function ``run(target, sql, limits) -> Execution``, which opens a fresh read-only view
+of the database, runs one statement and closes it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from qc_experiments.config.plugins import imported
 from qc_experiments.errors import UserError
@@ -31,20 +32,11 @@ HELP = f"{', '.join(ENGINES)}, or a Python module of your own (by default the su
 
 Value = None | int | float | str | bytes
 """A cell as it is compared; an engine turns dates, decimals and whatever else into one of these."""
+Row = tuple[Value, ...]
 
 ERROR_CLASSES = (
-    "syntax",
-    "no_such_table",
-    "no_such_column",
-    "ambiguous_column",
-    "no_such_function",
-    "type",
-    "forbidden",
-    "not_a_query",
-    "timeout",
-    "memory",
-    "result_too_large",
-    "other",
+    *("syntax", "no_such_table", "no_such_column", "ambiguous_column", "no_such_function", "type"),
+    *("forbidden", "not_a_query", "timeout", "memory", "result_too_large", "other"),
 )
 """Why a statement gave no rows."""
 
@@ -54,7 +46,6 @@ class Engine:
     """An engine, as the constants of its module describe it.
 
     Attributes:
-        module: full name.
         dialect: ``DIALECT``, what sqlglot calls its SQL.
         schema_query: ``SCHEMA_QUERY``, SQL with a row for each table or view: its CREATE statement.
         suffix: ``SUFFIX``, the end of its files ``<db_id>/<db_id>SUFFIX``; empty for a server.
@@ -66,7 +57,7 @@ class Engine:
     A single text in place of the last three is one item.
     """
 
-    module: str
+    module: ModuleType
     dialect: str
     schema_query: str
     suffix: str
@@ -74,18 +65,10 @@ class Engine:
     logs: tuple[str, ...]
     environment: tuple[str, ...]
 
-    def imported(self) -> ModuleType:
-        """The module."""
-        return import_module(self.module)
-
 
 @cache
 def engine(name: str) -> Engine:
-    """An engine by its name in `ENGINES`, or by its module's full name.
-
-    Raises:
-        UserError: if there is none of that name, or it cannot be loaded.
-    """
+    """An engine by its name in `ENGINES`, or its module's; `UserError` if it cannot be loaded."""
     if name not in ENGINES and "." not in name and not _is_module(name):
         raise UserError(
             f"there is no engine {name}{nearest(name, ENGINES)}: give {', '.join(ENGINES)}, or the full "
@@ -94,7 +77,7 @@ def engine(name: str) -> Engine:
     said = f"engine {name} cannot be loaded"
     module = imported(ENGINES.get(name, name), said)
     found = Engine(
-        module.__name__,
+        module,
         getattr(module, "DIALECT", ""),
         getattr(module, "SCHEMA_QUERY", ""),
         getattr(module, "SUFFIX", ""),
@@ -102,7 +85,7 @@ def engine(name: str) -> Engine:
         _texts(module, "LOGS", said),
         _texts(module, "ENVIRONMENT", said),
     )
-    if name not in ENGINES and (problem := _problem(found, module)):
+    if name not in ENGINES and (problem := _problem(found)):
         raise UserError(f"{said}: {problem}")
     return found
 
@@ -125,16 +108,17 @@ def _texts(module: ModuleType, constant: str, said: str) -> tuple[str, ...]:
     return found
 
 
-def _problem(found: Engine, module: ModuleType) -> str | None:
+def _problem(found: Engine) -> str | None:
     """What a user's own engine lacks, or None."""
     from sqlglot.dialects.dialect import Dialect
 
+    run, content_hash = (getattr(found.module, name, None) for name in ("run", "content_hash"))
     needed = {
         "DIALECT": found.dialect,
         "SCHEMA_QUERY": found.schema_query,
         "SUFFIX (or SCHEMES)": found.suffix or found.schemes,
-        "run()": callable(getattr(module, "run", None)),
-        "content_hash()": not found.schemes or callable(getattr(module, "content_hash", None)),
+        "run()": callable(run),
+        "content_hash()": not found.schemes or callable(content_hash),
     }
     if lacks := [what for what, there in needed.items() if not there]:
         return f"it lacks {', '.join(lacks)}"
@@ -149,12 +133,9 @@ def _problem(found: Engine, module: ModuleType) -> str | None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one statement may use.
+    """What one statement may use: its time, and its result's rows and bytes.
 
-    Attributes:
-        seconds: time until it is ended.
-        rows: most rows of a result.
-        bytes: most bytes of a result (text and blobs by their length, anything else as 8).
+    Text and blobs count by their length, any other cell as 8 bytes.
     """
 
     seconds: float = 5.0
@@ -164,18 +145,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Execution:
-    """What came of a statement.
+    """What came of a statement: rows, or an error and its class, one of `ERROR_CLASSES`.
 
-    Attributes:
-        rows: the result, or None if it failed.
-        columns: names of the result's columns.
-        error: the database's message, or None.
-        error_class: one of `ERROR_CLASSES`, or None if it succeeded.
-        seconds: how long it took.
-        warning: what the database forgave silently, or None.
+    ``warning`` says what the database forgave silently.
     """
 
-    rows: list[tuple[Value, ...]] | None
+    rows: list[Row] | None
     columns: tuple[str, ...] = ()
     error: str | None = None
     error_class: str | None = None
@@ -189,9 +164,7 @@ class Call:
 
     Attributes:
         module: full name of its module; ``LIBRARIES`` there are imported before the time starts.
-        function: its name.
         arguments: plain values and `Limits`.
-        seconds: time it may take.
         written: most bytes of a file that it writes.
         path: folders from which a module that is not ours is imported.
         environment: variables that it needs.
@@ -208,33 +181,48 @@ class Call:
 
 def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
     """The call that runs a statement on an engine."""
-    found = engine(name)
-    needed = {k: v for k, v in os.environ.items() if k.startswith(found.environment)}
+    module, prefixes = engine(name).module.__name__, engine(name).environment
+    needed = {k: v for k, v in os.environ.items() if k.startswith(prefixes)}
     path = () if name in ENGINES else tuple(map(os.path.abspath, sys.path))
-    return Call(
-        *(found.module, "run", (target, sql, limits), limits.seconds),
-        path=path,
-        environment=needed,
-    )
+    return Call(module, "run", (target, sql, limits), limits.seconds, 0, path, needed)
 
 
-class ResultTooLarge(Exception):
-    """A result exceeds its limits."""
+def class_of(message: str, words: Mapping[str, Sequence[str]]) -> str | None:
+    """The first class of which some words stand in a message."""
+    return next((name for name, some in words.items() if any(w in message for w in some)), None)
 
 
-def collect(rows: Iterable[tuple[Value, ...]], limits: Limits) -> list[tuple[Value, ...]]:
-    """Fetch a result within its limits.
+class Failed(Exception):
+    """A statement gives no rows; raised with a message and one of `ERROR_CLASSES`."""
 
-    Raises:
-        ResultTooLarge: as soon as it exceeds them.
+
+def execution(
+    fetch: Callable[[], tuple[Sequence[str], Iterable[Row]]],
+    limits: Limits,
+    failures: tuple[type[Exception], ...],
+    explain: Callable[[Any], tuple[str, str]],
+) -> Execution:
+    """What comes of a function that gives a statement's columns and rows, fetched within the limits.
+
+    ``explain`` gives the message and the class of any of the ``failures`` that it may raise.
     """
-    kept: list[tuple[Value, ...]] = []
-    total = 0
-    for row in rows:
-        kept.append(row)
-        total += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
-        if len(kept) > limits.rows:
-            raise ResultTooLarge(f"more than {limits.rows} rows")
-        if total > limits.bytes:
-            raise ResultTooLarge(f"more than {limits.bytes} bytes")
-    return kept
+    started = time.perf_counter()
+    rows: list[Row] = []
+    size = 0
+    try:
+        columns, found = fetch()
+        for row in found:
+            rows.append(row)
+            size += sum(len(cell) if isinstance(cell, str | bytes) else 8 for cell in row)
+            if len(rows) > limits.rows:
+                raise Failed(f"more than {limits.rows} rows", "result_too_large")
+            if size > limits.bytes:
+                raise Failed(f"more than {limits.bytes} bytes", "result_too_large")
+        return Execution(rows, tuple(columns), seconds=time.perf_counter() - started)
+    except Failed as problem:
+        error, error_class = problem.args
+    except MemoryError:
+        error, error_class = "out of memory", "memory"
+    except failures as problem:
+        error, error_class = explain(problem)
+    return Execution(None, (), error, error_class, time.perf_counter() - started)

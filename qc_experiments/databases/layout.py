@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,17 +23,14 @@ class Table:
     """An ordinary table; plain names are in lower case, quoted ones ready for SQL.
 
     Attributes:
-        name: quoted.
         columns: quoted by plain name.
-        computed: plain names of the generated columns.
-        primary: plain names of the primary key's columns, in its order.
         identity: SQL that tells rows apart: the rowid or the primary key; empty if nothing does.
         keys: plain names of the columns that stay as they are.
     """
 
     name: str
     columns: dict[str, str]
-    computed: frozenset[str]
+    computed: set[str]
     primary: tuple[str, ...]
     identity: tuple[str, ...]
     keys: set[str]
@@ -72,12 +70,7 @@ def read_layout(connection: sqlite3.Connection) -> tuple[dict[str, Table], list[
     for reference in references:
         tables[reference.child].keys.update(reference.child_columns)
         tables[reference.parent].keys.update(reference.parent_columns)
-    rank = _ranks(tables, references)
-    return {name: tables[name] for name in sorted(tables, key=rank.__getitem__)}, references
-
-
-def _ranks(tables: dict[str, Table], references: list[Reference]) -> dict[str, int]:
-    """How far each table stands above those that refer to it; in a circle any order will do."""
+    # How far each table stands above those that refer to it; in a circle any order will do.
     rank = dict.fromkeys(tables, 0)
     for _ in range(min(len(tables), MOST_PASSES)):
         before = dict(rank)
@@ -86,7 +79,7 @@ def _ranks(tables: dict[str, Table], references: list[Reference]) -> dict[str, i
                 rank[reference.parent] = max(rank[reference.parent], rank[reference.child] + 1)
         if rank == before:
             break
-    return rank
+    return {name: tables[name] for name in sorted(tables, key=rank.__getitem__)}, references
 
 
 def _read_table(connection: sqlite3.Connection, name: str) -> Table:
@@ -104,14 +97,12 @@ def _read_table(connection: sqlite3.Connection, name: str) -> Table:
     keys.update(plain for plain, column, _, _ in described if LOOKS_LIKE_ID.search(column))
     # Columns may take all of the rowid's names; a table WITHOUT ROWID has none.
     rowid = next((alias for alias in ("rowid", "_rowid_", "oid") if alias not in columns), None)
-    identity: tuple[str, ...] = ()
-    if rowid:
-        try:
-            connection.execute(f"SELECT {rowid} FROM {quoted(name)} LIMIT 0")
-            identity = (rowid,)
-        except sqlite3.OperationalError:
-            identity = tuple(columns[plain] for plain in primary)
-    computed = frozenset(plain for plain, _, _, hidden in described if hidden)
+    identity: tuple[str, ...] = () if rowid is None else (rowid,)
+    try:
+        connection.execute(f"SELECT {rowid or 1} FROM {quoted(name)} LIMIT 0")
+    except sqlite3.OperationalError:
+        identity = tuple(columns[plain] for plain in primary)
+    computed = {plain for plain, _, _, hidden in described if hidden}
     return Table(quoted(name), columns, computed, primary, identity, keys)
 
 
@@ -123,9 +114,9 @@ def _declared(connection: sqlite3.Connection, tables: dict[str, Table]) -> Itera
         "WHERE m.type = 'table' ORDER BY m.rowid, f.id, f.seq"
     )
     for (child, _, parent), group in groupby(listed, key=lambda row: row[:3]):
+        pairs = [(source, target) for *_, source, target in group]
         if child not in tables or parent not in tables:
             continue
-        pairs = [(source, target) for *_, source, target in group]
         sources = tuple(source for source, _ in pairs)
         # A foreign key that names no columns of the parent means its primary key.
         targets = tuple(target for _, target in pairs if target) or tables[parent].primary
@@ -139,22 +130,26 @@ def _guess_joins(connection: sqlite3.Connection, tables: dict[str, Table]) -> It
     Such a column refers to a table in which it is unique, and a ``pet_id`` to ``pets.id``.
     """
     is_unique = cache(partial(_is_unique, connection))
-    names = list(tables)
-    called = _tables_by_id_name(names)
-    sharing = _tables_that_share(tables, is_unique)
-    for place, child in enumerate(names):
-        own = tables[child]
+    names, in_order = list(tables), list(tables.values())
+    by_id_name: dict[str, set[int]] = defaultdict(set)
+    for place, name in enumerate(names):
+        for called in (stem + end for stem in (name, name[:-1]) for end in ("_id", "id")):
+            by_id_name[called].add(place)
+    sharing = _tables_that_share(in_order, is_unique)
+    for place, (child, own) in enumerate(tables.items()):
         columns = list(own.columns)
         pairs = [
             (other, number, shares)
             for number, column in enumerate(columns)
-            for shares, others in ((False, called.get(column, ())), (True, sharing(place, column)))
+            for shares, others in (
+                (False, by_id_name.get(column, ())),
+                (True, sharing(place, column)),
+            )
             for other in others
             if other != place
         ]
         for other_place, number, shares in sorted(pairs):
-            column, parent = columns[number], names[other_place]
-            other = tables[parent]
+            column, parent, other = columns[number], names[other_place], in_order[other_place]
             if not shares:
                 if is_unique(other, "id"):
                     yield Reference(child, (column,), parent, ("id",))
@@ -171,41 +166,28 @@ def _guess_joins(connection: sqlite3.Connection, tables: dict[str, Table]) -> It
                 yield Reference(child, (column,), parent, (column,))
 
 
-def _tables_by_id_name(names: Sequence[str]) -> dict[str, set[int]]:
-    """The places of the tables to whose ids a column may refer, by what it is then called."""
-    called: dict[str, set[int]] = {}
-    for place, name in enumerate(names):
-        for stem in (name, name[:-1]):
-            for end in ("_id", "id"):
-                called.setdefault(f"{stem}{end}", set()).add(place)
-    return called
-
-
 def _tables_that_share(
-    tables: dict[str, Table], is_unique: Callable[[Table, str], bool]
+    tables: Sequence[Table], is_unique: Callable[[Table, str], bool]
 ) -> Callable[[int, str], Sequence[int]]:
     """Which tables a table's column is to be compared with: all that have one of that name.
 
     In a schema in which those are too many, it is the first table in which it is unique, for all of them.
     """
-    sharing: dict[str, list[int]] = {}
-    for place, table in enumerate(tables.values()):
+    sharing: dict[str, list[int]] = defaultdict(list)
+    for place, table in enumerate(tables):
         for column in table.columns:
-            sharing.setdefault(column, []).append(place)
-    few = sum(len(places) * (len(places) - 1) for places in sharing.values()) <= MOST_PAIRS
-    in_order = list(tables.values())
-
-    @cache
-    def hub(column: str) -> int:
-        places = sharing[column]
-        return next((p for p in places if is_unique(in_order[p], column)), places[0])
+            sharing[column].append(place)
+    hubs: dict[str, int] = {}
+    if sum(len(places) * (len(places) - 1) for places in sharing.values()) > MOST_PAIRS:
+        for column, places in sharing.items():
+            unique = (place for place in places if is_unique(tables[place], column))
+            hubs[column] = next(unique, places[0])
 
     def others(place: int, column: str) -> Sequence[int]:
-        places = sharing[column]
-        if few or len(places) < 2:
+        hub, places = hubs.get(column), sharing[column]
+        if hub is None:
             return places
-        first = hub(column)
-        return [first] if place != first else [p for p in places[:2] if p != place][:1]
+        return [hub] if place != hub else [p for p in places[:2] if p != place][:1]
 
     return others
 
@@ -220,8 +202,7 @@ def _any(
     connection: sqlite3.Connection, table: Table, test: str, other: Table, column: str
 ) -> bool:
     """Whether any value of a table's column is (not) in another table's of the same name."""
-    values = (
-        f"SELECT {other.columns[column]} FROM {other.name} WHERE {other.columns[column]} NOT NULL"
-    )
+    theirs = other.columns[column]
+    values = f"SELECT {theirs} FROM {other.name} WHERE {theirs} NOT NULL"
     query = f"SELECT 1 FROM {table.name} WHERE {table.columns[column]} {test} ({values}) LIMIT 1"
     return connection.execute(query).fetchone() is not None

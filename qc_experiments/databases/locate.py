@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from qc_experiments.databases.content import content_hash as file_content
 from qc_experiments.databases.content import file_hash
-from qc_experiments.databases.engine import ENGINES, Engine
+from qc_experiments.databases.engine import ENGINES
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import (
@@ -23,10 +23,8 @@ from qc_experiments.system.paths import (
 
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
-OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")
-"""Of SQLite files elsewhere."""
+OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")  # of SQLite files elsewhere
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
-"""What is in no name of a folder or a database."""
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
 """What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
 somebody else's CSV it is taken for what it looks like."""
@@ -34,17 +32,12 @@ somebody else's CSV it is taken for what it looks like."""
 
 @dataclass(frozen=True)
 class Database:
-    """One database.
-
-    Attributes:
-        engine: name of the engine that runs SQL on it.
-        target: a file's path, or a URL.
-        server_hashes: content hashes of a server's databases by URL, each taken once in a run.
-    """
+    """One database: the name of its engine, and a file's path or a URL."""
 
     engine: str
     target: str
     server_hashes: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Content hashes of a server's databases by URL, each taken once in a run."""
 
     @property
     def dialect(self) -> str:
@@ -52,37 +45,25 @@ class Database:
         return engine_of(self.engine).dialect
 
     def content_hash(self) -> str:
-        """SHA-256 of what it holds; it changes when any row does.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
-        if "://" in self.target:
-            if self.target not in self.server_hashes:
-                taken = engine_of(self.engine).imported().content_hash(self.target)
-                self.server_hashes[self.target] = str(taken)
-            found = self.server_hashes[self.target]
-        else:
+        """SHA-256 of what it holds; it changes when any row does. `UserError` if it cannot be read."""
+        module = engine_of(self.engine).module
+        if "://" not in self.target:
             found = file_content(self.engine, self.target)
-        if self.engine in ENGINES:
-            return found
+        elif (found := self.server_hashes.get(self.target, "")) == "":
+            found = self.server_hashes[self.target] = str(module.content_hash(self.target))
         # What another engine, or another version of it, makes of the same file is something else.
-        code = engine_of(self.engine).imported().__file__
-        return f"{self.engine} {file_hash(Path(str(code)))} {found}"
+        ours = self.engine in ENGINES
+        return found if ours else f"{self.engine} {file_hash(Path(str(module.__file__)))} {found}"
 
 
 def engine_of_url(url: str, key: str) -> str:
-    """The name of the engine that a URL's scheme means.
-
-    Raises:
-        UserError: if there is none; ``key`` is the setting or flag that named it.
-    """
+    """The name of the engine that a URL's scheme means; ``key`` is the setting or flag, for messages."""
     scheme = url.split("://")[0]
-    servers = {name: engine_of(name).schemes for name in ENGINES}
+    servers = {name: engine_of(name).schemes for name in ENGINES if engine_of(name).schemes}
     for name, schemes in servers.items():
         if scheme.partition("+")[0] in schemes:
             return name
-    known = " or ".join(f"{schemes[0]}://" for schemes in servers.values() if schemes)
+    known = " or ".join(f"{schemes[0]}://" for schemes in servers.values())
     raise UserError(
         f"{key}: {scheme} is no kind of database that is known; give files or a {known} URL"
     )
@@ -92,11 +73,8 @@ def engine_of_url(url: str, key: str) -> str:
 class Databases:
     """The databases of a data set.
 
-    Attributes:
-        place: a folder with ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or a server's
-            URL, in which ``{db_id}`` stands for the database's name.
-        engine: name of the engine; None where the suffix or the URL's scheme says it.
-        server_hashes: see `Database`.
+    They stand in a folder, as ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or on a server, in
+    whose URL ``{db_id}`` stands for the name. Without an engine the suffix or the URL's scheme says it.
     """
 
     place: str
@@ -109,36 +87,35 @@ class Databases:
         return "://" in self.place
 
     def check(self, key: str) -> None:
-        """Make sure that there is such a folder, or that it is a URL that is understood.
-
-        Raises:
-            UserError: naming ``key``, the setting or flag, if not.
-        """
-        found = engine_of(self.engine) if self.engine else None
+        """Make sure that there is such a folder, or that it is a URL that is understood."""
+        engine = engine_of(self.engine) if self.engine else None
+        if engine and not (engine.schemes if self.on_server else engine.suffix):
+            reads = "files in a folder" if engine.suffix else "a server's databases, by a URL"
+            raise UserError(f"{key}: engine {self.engine} reads {reads}")
         if self.on_server:
-            found = found or engine_of(engine_of_url(self.place, key))
-            if self.place.count(PLACEHOLDER) != _name_in(self.place, found).count(PLACEHOLDER):
+            engine = engine or engine_of(engine_of_url(self.place, key))
+            read_name = getattr(engine.module, "database_name", _path_of_url)
+            if self.place.count(PLACEHOLDER) != str(read_name(self.place)).count(PLACEHOLDER):
                 raise UserError(
                     f"{key}: {PLACEHOLDER} stands for the database's name and for nothing else in a URL: "
-                    f"write {URL_FORM.replace('postgresql', found.schemes[0])}"
+                    f"write {URL_FORM.replace('postgresql', engine.schemes[0])}"
                 )
         elif problem := folder_problem(self.place):
             hint = f"; a server is written {URL_FORM}" if "@" in self.place else ""
             raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}{hint}")
 
     def find(self, db_id: str) -> Database | None:
-        """The database of a ``db_id``; None if there is nothing.
-
-        Raises:
-            UserError: if it is no name, or what is there cannot be read.
-        """
-        self._check_name(db_id)
+        """The database of a ``db_id``; None if there is nothing, `UserError` if it cannot be read."""
+        # One path component, or one database's name, and no more.
+        is_name = db_id.strip() and db_id not in (".", "..") and not NOT_IN_NAMES.search(db_id)
+        if not is_name or (self.on_server and NOT_IN_URL_NAMES.search(db_id)):
+            raise UserError(f"db_id {db_id} is no name of a database")
         if self.on_server:
             name = self.engine or engine_of_url(self.place, "databases")
             url = self.place.replace(PLACEHOLDER, quote(db_id, safe=""))
             return Database(name, url, self.server_hashes)
-        for name in self._file_engines():
-            path = Path(self.place) / db_id / f"{db_id}{engine_of(name).suffix}"
+        for suffix, name in self._suffixes().items():
+            path = Path(self.place) / db_id / f"{db_id}{suffix}"
             problem = file_problem(path)
             if problem is None:
                 return Database(name, str(path.absolute()))
@@ -146,26 +123,13 @@ class Databases:
                 raise UserError(f"{path}: {problem}")
         return None
 
-    def _file_engines(self) -> list[str]:
+    def _suffixes(self) -> dict[str, str]:
+        """The engines that read files, by the suffixes of these."""
         names = [self.engine] if self.engine else ENGINES
-        return [name for name in names if engine_of(name).suffix]
-
-    def _check_name(self, db_id: str) -> None:
-        """Make sure that a ``db_id`` is one path component, or one database's name, and no more."""
-        is_name = db_id.strip() and db_id not in (".", "..") and not NOT_IN_NAMES.search(db_id)
-        if not is_name or (self.on_server and NOT_IN_URL_NAMES.search(db_id)):
-            raise UserError(f"db_id {db_id} is no name of a database")
+        return {engine_of(name).suffix: name for name in names if engine_of(name).suffix}
 
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
-        """Make sure that every row names a database that is there.
-
-        Args:
-            named: row number and ``db_id`` of each row.
-            source: the CSV, for messages.
-
-        Raises:
-            UserError: naming the first row without one.
-        """
+        """Make sure that every row of a CSV (by its number and ``db_id``) names a database that is there."""
         for number, db_id in named:
             if not db_id:
                 raise UserError(
@@ -178,43 +142,29 @@ class Databases:
                 raise UserError(f"{source}: row {number}: {error}") from None
             if found is None:
                 raise UserError(
-                    f"{source}: row {number} names db_id {db_id}, but there is no "
-                    f"{self._expected(db_id)}{self._elsewhere(db_id)}"
+                    f"{source}: row {number} names db_id {db_id}, {self._missing(db_id)}"
                 )
 
-    def _expected(self, db_id: str, suffix: str | None = None) -> Path:
-        ending = suffix or engine_of(self._file_engines()[0]).suffix
-        return Path(self.place) / db_id / f"{db_id}{ending}"
-
-    def _elsewhere(self, db_id: str) -> str:
-        """What is said of a file of that name that lies or ends otherwise; empty if there is none."""
-        own = [engine_of(name).suffix for name in self._file_engines()]
-        for folder in (Path(self.place) / db_id, Path(self.place)):
+    def _missing(self, db_id: str) -> str:
+        """Which file there is not, and which lies or ends otherwise."""
+        own = list(self._suffixes())
+        folder = Path(self.place) / db_id
+        missing = f"but there is no {folder / (db_id + own[0])}"
+        for place in (folder, folder.parent):
             for suffix in (*own, *OTHER_SUFFIXES):
-                file = folder / f"{db_id}{suffix}"
+                file = place / f"{db_id}{suffix}"
                 if file_problem(file) is None:
-                    to = self._expected(db_id, suffix if suffix in own else None)
-                    return f"; found {file}: move it to {to}"
-        return ""
+                    to = folder / f"{db_id}{suffix if suffix in own else own[0]}"
+                    return f"{missing}; found {file}: move it to {to}"
+        return missing
 
 
-def _name_in(url: str, engine: Engine) -> str:
-    """The database's name in a URL."""
-    own = getattr(engine.imported(), "database_name", None)
-    return str(own(url)) if own else unquote(urlsplit(url).path.lstrip("/"))
+def _path_of_url(url: str) -> str:
+    return unquote(urlsplit(url).path.lstrip("/"))
 
 
 def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
-    """The databases that a setting names: a folder, also one inside a package, or a server's URL.
-
-    Args:
-        text: the setting's value.
-        key: the setting or flag, for messages.
-        engine: name of the engine, where the user gives it.
-
-    Raises:
-        UserError: if there are none, or the engine cannot be loaded.
-    """
+    """The databases that a setting ``key`` names: a folder, also inside a package, or a server's URL."""
     is_url = "://" in text and not text.startswith(PACKAGE_PREFIX)
     databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
     databases.check(key)

@@ -8,41 +8,52 @@ plausible values, and some rows go.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
 from qc_experiments.databases.content import content_hash
-from qc_experiments.databases.engine import Execution
+from qc_experiments.databases.engine import Call, Execution, Limits
 from qc_experiments.databases.layout import Reference, Table, quoted, read_layout
+from qc_experiments.databases.locate import Database
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.sqlite import open_readonly
+from qc_experiments.databases.sqlite_rights import SHADOWS
 from qc_experiments.errors import UserError
+from qc_experiments.sql.tokens import tokens
+
+log = logging.getLogger(__name__)
 
 RULES = "v2"
 """Version of the rules below; part of the folder's name, so that other rules make other files."""
-
 STRENGTHS = ((0.15, 0.1), (0.4, 0.2), (0.7, 0.33), (0.25, 0.3), (0.85, 0.15))
 """Share of cells changed and of rows deleted, by a copy's index (then from the front again)."""
-
 MAX_ROWS = 20_000
 """How many rows of a table are perturbed; the others of a larger table stay as they are."""
-
 MOVE_SHARE = 0.4  # of changed numbers get a nearby or a round value, the rest another cell's
 ROUND_SHARE = 0.5  # of those get a round value
 RESPELL_SHARE = 0.05  # of changed texts get another spelling, the rest another cell's
 MOST_CODES = 5  # a text column of 2 to this many values holds codes, which have one spelling
 EXACT = 2**50  # beyond, an integer may overflow and a float have no v + 1
-
 HASH_DIGITS = 16
+SECONDS = 30.0  # time in which one copy of one database is made, or is not made at all
+BYTES = 1_000_000_000  # largest database of which copies are made, and largest copy
+APART = (
+    f"SELECT *, 'shadow', '' FROM ({SHADOWS}) UNION ALL SELECT name, "
+    "CASE type WHEN 'view' THEN type ELSE 'virtual' END, sql FROM sqlite_master "
+    "WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
+)
+"""SQL for name, kind and definition of shadow and virtual tables and of views."""
 Make = Callable[[Path, Path, str, int], None]
 
 Value = object
 Row = tuple[Value, ...]
-
 UNREADABLE: Value = object()
 """A text that is not UTF-8. Python could only write it back as a BLOB, so such a cell stays."""
 
@@ -51,7 +62,7 @@ class CannotPerturb(Exception):
     """A database cannot be perturbed within the limits; the message says why."""
 
 
-class _Pool:
+class _Column:
     """The values of a column, and how another value for one of its cells is drawn."""
 
     def __init__(self, cells: Sequence[Value]) -> None:
@@ -61,10 +72,7 @@ class _Pool:
         self.low, self.high = min(self.numbers, default=0), max(self.numbers, default=0)
 
     def another(self, value: Value, random: Random) -> Value:
-        """A value for the cell that holds this one; now and then the same.
-
-        NULL is drawn only where the column has NULLs.
-        """
+        """A value for the cell that holds this one; now and then the same."""
         if isinstance(value, int | float) and random.random() < MOVE_SHARE:
             return self._moved(value, random)
         if isinstance(value, str) and random.random() < RESPELL_SHARE:
@@ -102,24 +110,22 @@ def perturbed_databases(
 
     The same original, seed and index give the same rows, however many copies are asked for. A
     file's name tells its content's hash, so that a damaged one is seen, and made again.
-
-    Args:
-        path: the original, which is only read.
-        count: how many copies.
-        seed: another seed makes other ones.
-        cache: folder that keeps them.
-        make: makes one of them; by default `make_perturbed`, in this very process.
+    ``make`` makes one; by default `make_perturbed`, in this very process.
 
     Raises:
-        CannotPerturb: if it cannot be perturbed within the limits.
-        sqlite3.DatabaseError, OSError, UserError: if it or a copy cannot be read or written.
+        CannotPerturb, sqlite3.DatabaseError, OSError, UserError: if it cannot be perturbed.
     """
     digest = _digest(path)
     folder = cache / f"{digest}-{RULES}-s{seed}"
     files = []
     for index in range(count):
-        kept = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
-        files.append(kept[0] if kept else _made(path, folder, seed, index, make))
+        whole = [file for file in folder.glob(f"{index}-*.sqlite") if is_whole(file)]
+        if not whole:
+            for damaged in folder.glob(f"{index}-*"):
+                if not is_whole(damaged):
+                    damaged.unlink()
+            whole = [_made(path, folder, f"{digest}:{seed}:{index}", index, make or make_perturbed)]
+        files.append(whole[0])
     return files
 
 
@@ -131,16 +137,13 @@ def is_whole(file: Path) -> bool:
         return False
 
 
-def _made(path: Path, folder: Path, seed: int, index: int, make: Make | None) -> Path:
-    for damaged in folder.glob(f"{index}-*"):
-        if not is_whole(damaged):
-            damaged.unlink()
+def _made(path: Path, folder: Path, seed: str, index: int, make: Make) -> Path:
     digest = _digest(path)
     folder.mkdir(parents=True, exist_ok=True)
     # In a folder of its own, so that what SQLite puts beside a file goes away with it.
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         unfinished = Path(workshop, "perturbed.sqlite")
-        (make or make_perturbed)(path, unfinished, f"{digest}:{seed}:{index}", index)
+        make(path, unfinished, seed, index)
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         if _digest(path) != digest:
@@ -151,11 +154,7 @@ def _made(path: Path, folder: Path, seed: int, index: int, make: Make | None) ->
 
 
 def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
-    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`).
-
-    Raises:
-        sqlite3.DatabaseError: if the original is no database that SQLite can read.
-    """
+    """Make one copy of a SQLite file with other rows, as many as its index says (see `STRENGTHS`)."""
     with closing(open_readonly(path)) as original:
         original.text_factory = str
         tables, references = read_layout(original)
@@ -163,11 +162,27 @@ def make_perturbed(path: Path, file: Path, seed: str, index: int) -> None:
             copy.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             copy.execute("PRAGMA synchronous = OFF")  # once, at the end, is enough
             original.backup(copy)
-            _perturb(copy, tables, references, seed, index)
+            copy.execute("PRAGMA journal_mode = MEMORY")  # which ends WAL mode, too
+            copy.execute("PRAGMA foreign_keys = OFF")  # or deletions might cascade
+            triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+            dropped = copy.execute(triggers).fetchall()
+            copy.text_factory = _decode
+            copy.execute("BEGIN")
+            for name, _ in dropped:  # or they would fire
+                copy.execute(f"DROP TRIGGER {quoted(name)}")
+            change, delete = STRENGTHS[index % len(STRENGTHS)]
+            for name, table in tables.items():
+                if table.identity:
+                    random = Random(f"{seed}:{name}")
+                    _delete_rows(copy, name, tables, references, delete, random)
+                    _change_rows(copy, table, change, random)
+            for _, sql in dropped:
+                copy.execute(sql)
+            copy.execute("COMMIT")
 
 
 def run(target: str, file: str, seed: str, index: int) -> Execution:
-    """`make_perturbed` in a child process, which is held to its time and size; gives no rows."""
+    """`make_perturbed` in a child process; gives no rows."""
     make_perturbed(Path(target), Path(file), seed, index)
     return Execution([])
 
@@ -183,49 +198,17 @@ def _decode(raw: bytes) -> Value:
         return UNREADABLE
 
 
-def _perturb(
-    copy: sqlite3.Connection,
-    tables: dict[str, Table],
-    references: Sequence[Reference],
-    seed: str,
-    index: int,
-) -> None:
-    """Delete and change rows of a copy, as many as its index says."""
-    copy.execute("PRAGMA journal_mode = MEMORY")  # which ends WAL mode, too
-    copy.execute("PRAGMA foreign_keys = OFF")  # or deletions might cascade
-    triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    copy.text_factory = _decode
-    change, delete = STRENGTHS[index % len(STRENGTHS)]
-    copy.execute("BEGIN")
-    for name, _ in triggers:  # or they would fire
-        copy.execute(f"DROP TRIGGER {quoted(name)}")
-    concerned: dict[str, list[Reference]] = {}
-    for reference in references:
-        for name in dict.fromkeys((reference.child, reference.parent)):
-            concerned.setdefault(name, []).append(reference)
-    for name, table in tables.items():
-        if table.identity:
-            random = Random(f"{seed}:{name}")
-            _delete_rows(copy, name, tables, concerned.get(name, ()), delete, random)
-            _change_rows(copy, table, change, random)
-    for _, sql in triggers:
-        copy.execute(sql)
-    copy.execute("COMMIT")
-
-
 def _sample(
     copy: sqlite3.Connection, table: Table, columns: Sequence[str], random: Random
 ) -> list[tuple[Row, Row]]:
     """Identity and cells of at most `MAX_ROWS` rows, in random order."""
     identity = ", ".join(table.identity)
-    found = copy.execute(f"SELECT {identity} FROM {table.name} ORDER BY {identity}").fetchall()
+    found = copy.execute(f"SELECT {identity} FROM {table.name} ORDER BY {identity}")
     # A row that an unreadable text identifies could not be found again.
     rows = [row for row in found if UNREADABLE not in row]
+    drawn = random.sample(rows, min(len(rows), MAX_ROWS))
     query = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {_where(table)}"
-    return [
-        (row, copy.execute(query, row).fetchone())
-        for row in random.sample(rows, min(len(rows), MAX_ROWS))
-    ]
+    return [(row, copy.execute(query, row).fetchone()) for row in drawn]
 
 
 def _where(table: Table) -> str:
@@ -245,12 +228,14 @@ def _delete_rows(
     referred: set[Row] = set()
     groupings = [table.identity]
     for reference in references:
+        if name not in (reference.child, reference.parent):
+            continue
         columns = [tables[reference.child].columns[c] for c in reference.child_columns]
         if reference.child == name:
             groupings.append(tuple(columns))
         if reference.parent == name:
             targets = ", ".join(table.columns[c] for c in reference.parent_columns)
-            referred.update(
+            referred |= set(
                 copy.execute(
                     f"SELECT {', '.join(table.identity)} FROM {table.name} WHERE ({targets}) IN "
                     f"(SELECT {', '.join(columns)} FROM {tables[reference.child].name})"
@@ -270,7 +255,7 @@ def _change_rows(copy: sqlite3.Connection, table: Table, share: float, random: R
     """Change cells, but for those of a row that its table then does not take."""
     columns = table.changeable()
     sample = _sample(copy, table, columns, random) if columns else []
-    pools = [_Pool(cells) for cells in zip(*(cells for _, cells in sample), strict=True)]
+    pools = [_Column(cells) for cells in zip(*(cells for _, cells in sample), strict=True)]
     for row, cells in sample:
         changed = {
             column: pool.another(cell, random)
@@ -283,3 +268,78 @@ def _change_rows(copy: sqlite3.Connection, table: Table, share: float, random: R
         update = f"UPDATE OR ABORT {table.name} SET {assignments} WHERE {_where(table)}"
         with suppress(sqlite3.IntegrityError):
             copy.execute(update, (*changed.values(), *row))
+
+
+class PerturbedCopies:
+    """Makes and keeps as many copies of each database as are asked for, fixed by a seed."""
+
+    def __init__(self, pool: SqlPool, folder: Path, count: int, seed: int) -> None:
+        self._pool = pool
+        self._folder = folder
+        self._count = count
+        self._seed = seed
+        self._lock = threading.Lock()
+        self._made: dict[str, tuple[list[Path], set[str]] | str] = {}
+
+    def of(self, database: Database, *queries: str) -> list[Path] | str:
+        """The copies of a database, or in words why there are none on which some queries can be asked."""
+        if database.engine != "sqlite":
+            return "copies are made of SQLite databases only"
+        content = database.content_hash()
+        with self._lock:
+            made = self._made.get(content)
+            if made is None or not (isinstance(made, str) or all(map(is_whole, made[0]))):
+                made = self._make(Path(database.target))
+                if not self._pool.aborted:
+                    self._made[content] = made
+        if isinstance(made, str):
+            return made
+        copies, same = made
+        if same and (read := same & _names(*queries)):
+            return f"{min(read)} is the same in all copies (a virtual table, or made of one)"
+        return copies
+
+    def _same_in_all(self, path: Path) -> set[str]:
+        """Names of what no copy perturbs: virtual tables, their shadow tables, and views of these."""
+        found = self._pool.run("sqlite", str(path), APART, Limits(SECONDS))
+        if found.rows is None:
+            raise CannotPerturb(str(found.error))
+        rows = [(str(name).lower(), kind, str(sql)) for name, kind, sql in found.rows]
+        same = {name for name, kind, _ in rows if kind != "view"}
+        views = {name: _names(sql) for name, kind, sql in rows if kind == "view"}
+        if virtual := sorted(name for name, kind, _ in rows if kind == "virtual"):
+            log.warning(
+                "%s: virtual tables are the same in all perturbed copies, where nothing that names them "
+                "is asked: %s",
+                path,
+                ", ".join(virtual),
+            )
+        while more := {name for name, read in views.items() if read & same} - same:
+            same |= more
+        return same
+
+    def _make(self, path: Path) -> tuple[list[Path], set[str]] | str:
+        """Copies, and the names of what is the same in all of them; or why there are none."""
+        try:
+            if path.stat().st_size > BYTES:
+                raise CannotPerturb(f"it is larger than {BYTES // 1_000_000:,} MB")
+            made = perturbed_databases(path, self._count, self._seed, self._folder, self._one)
+            return made, self._same_in_all(path)
+        except (CannotPerturb, sqlite3.DatabaseError, OSError) as problem:
+            if not self._pool.aborted:  # else nobody waits for it any more
+                log.warning("%s: no perturbed copies: %s", path, problem)
+            return str(problem)
+
+    def _one(self, path: Path, file: Path, seed: str, index: int) -> None:
+        arguments = (str(path), str(file), seed, index)
+        done = self._pool.on_sqlite_file(Call(__name__, "run", arguments, SECONDS, written=BYTES))
+        if done.error_class == "timeout":
+            raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
+        if done.rows is None:
+            raise CannotPerturb(str(done.error))
+
+
+def _names(*queries: str) -> set[str]:
+    """What queries may call a table: SQLite takes strings for names, too."""
+    found = (token for query in queries for token in tokens(query))
+    return {token.name() or token.text.strip("'").lower() for token in found}

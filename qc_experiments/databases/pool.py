@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.databases import perturbation, snapshot, sqlite
+from qc_experiments.databases import snapshot, sqlite
 from qc_experiments.databases.child import DONE, HEADER, READY, STARTED
-from qc_experiments.databases.engine import Call, Execution, Limits, call_of
+from qc_experiments.databases.engine import Call, Execution, Failed, Limits, call_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import usable_cores
 
@@ -32,10 +32,6 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "
 """Environment that a child starts with: no tokens and keys of the user."""
 
 
-class Gone(Exception):
-    """A child process ended, or was ended, before it had answered."""
-
-
 class _PlainUnpickler(pickle.Unpickler):
     """Makes numbers, strings, bytes, lists and tuples, and refuses anything that names a class."""
 
@@ -44,22 +40,15 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(packed: bytes) -> Any:
-    """Unpickle plain values only.
-
-    Raises:
-        pickle.UnpicklingError: if they are anything else.
-    """
+    """Unpickle plain values; raises `pickle.UnpicklingError` for any others."""
     return _PlainUnpickler(io.BytesIO(packed)).load()
 
 
 class SqlPool:
-    """Child processes that run SQL; used as a context manager, by several threads at once.
+    """Child processes that run SQL, by default one for each core that may be used, at most 8.
 
-    Args:
-        size: number of processes; by default one for each core that may be used, at most 8.
-
-    Attributes:
-        aborted: whether statements are being ended, so that what comes of them says nothing.
+    Used as a context manager, by several threads at once. ``aborted`` says that statements are being
+    ended, so that what comes of them says nothing.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -82,7 +71,7 @@ class SqlPool:
         for _ in range(self.size):
             child = self._idle.get()
             if child is not None:
-                child.kill()
+                child.close()
             self._idle.put(None)
         self._snapshots.close()
 
@@ -91,103 +80,72 @@ class SqlPool:
         # First: a process that is being started is not among the busy ones yet.
         self.aborted = True
         for child in list(self._busy):
-            child.end()
+            child.process.kill()  # whoever reads from it sees that it is gone
 
     def resume(self) -> None:
         """Take statements again, once nobody waits for those that were ended."""
         self.aborted = False
 
     def run(self, engine: str, target: str, sql: str, limits: Limits) -> Execution:
-        """Run one statement in a child process, waiting for a free one.
-
-        Args:
-            engine: name of the engine (see `engine.ENGINES`).
-            target: the database: a file's path or a URL.
-            sql: one statement.
-            limits: what it may use.
-
-        Raises:
-            UserError: if the engine cannot be loaded, or the database not be reached.
-        """
+        """Run one statement on a database (a file's path or a URL) in a child process, once one is free."""
         call = call_of(engine, target, sql, limits)
-        return self._on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
+        return self.on_sqlite_file(call) if engine == "sqlite" else self._execute(call)
 
-    def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution | None:
-        """Run one statement on an empty database made of CREATE statements.
-
-        Returns:
-            What came of it; None where the schema is no text that SQLite runs.
-        """
-        call = Call(sqlite.__name__, "run_on_schema", (schema, sql, limits), limits.seconds)
-        try:
-            found = self.call(call)
-        except Gone as gone:
-            return Execution(None, (), *gone.args)
-        return None if found is None else Execution(*found)
-
-    def perturb(self, path: Path, file: Path, seed: str, index: int, limits: Limits) -> Execution:
-        """Make a perturbed copy of a SQLite file (see `perturbation.make_perturbed`)."""
-        arguments = (str(path), str(file), seed, index)
-        where = (perturbation.__name__, "run", arguments)
-        return self._on_sqlite_file(Call(*where, limits.seconds, written=limits.bytes))
-
-    def _on_sqlite_file(self, call: Call) -> Execution:
-        """Make a call whose first argument is a SQLite file, or a copy that includes its logs."""
-        target, *others = call.arguments
-        try:
-            with self._snapshots.reading(str(target)) as readable:
-                return self._execute(replace(call, arguments=(readable, *others)))
-        except snapshot.Unreadable as problem:
-            return Execution(None, (), str(problem), "other")
+    def run_on_schema(self, schema: str, sql: str, limits: Limits) -> Execution:
+        """Run one statement on an empty database made of CREATE statements (see `sqlite`)."""
+        arguments = (schema, sql, limits)
+        return self._execute(Call(sqlite.__name__, "run_on_schema", arguments, limits.seconds))
 
     def _recover(self, copy: Path, limits: Limits) -> Execution:
         where = (snapshot.__name__, "run", (str(copy),))
         return self._execute(Call(*where, limits.seconds, written=limits.bytes))
 
+    def on_sqlite_file(self, call: Call) -> Execution:
+        """Make a call whose first argument is a SQLite file, or a copy that includes its logs."""
+        target, *others = call.arguments
+        try:
+            with self._snapshots.reading(str(target)) as readable:
+                return self._execute(replace(call, arguments=(readable, *others)))
+        except Failed as failed:
+            return Execution(None, (), *failed.args)
+
     def _execute(self, call: Call) -> Execution:
         started = time.perf_counter()
         try:
             return Execution(*self.call(call))
-        except Gone as gone:
-            message, error_class = gone.args
+        except Failed as failed:
+            message, error_class = failed.args
             return Execution(None, (), message, error_class, time.perf_counter() - started)
 
     def call(self, call: Call) -> Any:
         """Call a function in a child process, waiting for a free one; give what it returns.
 
         Raises:
-            Gone: with a message and an error class, if there is no answer in time.
-            UserError: if the function raises it.
+            Failed: if there is no answer in time.
+            UserError: if the function raises it, or the process does not get ready to run it.
         """
-        kind, *answer = self._ask(call)
-        if kind == "user_error":
-            raise UserError(answer[0])
-        if kind == "failed":
-            raise Gone(*answer)
-        return answer[0]
-
-    def _ask(self, call: Call) -> tuple[Any, ...]:
         child = self._idle.get()
         try:
-            if child is None or not child.alive():
+            if child is None or child.process.poll() is not None:
                 child = _Child()
             self._busy.add(child)
             if self.aborted:
-                raise Gone("it was interrupted", "other")
-            answer = child.ask(call)
+                raise Failed("it was interrupted", "other")
+            kind, *answer = child.ask(call)
             self._busy.discard(child)
         except BaseException:  # it is gone, or interrupted in the middle of an answer
-            self._dismiss(child)
+            if child is not None:
+                child.close()
+                self._busy.discard(child)
             child = None
             raise
         finally:
             self._idle.put(child)
-        return answer
-
-    def _dismiss(self, child: _Child | None) -> None:
-        if child is not None:
-            child.kill()
-            self._busy.discard(child)
+        if kind == "user_error":
+            raise UserError(answer[0])
+        if kind == "failed":
+            raise Failed(*answer)
+        return answer[0]
 
 
 class _Child:
@@ -196,7 +154,7 @@ class _Child:
     def __init__(self) -> None:
         environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         environment["PYTHONPATH"] = str(PACKAGE_PARENT)
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "qc_experiments.databases.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -208,84 +166,67 @@ class _Child:
         try:
             self._wait_for(READY)
         except BaseException:
-            self.kill()
+            self.close()
             raise
 
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def end(self) -> None:
-        """End the process; whoever reads from it sees that it is gone."""
-        self._process.kill()
-
-    def kill(self) -> None:
+    def close(self) -> None:
         """End the process and close its pipes."""
-        self.end()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with suppress(OSError):  # what could not be sent any more
                     pipe.close()
 
     def ask(self, call: Call) -> tuple[Any, ...]:
-        """Send a call and wait for its answer.
-
-        Raises:
-            Gone: with a message and an error class, if there is none in time.
-            UserError: if the process does not get ready to run it.
-        """
+        """Send a call and wait for its answer; raises as `SqlPool.call`."""
         packed = pickle.dumps(call)
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         try:
-            self._process.stdin.write(HEADER.pack(len(packed)) + packed)
-            self._process.stdin.flush()
+            self.process.stdin.write(HEADER.pack(len(packed)) + packed)
+            self.process.stdin.flush()
         except OSError:
-            raise Gone(f"{PROCESS} was ended", "other") from None
+            raise Failed(f"{PROCESS} was ended", "other") from None
         self._wait_for(STARTED)
         if self._read(1, time.monotonic() + call.seconds + GRACE_SECONDS) != DONE:
-            raise Gone(f"{PROCESS} was ended", "other")
+            raise Failed(f"{PROCESS} was ended", "other")
         until = time.monotonic() + PACKING_SECONDS
         (length,) = HEADER.unpack(self._read(HEADER.size, until))
         try:
             answer: tuple[Any, ...] = load_plain(self._read(length, until))
         except pickle.UnpicklingError as problem:
-            raise Gone(str(problem), "other") from None
+            raise Failed(str(problem), "other") from None
         return answer
 
     def _wait_for(self, mark: bytes) -> None:
-        """Wait until the process is ready to run something; its being late says nothing of that.
-
-        Raises:
-            Gone: if it has ended.
-            UserError: if it is late.
-        """
+        """Wait until the process is ready to run something; its being late says nothing of that."""
         try:
             found = self._read(1, time.monotonic() + START_SECONDS)
-        except Gone as gone:
-            if gone.args[1] != "timeout":
+        except Failed as failed:
+            if failed.args[1] != "timeout":
                 raise
             raise UserError(
                 f"no process for SQL started within {START_SECONDS:g} s: the machine is too busy, or "
                 "short of memory"
             ) from None
         if found != mark:
-            raise Gone(f"{PROCESS} was ended", "other")
+            raise Failed(f"{PROCESS} was ended", "other")
 
     def _read(self, count: int, deadline: float) -> bytes:
-        assert self._process.stdout is not None
-        handle = self._process.stdout.fileno()
+        assert self.process.stdout is not None
+        handle = self.process.stdout.fileno()
         waiting = select.poll()
         waiting.register(handle, select.POLLIN)
         parts: list[bytes] = []
         while count:
             left = deadline - time.monotonic()
             if left <= 0 or not waiting.poll(1000 * left):
-                raise Gone("it ran too long and its process was killed", "timeout")
+                raise Failed("it ran too long and its process was killed", "timeout")
             part = os.read(handle, min(count, 1 << 20))
             if not part:
-                code = self._process.wait()
+                code = self.process.wait()
                 reason = "memory" if code == -9 else "other"
-                raise Gone(f"{PROCESS} ended with {code}", reason)
+                raise Failed(f"{PROCESS} ended with {code}", reason)
             parts.append(part)
             count -= len(part)
         return b"".join(parts)

@@ -3,9 +3,8 @@
 Each statement has a connection and a read-only transaction of its own, which is rolled back. It
 runs as ``DECLARE ... CURSOR FOR <sql>``, which takes queries and nothing else, by the extended
 protocol, which takes one statement and no more. A role that could reach the server's files is
-refused; what else a query may read and call is what its role may, so give it one that can only
-read the tables. PostgreSQL limits a statement's time, but neither its memory nor (unless its owner
-sets ``temp_file_limit``) its temporary files, and a role may end its other sessions.
+refused; what else a query may read and call is what its role may. PostgreSQL limits a statement's
+time, but neither its memory nor (unless its owner sets ``temp_file_limit``) its temporary files.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from datetime import time as time_of_day
-from functools import cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.databases.engine import Execution, Limits, Row, Value, execution
 from qc_experiments.errors import UserError
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL
 
 DIALECT = "postgres"
 SCHEMES = ("postgresql", "postgres")
@@ -34,7 +33,7 @@ ENVIRONMENT = ("PG",)
 INSTALL = "PostgreSQL's drivers are not installed: pip install 'qc_experiments[postgresql]'"
 URL_FORM = "write postgresql://user@host:5432/database, the password in PGPASSWORD"
 READER = "CREATE ROLE qc_reader LOGIN PASSWORD 'choose one'; GRANT pg_read_all_data TO qc_reader;"
-"""SQL for a role as which predictions may run (from PostgreSQL 14 on)."""
+"""A role as which predictions may run (from PostgreSQL 14 on)."""
 CONNECT_SECONDS = 10
 FIRST_ROWS, MOST_ROWS = 16, 8192
 DECLARE = b"DECLARE qc_result NO SCROLL CURSOR FOR "
@@ -64,7 +63,6 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
 GROUP BY c.oid, n.nspname, c.relname ORDER BY n.nspname, c.relname
 """
 """Name, columns and definition of each table (and materialized view) that the role may read."""
-
 VIEWS = """
 SELECT schemaname, viewname, definition FROM pg_catalog.pg_views
 WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER BY 1, 2
@@ -97,8 +95,7 @@ CLASSES = {
     "57014": "timeout",
 }
 """Class of a failure by its SQLSTATE."""
-
-FORBIDDEN_BY = frozenset(("transformDeclareCursorStmt", "_SPI_execute_plan"))
+FORBIDDEN_BY = ("transformDeclareCursorStmt", "_SPI_execute_plan")
 """The server's functions that refuse what writes as a feature that is not supported."""
 
 
@@ -107,22 +104,16 @@ def _number(text: str) -> int | float:
     return float(text) if fraction.strip("0") or whole[-1:].isalpha() else int(whole)
 
 
-def _timestamp(text: str) -> str:
-    return datetime.fromisoformat(text).isoformat()
-
-
-def _time(text: str) -> str:
-    return time_of_day.fromisoformat(text).isoformat()
-
-
 CONVERT: dict[str, Callable[[str], Value]] = {
     "bool": lambda text: int(text == "t"),
     **dict.fromkeys(("int2", "int4", "int8", "oid"), int),
     **dict.fromkeys(("float4", "float8"), float),
     "numeric": _number,
     "bytea": lambda text: bytes.fromhex(text.removeprefix("\\x")),
-    **dict.fromkeys(("timestamp", "timestamptz"), _timestamp),
-    **dict.fromkeys(("time", "timetz"), _time),
+    **dict.fromkeys(
+        ("timestamp", "timestamptz"), lambda text: datetime.fromisoformat(text).isoformat()
+    ),
+    **dict.fromkeys(("time", "timetz"), lambda text: time_of_day.fromisoformat(text).isoformat()),
 }
 """How the server's text of a type becomes a `Value`; any other type stays text."""
 
@@ -150,36 +141,14 @@ def _url(target: str) -> URL:
 
 
 def safe_name(target: str) -> str:
-    """The URL of a database without its password, for messages and records.
-
-    Raises:
-        UserError: if it is no URL of a PostgreSQL database, or SQLAlchemy is not installed.
-    """
+    """The URL of a database without its password, for messages and records."""
     url = _url(target).difference_update_query(("password", "sslpassword"))
     return url._replace(drivername="postgresql", password=None).render_as_string()
 
 
 def database_name(target: str) -> str:
-    """The name of the database in a URL; empty if it has none. Raises as `safe_name`."""
+    """The name of the database in a URL; empty if it has none."""
     return _url(target).database or ""
-
-
-@cache
-def _engine(target: str) -> Engine:
-    """What opens connections; it keeps none, so that each statement has a fresh one."""
-    url = _url(target)
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
-
-    options = {
-        "prepare_threshold": 0,  # the extended protocol: several statements in a text are refused
-        "client_encoding": "utf8",
-        "connect_timeout": url.query.get("connect_timeout", CONNECT_SECONDS),
-    }
-    try:
-        return create_engine(url, poolclass=NullPool, connect_args=options)
-    except ImportError:
-        raise UserError(INSTALL) from None
 
 
 def _milliseconds(seconds: float) -> str:
@@ -190,20 +159,23 @@ def _milliseconds(seconds: float) -> str:
 def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]:
     """A fresh connection in a read-only transaction, rolled back and closed in the end.
 
-    ``timeout`` is in milliseconds for each statement, 0 for any.
-
-    Raises:
-        UserError: if the database cannot be reached or read, or the role could reach files.
+    ``timeout`` is in milliseconds for each statement, 0 for none.
     """
-    engine = _engine(target)
-    import psycopg
-
+    url = _url(target)
     try:
-        pooled = engine.raw_connection()
-        connection: Any = pooled.driver_connection
-        pooled.detach()  # SQLAlchemy lets go of it: it is closed here
-        with closing(connection):
-            connection.autocommit = False  # whatever the URL says
+        import psycopg
+    except ImportError:
+        raise UserError(INSTALL) from None
+    options: dict[str, Any] = {
+        **url.get_dialect()().create_connect_args(url)[1],
+        "prepare_threshold": 0,  # the extended protocol: several statements in a text are refused
+        "client_encoding": "utf8",
+        "connect_timeout": url.query.get("connect_timeout", CONNECT_SECONDS),
+        "autocommit": False,  # whatever the URL says
+    }
+    connection: Any
+    try:
+        with closing(psycopg.connect(**options)) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             # After a first query the server lets nobody make the transaction read-write.
@@ -222,48 +194,28 @@ def _transaction(target: str, timeout: str) -> Iterator[psycopg.Connection[Any]]
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
-    """Run one statement that only reads.
-
-    Raises:
-        UserError: if the database cannot be reached, or its role could reach the server's files.
-    """
-    rows: list[tuple[Value, ...]] | None = None
-    columns: list[str] = []
-    error = error_class = None
+    """Run one statement that only reads."""
     timeout = _milliseconds(limits.seconds)
     with _transaction(target, timeout) as connection:
         import psycopg
 
-        started = time.perf_counter()
-        try:
+        deadline = time.perf_counter() + limits.seconds
+
+        def fetch() -> tuple[list[str], Iterator[Row]]:
             if "\0" in sql:
                 raise ValueError("the SQL holds a NUL character, where the server would cut it off")
             connection.execute(DECLARE + sql.encode())
-            rows = collect(_fetch(connection, columns, started + limits.seconds), limits)
-        except ResultTooLarge as problem:
-            error, error_class = str(problem), "result_too_large"
-        except psycopg.Error as problem:
-            error, error_class = problem.diag.message_primary or str(problem), _class_of(problem)
-            if error_class == "syntax" and problem.diag.statement_position:
-                connection.rollback()
-                connection.execute(BEGIN, (timeout,))
-                start = int(problem.diag.statement_position) - 1 - len(DECLARE)
-                error, error_class = _explain(connection, sql, start, error)
-        except ValueError as problem:  # SQL that is no text; or it changed the client's encoding
-            error = str(problem)
-            error_class = "other" if isinstance(problem, UnicodeDecodeError) else "syntax"
-        except MemoryError:
-            error, error_class = "out of memory", "memory"
-    return Execution(rows, tuple(columns), error, error_class, time.perf_counter() - started)
+            columns: list[str] = []  # filled with the first rows
+            return columns, _fetch(connection, columns, deadline)
+
+        explain = partial(_explain, connection, sql, timeout)
+        return execution(fetch, limits, (psycopg.Error, ValueError), explain)
 
 
 def _fetch(
     connection: psycopg.Connection[Any], columns: list[str], deadline: float
-) -> Iterator[tuple[Value, ...]]:
-    """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for.
-
-    ``columns`` is given the columns' names; the time is over at a deadline by ``time.perf_counter``.
-    """
+) -> Iterator[Row]:
+    """Fetch the cursor's rows: few at first, for the server keeps all that a FETCH asks for."""
     from psycopg.types.string import TextLoader
 
     cursor = connection.cursor()
@@ -298,7 +250,6 @@ def _value(text: str | None, convert: Callable[[str], Value]) -> Value:
 
 
 def _class_of(problem: psycopg.Error) -> str:
-    """Which of `qc_experiments.databases.engine.ERROR_CLASSES` an error is."""
     if problem.diag.source_function == "exec_parse_message":
         return "not_a_query"  # several statements
     if problem.diag.source_function in FORBIDDEN_BY:
@@ -311,29 +262,31 @@ def _class_of(problem: psycopg.Error) -> str:
 
 
 def _explain(
-    connection: psycopg.Connection[Any], sql: str, start: int, error: str
+    connection: psycopg.Connection[Any], sql: str, timeout: str, problem: Exception
 ) -> tuple[str, str]:
-    """Tell wrong SQL from right SQL that is no query: the server parses it alone, not running it.
-
-    Returns:
-        A message, by default the server's, and the class of what was refused at ``start``.
-    """
+    import psycopg
     from psycopg.pq import DiagnosticField
 
+    if not isinstance(problem, psycopg.Error):  # SQL that is no text; or it changed the encoding
+        return str(problem), "other" if isinstance(problem, UnicodeDecodeError) else "syntax"
+    error, error_class = problem.diag.message_primary or str(problem), _class_of(problem)
+    place = problem.diag.statement_position
+    if error_class != "syntax" or not place:
+        return error, error_class
+    # Wrong SQL, or right SQL that is no query? The server parses it alone, not running it.
+    connection.rollback()
+    connection.execute(BEGIN, (timeout,))
     parsed = connection.pgconn.prepare(b"", sql.encode())
     if parsed.error_field(DiagnosticField.SQLSTATE) == b"42601":
         return error, "syntax"
+    start = int(place) - 1 - len(DECLARE)
     if sql[start : start + 1] in ("", ";"):
         return "the text holds no statement", "not_a_query"
     return f"only queries may run ({error})", "forbidden"
 
 
 def content_hash(target: str) -> str:
-    """SHA-256 over the definitions and rows (in any order) of all tables that the role may read.
-
-    Raises:
-        UserError: if the database cannot be reached or read.
-    """
+    """SHA-256 over the definitions and rows (in any order) of all tables that the role may read."""
     with _transaction(target, "0") as connection:
         connection.execute("SELECT set_config('timezone', 'UTC', true)")
         digest = hashlib.sha256(repr(connection.execute(VIEWS).fetchall()).encode())

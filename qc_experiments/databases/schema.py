@@ -14,15 +14,9 @@ SECONDS = 60.0
 
 
 def read_schema(text: str, key: str, engine: str | None = None) -> str:
-    """The CREATE statements of a database, one per line, as a prompt's context.
+    """The CREATE statements of a database (a file's path or a URL), one per line, as a prompt's context.
 
-    Args:
-        text: path of a file, or a server's URL.
-        key: what the user calls it, for messages.
-        engine: name of the engine; None where the suffix or the URL's scheme says it.
-
-    Raises:
-        UserError: if there is no such database, it cannot be read, or it has no tables.
+    ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
     """
     if "://" in text:
         name, target = engine or engine_of_url(text, key), text
@@ -30,14 +24,14 @@ def read_schema(text: str, key: str, engine: str | None = None) -> str:
         path = user_path(text, key)
         if problem := file_problem(path):
             raise UserError(f"{key} {path}: {problem}")
-        suffixes = {engine_of(name).suffix: name for name in ENGINES if engine_of(name).suffix}
-        name, target = engine or suffixes.get(path.suffix, "sqlite"), str(path.absolute())
+        by_suffix = (name for name in ENGINES if engine_of(name).suffix == path.suffix != "")
+        name, target = engine or next(by_suffix, "sqlite"), str(path.absolute())
+    dialect, query = engine_of(name).dialect, engine_of(name).schema_query
     with SqlPool(1) as pool:
-        found = pool.run(name, target, engine_of(name).schema_query, Limits(SECONDS))
+        found = pool.run(name, target, query, Limits(SECONDS))
     if found.rows is None:
         kind = "SQLite" if name == "sqlite" else name
         raise UserError(f"{key} {text}: is not a {kind} database that can be read ({found.error})")
     if not found.rows:
         raise UserError(f"{key} {text}: has no tables")
-    dialect = engine_of(name).dialect
     return "\n".join(f"{statement(str(sql), dialect).strip()};" for (sql,) in found.rows)

@@ -2,8 +2,7 @@
 
 An application that was killed, or whose files were copied while it ran, leaves a write-ahead log
 (``-wal``) or a rollback journal (``-journal``). SQLite cannot read past it without writing beside the
-file, or into it; so the file is copied with its logs, once for each content, and SQLite does with
-the copy what it would have done with the original, which nobody touches.
+file, or into it; so it does this with a copy, made once for each content.
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+from uuid import uuid4
 
 from qc_experiments.databases.content import content_hash, logs
-from qc_experiments.databases.engine import Execution, Limits
+from qc_experiments.databases.engine import Execution, Failed, Limits
 from qc_experiments.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -32,157 +34,127 @@ LOCK = "lock"
 TRIES = 3
 """How often a database is copied that is being written to, until the copy is of one moment."""
 RECOVERY_SECONDS = 60.0
-RECOVERY_BYTES_A_SECOND = 50_000_000
+RECOVERY_BYTES_PER_SECOND = 50_000_000
 SPARE_BYTES = 16_000_000
-MENTIONED_BYTES = 200_000_000
-"""Copies from this size on are announced."""
+MENTIONED_BYTES = 200_000_000  # copies from this size on are announced
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-
-Recover = Callable[[Path, Limits], Execution]
-
-
-class Unreadable(Exception):
-    """A database cannot be read, whoever tries; the message is for the verdict."""
 
 
 @dataclass
 class _Copy:
+    """A copy in a folder of its own, which goes when nobody refers to the copy any more."""
+
     content: str
-    folder: Path
     file: Path
-    error: str | None
-    readers: int = 0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, shutil.rmtree, self.file.parent, ignore_errors=True)
 
 
 class Snapshots:
-    """The copies of one process; they go when it closes them, or with the next one's if it was killed.
+    """The copies of one process; they go when it closes them, or with the next one's if it was killed."""
 
-    ``recover`` lets SQLite roll a copy forward or back, where it can be killed.
-    """
-
-    def __init__(self, recover: Recover) -> None:
-        self._recover = recover
+    def __init__(self, recover: Callable[[Path, Limits], Execution]) -> None:
+        self._recover = recover  # lets SQLite roll a copy forward or back, where it can be killed
         self._lock = threading.Lock()
-        self._folder: _PrivateFolder | None = None
+        self._folder: tuple[tempfile.TemporaryDirectory[str], IO[str]] | None = None
         self._copies: dict[str, _Copy] = {}
-        self._old: list[_Copy] = []
-        self._made = 0
 
     @contextmanager
     def reading(self, target: str) -> Iterator[str]:
         """What is to be opened to read a SQLite file: itself, or a copy that stays until the end.
 
         Raises:
-            Unreadable: if SQLite cannot make a database of it.
-            UserError: if there is no room for a copy, or a file cannot be read.
+            Failed: if SQLite cannot make a database of it.
         """
-        if not logs("sqlite", target):
-            yield target
-            return
-        with self._lock:
-            copy = self._current(target)
-            if copy is not None:
-                copy.readers += 1
-        if copy is None:
-            yield target  # somebody keeps writing to it; then SQLite's own locks hold
-            return
-        try:
-            if copy.error is not None:
-                raise Unreadable(copy.error)
-            yield str(copy.file)
-        finally:
+        copy = None
+        if logs("sqlite", target):
             with self._lock:
-                copy.readers -= 1
-                self._forget_old()
+                copy = self._current(target)
+        if copy is None:
+            yield target  # nor has it a copy while somebody keeps writing: SQLite's own locks hold
+        elif copy.error is not None:
+            raise Failed(copy.error, "other")
+        else:
+            yield str(copy.file)
 
     def close(self) -> None:
         """Remove all copies."""
         with self._lock:
-            self._copies, self._old = {}, []
+            self._copies = {}
             if self._folder is not None:
-                self._folder.remove()
+                folder, lock = self._folder
+                folder.cleanup()
+                lock.close()
                 self._folder = None
 
     def _current(self, target: str) -> _Copy | None:
         """A copy of what the database holds now; None if it does not hold still."""
-        known = self._copies.get(target)
         for _ in range(TRIES):
             content = content_hash("sqlite", target)
-            if known is not None and known.content == content:
+            known = self._copies.get(target)
+            if known is None or known.content != content:
+                known = self._copied(target, content)
+            if known is not None:
+                self._copies[target] = known
                 return known
-            made = self._copied(target, content)
-            if made is not None:
-                if known is not None:
-                    self._old.append(known)
-                self._copies[target] = made
-                return made
         return None
 
     def _copied(self, target: str, content: str) -> _Copy | None:
         """A copy with this content; None if it has become another one meanwhile."""
         if self._folder is None:
-            self._folder = _PrivateFolder()
-        self._made += 1
-        folder = self._folder.path / str(self._made)
-        file = folder / "database.sqlite"
+            self._folder = _private_folder()
         found = logs("sqlite", target)
+        copy = _Copy(content, Path(self._folder[0].name, str(uuid4()), "database.sqlite"))
         for path in found.values():
             if os.path.lexists(path) and not path.is_file():
-                return _Copy(content, folder, file, f"{path} is no file")
+                copy.error = f"{path} is no file"
+                return copy
         try:
-            size = _copy_files(Path(target), found, file)
-            if content_hash("sqlite", str(file)) != content:
-                shutil.rmtree(folder)
+            size = _copy_files(Path(target), found, copy.file)
+            if content_hash("sqlite", str(copy.file)) != content:
                 return None
-            _cut_from_others(Path(f"{file}-journal"))
-            seconds = RECOVERY_SECONDS + size / RECOVERY_BYTES_A_SECOND
-            done = self._recover(file, Limits(seconds, bytes=size + SPARE_BYTES))
+            _cut_from_others(Path(f"{copy.file}-journal"))
+            seconds = RECOVERY_SECONDS + size / RECOVERY_BYTES_PER_SECOND
+            done = self._recover(copy.file, Limits(seconds, bytes=size + SPARE_BYTES))
         except OSError as problem:
-            shutil.rmtree(folder, ignore_errors=True)
             if not all(map(os.path.lexists, found.values())):
                 return None  # its writer has just finished
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(target, found) from None
             raise UserError(f"{target}: cannot be copied ({problem.strerror})") from None
         if done.rows is None:  # an interruption, or its time was over
-            shutil.rmtree(folder, ignore_errors=True)
-            raise Unreadable(str(done.error))
-        error = str(done.rows[0][0]) if done.rows else None
-        if error is not None and "disk is full" in error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _no_room(target, found)
+            raise Failed(str(done.error), "other")
+        if done.rows:
+            copy.error = str(done.rows[0][0])
+            if "disk is full" in copy.error:
+                raise _no_room(target, found)
         if size >= MENTIONED_BYTES:
             log.warning(
                 "%s: a copy is read (%d MB in %s), as its writer left %s beside it",
-                target,
-                size // 1_000_000,
-                folder,
-                " and ".join(path.name for path in found.values()),
+                *(target, size // 1_000_000, copy.file.parent, _names(found)),
             )
-        return _Copy(content, folder, file, error)
-
-    def _forget_old(self) -> None:
-        for copy in [one for one in self._old if not one.readers]:
-            self._old.remove(copy)
-            shutil.rmtree(copy.folder, ignore_errors=True)
+        return copy
 
 
 def _copy_files(source: Path, found: dict[str, Path], file: Path) -> int:
     """Copy a database and its logs, under the names that they need there; how many bytes they are."""
     file.parent.mkdir()
-    shutil.copyfile(source, file)
-    size = file.stat().st_size
-    for suffix, path in found.items():
-        copy = Path(f"{file}{suffix}")
-        shutil.copyfile(path, copy)
+    size = 0
+    for original, copy in ((source, file), *((p, Path(f"{file}{s}")) for s, p in found.items())):
+        shutil.copyfile(original, copy)
         size += copy.stat().st_size
     return size
 
 
+def _names(found: dict[str, Path]) -> str:
+    return " and ".join(path.name for path in found.values())
+
+
 def _no_room(target: str, found: dict[str, Path]) -> UserError:
-    names = " and ".join(path.name for path in found.values())
     return UserError(
-        f"{target}: its writer left {names} beside it, so it is read from a copy, for which "
+        f"{target}: its writer left {_names(found)} beside it, so it is read from a copy, for which "
         f"{tempfile.gettempdir()} has no room: make room there, or name another folder in TMPDIR"
     )
 
@@ -213,11 +185,7 @@ def _cut_from_others(journal: Path) -> None:
 
 
 def run(target: str) -> Execution:
-    """Let SQLite finish what the last writer of a copy began; runs in a child process.
-
-    Returns:
-        No rows, or SQLite's message if it makes no database of the copy.
-    """
+    """Let SQLite finish what a copy's last writer began; gives its message if it makes no database of it."""
     try:
         with closing(sqlite3.connect(target)) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -228,34 +196,24 @@ def run(target: str) -> Execution:
     return Execution([])
 
 
-class _PrivateFolder:
-    """A folder for temporary files that others of its kind remove once its process is gone."""
-
-    def __init__(self) -> None:
-        try:
-            _remove_abandoned(Path(tempfile.gettempdir()))
-            self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
-            self.path = Path(self._folder.name)
-            # It is named so only once it is locked: an unlocked one has no owner.
-            self._lock = (self.path / f"new-{LOCK}").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (self.path / f"new-{LOCK}").rename(self.path / LOCK)
-        except OSError as error:
-            raise UserError(
-                f"{error.filename or 'TMPDIR'}: no folder for temporary files can be made "
-                f"({error.strerror}): make room, or name another folder in TMPDIR"
-            ) from None
-
-    def remove(self) -> None:
-        self._folder.cleanup()
-        self._lock.close()
-
-
-def _remove_abandoned(place: Path) -> None:
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            if folder.lstat().st_uid != os.getuid():
-                continue
-            with (folder / LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+def _private_folder() -> tuple[tempfile.TemporaryDirectory[str], IO[str]]:
+    """A folder for temporary files, and the lock whose end tells the next process to remove it."""
+    try:
+        for abandoned in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            with suppress(OSError):  # it is not ours, or in use
+                if abandoned.lstat().st_uid == os.getuid():
+                    with (abandoned / LOCK).open("r+") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(abandoned, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        # It is named so only once it is locked: an unlocked one has no owner.
+        new = Path(folder.name, f"new-{LOCK}")
+        lock = new.open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(new.with_name(LOCK))
+        return folder, lock
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or 'TMPDIR'}: no folder for temporary files can be made "
+            f"({error.strerror}): make room, or name another folder in TMPDIR"
+        ) from None

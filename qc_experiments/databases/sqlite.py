@@ -11,17 +11,17 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from qc_experiments.databases.content import logs
-from qc_experiments.databases.engine import Execution, Limits, ResultTooLarge, Value, collect
+from qc_experiments.databases.engine import Execution, Failed, Limits, class_of, execution
 from qc_experiments.databases.sqlite_rights import SHADOWS, authorize, authorize_schema, start
 from qc_experiments.sql.tokens import statement, tokens
 
 DIALECT = "sqlite"
 SUFFIX = ".sqlite"
 LOGS = ("-wal", "-journal")
-"""What SQLite wrote last, or has still to take back."""
 SCHEMA_QUERY = (  # of tables, then of views; shadow tables are made with their virtual one
     "SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql IS NOT NULL "
     "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
@@ -32,37 +32,47 @@ SCHEMA_SECONDS = 2.0
 SCHEMA_MAX_BYTES = 10_000_000
 PROGRESS_OPCODES = 10_000
 QUOTED_LOOKED_AT = 20
-"""At most this many double-quoted words of a statement are asked for whether they are columns."""
+"""How many double-quoted words of a statement are asked for whether they are columns."""
 WAL_VERSION = b"\x02\x02"
+CLASSES = {
+    "timeout": ("interrupted",),
+    "no_such_table": ("no such table",),
+    "no_such_column": ("no such column",),
+    "ambiguous_column": ("ambiguous column",),
+    "no_such_function": ("no such function", "wrong number of arguments"),
+    "type": ("datatype mismatch",),
+    "forbidden": (
+        *("not authorized", "authorization denied", "prohibited", "unsafe use of"),
+        *("may not be modified", "readonly database", "too many attached databases"),
+    ),
+    "not_a_query": ("one statement at a time",),
+    "result_too_large": ("string or blob too big",),
+    "memory": ("out of memory",),
+    "syntax": ("syntax error", "unrecognized token", "incomplete input"),
+}
+"""Class of a failure by words of its message."""
 
 
 def run(target: str, sql: str, limits: Limits) -> Execution:
     """Run one statement on a fresh read-only view of a database file."""
-    started = time.perf_counter()
-    try:
-        connection = open_readonly(Path(target))
-    except sqlite3.Error as problem:
-        seconds = time.perf_counter() - started
-        return Execution(None, (), str(problem), "other", seconds)
-    with closing(connection):
+    with closing(open_readonly(Path(target))) as connection:
         return run_query(connection, sql, limits)
 
 
-def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution | None:
-    """Run one statement on an empty database made of CREATE statements; None if SQLite refuses those."""
+def run_on_schema(schema: str, sql: str, limits: Limits) -> Execution:
+    """Run one statement on an empty database made of CREATE statements.
+
+    Where these are not what SQLite runs, the error has no class.
+    """
     connection = empty_database(schema)
     if connection is None:
-        return None
+        return Execution(None, (), "the context is not a schema that SQLite runs")
     with closing(connection):
         return run_query(connection, sql, limits)
 
 
 def open_readonly(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file for reading only, leaving no files beside it.
-
-    Raises:
-        sqlite3.Error: if it cannot be opened.
-    """
+    """Open a SQLite file for reading only, leaving no files beside it; raises `sqlite3.Error`."""
     # Reading a database in WAL mode makes -wal and -shm files, unless it is said not to change.
     frozen = "&immutable=1" if _makes_files(path) and not logs("sqlite", str(path)) else ""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{frozen}", uri=True)
@@ -95,8 +105,7 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SCHEMA_MAX_BYTES)
     connection.set_authorizer(authorize_schema)
-    deadline = time.perf_counter() + SCHEMA_SECONDS
-    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
+    _end_after(connection, SCHEMA_SECONDS)
     try:
         connection.executescript(schema)
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -109,36 +118,27 @@ def empty_database(schema: str) -> sqlite3.Connection | None:
     return None
 
 
+def _end_after(connection: sqlite3.Connection, seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
+
+
 def run_query(connection: sqlite3.Connection, sql: str, limits: Limits) -> Execution:
     """Run one statement; afterwards the connection allows reading only."""
-    started = time.perf_counter()
     if ";" in sql:
         sql = statement(sql)  # SQLite takes `SELECT 1;;` for two statements
     _confine(connection, limits)
-    deadline = started + limits.seconds
-    connection.set_progress_handler(lambda: time.perf_counter() > deadline, PROGRESS_OPCODES)
-    rows: list[tuple[Value, ...]] | None = None
-    columns: tuple[str, ...] = ()
-    error = error_class = None
-    try:
+    _end_after(connection, limits.seconds)
+
+    def fetch() -> tuple[list[str], sqlite3.Cursor]:
         cursor = start(connection, sql)
         if cursor.description is None:
-            error, error_class = "the statement returns no rows", "not_a_query"
-        else:
-            columns = tuple(column[0] for column in cursor.description)
-            rows = collect(cursor, limits)
-    except ResultTooLarge as problem:
-        error, error_class = str(problem), "result_too_large"
-    except MemoryError:
-        error, error_class = "out of memory", "memory"
-    except (sqlite3.Error, sqlite3.Warning, ValueError) as problem:
-        error = str(problem) or type(problem).__name__
-        error_class = classify(error)
+            raise Failed("the statement returns no rows", "not_a_query")
+        return [column[0] for column in cursor.description], cursor
+
+    found = execution(fetch, limits, (sqlite3.Error, sqlite3.Warning, ValueError), _explain)
     connection.set_progress_handler(None, 0)
-    seconds = time.perf_counter() - started
-    if rows is None:
-        return Execution(None, (), error, error_class, seconds)
-    return Execution(rows, columns, None, None, seconds, _forgiven(connection, sql))
+    return found if found.rows is None else replace(found, warning=_forgiven(connection, sql))
 
 
 def _confine(connection: sqlite3.Connection, limits: Limits) -> None:
@@ -165,8 +165,8 @@ def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
     """
     if '"' not in sql:
         return None
-    taken = []
     quoted = [token for token in tokens(sql) if token.kind == "quoted" and token.text[0] == '"']
+    taken = []
     for token in quoted[:QUOTED_LOOKED_AT]:
         name = token.text[1:-1].replace('""', '"').replace("`", "``")
         try:
@@ -174,37 +174,10 @@ def _forgiven(connection: sqlite3.Connection, sql: str) -> str | None:
         except (sqlite3.Error, sqlite3.Warning) as problem:
             if "no such column" in str(problem) and token.text not in taken:
                 taken.append(token.text)
-    if not taken:
-        return None
     verb = "names no column and was" if len(taken) == 1 else "name no columns and were"
-    return f"{', '.join(taken)} {verb} taken as text"
+    return f"{', '.join(taken)} {verb} taken as text" if taken else None
 
 
-def classify(message: str) -> str:
-    """Name the class of one of SQLite's error messages (see `engine.ERROR_CLASSES`)."""
-    text = message.lower()
-    for needle, name in (
-        ("interrupted", "timeout"),
-        ("no such table", "no_such_table"),
-        ("no such column", "no_such_column"),
-        ("ambiguous column", "ambiguous_column"),
-        ("no such function", "no_such_function"),
-        ("wrong number of arguments", "no_such_function"),
-        ("datatype mismatch", "type"),
-        ("not authorized", "forbidden"),
-        ("authorization denied", "forbidden"),
-        ("prohibited", "forbidden"),
-        ("unsafe use of", "forbidden"),
-        ("may not be modified", "forbidden"),
-        ("readonly database", "forbidden"),
-        ("too many attached databases", "forbidden"),
-        ("one statement at a time", "not_a_query"),
-        ("string or blob too big", "result_too_large"),
-        ("out of memory", "memory"),
-        ("syntax error", "syntax"),
-        ("unrecognized token", "syntax"),
-        ("incomplete input", "syntax"),
-    ):
-        if needle in text:
-            return name
-    return "other"
+def _explain(problem: Exception) -> tuple[str, str]:
+    message = str(problem) or type(problem).__name__
+    return message, class_of(message.lower(), CLASSES) or "other"

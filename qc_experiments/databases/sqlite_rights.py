@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from itertools import pairwise
 
 from qc_experiments.sql.tokens import tokens
 
-ALLOWED_ACTIONS = frozenset(
-    (
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_RECURSIVE,
-    )
-)
-UPKEEP_ACTIONS = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
-OUTSIDE_ACTIONS = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH))
-DENIED_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"))
+READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+LEAVING = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
+WRITING_ROWS = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
+DENIED_FUNCTIONS = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
 """Most are not there in Python's SQLite; a distribution may have built them in."""
-DESCRIBING = frozenset(
-    (
-        *("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"),
-        *("foreign_key_list", "foreign_key_check", "collation_list", "function_list"),
-        *("module_list", "pragma_list", "compile_options"),
-    )
+DESCRIBING = (
+    *("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"),
+    *("foreign_key_list", "foreign_key_check", "collation_list", "function_list"),
+    *("module_list", "pragma_list", "compile_options"),
 )
 """Pragmas that tell something, whatever they are asked."""
-ASKING = frozenset(
-    (
-        *("user_version", "application_id", "schema_version", "data_version", "encoding"),
-        *("page_count", "page_size", "freelist_count"),
-    )
+ASKING = (
+    *("user_version", "application_id", "schema_version", "data_version", "encoding"),
+    *("page_count", "page_size", "freelist_count"),
 )
 """Pragmas that tell something where no value is given, and else set it."""
 MODULES = {
@@ -49,19 +41,39 @@ SHADOWS = (
 """SQL for the names of a schema's shadow tables in lower case (SQLite before 3.37 lists none)."""
 TABLE_FUNCTIONS = (
     *("json_each", "json_tree", "jsonb_each", "jsonb_tree", "dbstat", "fts3tokenize"),
-    *sorted(f"pragma_{name}" for name in DESCRIBING | ASKING),
+    *sorted(f"pragma_{name}" for name in (*DESCRIBING, *ASKING)),
 )
 """Virtual tables that nobody declares."""
 UNCONNECTED = "vtable constructor failed: "
 DENIED = ("not authorized", "authorization denied")
 
 
-def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
-    """Start a statement, with the virtual tables connected that it may read.
+def _authorizer(allows: Callable[[int], bool]) -> Callable[..., int]:
+    """SQLite's callback that allows some actions, and what any text may.
 
-    Raises:
-        sqlite3.Error: if it may not or cannot run.
+    That is to call functions that reach nothing outside, and pragmas that only tell.
     """
+
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        allowed = allows(action)
+        if action == sqlite3.SQLITE_FUNCTION:
+            allowed = (second or "").lower() not in DENIED_FUNCTIONS
+        elif action == sqlite3.SQLITE_PRAGMA:  # full-text tables ask for the page size
+            name = (first or "").lower()
+            allowed = name in DESCRIBING or (name in ASKING and second is None)
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+    return authorize
+
+
+authorize = _authorizer(READING.__contains__)  # of a statement
+_authorize_connecting = _authorizer((*READING, *WRITING_ROWS).__contains__)
+# A schema comes from a CSV and is trusted no more than a query: it may not leave its memory.
+authorize_schema = _authorizer(lambda action: action not in LEAVING)
+
+
+def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
+    """Start a statement, with the virtual tables connected that it may read; raises `sqlite3.Error`."""
     try:
         return connection.execute(sql)
     except sqlite3.DatabaseError as problem:
@@ -71,26 +83,20 @@ def start(connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
     try:
         return connection.execute(sql)
     except sqlite3.DatabaseError as problem:
-        broken = [why for name, why in failed.items() if name in sql.lower()]
         before, _, name = str(problem).partition(UNCONNECTED)
-        if broken:
-            message = broken[0]
-        elif before:
+        message = next((why for name, why in failed.items() if name in sql.lower()), None)
+        if message is None and before:
             raise
-        else:
-            message = f"not authorized to read virtual table {name}"
+        message = message or f"not authorized to read virtual table {name}"
         raise sqlite3.DatabaseError(message) from None
 
 
 def _connect_virtual_tables(connection: sqlite3.Connection) -> dict[str, str]:
-    """Connect virtual tables of the kinds that only read where they are read.
+    """Connect virtual tables of the kinds that only read; why those cannot be that a schema declares.
 
     A virtual table asks for more than reading when it is connected, which happens once: it declares
     its columns, and prepares the statements by which it would write. They are not run: the file is
     open for reading. Whatever is run afterwards is authorized as before.
-
-    Returns:
-        Why those that a schema declares cannot be connected, by their names in lower case.
     """
     declared = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE rootpage = 0"
@@ -113,38 +119,4 @@ def _module(sql: str) -> str | None:
     words = tokens(sql)
     if len(words) < 2 or not words[1].is_word("virtual"):
         return None
-    using = next((place for place, word in enumerate(words) if word.is_word("using")), len(words))
-    return words[using + 1].name() if using + 1 < len(words) else None
-
-
-def authorize(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    """Let a statement read, and describe what there is to read (SQLite's authorizer callback)."""
-    return _allowed(action in ALLOWED_ACTIONS, action, first, second)
-
-
-def _allowed(otherwise: bool, action: int, first: str | None, second: str | None) -> int:
-    """What any text may: call functions that reach nothing outside, and pragmas that only tell."""
-    if action == sqlite3.SQLITE_FUNCTION:
-        otherwise = (second or "").lower() not in DENIED_FUNCTIONS
-    elif action == sqlite3.SQLITE_PRAGMA:
-        name = (first or "").lower()
-        otherwise = name in DESCRIBING or (name in ASKING and second is None)
-    return sqlite3.SQLITE_OK if otherwise else sqlite3.SQLITE_DENY
-
-
-def _authorize_connecting(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    if action in UPKEEP_ACTIONS:
-        return sqlite3.SQLITE_OK
-    return authorize(action, first, second, database, source)
-
-
-def authorize_schema(
-    action: int, first: str | None, second: str | None, database: str | None, source: str | None
-) -> int:
-    """A schema comes from a CSV and is trusted no more than a query: it may not leave its memory."""
-    # Full-text tables ask for the page size.
-    return _allowed(action not in OUTSIDE_ACTIONS, action, first, second)
+    return next((kind.name() for using, kind in pairwise(words) if using.is_word("using")), None)

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qc_experiments.sql.exact_match import exact_match
-from qc_experiments.sql.parsing import parse
+from qc_experiments.sql.parsing import exact_match, parse
 from qc_experiments.sql.structure import Hardness, features, hardness
 
 if TYPE_CHECKING:

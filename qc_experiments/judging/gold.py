@@ -15,18 +15,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.databases.engine import Execution, Limits
-from qc_experiments.databases.keys import keyed
+from qc_experiments.databases.engine import Execution, Limits, Row
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
-from qc_experiments.judging.equivalence import JUDGE, Expected, Group, Row, compare
+from qc_experiments.judging.equivalence import JUDGE, Expected, Group, compare, keyed
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
 from qc_experiments.system.paths import hash_texts
 
-TIES = "dialects"
-"""Version of how ties are found out; part of the key under which a result is kept."""
-KEPT_BYTES = 20_000_000
-"""Results that take more on disk are computed again."""
+TIES = "dialects"  # version of how ties are found out; part of the key under which a result is kept
+KEPT_BYTES = 20_000_000  # results that take more on disk are computed again
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,7 @@ class Gold:
     """What a gold query returns and what a right answer looks like.
 
     Attributes:
-        execution: what came of it.
         expected: the rows a right result has; None if it failed.
-        ordered: whether its outermost query orders its rows.
         ambiguous: whether its LIMIT cuts through a tie, so that several results are right.
         ties_known: False where rows may tie but the database could not be asked which; then only
             the very order of the gold's own result is right.
@@ -44,38 +39,35 @@ class Gold:
 
     execution: Execution
     expected: Expected | None
-    ordered: bool
-    ambiguous: bool
+    ambiguous: bool = False
     ties_known: bool = True
 
 
 def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
     """Run a gold query and find the rows that tie."""
     execution = pool.run(database.engine, database.target, sql, limits)
-    ordering = read_ordering(sql, database.dialect)
-    ordered = bool(ordering.keys)
     rows, columns = execution.rows, execution.columns
     if rows is None:
-        return Gold(execution, None, ordered, False)
-    if (not ordered and not ordering.limited) or not rows:
-        whole = Expected((Group(rows, len(rows)),), len(columns), columns)
-        return Gold(execution, whole, ordered, False)
-    if ordering.offset is not None:
-        for query in ranked_queries(ordering, columns):
-            ranked = pool.run(database.engine, database.target, query, limits)
-            if ranked.rows is None:
-                continue
+        return Gold(execution, None)
+    whole = Expected((Group(rows, len(rows)),), len(columns), columns)
+    ordering = read_ordering(sql, database.dialect)
+    if not rows or not (ordering.keys or ordering.limited):
+        return Gold(execution, whole)
+    for query in ranked_queries(ordering, columns) if ordering.offset is not None else ():
+        ranked = pool.run(database.engine, database.target, query, limits)
+        expected = None
+        if ranked.rows is not None:
             expected = _expected(ranked.rows, ordering, len(rows), columns)
-            # The ranked query must be the gold's own but for the cut; else its ranks mean nothing.
-            if expected is not None and compare(expected, rows, columns).difference is None:
-                ambiguous = any(
-                    len(group.rows) > group.take and len(set(keyed(group.rows))) > 1
-                    for group in expected.groups
-                )
-                return Gold(execution, expected, ordered, ambiguous)
-    groups = tuple(Group([row], 1) for row in rows) if ordered else (Group(rows, len(rows)),)
-    strict = Expected(groups, len(columns), columns)
-    return Gold(execution, strict, ordered, False, ties_known=False)
+        # The ranked query must be the gold's own but for the cut; else its ranks mean nothing.
+        if expected is not None and compare(expected, rows, columns).difference is None:
+            ambiguous = any(
+                len(group.rows) > group.take and len(set(keyed(group.rows))) > 1
+                for group in expected.groups
+            )
+            return Gold(execution, expected, ambiguous)
+    if ordering.keys:
+        whole = Expected(tuple(Group([row], 1) for row in rows), len(columns), columns)
+    return Gold(execution, whole, ties_known=False)
 
 
 def _expected(
@@ -95,8 +87,7 @@ def _expected(
         tied.setdefault(rank, []).append(row[:-1])
     groups = []
     place = 0
-    for rank in sorted(tied):
-        rows = tied[rank]
+    for _, rows in sorted(tied.items()):
         take = min(place + len(rows), first + count) - max(place, first)
         if take > 0:
             groups.append(Group(rows, take))
@@ -125,8 +116,7 @@ class GoldCache:
         with self._lock:
             if key not in self._memory:
                 self._memory[key] = known
-                if known.expected is not None:  # a failure may be the moment's: a lock, the time
-                    self._store(key, known)
+                self._store(key, known)
         return known
 
     def _load(self, key: str) -> Gold | None:
@@ -135,42 +125,35 @@ class GoldCache:
         try:
             with closing(sqlite3.connect(self._path, timeout=10)) as file:
                 found = file.execute("SELECT packed FROM gold WHERE key = ?", (key,)).fetchone()
-            return None if found is None else _unpacked(load_plain(found[0]))
+            if found is None:
+                return None
+            fields, groups, ambiguous, ties_known = load_plain(found[0])
+            run = Execution(*fields)
+            expected = Expected(tuple(Group(*g) for g in groups), len(run.columns), run.columns)
+            return Gold(run, expected, ambiguous, ties_known)
         except (sqlite3.Error, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError):
             return None  # damaged, or another version's: computed again
 
     def _store(self, key: str, gold: Gold) -> None:
-        if self._path is None:
+        if (
+            self._path is None or gold.expected is None
+        ):  # a failure may be the moment's: a lock, say
             return
-        packed = pickle.dumps(_packed(gold), protocol=pickle.HIGHEST_PROTOCOL)
+        groups = [(list(group.rows), group.take) for group in gold.expected.groups]
+        fields = tuple(vars(gold.execution).values())
+        plain = (fields, groups, gold.ambiguous, gold.ties_known)
+        packed = pickle.dumps(plain, protocol=pickle.HIGHEST_PROTOCOL)
         if len(packed) > KEPT_BYTES:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=10)) as file, file:
-                file.execute("CREATE TABLE IF NOT EXISTS gold (key TEXT PRIMARY KEY, packed BLOB)")
-                file.execute("INSERT OR REPLACE INTO gold VALUES (?, ?)", (key, packed))
-        except sqlite3.DatabaseError as problem:
-            if "malformed" in str(problem) or "not a database" in str(problem):
-                with suppress(OSError):
-                    self._path.unlink(missing_ok=True)  # it holds nothing that cannot be made again
-        except OSError:
-            return  # a cache that cannot be written costs time only
-
-
-def _packed(gold: Gold) -> tuple[object, ...]:
-    groups = None
-    if gold.expected is not None:
-        groups = [(list(group.rows), group.take) for group in gold.expected.groups]
-    run = tuple(vars(gold.execution).values())
-    return (run, groups, gold.ordered, gold.ambiguous, gold.ties_known)
-
-
-def _unpacked(packed: tuple[object, ...]) -> Gold:
-    fields, groups, ordered, ambiguous, ties_known = packed
-    execution = Execution(*fields)  # type: ignore[misc]
-    expected = None
-    if groups is not None:
-        made = tuple(Group(rows, take) for rows, take in groups)  # type: ignore[attr-defined]
-        expected = Expected(made, len(execution.columns), execution.columns)
-    return Gold(execution, expected, bool(ordered), bool(ambiguous), bool(ties_known))
+        # A cache that cannot be written costs time only; a broken one holds nothing that is missed.
+        with suppress(OSError):
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with closing(sqlite3.connect(self._path, timeout=10)) as file, file:
+                    file.execute(
+                        "CREATE TABLE IF NOT EXISTS gold (key TEXT PRIMARY KEY, packed BLOB)"
+                    )
+                    file.execute("INSERT OR REPLACE INTO gold VALUES (?, ?)", (key, packed))
+            except sqlite3.DatabaseError as problem:
+                if "malformed" in str(problem) or "not a database" in str(problem):
+                    self._path.unlink(missing_ok=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qc_experiments.data.table import Row
-from qc_experiments.databases.engine import Call, Execution, Limits
+from qc_experiments.databases.engine import Call, Execution, Failed, Limits
 from qc_experiments.databases.locate import Database, Databases
-from qc_experiments.databases.perturbed_copies import PerturbedCopies
-from qc_experiments.databases.pool import PROCESS, Gone, SqlPool
+from qc_experiments.databases.perturbation import PerturbedCopies
+from qc_experiments.databases.pool import PROCESS, SqlPool
 from qc_experiments.errors import UserError
 from qc_experiments.judging.equivalence import compare
 from qc_experiments.judging.gold import Gold, GoldCache
@@ -21,8 +21,8 @@ from qc_experiments.judging.published_rules import (
     order_matters_in_test_suite,
     without_distinct,
 )
-from qc_experiments.judging.verdict import Memory, Tried, Verdict
-from qc_experiments.sql.random_functions import calls_random
+from qc_experiments.judging.verdict import Memory, Tried, Verdict, result_hash
+from qc_experiments.sql.tokens import calls_random
 
 Found = TypeVar("Found")
 
@@ -32,7 +32,6 @@ class Judge:
 
     Args:
         databases: where they stand, or None: predictions are then only tried on empty tables.
-        limits: what one statement may use.
         cache: folder for gold results and perturbed databases; None keeps nothing.
         perturbed: how many perturbed copies of each database an answer must be right on as well.
         seed: fixes those copies.
@@ -51,14 +50,15 @@ class Judge:
     ) -> None:
         self._databases = databases
         self._limits = limits
-        # Children work elsewhere, so that a relative folder would not be found there.
-        cache = None if cache is None else cache.absolute()
-        self._golds = GoldCache(None if cache is None else cache / "gold.sqlite")
         self._pool = SqlPool(processes)
         self._readable: set[Database] = set()
+        self._golds = GoldCache(None)
         self._copies: PerturbedCopies | None = None
-        if perturbed and cache is not None:
-            self._copies = PerturbedCopies(self._pool, cache / "perturbed", perturbed, seed)
+        if cache is not None:
+            cache = cache.absolute()  # children work elsewhere
+            self._golds = GoldCache(cache / "gold.sqlite")
+            if perturbed:
+                self._copies = PerturbedCopies(self._pool, cache / "perturbed", perturbed, seed)
 
     def __enter__(self) -> Judge:
         return self
@@ -77,16 +77,10 @@ class Judge:
         on_done: Callable[[int], None] | None = None,
         memory: Memory | None = None,
     ) -> list[Verdict]:
-        """Judge one prediction for each row.
+        """Judge one prediction for each row; `UserError` if a database cannot be reached or read.
 
-        Args:
-            rows: what was asked, with gold queries.
-            predictions: SQL texts, one per row.
-            on_done: called with the number of verdicts that have just come, for progress.
-            memory: verdicts of an earlier start, which are not looked for again, and keeps new ones.
-
-        Raises:
-            UserError: if a database cannot be reached or read.
+        ``on_done`` is called with the number of verdicts that have just come, for progress; ``memory``
+        has verdicts of an earlier start, which are not looked for again, and keeps new ones.
         """
         pairs = list(zip(rows, predictions, strict=True))
         known = {} if memory is None else dict(memory.known)
@@ -94,7 +88,7 @@ class Judge:
             on_done(len(known))
 
         def judged(place: int) -> Verdict:
-            verdict = self._one(*pairs[place])
+            verdict = self._verdict(*pairs[place])
             # A process that somebody ended, perhaps with this one, says nothing of its statement.
             ended = self._pool.aborted or (verdict.error or "").startswith(PROCESS)
             if memory is not None and not ended:
@@ -107,21 +101,19 @@ class Judge:
         return [known[place] for place in range(len(pairs))]
 
     def try_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Tried]:
-        """Run SQL on the databases of rows (else on their contexts), without comparing anything.
+        """Run SQL on the databases of rows (else on their contexts), without comparing anything."""
 
-        Raises:
-            UserError: if a database cannot be reached.
-        """
-        return self._each(self._try, pairs, None)
+        def try_one(row: Row, sql: str) -> Tried:
+            found = self._run_for(row, sql)
+            result = None if found.rows is None else result_hash(found)
+            return Tried(found.error, found.error_class, result)
+
+        return self._each(try_one, pairs)
 
     def try_golds(
         self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
     ) -> list[Tried]:
-        """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each.
-
-        Raises:
-            UserError: if a database cannot be reached or read.
-        """
+        """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each."""
 
         def try_one(row: Row) -> Tried:
             found = self._gold(self._database(row), row.query).execution
@@ -132,45 +124,33 @@ class Judge:
     def call_each(
         self, module: str, calls: Sequence[tuple[Any, ...]], seconds: float
     ) -> list[tuple[Any, ...] | str]:
-        """Call a module's ``answer`` in the child processes.
+        """Call a module's ``answer`` in the child processes, each call with its arguments, plain values.
 
-        Args:
-            module: its full name.
-            calls: the arguments of each call, plain values.
-            seconds: time after which a call's process is killed.
-
-        Returns:
-            For each call what it gives; a message where its process ended before.
+        Gives a message where a call's process ended, or was ended after ``seconds``.
         """
 
         def call(*arguments: Any) -> tuple[Any, ...] | str:
             try:
                 return self._pool.call(Call(module, "answer", arguments, seconds))
-            except Gone as gone:
-                return str(gone.args[0])
+            except Failed as failed:
+                return str(failed.args[0])
 
-        return self._each(call, calls, None)
+        return self._each(call, calls)
 
     def dialect(self, row: Row) -> str:
         """What sqlglot calls the SQL of a row's database; SQLite's where there is none."""
         return "sqlite" if self._databases is None else self._database(row).dialect
 
-    def _try(self, row: Row, sql: str) -> Tried:
-        found = self._run_for(row, sql)
-        if found is None:
-            return Tried("the context is not a schema that SQLite runs", None, None)
-        return Tried.of(found)
-
     def _each(
         self,
         do: Callable[..., Found],
-        pairs: Sequence[tuple[Any, ...]],
-        on_done: Callable[[int], None] | None,
+        calls: Sequence[tuple[Any, ...]],
+        on_done: Callable[[int], None] | None = None,
     ) -> list[Found]:
-        """Do something for each pair, as many at once as there are processes, results in order."""
+        """Do something with each arguments, as many at once as there are processes, results in order."""
         try:
             with ThreadPoolExecutor(self._pool.size) as threads:
-                waiting = [threads.submit(do, *pair) for pair in pairs]
+                waiting = [threads.submit(do, *arguments) for arguments in calls]
                 try:
                     for done in as_completed(waiting):
                         done.result()
@@ -185,7 +165,7 @@ class Judge:
         finally:
             self._pool.resume()
 
-    def _run_for(self, row: Row, sql: str) -> Execution | None:
+    def _run_for(self, row: Row, sql: str) -> Execution:
         if self._databases is None:
             return self._pool.run_on_schema(row.context, sql, self._limits)
         return self._run(self._database(row), sql)
@@ -213,39 +193,25 @@ class Judge:
         if of_the_moment or found.error_class not in (None, "other"):
             return  # a writer, a busy machine: its golds say what comes of that
         if not found.rows:
-            problem = (
-                f"is not a SQLite database that can be read ({error})" if error else "has no tables"
-            )
+            unreadable = f"is not a SQLite database that can be read ({error})"
+            problem = unreadable if error else "has no tables"
             raise UserError(f"{database.target}: {problem}: put the whole file there")
         self._readable.add(database)
 
-    def _one(self, row: Row, prediction: str) -> Verdict:
+    def _verdict(self, row: Row, prediction: str) -> Verdict:
         if self._databases is None:
             tried = self._run_for(row, prediction)
-            if tried is None:
-                return Verdict(None, "not_executed")
+            if tried.error and not tried.error_class:
+                return Verdict(None, "not_executed")  # nor is it known whether it is valid
             return Verdict(None, "not_executed", error=tried.error, valid=tried.error is None)
         database = self._database(row)
         gold = self._gold(database, row.query)
         predicted = self._run(database, prediction)
-        if gold.expected is None or gold.execution.rows is None:
-            return Verdict(
-                correct=None,
-                verdict="gold_error",
-                error_class=gold.execution.error_class,
-                error=gold.execution.error,
-                warning=predicted.warning,
-                valid=predicted.error is None,
-                seconds=predicted.seconds,
-            )
-        return self._verdict(database, row, prediction, gold, predicted)
-
-    def _verdict(
-        self, database: Database, row: Row, prediction: str, gold: Gold, predicted: Execution
-    ) -> Verdict:
-        """The verdict where the gold query returns rows."""
-        assert gold.expected is not None
-        assert gold.execution.rows is not None
+        valid = predicted.error is None
+        if gold.expected is None:
+            error_class, error = gold.execution.error_class, gold.execution.error
+            said = (error_class, error, predicted.warning, valid)
+            return Verdict(None, "gold_error", *said, seconds=predicted.seconds)
         warnings = _warnings(gold, row.query, database.dialect)
         if predicted.warning is not None:
             warnings.insert(0, predicted.warning)
@@ -256,7 +222,7 @@ class Judge:
             error_class = found.difference
             if found.undecided:
                 warnings.append("too many ways to assign the columns: not shown to be right")
-            bird = ex_bird(gold.execution.rows, predicted.rows)
+            bird = ex_bird(gold.execution.rows or [], predicted.rows)
             suite = self._test_suite(database, row.query, prediction, gold, predicted)
         correct = error_class is None
         fuzz, not_fuzzed = self._holds(database, row, prediction, correct)
@@ -266,7 +232,7 @@ class Judge:
             error_class=error_class,
             error=predicted.error,
             warning="; ".join(warnings) or None,
-            valid=predicted.error is None,
+            valid=valid,
             ambiguous=gold.ambiguous,
             ex_bird=bird,
             ex_test_suite=suite,
@@ -298,21 +264,19 @@ class Judge:
         copies = self._copies.of(database, row.query, prediction)
         if isinstance(copies, str):
             return None, f"{row.db_id}: {copies}"
-        asked = False
+        right: bool | None = None
         for path in copies:
             copy = Database("sqlite", str(path))
             expected = self._gold(copy, row.query).expected
             if expected is None:
                 continue  # the gold fails there, so that nothing is expected
-            if not correct:
-                return False, None
-            asked = True
-            predicted = self._run(copy, prediction)
-            if predicted.rows is None:
+            predicted = self._run(copy, prediction) if correct else None
+            if predicted is None or predicted.rows is None:
                 return False, None
             if compare(expected, predicted.rows, predicted.columns).difference is not None:
                 return False, None
-        return (True, None) if asked else (None, f"{row.db_id}: the gold fails on all copies")
+            right = True
+        return right, None if right else f"{row.db_id}: the gold fails on all copies"
 
 
 def _warnings(gold: Gold, query: str, dialect: str) -> list[str]:

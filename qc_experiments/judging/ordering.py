@@ -11,26 +11,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from qc_experiments.sql.tokens import Token, statement, tokens
 
 COMPOUNDS = ("union", "intersect", "except")
 CLAUSES = ("from", "where", "group", "having", "window", "qualify", "order")
-CLAUSES_BEFORE_LIMIT = (*CLAUSES, *COMPOUNDS)
-CLAUSES_AFTER_COLUMNS = (*CLAUSES, "limit")
 _ORDERING_WORD = re.compile(r"order|limit|fetch|offset", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Key:
-    """One term of ORDER BY.
+class Key(NamedTuple):
+    """A term of ORDER BY; its suffix is COLLATE, ASC, DESC and NULLS FIRST or LAST, as written."""
 
-    Attributes:
-        expression: what is ordered by, its tokens.
-        suffix: COLLATE, ASC, DESC and NULLS FIRST or LAST, as written.
-    """
-
-    expression: tuple[Token, ...]
+    expression: Sequence[Token]
     suffix: str
 
 
@@ -40,11 +33,8 @@ class Ordering:
 
     Attributes:
         body: the query without its LIMIT and, unless DISTINCT ON needs it, its ORDER BY.
-        keys: terms of ORDER BY.
-        limited: whether it has a LIMIT.
         distinct: whether its SELECT is DISTINCT, so that no two of its rows are the same.
         offset: rows that it skips; None where that is no plain number.
-        dialect: what sqlglot calls the SQL it is written in.
     """
 
     body: str
@@ -61,36 +51,44 @@ def read_ordering(sql: str, dialect: str = "sqlite") -> Ordering:
         return Ordering(sql, (), False, 0, dialect=dialect)
     sql = _without_outer_parentheses(statement(sql, dialect), dialect)
     found = tokens(sql, dialect)
-    top = [token for token in found if token.depth == 0]
-    last_clause = max(
-        (i for i, t in enumerate(top) if t.is_word(*CLAUSES_BEFORE_LIMIT)), default=-1
+    top = _outer(found)
+    pairs = list(pairwise(top))
+    order = next(
+        (i for i, (a, b) in enumerate(pairs) if a.is_word("order") and b.is_word("by")), None
     )
-    order = limit = None
-    for place, token in enumerate(top):
-        after = top[place + 1] if place + 1 < len(top) else None
-        if token.is_word("order") and after is not None and after.is_word("by") and order is None:
-            order = place
-        # `limit` may be a column's name where no number or expression follows it as a clause.
-        elif (
-            limit is None
-            and token.is_word("limit", "fetch", "offset")
-            and last_clause < place
-            and _starts_cut(top, place)
-        ):
-            limit = place
+    clauses = [i for i, token in enumerate(top) if token.is_word(*CLAUSES, *COMPOUNDS)]
+    after = clauses[-1] + 1 if clauses else 0
+    limit = next((i for i in range(after, len(top)) if _starts_cut(top, i)), None)
     end = len(sql) if limit is None else top[limit].start
-    keys: tuple[Key, ...] = ()
+    keys: list[Key] = []
     if order is not None:
         first = top[order + 1].end
-        keys = _keys([t for t in found if first <= t.start < end])
-    picks = any(a.is_word("distinct") and b.is_word("on") for a, b in pairwise(top))
+        keys = [_key(term) for term in _between_commas(found, first, end)]
+    selects = [b for a, b in pairs if a.is_word("select")]
+    picks = any(a.is_word("distinct") and b.is_word("on") for a, b in pairs)
+    distinct = not picks and any(token.is_word("distinct") for token in selects)
     # ORDER BY decides which row DISTINCT ON keeps, so that it stays with the rows.
     body_end = end if order is None or picks else min(end, top[order].start)
     cut = [] if limit is None else top[limit:]
-    distinct = not picks and any(
-        a.is_word("select") and b.is_word("distinct") for a, b in pairwise(top)
+    return Ordering(
+        sql[:body_end].rstrip(), tuple(keys), bool(cut), _offset(cut), distinct, dialect
     )
-    return Ordering(sql[:body_end].rstrip(), keys, bool(cut), _offset(cut), distinct, dialect)
+
+
+def _outer(found: Sequence[Token]) -> list[Token]:
+    return [token for token in found if token.depth == 0]
+
+
+def _between_commas(found: Sequence[Token], start: int, end: int) -> list[list[Token]]:
+    """The tokens from one place to another, cut at the outer commas."""
+    parts: list[list[Token]] = [[]]
+    for token in found:
+        if start <= token.start < end:
+            if token.depth == 0 and token.text == ",":
+                parts.append([])
+            else:
+                parts[-1].append(token)
+    return [part for part in parts if part]
 
 
 def _without_outer_parentheses(sql: str, dialect: str) -> str:
@@ -109,14 +107,18 @@ def _without_outer_parentheses(sql: str, dialect: str) -> str:
 
 
 def _starts_cut(top: Sequence[Token], place: int) -> bool:
-    """Whether a word that may start a LIMIT does, where no clause of a query follows."""
-    before = top[place - 1] if place else None
-    if before is None or before.text in (".", ",") or before.is_word("select", "by", "as"):
+    """Whether LIMIT, FETCH or OFFSET starts here, where no clause of a query follows.
+
+    Each may be a column's name where no number or expression follows it as a clause.
+    """
+    if not top[place].is_word("limit", "fetch", "offset") or not 0 < place < len(top) - 1:
         return False
-    rest = top[place + 1 : place + 2]
-    if top[place].is_word("fetch") and not (rest and rest[0].is_word("first", "next")):
+    before, after = top[place - 1], top[place + 1]
+    if before.text in (".", ",") or before.is_word("select", "by", "as"):
         return False
-    return bool(rest) and rest[0].text not in (".", ",", "=", "<", ">")
+    if top[place].is_word("fetch") and not after.is_word("first", "next"):
+        return False
+    return after.text not in (".", ",", "=", "<", ">")
 
 
 def _offset(cut: Sequence[Token]) -> int | None:
@@ -124,25 +126,18 @@ def _offset(cut: Sequence[Token]) -> int | None:
     for place, token in enumerate(cut):
         if token.is_word("offset"):
             plain = [t for t in cut[place + 1 :] if not t.is_word("rows", "row")]
-            plain = plain[: next((i for i, t in enumerate(plain) if t.is_word("fetch")), None)]
-            return int(plain[0].text) if _is_number(plain) else None
+            return _number(
+                plain[: next((i for i, t in enumerate(plain) if t.is_word("fetch")), None)]
+            )
         if token.text == ",":
-            return int(cut[1].text) if _is_number(cut[1:place]) else None
+            return _number(cut[1:place])
     return 0
 
 
-def _is_number(found: Sequence[Token]) -> bool:
-    return len(found) == 1 and found[0].kind == "number" and found[0].text.isdigit()
-
-
-def _keys(found: Sequence[Token]) -> tuple[Key, ...]:
-    terms: list[list[Token]] = [[]]
-    for token in found:
-        if token.depth == 0 and token.text == ",":
-            terms.append([])
-        else:
-            terms[-1].append(token)
-    return tuple(_key(term) for term in terms if term)
+def _number(found: Sequence[Token]) -> int | None:
+    """The plain number that some tokens are; None if they are anything else."""
+    alone = len(found) == 1 and found[0].kind == "number" and found[0].text.isdigit()
+    return int(found[0].text) if alone else None
 
 
 def _key(term: Sequence[Token]) -> Key:
@@ -154,61 +149,50 @@ def _key(term: Sequence[Token]) -> Key:
         end -= 1
     if end > 2 and term[end - 2].is_word("collate"):
         end -= 2
-    return Key(tuple(term[:end]), " ".join(token.text for token in term[end:]))
+    return Key(term[:end], " ".join(token.text for token in term[end:]))
 
 
 def ranked_queries(ordering: Ordering, columns: Sequence[str]) -> list[str]:
     """Queries that give all rows of the body, uncut, each with its rank under the keys.
 
     The first that runs and of which the gold's rows are a legal cut tells the ties. Rows come as the
-    body's columns, then the rank from 1 on.
-
-    Args:
-        ordering: the query's ordering.
-        columns: names of the query's columns, as the database gave them.
+    body's columns (called as the database says), then the rank from 1 on.
     """
     if not ordering.keys:
         return [f"WITH qc_body AS ({ordering.body}\n) SELECT *, 1 FROM qc_body"]
-    found = []
-    for substituted in (False, True):
-        query = _ranked(ordering, columns, substituted)
-        if query is not None and query not in found:
-            found.append(query)
-    return found
-
-
-def _ranked(ordering: Ordering, columns: Sequence[str], substituted: bool) -> str | None:
     body = tokens(ordering.body, ordering.dialect)
-    top = [token for token in body if token.depth == 0]
-    aliases = _aliases(ordering.body, body)
+    # First with the keys as they are; then with the query's aliases replaced by what they stand for.
+    queries = [_ranked(ordering, columns, body, a) for a in ({}, _aliases(ordering.body, body))]
+    return [query for query in dict.fromkeys(queries) if query is not None]
+
+
+def _ranked(
+    ordering: Ordering, columns: Sequence[str], body: Sequence[Token], aliases: dict[str, str]
+) -> str | None:
     names = [name.lower() for name in columns]
+    own = [f"c{i + 1}" for i in range(len(columns))]
     added: list[str] = []
     terms: list[str] = []
-    for key in ordering.keys:
-        if (
-            ordering.dialect == "duckdb"
-            and "".join(t.text.lower() for t in key.expression) == "all"
-        ):
-            terms += [f"c{i + 1} {key.suffix}".rstrip() for i in range(len(columns))]
-            continue
-        place = _output_column(key.expression, names)
-        if place is None:
-            added.append(_expression(ordering, key, aliases if substituted else {}))
-            place = len(columns) + len(added) - 1
-        terms.append(f"c{place + 1} {key.suffix}".rstrip())
+    for expression, suffix in ordering.keys:
+        ranked = [f"c{len(columns) + len(added) + 1}"]
+        place = _output_column(expression, names)
+        if ordering.dialect == "duckdb" and "".join(t.text for t in expression).lower() == "all":
+            ranked = own
+        elif place is not None:
+            ranked = [f"c{place + 1}"]
+        else:
+            added.append(_expression(expression, aliases))
+        terms += [f"{column} {suffix}".rstrip() for column in ranked]
     inner = ordering.body
     if added:
-        if any(token.is_word(*COMPOUNDS) for token in top):
-            return None  # a compound is ordered by its columns only
+        top = _outer(body)
         places = _columns(top, len(inner))
-        if places is None:
-            return None
-        keys = "".join(f", {expression}" for expression in added)
-        inner = f"{inner[: places[1]]}{keys} {inner[places[1] :]}"
+        if places is None or any(token.is_word(*COMPOUNDS) for token in top):
+            return None  # a compound is ordered by its columns only
+        inner = f"{inner[: places[1]]}, {', '.join(added)} {inner[places[1] :]}"
     everything = ", ".join(f"c{i + 1}" for i in range(len(columns) + len(added)))
-    shown = ", ".join(f"c{i + 1}" for i in range(len(columns)))
     rank = f"DENSE_RANK() OVER (ORDER BY {', '.join(terms)})"
-    return f"WITH qc_body({everything}) AS ({inner}\n) SELECT {shown}, {rank} FROM qc_body"
+    return f"WITH qc_body({everything}) AS ({inner}\n) SELECT {', '.join(own)}, {rank} FROM qc_body"
 
 
 def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | None:
@@ -216,28 +200,24 @@ def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | N
     while len(expression) > 1 and (
         expression[0].text == "+" or (expression[0].text, expression[-1].text) == ("(", ")")
     ):  # (1) and +1 are numbers of columns as well
-        bracketed = expression[0].text == "("
-        expression = expression[1:-1] if bracketed else expression[1:]
+        expression = expression[1:-1] if expression[0].text == "(" else expression[1:]
     if len(expression) != 1:
         return None
-    token = expression[0]
-    if _is_number(expression):
-        place = int(token.text) - 1
-        return place if place < len(names) else None
-    name = token.name()
+    number, name = _number(expression), expression[0].name()
+    if number is not None:
+        return number - 1 if number <= len(names) else None
     return names.index(name) if name in names else None
 
 
-def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
-    """A key's text, with the query's own aliases replaced by what they stand for."""
+def _expression(expression: Sequence[Token], aliases: dict[str, str]) -> str:
+    """A key's text, with aliases replaced by what they stand for."""
     text = ""
-    for place, token in enumerate(key.expression):
-        before = key.expression[place - 1].text if place else ""
-        after = key.expression[place + 1].text if place + 1 < len(key.expression) else ""
-        alone = before != "." and after not in (".", "(")
-        name = token.name() if alone else None
+    for place, token in enumerate(expression):
+        before = expression[place - 1].text if place else ""
+        after = expression[place + 1].text if place + 1 < len(expression) else ""
+        name = token.name() if before != "." and after not in (".", "(") else None
         # Apart where they were apart: `<` and `=` may be one operator or, with a blank, an error.
-        if place and key.expression[place - 1].end < token.start:
+        if place and expression[place - 1].end < token.start:
             text += " "
         text += f"({aliases[name]})" if name in aliases else token.text
     return text
@@ -245,20 +225,9 @@ def _expression(ordering: Ordering, key: Key, aliases: dict[str, str]) -> str:
 
 def _aliases(sql: str, found: Sequence[Token]) -> dict[str, str]:
     """Alias, in lower case, to expression, of the outermost columns."""
-    top = [token for token in found if token.depth == 0]
-    places = _columns(top, len(sql))
-    if places is None:
-        return {}
-    start, end = places
+    places = _columns(_outer(found), len(sql))
     aliases: dict[str, str] = {}
-    items: list[list[Token]] = [[]]
-    for token in found:
-        if start <= token.start < end:
-            if token.depth == 0 and token.text == ",":
-                items.append([])
-            else:
-                items[-1].append(token)
-    for item in items:
+    for item in _between_commas(found, *places) if places else ():
         name = item[-1].name() if len(item) > 1 else None
         if name is None or item[-2].text == ".":
             continue
@@ -274,16 +243,14 @@ def _columns(top: Sequence[Token], length: int) -> tuple[int, int] | None:
     first = next((i for i, token in enumerate(top) if token.is_word("select")), None)
     if first is None:
         return None
-    last = first
-    if top[first + 1 : first + 2] and top[first + 1].is_word("distinct"):
-        last += 1
-        if top[first + 2 : first + 3] and top[first + 2].is_word("on"):
-            last += 3  # ON ( )
+    follow = zip(top[first + 1 :], ("distinct", "on"), strict=False)
+    distinct = [token.is_word(word) for token, word in follow]
+    last = first + (4 if distinct == [True, True] else distinct[:1] == [True])  # 4: ON ( )
     if last >= len(top):
         return None
-    for place in range(first + 1, len(top)):
-        token, before = top[place], top[place - 1]
-        if not token.is_word(*CLAUSES_AFTER_COLUMNS) or before.text == "." or before.is_word("as"):
+    for before, token in pairwise(top[first:]):
+        clause = token.is_word(*CLAUSES, "limit")
+        if not clause or before.text == "." or before.is_word("as"):
             continue
         # `a IS DISTINCT FROM b` is an expression; SELECT DISTINCT FROM is no SQL.
         if not (token.is_word("from") and before.is_word("distinct")):

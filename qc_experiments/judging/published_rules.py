@@ -7,15 +7,14 @@ predictions and refuse some right ones. They are kept as published, with what th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
-from qc_experiments.databases.engine import Value
-from qc_experiments.databases.keys import Keys, keyed
+from qc_experiments.databases.engine import Row
+from qc_experiments.judging.equivalence import Expected, Group, Keys, compare, keyed
 from qc_experiments.sql.tokens import tokens
 
-Row = tuple[Value, ...]
-
-MAX_CELLS = 10_000_000
+MAX_CELLS = 20_000_000
 """Most cells that `ex_test_suite` looks at again, once it has to turn back in its search."""
 
 
@@ -44,19 +43,12 @@ def ex_test_suite(
     spelling and type, and rows that then differ are refused. As 1 sorts after 1.5 and 1.0 before
     it, ``(1, 1.5)`` is not the same as ``(1.0, 1.5)``.
 
-    The original samples rows at random to rule assignments out, and then tries all that are left;
-    this one searches in a fixed order and looks at every row, which leaves the verdict as it is. A
-    search that exceeds `MAX_CELLS` ends with False; only large results with many columns that
-    resemble each other get there (the original would try assignments for years).
+    The original samples rows to rule assignments out, and then tries all that are left; ours searches,
+    which leaves the verdict as it is. A search that exceeds `MAX_CELLS` ends with False; only large
+    results with many columns that resemble each other get there (the original would take years).
 
     Source: Zhong, Yu and Klein, "Semantic Evaluation for Text-to-SQL with Distilled Test Suites",
-    EMNLP 2020; ``result_eq`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval. There, the queries
-    run on several databases and as `without_distinct` leaves them.
-
-    Args:
-        gold_rows: rows of the gold query.
-        predicted_rows: rows of the predicted query.
-        order_matters: what `order_matters_in_test_suite` says of the gold query.
+    EMNLP 2020; ``result_eq`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval.
     """
     if not gold_rows and not predicted_rows:
         return True
@@ -72,18 +64,24 @@ def ex_test_suite(
         )
     if set(gold_sorted) != set(predicted_sorted):
         return False
-    gold, predicted = Counter(gold_keys), Counter(predicted_keys)
-    return gold == predicted or _some_assignment_fits(gold, predicted)
+    if Counter(gold_keys) == Counter(predicted_keys):
+        return True
+    # What no permutation changes stands before each row as a column, which tells rows apart early.
+    gold, predicted = (
+        [("|".join(["row", *sorted(row)]), *row) for row in keys]
+        for keys in (gold_keys, predicted_keys)
+    )
+    width = len(gold[0])
+    budget = MAX_CELLS + 2 * width * len(gold)
+    expected = Expected((Group(gold, len(gold)),), width)
+    return compare(expected, predicted, [""] * width, budget).difference is None
 
 
 def order_matters_in_test_suite(gold_sql: str) -> bool:
-    """Whether the order of rows counts by the rule of Spider's test suites.
+    """Whether the order of rows counts by the rule of Spider's test suites (``eval_exec_match`` there).
 
     It looks for the words alone: an ORDER BY in a subquery, a comment or a string counts, and one
     with two blanks or a line break between its words does not.
-
-    Source: ``eval_exec_match`` in ``exec_eval.py`` of taoyds/test-suite-sql-eval (Zhong, Yu and
-    Klein 2020).
     """
     return "order by" in gold_sql.lower()
 
@@ -93,13 +91,10 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
 
     Every DISTINCT is dropped, also within ``count(DISTINCT x)`` (and ``IS DISTINCT FROM``, which
     then no longer runs); strings, quoted identifiers and comments are left alone, and so is
-    PostgreSQL's ``DISTINCT ON``, which the original does not know. Before that,
-    ``> =``, ``< =`` and ``! =`` lose their blank, also in strings. A query with none of these comes
-    back as it was. The original also drops all but the first of several statements; this one does
-    not, as an engine runs only one.
+    PostgreSQL's ``DISTINCT ON``, which the original does not know. Before that, ``> =``, ``< =`` and
+    ``! =`` lose their blank, also in strings. A query with none of these comes back as it was.
 
-    Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` of
-    taoyds/test-suite-sql-eval (Zhong, Yu and Klein 2020).
+    Source: ``postprocess`` in ``exec_eval.py`` and ``remove_distinct`` in ``parse.py`` there.
     """
     joined = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
     if "distinct" not in joined.lower():  # which saves the tokens of a query of megabytes
@@ -107,8 +102,8 @@ def without_distinct(sql: str, dialect: str = "sqlite") -> str:
     found = tokens(joined, dialect)
     dropped = [
         token
-        for token, after in zip(found, [*found[1:], None], strict=True)
-        if token.is_word("distinct") and not (after is not None and after.is_word("on"))
+        for token, after in pairwise((*found, None))
+        if token is not None and token.is_word("distinct") and not (after and after.is_word("on"))
     ]
     starts = [0, *(token.end for token in dropped)]
     ends = [*(token.start for token in dropped), len(joined)]
@@ -119,105 +114,6 @@ def _sorted_cells(rows: Sequence[Row], keys: Sequence[Keys]) -> list[Keys]:
     """The keys of each row's cells, sorted by the cells' spelling and type."""
     found = []
     for row, own in zip(rows, keys, strict=True):
-        spellings = [str(cell) + str(type(cell)) for cell in row]
-        found.append(tuple(key for _, key in sorted(zip(spellings, own, strict=True), key=_first)))
+        pairs = [(str(cell) + str(type(cell)), key) for cell, key in zip(row, own, strict=True)]
+        found.append(tuple(key for _, key in sorted(pairs, key=lambda pair: pair[0])))
     return found
-
-
-def _first(pair: tuple[str, str]) -> str:
-    return pair[0]
-
-
-def _some_assignment_fits(gold: Counter[Keys], predicted: Counter[Keys]) -> bool:
-    """Whether the columns of one multiset of rows can be permuted so that it equals the other.
-
-    Each row carries a number. At first it stands for what no permutation changes: the row's cells,
-    and how often the row occurs. Then the gold's columns are assigned one by one; a row's number
-    and its cell in the assigned column make up its next number, and an assignment is given up as
-    soon as the two results' numbers differ as multisets.
-
-    Args:
-        gold: the keys of the gold's rows, and how often each occurs.
-        predicted: those of the prediction's rows, as many columns wide.
-    """
-    numbers: dict[Hashable, int] = {}
-    gold_start, predicted_start = (
-        [
-            numbers.setdefault((frozenset(Counter(row).items()), count), len(numbers))
-            for row, count in rows.items()
-        ]
-        for rows in (gold, predicted)
-    )
-    if Counter(gold_start) != Counter(predicted_start):
-        return False
-
-    # Equal columns need to be tried only once; each can be assigned as often as it occurs.
-    gold_columns = list(zip(*gold, strict=True))
-    choices = list(Counter(zip(*predicted, strict=True)).items())
-    by_profile: dict[Hashable, list[int]] = {}
-    for choice, (column, _) in enumerate(choices):
-        by_profile.setdefault(_profile(predicted_start, column), []).append(choice)
-    candidates = [by_profile.get(_profile(gold_start, column), []) for column in gold_columns]
-    # Columns with the fewest candidates come first; a column without any ends the search at once.
-    order = sorted(range(len(gold_columns)), key=lambda index: len(candidates[index]))
-    steps = _steps(gold_start, [gold_columns[index] for index in order])
-    return _search(predicted_start, choices, [candidates[index] for index in order], steps)
-
-
-Step = tuple[dict[tuple[int, str], int], Counter[int]]
-"""The next number of each pair of number and cell, and the numbers that rows must have then."""
-
-
-def _steps(row_numbers: list[int], columns: Sequence[Keys]) -> list[Step]:
-    """What assigning each of the gold's columns, one after the other, makes of its rows' numbers."""
-    steps: list[Step] = []
-    for column in columns:
-        successors: dict[tuple[int, str], int] = {}
-        row_numbers = [
-            successors.setdefault(pair, len(successors))
-            for pair in zip(row_numbers, column, strict=True)
-        ]
-        steps.append((successors, Counter(row_numbers)))
-    return steps
-
-
-def _search(
-    start: list[int],
-    choices: Sequence[tuple[Keys, int]],
-    candidates: Sequence[Sequence[int]],
-    steps: Sequence[Step],
-) -> bool:
-    """Whether the prediction's columns can be assigned so that its rows' numbers take all steps.
-
-    Args:
-        start: numbers of the prediction's rows.
-        choices: its different columns, and how often each occurs.
-        candidates: for each step the choices that may be assigned.
-        steps: of the gold.
-    """
-    cells_left = len(start) * len(steps) + MAX_CELLS
-    # What is left to try: numbers of the prediction's rows, columns assigned so far, one more.
-    stack: list[tuple[list[int], tuple[int, ...], int]]
-    stack = [(start, (), choice) for choice in reversed(candidates[0])]
-    while stack:
-        before, assigned, choice = stack.pop()
-        column, occurrences = choices[choice]
-        if assigned.count(choice) == occurrences:
-            continue
-        cells_left -= len(column)
-        if cells_left < 0:
-            return False
-        successors, wanted = steps[len(assigned)]
-        after = [successors.get(pair, -1) for pair in zip(before, column, strict=True)]
-        if Counter(after) != wanted:
-            continue
-        assigned = (*assigned, choice)
-        if len(assigned) == len(steps):
-            return True
-        stack += [(after, assigned, other) for other in reversed(candidates[len(assigned)])]
-    return False
-
-
-def _profile(row_numbers: Sequence[int], column: Keys) -> Hashable:
-    """What a column has in common with every column that it can be assigned to."""
-    return frozenset(Counter(zip(row_numbers, column, strict=True)).items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,8 +13,7 @@ from qc_experiments.judging.equivalence import JUDGE
 from qc_experiments.system.paths import hash_texts
 
 WRONG_RESULTS = ("wrong_rows", "wrong_order", "wrong_columns", "empty_result")
-ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)
-"""Every reason for which a prediction is wrong."""
+ALL_ERROR_CLASSES = (*ERROR_CLASSES, *WRONG_RESULTS)  # every reason for which a prediction is wrong
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,10 @@ class Verdict:
         correct: whether it returns the right rows; None where that was not measured.
         verdict: ``correct``, ``wrong``, ``gold_error`` or ``not_executed``.
         error_class: one of `ALL_ERROR_CLASSES`; with ``gold_error`` the gold's; None if correct.
-        error: the database's message, or None.
-        warning: what is to be looked at though it may be right, or None.
+        warning: what is to be looked at though it may be right.
         valid: whether the database runs it; None where there is none to ask.
         ambiguous: whether the gold's LIMIT cuts through a tie.
-        ex_bird: the verdict of BIRD's rule; None where the gold failed or nothing was run.
-        ex_test_suite: the verdict of Spider's test-suite rule on this one database.
+        ex_bird, ex_test_suite: by BIRD's and Spider's rules; None where the gold failed or nothing ran.
         fuzz: whether it is right on all perturbed databases as well; None if they were not asked.
         not_fuzzed: database and reason, where they were to be asked and could not.
         seconds: how long the prediction ran; None where it did not run.
@@ -51,11 +48,9 @@ class Verdict:
 
 
 class Memory(Protocol):
-    """Keeps verdicts over several starts of a command."""
+    """Keeps verdicts, by the place of their row, over several starts of a command."""
 
-    @property
-    def known(self) -> Mapping[int, Verdict]:
-        """Verdicts by the place of their row."""
+    known: dict[int, Verdict]
 
     def add(self, place: int, verdict: Verdict) -> None:
         """Keep a verdict; called by several threads."""
@@ -65,22 +60,12 @@ class Memory(Protocol):
 class Tried:
     """What came of running a query, without its rows.
 
-    Attributes:
-        error: why it failed, or None.
-        error_class: one of `ERROR_CLASSES`, or None.
-        result: a hash of the result, the same for results that are the same but for order; None if
-            there is none.
+    ``result`` is a hash, the same for results that are the same but for order; None if there is none.
     """
 
     error: str | None
     error_class: str | None
     result: str | None
-
-    @classmethod
-    def of(cls, found: Execution) -> Tried:
-        """What came of an execution."""
-        result = None if found.rows is None else result_hash(found)
-        return cls(found.error, found.error_class, result)
 
 
 def result_hash(execution: Execution) -> str:
@@ -100,27 +85,14 @@ def _plain(cell: object) -> object:
 
 
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
-    """Hashes of everything a verdict depends on besides the prediction; figures with the same compare.
-
-    Args:
-        rows: what is asked, in order.
-        databases: where it is run, or None.
-        limits: what a statement may use.
-
-    Returns:
-        Hashes under ``questions``, ``golds``, ``databases`` and ``judge``.
-
-    Raises:
-        UserError: if a database cannot be read.
-    """
+    """Hashes (questions, golds, databases, judge) of all that a verdict depends on besides the prediction."""
     asked = list(rows)
-    contents = []
+    contents = [one.context for one in asked]
     if databases is not None:
+        contents = []
         for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):
             database = databases.find(db_id)
             contents.append(db_id if database is None else f"{db_id} {database.content_hash()}")
-    else:
-        contents = [one.context for one in asked]
     parts = {
         "questions": [f"{one.db_id}\n{one.question}" for one in asked],
         "golds": [one.query for one in asked],

@@ -27,36 +27,27 @@ def extract_sql(text: str, after_query: str = "") -> str:
     An answer that begins with SQL is read up to the end of its first statement. Otherwise the
     content of the first code fence counts. Where there is none, the SQL starts at the first line, or
     after the first colon, at which a statement begins; where none does, the whole text counts.
-    Nothing inside the SQL is touched.
-
-    Args:
-        text: what the model wrote.
-        after_query: the template's literal text after ``{query}``, at which the answer ends.
+    Nothing inside the SQL is touched. ``after_query`` is the template's literal text after
+    ``{query}``, at which the answer ends.
     """
-    sql = _without_nul(text).strip()
+    sql = text.replace("\0", "").strip()  # no database takes a NUL, and sqlite3 raises on it
     if not SQL_START.match(sql):
         fence = FENCE.search(sql)
         prose = None if fence else AFTER_PROSE.search(sql)
         sql = fence.group(1).strip() if fence else sql[prose.end() :] if prose else sql
-    closing = after_query.strip()
-    if closing:
+    if closing := after_query.strip():
         # Blank out what is quoted, so that a closing text inside a string does not count.
         bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)
-        if closing in bare:
-            sql = sql[: bare.index(closing)]
+        sql = sql[: bare.index(closing)] if closing in bare else sql
     return first_statement(sql).strip()
 
 
 def answer_complete(text: str) -> bool:
     """Whether whatever the model may still write cannot change what `extract_sql` returns."""
-    sql = _without_nul(text).lstrip()
+    sql = text.replace("\0", "").lstrip()
     if SQL_START.match(sql):
         return first_statement(sql) != sql
     return len(FENCE_MARK.findall(sql)) >= 2
-
-
-def _without_nul(text: str) -> str:
-    return text.replace("\0", "")  # no database takes it, and sqlite3 raises on it
 
 
 def first_statement(sql: str) -> str:

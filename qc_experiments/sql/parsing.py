@@ -1,4 +1,4 @@
-"""Parse a query with sqlglot, within limits, and walk its tree."""
+"""Parse a query with sqlglot, within limits, walk its tree, and compare it with another."""
 
 from __future__ import annotations
 
@@ -14,29 +14,18 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 MAX_CHARACTERS = 100_000
 MAX_TOKENS = 20_000
-MAX_OPEN_JOINS = 10
-"""What is larger than one of these is not parsed."""
+MAX_OPEN_JOINS = 10  # what is larger than one of these is not parsed
 
-_BEFORE_NAMES = (TokenType.DOT, TokenType.ALIAS)
-
-
-class Condition(NamedTuple):
-    """One comparison of a condition, and whether a NOT stands before it."""
-
-    test: exp.Expression
-    negated: bool
+Condition = tuple[exp.Expression, bool]
+"""A comparison, and whether a NOT stands before it."""
 
 
 class Parsed(NamedTuple):
-    """What became of a text.
-
-    Attributes:
-        tree: the query, shared between callers, who must not change it; None if there is none.
-        problem: the limit that the text exceeds, or None. Text that is no query is no problem.
-    """
+    """A query's tree, shared between callers, who must not change it; None if there is none."""
 
     tree: exp.Query | None
     problem: str | None = None
+    """The limit that the text exceeds, or None. Text that is no query is no problem."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -69,11 +58,6 @@ def parse(sql: str, dialect: str = "sqlite") -> Parsed:
     return Parsed(tree)
 
 
-def parsed(sql: str, dialect: str = "sqlite") -> exp.Query | None:
-    """The tree of a query, shared between callers, who must not change it; None if there is none."""
-    return parse(sql, dialect).tree
-
-
 def _write_limits_alike(tree: exp.Query) -> None:
     """Drop LIMIT ALL and LIMIT NULL, which keep every row; write FETCH FIRST n ROWS ONLY as LIMIT n."""
     for limit in list(tree.find_all(exp.Limit, exp.Fetch)):
@@ -98,24 +82,10 @@ def _open_joins(found: Sequence[Token]) -> int:
         if kind in (TokenType.JOIN, TokenType.STRAIGHT_JOIN):
             count += is_open
             is_open = before is not TokenType.CROSS  # which takes no ON
-        elif kind in (TokenType.ON, TokenType.USING) and before not in _BEFORE_NAMES:
-            is_open = False
+        elif kind in (TokenType.ON, TokenType.USING):
+            is_open = is_open and before in (TokenType.DOT, TokenType.ALIAS)  # it is a name
         before = kind
     return count + is_open
-
-
-def leftmost(query: exp.Expression) -> exp.Expression:
-    """The first SELECT of a set operation; any other query but for its parentheses."""
-    while isinstance(query, (exp.SetOperation, exp.Subquery)):
-        query = query.this
-    return query
-
-
-def bare(node: exp.Expression) -> exp.Expression:
-    """An expression without the parentheses around it."""
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
 
 
 def conditions(root: exp.Expression | None) -> tuple[list[Condition], int]:
@@ -137,7 +107,7 @@ def conditions(root: exp.Expression | None) -> tuple[list[Condition], int]:
         elif isinstance(node, exp.Not):
             waiting.append((node.this, not negated))
         else:
-            found.append(Condition(node, negated))
+            found.append((node, negated))
     return found, alternatives
 
 
@@ -146,25 +116,46 @@ def sources(select: exp.Expression) -> tuple[list[exp.Expression], list[exp.Join
     units: list[exp.Expression] = []
     joins: list[exp.Join] = []
     start = select.args.get("from_")
-    waiting = [] if start is None else [*reversed(_joins(select)), start.this]
+    waiting = [] if start is None else [*reversed(select.args.get("joins") or []), start.this]
     while waiting:
         node = waiting.pop()
         if isinstance(node, exp.Join):
             joins.append(node)
             waiting.append(node.this)
             continue
-        waiting += reversed(_joins(node))
-        if _only_encloses(node):  # FROM (a JOIN b ON ...) JOIN c
-            waiting.append(node.this)
+        waiting += reversed(node.args.get("joins") or [])
+        if isinstance(node, exp.Subquery) and isinstance(node.this, (exp.Table, exp.Subquery)):
+            waiting.append(node.this)  # FROM (a JOIN b ON ...) JOIN c
         else:
             units.append(node)
     return units, joins
 
 
-def _joins(node: exp.Expression) -> list[exp.Join]:
-    return node.args.get("joins") or []
+def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
+    """Whether two queries are the same but for spelling (case, blanks, quotes).
+
+    What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
+    repeated blanks.
+    """
+    return _normalised(gold, dialect) == _normalised(predicted, dialect)
 
 
-def _only_encloses(node: exp.Expression) -> bool:
-    """Whether these are parentheses around tables, not a subquery."""
-    return isinstance(node, exp.Subquery) and isinstance(node.this, (exp.Table, exp.Subquery))
+def _normalised(sql: str, dialect: str) -> str:
+    squeezed = " ".join(sql.lower().rstrip("; \n").split())
+    shared = parse(sql, dialect).tree
+    if shared is None:
+        return squeezed
+    tree = shared.copy()
+    for identifier in tree.find_all(exp.Identifier):
+        name = identifier.name
+        if dialect == "duckdb":  # where case never counts in a name
+            identifier.set("this", name.lower())
+            identifier.set("quoted", not name.isidentifier())
+        elif not identifier.args.get("quoted"):
+            identifier.set("this", name.lower())
+        elif name == name.lower() and name.isidentifier():
+            identifier.set("quoted", False)  # with capitals, "Bonn" may be a string to SQLite
+    try:
+        return tree.sql(dialect=dialect, comments=False)
+    except RecursionError:
+        return squeezed

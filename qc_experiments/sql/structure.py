@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlglot import exp
 
-from qc_experiments.sql.parsing import Condition, bare, conditions, leftmost, parsed, sources
+from qc_experiments.sql.parsing import Condition, conditions, parse, sources
 
 Hardness = Literal["easy", "medium", "hard", "extra", "unknown"]
 
@@ -36,7 +36,7 @@ FEATURES: dict[str, str] = {
     "common table expression": "a named query in WITH",
     "arithmetic": "values are added, subtracted, multiplied, divided or taken modulo",
 }
-"""Every feature that `features` can report, in the order it reports them, and what each means."""
+"""What `features` can report, in its order, and what each means."""
 
 _MARKS: tuple[tuple[str, type[exp.Expression] | tuple[type[exp.Expression], ...]], ...] = (
     ("group by", exp.Group),
@@ -69,25 +69,29 @@ def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
     One slip of that parser is not copied: after a comparison with a column on its right-hand side
     it skips a following OR, as in ``WHERE a < b OR c > d``.
     """
-    tree = parsed(sql, dialect)
-    select = None if tree is None else leftmost(tree)
+    select: exp.Expression | None
+    select = tree = parse(sql, dialect).tree
+    while isinstance(select, (exp.SetOperation, exp.Subquery)):
+        select = select.this
     if not isinstance(select, exp.Select):
         return "unknown"
     units, joins = sources(select)
-    where, where_ors = conditions(_clause(select, "where"))
-    having, having_ors = conditions(_clause(select, "having"))
-    joined = [conditions(join.args.get("on")) for join in joins]
-    tests = [test for part in (where, having, *(on for on, _ in joined)) for test, _ in part]
-    nested = sum(map(_queries, tests)) + isinstance(tree, exp.SetOperation)
+    clauses = [select.args.get(name) for name in ("where", "having")]
+    roots = [*(clause and clause.this for clause in clauses), *(j.args.get("on") for j in joins)]
+    found = [conditions(root) for root in roots]
+    tests = [test for tests, _ in found for test, _ in tests]
+    nested = isinstance(tree, exp.SetOperation) + sum(
+        isinstance(node, exp.Query)
+        for test in tests
+        for node in test.walk(prune=lambda n: isinstance(n, exp.Query))
+    )
     parts = (
         sum(select.args.get(name) is not None for name in ("where", "group", "order", "limit"))
         + max(0, len(units) - 1)
-        + where_ors
-        + having_ors
-        + sum(ors for _, ors in joined)
+        + sum(ors for _, ors in found)
         + sum(isinstance(test, (exp.Like, exp.ILike, exp.Escape)) for test in tests)
     )
-    others = _others(select, where, having)
+    others = _others(select, found[0][0], found[1][0])
     if parts <= 1 and others == 0 and nested == 0:
         return "easy"
     if nested == 0 and ((others <= 2 and parts <= 1) or (others < 2 and parts <= 2)):
@@ -99,62 +103,35 @@ def hardness(sql: str, dialect: str = "sqlite") -> Hardness:
     return "extra"
 
 
-def _clause(select: exp.Expression, name: str) -> exp.Expression | None:
-    clause = select.args.get(name)
-    return None if clause is None else clause.this
-
-
 def _others(select: exp.Select, where: list[Condition], having: list[Condition]) -> int:
     """Spider's `count_others`: what makes a query harder besides its clauses and subqueries."""
-    group = select.args.get("group")
-    order = select.args.get("order")
+    group, order = select.args.get("group"), select.args.get("order")
     groups = group.expressions if group else []
     # Spider counts aggregates by testing whether the first field of a list's items is not zero. In
     # a condition that field says NOT, so NOT counts too; in HAVING, the connectors do as well.
     aggregates = (
-        sum(_is_aggregate(item.unalias()) for item in select.expressions)
-        + sum(_is_aggregate(item) for item in groups)
+        sum(_is_aggregate(item.unalias().unnest()) for item in select.expressions)
+        + sum(_is_aggregate(item.unnest()) for item in groups)
         + sum(_combined_aggregates(item.this) for item in (order.expressions if order else ()))
-        + sum(negated for _, negated in where)
-        + sum(negated for _, negated in having)
+        + sum(negated for _, negated in (*where, *having))
         + max(0, len(having) - 1)
     )
     return (aggregates > 1) + sum(len(part) > 1 for part in (select.expressions, where, groups))
 
 
 def _is_aggregate(node: exp.Expression) -> bool:
-    return isinstance(bare(node), (exp.Max, exp.Min, exp.Count, exp.Sum, exp.Avg))
+    return isinstance(node, (exp.Max, exp.Min, exp.Count, exp.Sum, exp.Avg))
 
 
 def _combined_aggregates(node: exp.Expression) -> int:
     """The number of aggregates that arithmetic combines, as in ``sum(a) / count(*)``."""
-    count = 0
-    waiting = [bare(node)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (exp.Add, exp.Sub, exp.Mul, exp.Div)):
-            waiting += [bare(node.this), bare(node.expression)]
-        else:
-            count += _is_aggregate(node)
-    return count
-
-
-def _queries(node: exp.Expression) -> int:
-    """The number of queries in a comparison, not counting those inside other queries."""
-    count = 0
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, exp.Query):
-            count += 1
-        else:
-            waiting += node.iter_expressions()
-    return count
+    combines = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Paren)
+    return sum(map(_is_aggregate, node.walk(prune=lambda n: not isinstance(n, combines))))
 
 
 def features(sql: str, dialect: str = "sqlite") -> tuple[str, ...]:
     """The `FEATURES` that a query uses anywhere, in their order; none where it cannot be parsed."""
-    tree = parsed(sql, dialect)
+    tree = parse(sql, dialect).tree
     if tree is None:
         return ()
     nodes = list(tree.walk())
@@ -171,7 +148,7 @@ def features(sql: str, dialect: str = "sqlite") -> tuple[str, ...]:
             found.add("order by")  # and not the ORDER BY of a window
         elif _is_null_test(node):
             found.add("null test")
-        elif isinstance(node, exp.Not) and not _is_null_test(bare(node.this)):
+        elif isinstance(node, exp.Not) and not _is_null_test(node.this.unnest()):
             found.add("not")
     return tuple(name for name in FEATURES if name in found)
 

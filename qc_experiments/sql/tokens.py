@@ -8,10 +8,9 @@ The time it takes grows with the length of the text and nothing else, whatever t
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
-_BRACKETED = r"|\[[^\]]*(?:\]|\Z)"
-_ESCAPED_STRING = r"[eE]'[^'\\]*(?:(?:''|\\(?:.|\Z))[^'\\]*)*(?:'|\Z)|"
 _TOKEN = r"""
       (?P<space>\s+|--[^\n]*)
     | (?P<comment>/\*)
@@ -22,28 +21,34 @@ _TOKEN = r"""
     | (?P<word>\$?\w[\w$]*)
     | (?P<mark>.)
 """
-
-
-def _pattern(escaped: str, bracketed: str) -> re.Pattern[str]:
-    return re.compile(_TOKEN.format(escaped=escaped, bracketed=bracketed), re.VERBOSE | re.DOTALL)
-
-
-_SQLITE = _pattern("", _BRACKETED)
-_OTHERS = _pattern(_ESCAPED_STRING, "")
-"""PostgreSQL and DuckDB: brackets are arrays, E'...' has escapes, comments may hold comments."""
+# In PostgreSQL and DuckDB brackets are arrays, E'...' has escapes, comments may hold comments.
+_SQLITE, _OTHERS = (
+    re.compile(_TOKEN.format(escaped=escaped, bracketed=bracketed), re.VERBOSE | re.DOTALL)
+    for escaped, bracketed in (
+        ("", r"|\[[^\]]*(?:\]|\Z)"),
+        (r"[eE]'[^'\\]*(?:(?:''|\\(?:.|\Z))[^'\\]*)*(?:'|\Z)|", ""),
+    )
+)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
+
+RANDOM_FUNCTIONS = {
+    "sqlite": ("random", "randomblob"),
+    "duckdb": ("random", "uuid", "gen_random_uuid", "uuidv4", "uuidv7"),
+    "postgres": (
+        *("random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"),
+        *("uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"),
+    ),
+}
+RANDOM_ELSEWHERE = ("rand", "random", "uuid", "newid")
+_RANDOM_WORD = re.compile("rand|uuid|newid|sample", re.IGNORECASE)
 
 
 class Token(NamedTuple):
-    """A piece of SQL.
+    """A piece of SQL and its place in the text.
 
     Attributes:
         kind: ``string``, ``quoted`` (an identifier in ``"``, `````` or, in SQLite, ``[]``), ``number``,
             ``word`` or ``mark`` (one character of punctuation).
-        text: as it is written.
-        start: place of its first character.
-        end: place after its last one.
         depth: in how many parentheses it stands; the parentheses count as outside themselves.
     """
 
@@ -63,8 +68,7 @@ class Token(NamedTuple):
             return self.text.lower()
         if self.kind != "quoted":
             return None
-        mark = self.text[0]
-        inner = self.text[1:-1]
+        mark, inner = self.text[0], self.text[1:-1]
         return (inner if mark == "[" else inner.replace(mark * 2, mark)).lower()
 
 
@@ -84,11 +88,9 @@ def tokens(sql: str, dialect: str = "sqlite") -> list[Token]:
             closing = sql.find(match.group(), place)
             kind, place = "string", len(sql) if closing < 0 else closing + len(match.group())
         text = sql[start:place]
-        if text in _CLOSING:
-            depth -= 1
+        depth -= text in (")", "]", "}")
         found.append(Token(kind, text, start, place, depth))
-        if text in _OPENING:
-            depth += 1
+        depth += text in ("(", "[", "{")
     return found
 
 
@@ -111,3 +113,16 @@ def statement(sql: str, dialect: str = "sqlite") -> str:
     while found and found[-1].text == ";":
         found.pop()
     return sql[: found[-1].end] if found else ""
+
+
+def calls_random(sql: str, dialect: str = "sqlite") -> bool:
+    """Whether a query calls a random function or samples rows: it may return others each time."""
+    if _RANDOM_WORD.search(sql) is None:  # which saves the tokens of a query of megabytes
+        return False
+    names = RANDOM_FUNCTIONS.get(dialect, RANDOM_ELSEWHERE)
+    return any(
+        (after.text == "(" and token.name() in names)
+        or (token.is_word("tablesample") and dialect != "sqlite")
+        or (dialect == "duckdb" and token.is_word("using") and after.is_word("sample"))
+        for token, after in pairwise(tokens(sql, dialect))
+    )

@@ -92,6 +92,19 @@ def test_a_name_stands_in_no_other_place_of_a_url(url):
     Databases("postgresql://u:s3cret@host/shop").check("--databases")
 
 
+@pytest.mark.parametrize(
+    ("engine", "server", "reads"),
+    [
+        ("postgresql", False, "a server's databases, by a URL"),
+        ("duckdb", True, "files in a folder"),
+    ],
+)
+def test_an_engine_of_the_other_kind_is_refused(tmp_path, engine, server, reads):
+    place = "postgresql://u@host/{db_id}" if server else str(tmp_path)
+    with pytest.raises(UserError, match=f"^--databases: engine {engine} reads {reads}$"):
+        Databases(place, engine).check("--databases")
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """Someone who waits for passwords."""

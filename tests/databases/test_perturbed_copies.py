@@ -13,12 +13,15 @@ import pytest
 
 from qc_experiments.cli.evaluate import main as evaluate
 from qc_experiments.data.table import Row
-from qc_experiments.databases import perturbed_copies as perturbed
+from qc_experiments.databases import perturbation as perturbed
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.layout import read_layout
 from qc_experiments.databases.locate import Database, Databases
-from qc_experiments.databases.perturbation import is_whole, perturbed_databases
-from qc_experiments.databases.perturbed_copies import PerturbedCopies
+from qc_experiments.databases.perturbation import (
+    PerturbedCopies,
+    is_whole,
+    perturbed_databases,
+)
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.evaluation.metrics import assess, report
 from qc_experiments.judging.judge import Judge

@@ -14,7 +14,7 @@ import pytest
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.sqlite import (
     SCHEMA_QUERY,
-    classify,
+    _explain,
     empty_database,
     open_readonly,
     run_query,
@@ -178,7 +178,8 @@ def test_a_failure_is_named_by_its_class(connection, sql, error_class):
 
 
 def test_an_unknown_message_is_of_class_other():
-    assert classify("database disk image is malformed") == "other"
+    problem = sqlite3.DatabaseError("database disk image is malformed")
+    assert _explain(problem) == ("database disk image is malformed", "other")
 
 
 def test_text_that_is_not_utf_8_is_a_result_like_any_other(connection):

@@ -16,7 +16,7 @@ from qc_experiments.evaluation.metrics import Judged, assess, figures, report
 from qc_experiments.evaluation.statistics import Rate
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import judged_on
-from qc_experiments.sql.exact_match import exact_match
+from qc_experiments.sql.parsing import exact_match
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, price REAL);"
 FIGURES = {

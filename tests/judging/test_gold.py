@@ -15,6 +15,7 @@ import pytest
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool
+from qc_experiments.judging.equivalence import Group
 from qc_experiments.judging.gold import Gold, GoldCache, run_gold
 from qc_experiments.judging.ordering import read_ordering
 from qc_experiments.sql.tokens import statement, tokens
@@ -222,7 +223,7 @@ def test_a_gold_that_fails_is_so_named(pool, database):
 def test_a_gold_without_rows_expects_none(pool, database):
     found = gold(pool, database, "SELECT id, name FROM person WHERE id > 9 ORDER BY age LIMIT 3")
     assert found.expected is not None
-    assert (found.expected.count, found.expected.columns) == (0, 2)
+    assert (found.expected.groups, found.expected.columns) == ((Group([], 0),), 2)
 
 
 def test_results_are_kept_on_disk_until_the_database_changes(pool, database, tmp_path):

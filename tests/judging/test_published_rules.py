@@ -233,6 +233,7 @@ def test_distinct_and_blanks_within_operators_are_dropped(sql, expected):
         "SELECT 'DISTINCT', 'it''s DISTINCT'",
         'SELECT "distinct", `distinct`, [distinct], "a "" distinct"',
         "SELECT a -- DISTINCT",
+        "-- DISTINCT",
         "SELECT a /* DISTINCT\n DISTINCT */ FROM t",
         "SELECT a /* DISTINCT",
         "SELECT 'DISTINCT",

@@ -20,10 +20,9 @@ from qc_experiments.judging.gold import Gold, run_gold
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.ordering import read_ordering
 from qc_experiments.judging.published_rules import without_distinct
-from qc_experiments.sql.exact_match import exact_match
-from qc_experiments.sql.random_functions import calls_random
+from qc_experiments.sql.parsing import exact_match
 from qc_experiments.sql.structure import features, hardness
-from qc_experiments.sql.tokens import tokens
+from qc_experiments.sql.tokens import calls_random, tokens
 
 TABLES = """
 CREATE TABLE person (id INTEGER, name VARCHAR, age INTEGER);

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qc_experiments.sql.parsing import parsed
+from qc_experiments.sql.parsing import parse
 from qc_experiments.sql.structure import FEATURES, features, hardness
 
 ODD_TEXTS = [
@@ -177,7 +177,7 @@ def test_features_come_in_one_order_and_all_are_explained():
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_what_is_no_query_has_no_structure(text):
-    assert parsed(text) is None
+    assert parse(text).tree is None
     assert hardness(text) == "unknown"
     assert features(text) == ()
 

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qc_experiments.databases.engine import Value
-from qc_experiments.databases.keys import keyed
 from qc_experiments.judging import equivalence
-from qc_experiments.judging.equivalence import Comparison, Expected, Group, compare
+from qc_experiments.judging.equivalence import Comparison, Expected, Group, compare, keyed
 from qc_experiments.judging.gold import _expected
 from qc_experiments.judging.ordering import Ordering
 from qc_experiments.judging.published_rules import ex_bird, ex_test_suite
