@@ -31,6 +31,7 @@ FIGURES = {
     "ex_test_suite",
     "fuzz_accuracy",
     "repaired_execution_accuracy",
+    "candidate_recall",
 }
 
 
