@@ -7,14 +7,13 @@ from collections.abc import Iterable
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun: ``1 run``, ``1,200 runs``.
+    """A count with its noun: ``1 run``, ``1,200 runs``."""
+    return f"{count:,} {noun_for(count, noun, plural)}"
 
-    Args:
-        count: how many.
-        noun: for one.
-        plural: for any other number; None adds an s.
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+def noun_for(count: int, noun: str, plural: str | None = None) -> str:
+    """A noun for one, or else its plural; None adds an s."""
+    return noun if count == 1 else plural or f"{noun}s"
 
 
 def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
