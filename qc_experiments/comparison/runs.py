@@ -12,16 +12,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.comparison.curves import Curves, read_curves
 from qc_experiments.comparison.predictions import Outcomes, read_outcomes
-from qc_experiments.config.metrics import Metric
+from qc_experiments.config.metrics import CONTENT_HASHES
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
+    Environment,
+    Report,
     Scalar,
     flatten,
     read_config,
@@ -52,8 +54,8 @@ LONGEST_ERROR = 300
 """Characters of an error's line that are shown."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(Environment, Report):
     """One run's folder, as far as it tells.
 
     Attributes:
@@ -63,18 +65,8 @@ class Run:
         error: one line on why it did not finish, or None.
         config: every key, by its dotted path; lists are joined to text.
         result: the content of ``result.json``; empty where there is none.
-        config_hash: of everything that determines its figures; None where it is not recorded.
-        evaluation_hash: of all that its verdicts depend on; None where it is not recorded.
-        data_hash: of the training rows.
-        template_hash: of the prompt template.
-        code_commit: of the code that computed it.
-        processes: how many trained it together.
         outcomes: its verdicts, question by question.
         curves: its losses by step.
-        judged_on: the parts of ``evaluation_hash``, as ``report.json`` has them.
-        by_hardness: right answers and questions of each hardness.
-        by_database: right answers and questions of each database.
-        own_metrics: the user's own metrics.
     """
 
     folder: Path
@@ -83,18 +75,8 @@ class Run:
     error: str | None
     config: Mapping[str, Scalar]
     result: Mapping[str, Any]
-    config_hash: str | None
-    evaluation_hash: str | None
-    data_hash: str | None
-    template_hash: str | None
-    code_commit: str | None
-    processes: int = 1
-    outcomes: Outcomes | None = None
-    curves: Curves = field(default_factory=Curves)
-    judged_on: Mapping[str, str] = field(default_factory=dict)
-    by_hardness: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    by_database: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    own_metrics: tuple[Metric, ...] = ()
+    outcomes: Outcomes | None
+    curves: Curves
 
     @property
     def finished(self) -> bool:
@@ -210,7 +192,7 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
     # A key that an older run's config lacks came later, with a default that changed nothing.
     config = {**defaults, **written}
     status, error = _status(folder, result, now, config)
-    report = read_report(folder)
+    hashes = {key: result[key] for key in (*CONTENT_HASHES, "code_commit") if result.get(key)}
     return Run(
         folder=folder,
         name=name,
@@ -218,18 +200,10 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         error=error,
         config=config,
         result=result,
-        config_hash=result.get("config_hash") or environment.config_hash,
-        evaluation_hash=result.get("evaluation_hash") or environment.evaluation_hash,
-        data_hash=result.get("data_hash") or environment.data_hash,
-        template_hash=result.get("template_hash") or environment.template_hash,
-        code_commit=result.get("code_commit") or environment.code_commit,
-        processes=environment.processes,
         outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
         curves=read_curves(folder / "metrics.jsonl"),
-        judged_on=report.judged_on,
-        by_hardness=report.by_hardness,
-        by_database=report.by_database,
-        own_metrics=report.metrics,
+        **vars(environment) | hashes,
+        **vars(read_report(folder)),
     )
 
 
