@@ -35,14 +35,7 @@ class Curves:
 
 
 def read_curves(path: Path) -> Curves:
-    """What a run has logged so far; empty where there is nothing yet.
-
-    Args:
-        path: ``metrics.jsonl``; its last line may be half written, and no other.
-
-    Raises:
-        Unreadable: if it is no regular file, is too large, or holds a step or loss that cannot be.
-    """
+    """What a run has logged in ``metrics.jsonl``, whose last line may be half written."""
     content = read_file(path, MOST_METRICS)
     if content is None:
         return Curves()
@@ -59,7 +52,9 @@ def _lines(text: str) -> list[dict[str, Any]]:
     if not last.startswith("{") or last.endswith("}"):  # else it is being written
         rows.append(last)
     try:
-        lines = _parsed(f"[{','.join(filter(str.strip, rows))}]")  # in one go: a tenth of the time
+        # In one go: a tenth of the time. A loss that was no number was logged as NaN, and is a gap.
+        text = f"[{','.join(filter(str.strip, rows))}]"
+        lines: list[dict[str, Any]] = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         raise Unreadable("metrics.jsonl has a line that is no JSON") from None
     for one in lines:
@@ -69,11 +64,6 @@ def _lines(text: str) -> list[dict[str, Any]]:
         for key in ("loss", LOSS.logged_as):
             check(one.get(key), FINITE, f"metrics.jsonl: {key}")
     return lines
-
-
-def _parsed(text: str) -> Any:
-    # A loss that was no number was logged as NaN, and is a gap in the curve.
-    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _curve(lines: Sequence[dict[str, Any]], key: str) -> Curve:

@@ -36,13 +36,9 @@ def facts(run: Run) -> dict[str, Scalar]:
 
 def _without_effect(config: Mapping[str, Scalar]) -> list[str]:
     """Keys whose values play no part, as what they belong to is switched off."""
-    off = []
-    if config.get("lora.enabled") is False:
-        off.append("lora.")
-    if config.get("quant.mode") == "none":
-        off.append("quant.")
-    kept = ("lora.enabled", "quant.mode")
-    return [key for key in config if key.startswith(tuple(off)) and key not in kept] if off else []
+    off: tuple[str, ...] = ("lora.",) if config.get("lora.enabled") is False else ()
+    off += ("quant.",) if config.get("quant.mode") == "none" else ()
+    return [key for key in config.keys() - {"lora.enabled", "quant.mode"} if key.startswith(off)]
 
 
 def _batch(run: Run) -> dict[str, Scalar]:
@@ -66,9 +62,8 @@ def differing(settings: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
 
 def swept_keys(all_facts: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
     """The keys in which some runs differ: settings in the config's order, then contents, then the seed."""
-    swept = differing(all_facts)
-    last = [key for key in (DATA, TEMPLATE, CODE, SEED) if key in swept]
-    return (*(key for key in swept if key not in last), *last)
+    swept, last = differing(all_facts), (DATA, TEMPLATE, CODE, SEED)
+    return (*(key for key in swept if key not in last), *(key for key in last if key in swept))
 
 
 def hashable(value: Scalar) -> tuple[str, Scalar]:

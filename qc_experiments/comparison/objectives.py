@@ -15,12 +15,9 @@ Order = tuple[bool, float, float, str]
 
 
 def order(run: Run, objective: Metric, by_loss: bool = True) -> Order:
-    """Sort key: the best first, equal ones by loss and name, unmeasured ones last.
+    """Sort key: the best first, equal ones by name, unmeasured ones last.
 
-    Args:
-        run: what is to be ordered.
-        objective: the metric that ranks.
-        by_loss: whether its loss compares with those of the others (see `losses_compare`).
+    Losses order the runs as well where they compare, see `losses_compare`.
     """
     value, loss = run.figure(objective.key), run.figure(LOSS.key)
     compares = by_loss or objective is not LOSS
@@ -48,11 +45,7 @@ def own_metrics_of(runs: Sequence[Run]) -> tuple[Metric, ...]:
 
 
 def choose_objective(name: str | None, runs: Sequence[Run]) -> Metric:
-    """The metric that was asked for, else execution accuracy, else (nothing was run) the loss.
-
-    Raises:
-        UserError: if there is no such metric.
-    """
+    """The metric that was asked for, else execution accuracy, else (nothing was run) the loss."""
     if name is not None:
         own = own_metrics_of(runs)
         return metric_called(name, own, setting="--objective ", chosen=False)

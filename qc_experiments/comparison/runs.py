@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,25 +100,16 @@ class Run(Environment, Report):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that is part of no comparison.
-
-    Attributes:
-        name: as `Run.name`.
-        reason: one line on what of it cannot be read.
-    """
+    """A folder that is part of no comparison, as something of it cannot be read."""
 
     name: str
     reason: str
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Read all runs in some folders, which may be runs themselves or hold them up to `DEPTH` below.
+    """All runs in some folders, each once, and those that cannot be read.
 
-    Args:
-        folders: a run that is found twice is read once.
-
-    Returns:
-        The runs, and those that cannot be read.
+    The folders may be runs themselves or hold them up to `DEPTH` below.
 
     Raises:
         UserError: naming a folder that is missing or holds no run.
@@ -252,10 +244,8 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
 
 def _last_change(folder: Path) -> float:
     newest = 0.0
-    try:
-        for entry in os.scandir(folder):
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             if entry.is_file():
                 newest = max(newest, entry.stat().st_mtime)
-    except OSError:
-        pass
     return newest

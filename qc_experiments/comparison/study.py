@@ -21,15 +21,7 @@ from qc_experiments.system.words import counted
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison.
-
-    Attributes:
-        folders: where the runs were looked for.
-        runs: all of them.
-        groups: those that may be ranked together, the largest first.
-        objective: the metric by which they are ranked.
-        left_out: runs that cannot be read.
-    """
+    """The runs of some folders, in groups that may be ranked together (the largest first) by a metric."""
 
     folders: tuple[Path, ...]
     runs: tuple[Run, ...]
