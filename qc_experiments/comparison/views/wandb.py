@@ -42,7 +42,7 @@ class Shown:
         study: the comparison.
         group: of it, the runs that were measured alike.
         runs: those of the group that were tracked in this project.
-        left_out: tracked runs of other groups or projects.
+        left_out: how many tracked runs of other groups or projects there are.
         entity: whose project it is; empty for the default of whoever is logged in.
         project: the W&B project.
         title: of both.
@@ -61,10 +61,6 @@ class Shown:
         """Settings in which the runs differ."""
         return [key for key in self.group.swept if key not in (DATA, TEMPLATE, CODE)]
 
-    def in_entity(self, entity: str) -> Shown:
-        """The same in the project of somebody else."""
-        return replace(self, entity=entity)
-
 
 def choose(
     study: Study, title: str | None = None, entity: str | None = None, project: str | None = None
@@ -81,22 +77,17 @@ def choose(
         UserError: if no run was tracked by Weights & Biases.
     """
     tracked = [run for run in study.runs if _tracked(run)]
-    wanted = {
-        run.folder for run in tracked if project in (None, run.config.get("tracking.project"))
-    }
-    group = next(
-        (one for one in study.groups if any(run.folder in wanted for run in one.members)), None
-    )
+    wanted = {run.folder for run in tracked if project in (None, _project(run))}
+    found = ((group, [r for r in group.members if r.folder in wanted]) for group in study.groups)
+    group, members = next((one for one in found if one[1]), (None, []))
     if group is None:
         place = "" if project is None else f" in project {project}"
         raise UserError(
             f"{', '.join(map(str, study.folders))}: no run here was tracked by Weights & Biases{place}: "
             "train with tracking=wandb"
         )
-    members = [run for run in group.members if run.folder in wanted]
-    projects = Counter(str(run.config.get("tracking.project")) for run in members)
-    [(project, _)] = projects.most_common(1)
-    members = [run for run in members if str(run.config.get("tracking.project")) == project]
+    [(project, _)] = Counter(map(_project, members)).most_common(1)
+    members = [run for run in members if _project(run) == project]
     if entity is None:
         known = [run.config.get("tracking.entity") for run in members]
         entity = str(next(filter(None, known), ""))
@@ -112,11 +103,7 @@ def offline_runs(shown: Shown) -> list[Path]:
 
 
 def build_workspace(shown: Shown) -> Workspace:
-    """The workspace: comparison, learning curves, cost, predictions, for these runs alone.
-
-    Args:
-        shown: what it shows.
-    """
+    """The workspace: comparison, learning curves, cost, predictions, for these runs alone."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
@@ -130,7 +117,6 @@ def build_workspace(shown: Shown) -> Workspace:
         sections=[
             ws.Section(name=name, panels=panels, is_open=True)
             for name, panels in _sections(shown).items()
-            if panels
         ],
         settings=ws.WorkspaceSettings(max_runs=min(MOST_LINES, max(1, len(shown.runs)))),
         runset_settings=ws.RunsetSettings(
@@ -144,23 +130,17 @@ def build_workspace(shown: Shown) -> Workspace:
 
 
 def build_report(shown: Shown) -> Report:
-    """The report: a table with intervals, what the test says, and the workspace's panels.
-
-    Args:
-        shown: what it shows; its entity must be known.
-    """
+    """The report, whose entity must be known: a table, what the test says, and the workspace's panels."""
     import wandb_workspaces.reports.v2 as wr
     from wandb_workspaces import expr
 
     objective = shown.study.objective
-    sections = _sections(shown)
-    blocks: list[Any] = [
-        wr.MarkdownBlock(_markdown_table(shown)),
-        *(wr.P(line) for line in _remarks(shown)),
-    ]
-    for name, panels in sections.items():
-        if not panels:
-            continue
+    lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
+    if shown.left_out:
+        more = counted(shown.left_out, "more run")
+        lines.append(f"Not shown: {more}, measured otherwise or in another project.")
+    blocks: list[Any] = [wr.MarkdownBlock(_markdown_table(shown)), *map(wr.P, lines)]
+    for name, panels in _sections(shown).items():
         runset = wr.Runset(
             name=_plain(shown.title),
             filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
@@ -182,10 +162,7 @@ def build_report(shown: Shown) -> Report:
 
 
 def save(shown: Shown) -> tuple[str, str]:
-    """Save both on the server; returns their addresses.
-
-    Args:
-        shown: what they show; an empty entity becomes the default of whoever is logged in.
+    """Save workspace and report on the server, by default the login's; returns their addresses.
 
     Raises:
         UserError: if the server cannot be reached or refuses them.
@@ -199,7 +176,7 @@ def save(shown: Shown) -> tuple[str, str]:
             raise UserError(
                 "--entity is not given, and the login has no default one: give --entity"
             )
-        known = shown.in_entity(entity)
+        known = replace(shown, entity=entity)
         report = build_report(known).save()  # it makes the project if there is none yet
         workspace = build_workspace(known).save()
         return str(workspace.url), str(report.url)
@@ -227,17 +204,17 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
     wide = wr.Layout(w=24, h=10)
     comparison: list[Any] = []
     if swept:
-        comparison.append(
-            wr.ParallelCoordinatesPlot(columns=axes, title=objective.title, layout=wide)
-        )
-        comparison.append(wr.ParameterImportancePlot(with_respect_to=objective.key))
+        comparison = [
+            wr.ParallelCoordinatesPlot(columns=axes, title=objective.title, layout=wide),
+            wr.ParameterImportancePlot(with_respect_to=objective.key),
+        ]
     comparison += [
         wr.BarPlot(
             title=objective.title, metrics=[wr.SummaryMetric(objective.key)], max_runs_to_show=50
         ),
         wr.RunComparer(diff_only="split", layout=wide),
     ]
-    return {
+    sections = {
         "Comparison": comparison,
         "Learning curves": [
             wr.LinePlot(title=title, x="Step", y=[key], title_y=LOSS.unit)
@@ -254,6 +231,7 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
         ],
         "Predictions": [wr.WeavePanelSummaryTable(table_name=PREDICTIONS, layout=wide)],
     }
+    return {name: panels for name, panels in sections.items() if panels}
 
 
 def _markdown_table(shown: Shown) -> str:
@@ -279,15 +257,6 @@ def _markdown_table(shown: Shown) -> str:
             ]
         )
     return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
-
-
-def _remarks(shown: Shown) -> list[str]:
-    lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
-    if shown.left_out:
-        lines.append(
-            f"Not shown: {counted(shown.left_out, 'more run')}, measured otherwise or in another project."
-        )
-    return lines
 
 
 def _against(one: Configuration, group: Group) -> str:
@@ -321,6 +290,10 @@ def _column(key: str) -> str:
 
 def _tracked(run: Run) -> bool:
     return run.config.get("tracking.name") == "wandb" and run.config_hash is not None
+
+
+def _project(run: Run) -> str:
+    return str(run.config.get("tracking.project"))
 
 
 def _run_id(run: Run) -> str:
