@@ -6,8 +6,7 @@ import math
 import reprlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from qc_experiments.system.reading import Unreadable
 
@@ -15,14 +14,8 @@ MOST = 1e15
 """The largest measured figure, and nearly the largest whole number that a float holds."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a value may be; null is always allowed, and says that it was not measured.
-
-    Attributes:
-        name: in words.
-        allows: whether a value is one.
-    """
+class Kind(NamedTuple):
+    """What a value may be, in words and as a test; null is always allowed: it was not measured."""
 
     name: str
     allows: Callable[[object], bool]
@@ -62,13 +55,8 @@ SCALAR = Kind(
 def check(value: Any, kind: Kind, where: str) -> Any:
     """A value, if it is null or of a kind.
 
-    Args:
-        value: as JSON gave it.
-        kind: what it must be.
-        where: file and key, for the message.
-
     Raises:
-        Unreadable: if it is not.
+        Unreadable: if it is not, naming ``where`` it stands: file and key.
     """
     if value is not None and not kind.allows(value):
         raise Unreadable(f"{where} is {reprlib.repr(value)}, not {kind.name}")

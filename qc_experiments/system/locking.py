@@ -24,16 +24,10 @@ PATIENCE = 5.0
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Hold a folder, so that no other process computes in it.
+    """Hold a folder, which is made if it is missing, so that no other process computes in it.
 
-    The operating system frees the lock when its process ends, however it ends, so that none is ever
-    left by a dead process.
-
-    Args:
-        folder: it is made if it is missing.
-
-    Yields:
-        Whether it is still held: false once it was deleted, moved or taken over.
+    The operating system frees the lock when its process ends, however it ends. What is given says whether
+    it is still held: false once the folder was deleted, moved or taken over.
 
     Raises:
         UserError: if another process holds it, which is named.
@@ -93,8 +87,6 @@ def waiting_for(folder: Path) -> Iterator[None]:
 
 
 class _Holder(NamedTuple):
-    """Who wrote into a lock."""
-
     pid: int | None = None
     host: str = ""
     since: str = ""

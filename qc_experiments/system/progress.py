@@ -11,30 +11,16 @@ from qc_experiments.system.console import safe_output, steering_stream
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a loop has come and how long it has to go.
-
-    Args:
-        what: shown before the bar.
-        total: number of things to do.
-
-    Yields:
-        A function to call with the number of things just done.
-    """
+    """Show how far a loop has come; gives a function to call with the number of things just done."""
     if not sys.stdout.isatty():
         yield lambda done: None
         return
+    from rich import progress as of_rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (of_rich.BarColumn(), of_rich.MofNCompleteColumn(), of_rich.TimeRemainingColumn())
     console = Console(file=steering_stream())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    bar = of_rich.Progress("{task.description}", *columns, console=console, transient=True)
     # The bar prints, above itself, what is printed meanwhile; that passes the same guard first.
     with bar, safe_output(data=False):
         task = bar.add_task(what, total=total)

@@ -66,21 +66,13 @@ def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO | None]:
 
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes | None:
-    """The content of a regular file, or None where there is none.
-
-    Raises:
-        Unreadable: as `opened`.
-    """
+    """The content of a regular file, or None where there is none; see `opened`."""
     with opened(path, most) as file:
         return None if file is None else file.read(most)
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
-    """The same as text in UTF-8; a byte order mark is left out.
-
-    Raises:
-        Unreadable: if it is no such file.
-    """
+    """The same as text in UTF-8; a byte order mark is left out."""
     content = read_file(path, most)
     try:
         return None if content is None else content.decode("utf-8-sig")
@@ -89,11 +81,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
-    """The object in a JSON file, or None where there is no file.
-
-    Raises:
-        Unreadable: if it holds something else.
-    """
+    """The object in a JSON file, or None where there is no file."""
     text = read_text(path, most)
     if text is None:
         return None
@@ -109,11 +97,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
 
 
 def parse_yaml(text: str, name: str) -> dict[Any, Any]:
-    """The mapping in a YAML text; empty where there is nothing in it.
-
-    Args:
-        text: the YAML.
-        name: of its file, for the message.
+    """The mapping in the YAML text of a file; empty where there is nothing in it.
 
     Raises:
         Unreadable: if it holds something else, or aliases of more than a short value: these can multiply
@@ -123,8 +107,7 @@ def parse_yaml(text: str, name: str) -> dict[Any, Any]:
 
     # PyYAML's loader in C, where it was built with it, takes a tenth of the other's time.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    depth = 0
-    short: set[str] = set()
+    depth, short = 0, set()
     try:
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):

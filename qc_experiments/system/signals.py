@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,11 +40,7 @@ class StopRequests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {}
-        for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGUSR1
-            if number is not None:
-                before[number] = signal.signal(number, self._take)
+        before = {number: signal.signal(number, self._take) for number in SIGNALS}
         try:
             yield
         finally:
