@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qc_experiments.comparison.curves import Curves, read_curves
 from qc_experiments.comparison.predictions import Outcomes, read_outcomes
@@ -98,8 +98,7 @@ class Run(Environment, Report):
         return value if math.isfinite(value) else None
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A folder that is part of no comparison, as something of it cannot be read."""
 
     name: str
@@ -107,13 +106,7 @@ class LeftOut:
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """All runs in some folders, each once, and those that cannot be read.
-
-    The folders may be runs themselves or hold them up to `DEPTH` below.
-
-    Raises:
-        UserError: naming a folder that is missing or holds no run.
-    """
+    """All runs in some folders, which may be runs themselves, each once; and those that cannot be read."""
     found: dict[Path, Path] = {}
     left_out: list[LeftOut] = []
     for folder in folders:

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qc_experiments.comparison import objectives
 from qc_experiments.comparison.grouping import Group, group_runs
-from qc_experiments.comparison.objectives import (
-    choose_objective,
-    losses_compare,
-    order,
-    own_metrics_of,
-)
 from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric
 from qc_experiments.system.words import counted
@@ -32,7 +27,7 @@ class Study:
     @property
     def own_metrics(self) -> tuple[Metric, ...]:
         """The users' own metrics that some runs have."""
-        return own_metrics_of(self.runs)
+        return objectives.own_metrics_of(self.runs)
 
     @property
     def other_metrics(self) -> tuple[Metric, ...]:
@@ -57,13 +52,13 @@ class Study:
     def unfinished(self) -> list[Run]:
         """Runs that have not come to their end: those at work first, paused ones best first."""
         found = [run for run in self.runs if not run.finished]
-        by_loss = losses_compare(found)
+        by_loss = objectives.losses_compare(found)
         return sorted(
             found,
             key=lambda run: (
                 STATUSES.index(run.status),
                 -(run.last_step or 0) if run.status == PAUSED else 0,
-                order(run, self.objective, by_loss),
+                objectives.order(run, self.objective, by_loss),
             ),
         )
 
@@ -75,11 +70,8 @@ def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
         folders: runs, or folders that hold runs up to three levels down.
         objective: key of the metric that ranks them; None takes execution accuracy where it was measured,
             else the loss.
-
-    Raises:
-        UserError: if a folder holds no run, or there is no such objective.
     """
     runs, left_out = load_runs(folders)
-    chosen = choose_objective(objective, runs)
+    chosen = objectives.choose_objective(objective, runs)
     groups = group_runs(runs, chosen)
     return Study(tuple(folders), tuple(runs), tuple(groups), chosen, tuple(left_out))

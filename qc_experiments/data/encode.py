@@ -49,11 +49,7 @@ class Example:
 
 
 class Encoder:
-    """Tokenizes prompts and completions for one tokenizer, template and wrap.
-
-    Raises:
-        UserError: if the tokenizer has no end token, or no chat template where one is asked for.
-    """
+    """Tokenizes prompts and completions for one tokenizer, template and wrap."""
 
     def __init__(self, tokenizer: Any, template: Template, wrap: Wrap) -> None:
         self.tokenizer = tokenizer
@@ -144,11 +140,7 @@ class Encoder:
 def fitting(
     examples: Sequence[Example], longest: int, limit_key: str, too_long: OnInvalid, source: str
 ) -> tuple[list[Example], list[Decision]]:
-    """Keep the examples of at most ``longest`` tokens; never cut one, since the query stands last.
-
-    Raises:
-        UserError: if ``too_long`` is ``error`` and one does not fit, or if none fits.
-    """
+    """Keep the examples of at most ``longest`` tokens; never cut one, since the query stands last."""
     kept = [example for example in examples if len(example) <= longest]
     dropped = [example for example in examples if len(example) > longest]
     if not dropped:

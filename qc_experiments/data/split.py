@@ -22,9 +22,6 @@ def split_rows(
         by: ``schema`` draws whole schemas (rows of one ``db_id``, or of one context where there is none),
             so that no schema stands on both sides.
         seed: of the draw.
-
-    Raises:
-        UserError: if nothing would be held out.
     """
     groups: dict[str | int, list[Row]] = {}
     for row in rows:

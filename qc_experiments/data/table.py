@@ -93,9 +93,6 @@ def read_table(path: Path, columns: ColumnsConfig, on_invalid: OnInvalid) -> Tab
 
     Exact duplicates are left out (counted); one question with two different queries is kept and
     named, since both may be right; a row with an empty cell is an error or left out.
-
-    Raises:
-        UserError: naming file, row and column, for anything that cannot be read or used.
     """
     header, cells = read_cells(path)
     places = _column_places(path, header, columns)
@@ -131,9 +128,6 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     Returns:
         The header's cells without blanks around them, and each row's number (the header is row 1)
         with its cells as they are; blank lines are passed over.
-
-    Raises:
-        UserError: naming file and row, for anything that cannot be read, or if there are no rows.
     """
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a CSV file")
@@ -206,11 +200,7 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
 
 
 def column_place(path: Path, header: Sequence[str], column: str, advice: str) -> int:
-    """Where a column stands.
-
-    Raises:
-        UserError: if it is there twice, or missing, with advice on what to do then.
-    """
+    """Where a column stands; the advice is for one that is missing."""
     if header.count(column) > 1:
         raise UserError(f"{path}: the header names the column {column} twice")
     if column in header:

@@ -50,22 +50,14 @@ class Identity:
 
 
 class RunFolder:
-    """The folder of one run, ``<paths.output>/<name>``.
-
-    Args:
-        path: where it is.
-        identity: the run that it belongs to.
-        own: the user's own metrics, which ``result.json`` holds as well.
-
-    Attributes:
-        held: whether it is still there and this process's, once that works in it (see `owned`).
-    """
+    """The folder of one run, ``<paths.output>/<name>``; ``own`` are the user's own metrics."""
 
     def __init__(self, path: Path, identity: Identity, own: Sequence[Metric] = ()) -> None:
         self.path = path
         self.identity = identity
         self._keys = tuple(recorded(own))
         self.held: Callable[[], bool] = lambda: True
+        """Whether it is still there and this process's, once that works in it (see `owned`)."""
 
     def __truediv__(self, name: str) -> Path:
         """A file of the folder."""
@@ -115,11 +107,7 @@ class RunFolder:
             return str(self / "result.json")
 
     def check_owner(self, config: RunConfig) -> None:
-        """Check that the folder is free, or this run's.
-
-        Raises:
-            UserError: if it belongs to something else, naming the keys in which another run differs.
-        """
+        """Check that the folder is free, or this run's; else say in which settings another one's differs."""
         problem = folder_problem(self.path)
         if problem == NO_SUCH_FOLDER:
             problem = output_problem(self.path)
@@ -147,11 +135,7 @@ class RunFolder:
 
     @contextmanager
     def owned(self, held: Callable[[], bool]) -> Iterator[None]:
-        """Work in the folder; if ``held`` says that it is ours no longer, that is the error, whatever was.
-
-        Raises:
-            UserError: if it is gone, in the place of any other exception but a request to stop.
-        """
+        """Work in the folder; once it is no longer ``held``, that is told in place of any other exception."""
         self.held = held
         try:
             yield
@@ -178,11 +162,7 @@ class RunFolder:
         )
 
     def claim(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        """Make the folder and write down what the run is, before it computes anything.
-
-        Raises:
-            UserError: if the folder cannot be written or belongs to something else.
-        """
+        """Make the folder and write down what the run is, before it computes anything."""
         from omegaconf import OmegaConf
 
         if not is_main_process():

@@ -81,11 +81,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def check_result(found: object, where: str) -> dict[str, Any]:
-    """The figures of a run, read from the file ``where``, if all of them can be.
-
-    Raises:
-        Unreadable: naming the key that holds what it cannot.
-    """
+    """The figures of a run, read from the file ``where``, if all of them can be."""
     if not isinstance(found, dict):
         raise Unreadable(f"{where} holds {reprlib.repr(found)}, not an object")
     for key, value in found.items():

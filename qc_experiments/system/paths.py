@@ -114,19 +114,14 @@ def output_problem(path: Path) -> str | None:
             return _in_words(place, error, "folder")
         if not is_folder:
             return "is a file, not a folder" if place == path else f"{place} is no folder"
-        return _writing_problem(place)
-    return None
-
-
-def _writing_problem(folder: Path) -> str | None:
-    """Why nothing can be made in a folder, which permissions alone do not tell (``/proc``, say); tried."""
-    try:
-        # Without a name where the system can: nobody sees it.
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"no permission to write to {folder}"
-        return f"nothing can be made in {folder}: {error.strerror}"
+        try:
+            # Permissions alone do not tell (``/proc``, say). It has no name where the system can.
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return f"no permission to write to {place}"
+            return f"nothing can be made in {place}: {error.strerror}"
+        return None
     return None
 
 
@@ -153,11 +148,7 @@ def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str
 
 
 def resolve_path(text: str, key: str) -> Path:
-    """Turn a config's path, or ``pkg://package/file``, into a real one.
-
-    Raises:
-        UserError: if nothing is there.
-    """
+    """Turn a config's path, or ``pkg://package/file``, into a real one at which something is."""
     if not text.strip():
         raise UserError(f"{key}=: is empty; give a path")
     if text.startswith(PACKAGE_PREFIX):

@@ -79,11 +79,8 @@ class Lines:
 def kept_at(path: Path, option: str) -> Iterator[None]:
     """Hold the file in which unfinished work is kept, so that no other process works at the same.
 
-    Its folder is made if it is missing; if nothing was kept, both are as before.
-
-    Args:
-        path: the file.
-        option: what the user calls the output that it stands beside, with its value, for messages.
+    Its folder is made if it is missing; if nothing was kept, both are as before. The option is what the
+    user calls the output that it stands beside, with its value.
     """
     made = not path.parent.exists()
     with _held(path, option) as file:

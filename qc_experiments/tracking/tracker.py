@@ -71,17 +71,9 @@ class TrackedRun:
 class NullTracker:
     """Tracks nothing, so that nobody has to ask whether there is a tracker."""
 
-    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Do nothing."""
+    def _do_nothing(self, *what: Any, **named: Any) -> None: ...
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Do nothing."""
-
-    def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Do nothing."""
-
-    def close(self, exit_code: int) -> None:
-        """Do nothing."""
+    log = table = summary = close = _do_nothing
 
 
 def no_tracker(run: TrackedRun) -> NullTracker:
@@ -102,14 +94,10 @@ class RunTracker:
         self._failed = False
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Write one JSON object per line, ``step`` first, flushed at once.
-
-        Raises:
-            FileNotFoundError: if the file was deleted, so that nobody would find the line.
-        """
+        """Write one JSON object per line, ``step`` first, flushed at once."""
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
         self._file.flush()
-        if not os.fstat(self._file.fileno()).st_nlink:
+        if not os.fstat(self._file.fileno()).st_nlink:  # deleted: nobody would find the line
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
         self._send("log", step, figures)
 
@@ -178,11 +166,7 @@ def _check_methods(name: str, tracker: object) -> None:
 
 
 def open_tracker(config: RunConfig, folder: RunFolder) -> Tracker:
-    """What a run tells its figures; a service that cannot be started does not end it.
-
-    Raises:
-        UserError: if a user's own gives no tracker.
-    """
+    """What a run tells its figures; a service that cannot be started does not end it."""
     if not is_main_process():
         return NullTracker()
     metrics = folder / "metrics.jsonl"

@@ -93,23 +93,19 @@ def _ranked(study: Study, group: Group, width: int) -> str:
         keys.append(SEED)
     if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
         keys.append(EFFECTIVE_BATCH)
-    shown, costs = list(keys), [P_VALUE, *(cost.head for cost in COSTS)]
-    every = tuple(costs)
-    table = _table(study, group, shown, costs, pooled)
-    while _natural_width(table) > width and (costs or len(shown) > 1):
-        # What was set matters more than what it cost; the files have all.
-        if costs:
-            costs.pop()
-        else:
-            shown.pop()
+    every = [P_VALUE, *(cost.head for cost in COSTS)]
+    # What was set matters more than what it cost; the files have all.
+    for room in range(len(keys) + len(every), min(len(keys), 1) - 1, -1):
+        shown, costs = keys[:room], every[: max(0, room - len(keys))]
         table = _table(study, group, shown, costs, pooled)
+        if _natural_width(table) <= width:
+            break
     text = printed(table, max(width, _natural_width(table)))
     if len(group.configurations) > MOST_ROWS:
         text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
     if NOT_DISTINGUISHABLE in text:
         text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
-    hidden = [*every[len(costs) :], *keys[len(shown) :]]
-    if hidden:
+    if hidden := [*every[len(costs) :], *keys[len(shown) :]]:
         text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
     return text
 
@@ -263,11 +259,10 @@ def show_p(value: float) -> str:
 
 def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
     """Header and rows of ``compare.csv``: one row per run, all swept keys, all figures, the tests."""
-    swept = list(dict.fromkeys(key for group in study.groups for key in group.swept))
+    keys = (key for group in study.groups for key in group.swept)
+    swept = list(dict.fromkeys((*keys, SEED)))
     known = recorded(study.own_metrics)
     figures = [key for key in known if key not in ("status", "error", SEED)]
-    if SEED not in swept:
-        swept.append(SEED)
     header = ["group", "rank", "run", "folder", "status", "error", *swept, *figures, *TESTS]
     rows: list[list[object]] = []
     for group in study.groups:

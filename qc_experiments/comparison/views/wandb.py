@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import interval_text, remarks, show, show_cost, show_p
 from qc_experiments.config.metrics import COSTS, EXACT, EXECUTION, LOSS
 from qc_experiments.errors import UserError, in_one_line
+from qc_experiments.records.folder import Identity
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ def choose(
     Raises:
         UserError: if no run was tracked by Weights & Biases.
     """
-    tracked = [run for run in study.runs if _tracked(run)]
+    tracked = [
+        run for run in study.runs if run.config.get("tracking.name") == "wandb" and run.config_hash
+    ]
     wanted = {run.folder for run in tracked if project in (None, _project(run))}
     found = ((group, [r for r in group.members if r.folder in wanted]) for group in study.groups)
     group, members = next((one for one in found if one[1]), (None, []))
@@ -108,8 +112,12 @@ def build_workspace(shown: Shown) -> Workspace:
     from wandb_workspaces import expr
 
     objective = shown.study.objective
-    columns = [_column(key) for key in shown.swept]
-    columns += [f"summary:{key}" for key in dict.fromkeys((objective.key, *_figures(shown)))]
+    parts = (key.partition(".") for key in shown.swept)
+    columns = [f"config:{section}.value{dot}{rest}" for section, dot, rest in parts]
+    figures = [one.key for one in (EXECUTION, EXACT, LOSS, *shown.study.own_metrics)]
+    figures += [cost.recorded.key for cost in COSTS if cost.unit]
+    measured = [key for key in figures if _measured(shown, key)]
+    columns += [f"summary:{key}" for key in dict.fromkeys((objective.key, *measured))]
     return ws.Workspace(
         entity=shown.entity,
         project=shown.project,
@@ -120,7 +128,7 @@ def build_workspace(shown: Shown) -> Workspace:
         ],
         settings=ws.WorkspaceSettings(max_runs=min(MOST_LINES, max(1, len(shown.runs)))),
         runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            filters=_only(shown.runs),
             order=[
                 expr.Ordering(expr.Summary(objective.key), ascending=not objective.higher_is_better)
             ],
@@ -132,7 +140,6 @@ def build_workspace(shown: Shown) -> Workspace:
 def build_report(shown: Shown) -> Report:
     """The report, whose entity must be known: a table, what the test says, and the workspace's panels."""
     import wandb_workspaces.reports.v2 as wr
-    from wandb_workspaces import expr
 
     objective = shown.study.objective
     lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
@@ -143,7 +150,7 @@ def build_report(shown: Shown) -> Report:
     for name, panels in _sections(shown).items():
         runset = wr.Runset(
             name=_plain(shown.title),
-            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            filters=_only(shown.runs),
             order=[
                 wr.OrderBy(
                     wr.SummaryMetric(objective.key), ascending=not objective.higher_is_better
@@ -162,20 +169,14 @@ def build_report(shown: Shown) -> Report:
 
 
 def save(shown: Shown) -> tuple[str, str]:
-    """Save workspace and report on the server, by default the login's; returns their addresses.
-
-    Raises:
-        UserError: if the server cannot be reached or refuses them.
-    """
+    """Save workspace and report on the server, by default for the login; returns their addresses."""
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         entity = shown.entity or wandb.Api().default_entity
         if not entity:
-            raise UserError(
-                "--entity is not given, and the login has no default one: give --entity"
-            )
+            raise UserError("--entity is not given, and the login has no default: give --entity")
         known = replace(shown, entity=entity)
         report = build_report(known).save()  # it makes the project if there is none yet
         workspace = build_workspace(known).save()
@@ -183,8 +184,8 @@ def save(shown: Shown) -> tuple[str, str]:
     except UserError:
         raise
     except Exception as error:  # requests', graphql's and wandb's own, by version
-        reason = in_one_line(error)
-        raise UserError(f"Weights & Biases did not take it ({reason[:300]})") from None
+        reason = in_one_line(error)[:300]
+        raise UserError(f"Weights & Biases did not take it ({reason})") from None
 
 
 def _sections(shown: Shown) -> dict[str, list[Any]]:
@@ -273,33 +274,20 @@ def _cell(text: str) -> str:
     return " ".join(escaped.split())
 
 
-def _figures(shown: Shown) -> list[str]:
-    keys = [one.key for one in (EXECUTION, EXACT, LOSS, *shown.study.own_metrics)]
-    keys += [cost.recorded.key for cost in COSTS if cost.unit]
-    return [key for key in keys if _measured(shown, key)]
-
-
 def _measured(shown: Shown, key: str) -> bool:
     return any(run.figure(key) is not None for run in shown.runs)
-
-
-def _column(key: str) -> str:
-    section, _, rest = key.partition(".")
-    return f"config:{section}.value" + (f".{rest}" if rest else "")
-
-
-def _tracked(run: Run) -> bool:
-    return run.config.get("tracking.name") == "wandb" and run.config_hash is not None
 
 
 def _project(run: Run) -> str:
     return str(run.config.get("tracking.project"))
 
 
-def _run_id(run: Run) -> str:
-    from qc_experiments.records.folder import Identity
+def _only(runs: Sequence[Run]) -> list[Any]:
+    """The filter that lets these runs through alone."""
+    from wandb_workspaces import expr
 
-    return Identity(run.name, run.config_hash or "").run_id
+    ids = [Identity(run.name, str(run.config_hash)).run_id for run in runs]
+    return [expr.Metric("ID").isin(ids)]
 
 
 def _plain(title: str) -> str:
