@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.metrics import LOSS
-from qc_experiments.system.kinds import COUNT, FINITE, check
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, read_file
+from qc_experiments.system.reading import COUNT, FINITE, MOST_BYTES, Unreadable, check, read_file
 
 MOST_METRICS = 64 * MOST_BYTES
 MOST_POINTS = 100

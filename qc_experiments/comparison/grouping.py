@@ -1,4 +1,4 @@
-"""Which runs may be ranked together, in what they differ, and which are seeds of one configuration."""
+"""Which runs may be ranked together and by what, in what they differ, and which differ in the seed alone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from qc_experiments.comparison.facts import (
     short,
     swept_keys,
 )
-from qc_experiments.comparison.objectives import LOSS_KEYS, losses_compare, order, sign
 from qc_experiments.comparison.runs import Run, one_line
 from qc_experiments.comparison.significance import Against, against_best
-from qc_experiments.config.determining import Affects, affects
-from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
+from qc_experiments.config.determining import Affects, affects, keys_affecting
+from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric, metric_called
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
@@ -32,6 +31,8 @@ UNKNOWN = "it is not recorded on what they were measured"
 SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
 """Figures in which a run agrees with itself; runs with equal facts can still be of two models."""
 
+LOSS_KEYS = keys_affecting(Affects.LOSS)
+"""Losses per token compare only for one tokenizer and the same labelled tokens."""
 MOST_NAMED = 10
 """Repetitions that are named."""
 
@@ -194,7 +195,7 @@ def _pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Co
 
     def place(one: Configuration) -> tuple[bool, float]:
         mean = one.mean(objective.key)
-        return mean is None, 0.0 if mean is None else sign(objective) * mean
+        return mean is None, 0.0 if mean is None else _smaller_first(objective, mean)
 
     return sorted(found, key=place)
 
@@ -282,3 +283,41 @@ def _apart(
         reasons += parts if before and now else ["questions, golds, databases or judge"]
     reasons += [k for k in unlike if dict(alike.settings).get(k) != dict(first.settings).get(k)]
     return f"it differs in {', '.join(reasons)}" if alike != first else ""
+
+
+def order(run: Run, objective: Metric, by_loss: bool = True) -> tuple[bool, float, float, str]:
+    """Sort key: the best first, equal ones by name, unmeasured ones last.
+
+    Losses order the runs as well where they compare, see `losses_compare`.
+    """
+    value, loss = run.figure(objective.key), run.figure(LOSS.key)
+    compares = by_loss or objective is not LOSS
+    return (
+        value is None,
+        _smaller_first(objective, value) if value is not None and compares else 0.0,
+        loss if loss is not None and by_loss else float("inf"),
+        run.name,
+    )
+
+
+def losses_compare(runs: Sequence[Run]) -> bool:
+    """Whether the losses of some runs are of one tokenizer and the same labelled tokens."""
+    return len({tuple(str(run.config.get(key)) for key in LOSS_KEYS) for run in runs}) < 2
+
+
+def own_metrics_of(runs: Sequence[Run]) -> tuple[Metric, ...]:
+    """The users' own metrics of some runs, each key once."""
+    return tuple({metric.key: metric for run in runs for metric in run.own_metrics}.values())
+
+
+def choose_objective(name: str | None, runs: Sequence[Run]) -> Metric:
+    """The metric that was asked for, else execution accuracy, else (nothing was run) the loss."""
+    if name is not None:
+        own = own_metrics_of(runs)
+        return metric_called(name, own, setting="--objective ", chosen=False)
+    executed = any(run.figure(EXECUTION.key) is not None for run in runs)
+    return EXECUTION if executed or not any(run.finished for run in runs) else LOSS
+
+
+def _smaller_first(objective: Metric, value: float) -> float:
+    return -value if objective.higher_is_better else value

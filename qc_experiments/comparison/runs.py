@@ -33,11 +33,10 @@ from qc_experiments.records.results import (
     read_result,
 )
 from qc_experiments.system.console import visible
-from qc_experiments.system.kinds import COUNT, check
 from qc_experiments.system.locking import LOCK
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.processes import process_lives
-from qc_experiments.system.reading import Unreadable, read_json
+from qc_experiments.system.reading import COUNT, Unreadable, check, read_json
 from qc_experiments.system.secrets import redacted
 
 DEPTH = 3

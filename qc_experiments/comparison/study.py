@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.comparison import objectives
-from qc_experiments.comparison.grouping import Group, group_runs
+from qc_experiments.comparison.grouping import (
+    Group,
+    choose_objective,
+    group_runs,
+    losses_compare,
+    order,
+    own_metrics_of,
+)
 from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric
 from qc_experiments.system.words import counted
@@ -27,7 +33,7 @@ class Study:
     @property
     def own_metrics(self) -> tuple[Metric, ...]:
         """The users' own metrics that some runs have."""
-        return objectives.own_metrics_of(self.runs)
+        return own_metrics_of(self.runs)
 
     @property
     def other_metrics(self) -> tuple[Metric, ...]:
@@ -52,13 +58,13 @@ class Study:
     def unfinished(self) -> list[Run]:
         """Runs that have not come to their end: those at work first, paused ones best first."""
         found = [run for run in self.runs if not run.finished]
-        by_loss = objectives.losses_compare(found)
+        by_loss = losses_compare(found)
         return sorted(
             found,
             key=lambda run: (
                 STATUSES.index(run.status),
                 -(run.last_step or 0) if run.status == PAUSED else 0,
-                objectives.order(run, self.objective, by_loss),
+                order(run, self.objective, by_loss),
             ),
         )
 
@@ -72,6 +78,6 @@ def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
             else the loss.
     """
     runs, left_out = load_runs(folders)
-    chosen = objectives.choose_objective(objective, runs)
+    chosen = choose_objective(objective, runs)
     groups = group_runs(runs, chosen)
     return Study(tuple(folders), tuple(runs), tuple(groups), chosen, tuple(left_out))

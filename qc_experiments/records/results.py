@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.metrics import EXACT, EXECUTION, RESULT, Metric, metric_of
-from qc_experiments.system.kinds import COUNT, NAME, SCALAR, SHARE, check
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, parse_yaml, read_json, read_text
+from qc_experiments.system.reading import (
+    COUNT,
+    MOST_BYTES,
+    NAME,
+    SCALAR,
+    SHARE,
+    Unreadable,
+    check,
+    parse_yaml,
+    read_json,
+    read_text,
+)
 from qc_experiments.system.secrets import redacted_tree
 
 REPORT_BYTES = 32 * MOST_BYTES

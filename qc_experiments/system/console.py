@@ -81,9 +81,24 @@ def _show_exception(
     sys.stderr.write(visible(redacted(text)))
 
 
-def steering_stream() -> Any:
-    """The standard output for what may steer the terminal: a bar of our own, and no text of others."""
-    return sys.stdout.stream if isinstance(sys.stdout, _Safe) else sys.stdout
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a loop has come; gives a function to call with the number of things just done."""
+    if not sys.stdout.isatty():
+        yield lambda done: None
+        return
+    from rich import progress as of_rich
+    from rich.console import Console
+
+    columns = (of_rich.BarColumn(), of_rich.MofNCompleteColumn(), of_rich.TimeRemainingColumn())
+    # The bar may steer the terminal; it holds no text of others.
+    stream = sys.stdout.stream if isinstance(sys.stdout, _Safe) else sys.stdout
+    console = Console(file=stream)
+    bar = of_rich.Progress("{task.description}", *columns, console=console, transient=True)
+    # The bar prints, above itself, what is printed meanwhile; that passes the same guard first.
+    with bar, safe_output(data=False):
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 class SafeFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Words: counts with their nouns, the nearest of some, one or several."""
+"""Words: counts with their nouns, times, the nearest of some, one or several."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
 def items(given: str | Iterable[str]) -> tuple[str, ...]:
     """Several texts; a single one is one item, not its characters."""
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``40 s``, ``7 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
