@@ -20,13 +20,7 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses of one run, in nats per token.
-
-    Attributes:
-        training: step and training loss.
-        held_out: step and loss on the held-out rows.
-        last_step: the last step of which anything was logged.
-    """
+    """Losses of one run by step, in nats per token, and the last step of which anything was logged."""
 
     training: Curve = ()
     held_out: Curve = ()
@@ -40,8 +34,8 @@ def read_curves(path: Path) -> Curves:
         return Curves()
     lines = _lines(content.decode("utf-8", "replace"))
     return Curves(
-        training=_thinned(_curve(lines, "loss")),
-        held_out=_thinned(_curve(lines, LOSS.logged_as)),
+        training=_curve(lines, "loss"),
+        held_out=_curve(lines, LOSS.logged_as),
         last_step=max((line["step"] for line in lines), default=None),
     )
 
@@ -67,11 +61,8 @@ def _lines(text: str) -> list[dict[str, Any]]:
 
 def _curve(lines: Sequence[dict[str, Any]], key: str) -> Curve:
     values = ((line["step"], line.get(key)) for line in lines)
-    return tuple((step, float(f"{value:.5g}")) for step, value in values if value is not None)
-
-
-def _thinned(curve: Curve) -> Curve:
+    curve = [(step, float(f"{value:.5g}")) for step, value in values if value is not None]
     if len(curve) <= MOST_POINTS:
-        return curve
+        return tuple(curve)
     stride = (len(curve) - 1) / (MOST_POINTS - 1)
     return tuple(curve[round(place * stride)] for place in range(MOST_POINTS))

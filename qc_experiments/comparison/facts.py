@@ -24,21 +24,17 @@ def facts(run: Run) -> dict[str, Scalar]:
         for key, value in run.config.items()
         if affects(key) & ~Affects.CONTENT and (value or key not in ADDED_LATER)
     }
-    kept |= dict.fromkeys(_without_effect(kept), None)
-    kept |= _batch(run)
+    # What belongs to something that is switched off has no effect.
+    off: tuple[str, ...] = ("lora.",) if kept.get("lora.enabled") is False else ()
+    off += ("quant.",) if kept.get("quant.mode") == "none" else ()
+    switches = {"lora.enabled", "quant.mode"}
+    kept |= {key: None for key in kept.keys() - switches if key.startswith(off)} | _batch(run)
     kept[DATA] = f"{run.config.get('data.name')} {short(run.data_hash)}"
     template = PurePath(str(run.config.get("data.template"))).stem
     kept[TEMPLATE] = f"{template} {short(run.template_hash)}"
     commit, plus, changes = (run.code_commit or "").partition("+")
     kept[CODE] = short(commit) + plus + changes
     return kept
-
-
-def _without_effect(config: Mapping[str, Scalar]) -> list[str]:
-    """Keys whose values play no part, as what they belong to is switched off."""
-    off: tuple[str, ...] = ("lora.",) if config.get("lora.enabled") is False else ()
-    off += ("quant.",) if config.get("quant.mode") == "none" else ()
-    return [key for key in config.keys() - {"lora.enabled", "quant.mode"} if key.startswith(off)]
 
 
 def _batch(run: Run) -> dict[str, Scalar]:

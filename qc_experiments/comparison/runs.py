@@ -228,16 +228,12 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
                 return INTERRUPTED, f"process {pid} ended without a result"
     except Unreadable:  # emptied when its process ended
         return INTERRUPTED, "ended without a result"
-    silent = now - _last_change(folder)
-    if silent < SILENT_SECONDS:
-        return RUNNING, None
-    return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"
-
-
-def _last_change(folder: Path) -> float:
     newest = 0.0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_file():
                 newest = max(newest, entry.stat().st_mtime)
-    return newest
+    silent = now - newest
+    if silent < SILENT_SECONDS:
+        return RUNNING, None
+    return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"

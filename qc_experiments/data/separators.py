@@ -37,19 +37,13 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 @dataclass(frozen=True)
 class Writing:
-    """A way in which a table may have been written.
-
-    Attributes:
-        what: it in words, to stand after "is".
-        sign: pattern of what is then found in the text.
-        options: of `csv.reader` and pandas alike; ``delimiter`` among them.
-        skipped: lines at the start that are no row.
-    """
+    """A way in which a table may have been written: as `QUOTED`, with a delimiter among the options."""
 
     what: str = ""
     sign: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    """Lines at the start that are no row."""
 
     @property
     def curly(self) -> bool:

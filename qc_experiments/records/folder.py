@@ -33,15 +33,12 @@ PAUSES = "paused.json"
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one run from another.
-
-    Attributes:
-        name: ``<values>-<hash8>``.
-        config_hash: SHA-256 of everything that determines the figures.
-    """
+    """What tells one run from another."""
 
     name: str
+    """``<values>-<hash8>``."""
     config_hash: str
+    """SHA-256 of everything that determines the figures."""
 
     @property
     def run_id(self) -> str:
@@ -110,8 +107,7 @@ class RunFolder:
         """Check that the folder is free, or this run's; else say in which settings another one's differs."""
         problem = folder_problem(self.path)
         if problem == NO_SUCH_FOLDER:
-            problem = output_problem(self.path)
-            if problem is not None:
+            if problem := output_problem(self.path):
                 raise _unwritable(config, self.path, problem)
             return
         if problem is not None:
@@ -157,7 +153,7 @@ class RunFolder:
 
     def _gone(self, name: str = "") -> UserError:
         return UserError(
-            f"{self / name if name else self.path}: was deleted or moved while the run was at work, so "
+            f"{self / name}: was deleted or moved while the run was at work, so "
             "that its result would not be whole: run the same command again"
         )
 

@@ -43,7 +43,7 @@ DRAWN = ("figures", "by_hardness", "by_database")
 
 Scalar = str | int | float | bool | None
 Shares = Mapping[str, tuple[int, int]]
-"""Hits and count by name."""
+"""Right answers and questions by name."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,6 @@ class Environment:
         config_hash: of everything that determines the run's figures.
         evaluation_hash: of all that its verdicts depend on.
         data_hash: of the training rows.
-        template_hash: of the prompt template.
-        code_commit: of the code that computed it.
         processes: how many trained it together.
     """
 
@@ -69,14 +67,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``report.json`` tells that comparisons need.
-
-    Attributes:
-        judged_on: the parts of ``evaluation_hash``.
-        by_hardness: right answers and questions of each hardness.
-        by_database: right answers and questions of each database.
-        own_metrics: the user's own metrics.
-    """
+    """What ``report.json`` tells that comparisons need; ``judged_on`` are parts of the evaluation hash."""
 
     judged_on: Mapping[str, str] = field(default_factory=dict)
     by_hardness: Shares = field(default_factory=dict)

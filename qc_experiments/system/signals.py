@@ -19,8 +19,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.exit_code = 128 + signum
-        """What shells and schedulers take for an end by that signal: 130, 143, 138."""
+        self.exit_code = 128 + signum  # what shells and schedulers take for an end by that signal
 
 
 class StopRequests:

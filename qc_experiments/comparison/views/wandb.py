@@ -7,6 +7,7 @@ test allows to be said, which W&B's own panels do not know.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -257,7 +258,9 @@ def _markdown_table(shown: Shown) -> str:
                 _against(one, shown.group),
             ]
         )
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    # No text can end a cell or begin markup.
+    escaped = ((re.sub(r"[\\`*_\[\]<>|]", r"\\\g<0>", cell) for cell in row) for row in rows)
+    return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in escaped)
 
 
 def _against(one: Configuration, group: Group) -> str:
@@ -266,12 +269,6 @@ def _against(one: Configuration, group: Group) -> str:
         return "leader" if group.best in one.runs else "not tested"
     worst = max(tests, key=lambda test: test.p_holm)
     return f"{worst.verdict} ({show_p(worst.p_holm)})"
-
-
-def _cell(text: str) -> str:
-    """Text that cannot end a cell or begin markup."""
-    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in text)
-    return " ".join(escaped.split())
 
 
 def _measured(shown: Shown, key: str) -> bool:
