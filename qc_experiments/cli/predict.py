@@ -198,7 +198,7 @@ def _answers(
     """
     from qc_experiments.evaluation.journal import Journal
     from qc_experiments.generation.predictor import Predicted
-    from qc_experiments.system.progress import progress
+    from qc_experiments.system.console import progress
     from qc_experiments.system.unfinished import told_what_is_kept, written
 
     total = len(prompts)

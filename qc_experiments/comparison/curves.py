@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.metrics import LOSS
-from qc_experiments.system.kinds import COUNT, FINITE, check
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, read_file
+from qc_experiments.system.reading import COUNT, FINITE, MOST_BYTES, Unreadable, check, read_file
 
 MOST_METRICS = 64 * MOST_BYTES
 MOST_POINTS = 100
@@ -21,13 +20,7 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses of one run, in nats per token.
-
-    Attributes:
-        training: step and training loss.
-        held_out: step and loss on the held-out rows.
-        last_step: the last step of which anything was logged.
-    """
+    """Losses of one run by step, in nats per token, and the last step of which anything was logged."""
 
     training: Curve = ()
     held_out: Curve = ()
@@ -35,21 +28,14 @@ class Curves:
 
 
 def read_curves(path: Path) -> Curves:
-    """What a run has logged so far; empty where there is nothing yet.
-
-    Args:
-        path: ``metrics.jsonl``; its last line may be half written, and no other.
-
-    Raises:
-        Unreadable: if it is no regular file, is too large, or holds a step or loss that cannot be.
-    """
+    """What a run has logged in ``metrics.jsonl``, whose last line may be half written."""
     content = read_file(path, MOST_METRICS)
     if content is None:
         return Curves()
     lines = _lines(content.decode("utf-8", "replace"))
     return Curves(
-        training=_thinned(_curve(lines, "loss")),
-        held_out=_thinned(_curve(lines, LOSS.logged_as)),
+        training=_curve(lines, "loss"),
+        held_out=_curve(lines, LOSS.logged_as),
         last_step=max((line["step"] for line in lines), default=None),
     )
 
@@ -59,7 +45,9 @@ def _lines(text: str) -> list[dict[str, Any]]:
     if not last.startswith("{") or last.endswith("}"):  # else it is being written
         rows.append(last)
     try:
-        lines = _parsed(f"[{','.join(filter(str.strip, rows))}]")  # in one go: a tenth of the time
+        # In one go: a tenth of the time. A loss that was no number was logged as NaN, and is a gap.
+        text = f"[{','.join(filter(str.strip, rows))}]"
+        lines: list[dict[str, Any]] = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         raise Unreadable("metrics.jsonl has a line that is no JSON") from None
     for one in lines:
@@ -71,18 +59,10 @@ def _lines(text: str) -> list[dict[str, Any]]:
     return lines
 
 
-def _parsed(text: str) -> Any:
-    # A loss that was no number was logged as NaN, and is a gap in the curve.
-    return json.loads(text, parse_constant=lambda _: None)
-
-
 def _curve(lines: Sequence[dict[str, Any]], key: str) -> Curve:
     values = ((line["step"], line.get(key)) for line in lines)
-    return tuple((step, float(f"{value:.5g}")) for step, value in values if value is not None)
-
-
-def _thinned(curve: Curve) -> Curve:
+    curve = [(step, float(f"{value:.5g}")) for step, value in values if value is not None]
     if len(curve) <= MOST_POINTS:
-        return curve
+        return tuple(curve)
     stride = (len(curve) - 1) / (MOST_POINTS - 1)
     return tuple(curve[round(place * stride)] for place in range(MOST_POINTS))

@@ -24,25 +24,17 @@ def facts(run: Run) -> dict[str, Scalar]:
         for key, value in run.config.items()
         if affects(key) & ~Affects.CONTENT and (value or key not in ADDED_LATER)
     }
-    kept |= dict.fromkeys(_without_effect(kept), None)
-    kept |= _batch(run)
+    # What belongs to something that is switched off has no effect.
+    off: tuple[str, ...] = ("lora.",) if kept.get("lora.enabled") is False else ()
+    off += ("quant.",) if kept.get("quant.mode") == "none" else ()
+    switches = {"lora.enabled", "quant.mode"}
+    kept |= {key: None for key in kept.keys() - switches if key.startswith(off)} | _batch(run)
     kept[DATA] = f"{run.config.get('data.name')} {short(run.data_hash)}"
     template = PurePath(str(run.config.get("data.template"))).stem
     kept[TEMPLATE] = f"{template} {short(run.template_hash)}"
     commit, plus, changes = (run.code_commit or "").partition("+")
     kept[CODE] = short(commit) + plus + changes
     return kept
-
-
-def _without_effect(config: Mapping[str, Scalar]) -> list[str]:
-    """Keys whose values play no part, as what they belong to is switched off."""
-    off = []
-    if config.get("lora.enabled") is False:
-        off.append("lora.")
-    if config.get("quant.mode") == "none":
-        off.append("quant.")
-    kept = ("lora.enabled", "quant.mode")
-    return [key for key in config if key.startswith(tuple(off)) and key not in kept] if off else []
 
 
 def _batch(run: Run) -> dict[str, Scalar]:
@@ -66,9 +58,8 @@ def differing(settings: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
 
 def swept_keys(all_facts: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
     """The keys in which some runs differ: settings in the config's order, then contents, then the seed."""
-    swept = differing(all_facts)
-    last = [key for key in (DATA, TEMPLATE, CODE, SEED) if key in swept]
-    return (*(key for key in swept if key not in last), *last)
+    swept, last = differing(all_facts), (DATA, TEMPLATE, CODE, SEED)
+    return (*(key for key in swept if key not in last), *(key for key in last if key in swept))
 
 
 def hashable(value: Scalar) -> tuple[str, Scalar]:

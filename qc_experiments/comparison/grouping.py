@@ -1,4 +1,4 @@
-"""Which runs may be ranked together, in what they differ, and which are seeds of one configuration."""
+"""Which runs may be ranked together and by what, in what they differ, and which differ in the seed alone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from qc_experiments.comparison.facts import (
     short,
     swept_keys,
 )
-from qc_experiments.comparison.objectives import LOSS_KEYS, losses_compare, order, sign
 from qc_experiments.comparison.runs import Run, one_line
 from qc_experiments.comparison.significance import Against, against_best
-from qc_experiments.config.determining import Affects, affects
-from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric
+from qc_experiments.config.determining import Affects, affects, keys_affecting
+from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric, metric_called
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
@@ -32,20 +31,17 @@ UNKNOWN = "it is not recorded on what they were measured"
 SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
 """Figures in which a run agrees with itself; runs with equal facts can still be of two models."""
 
-Facts = Mapping[Path, Mapping[str, Scalar]]
-
+LOSS_KEYS = keys_affecting(Affects.LOSS)
+"""Losses per token compare only for one tokenizer and the same labelled tokens."""
 MOST_NAMED = 10
 """Repetitions that are named."""
+
+Facts = Mapping[Path, Mapping[str, Scalar]]
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ in nothing but their seed.
-
-    Attributes:
-        runs: the best first.
-        facts: what they have in common, by key.
-    """
+    """Runs that differ in nothing but their seed, the best first, and what they have in common."""
 
     runs: tuple[Run, ...]
     facts: Mapping[str, Scalar]
@@ -91,7 +87,7 @@ class Group:
         swept: keys in which the runs differ.
         configurations: the finished runs with their seeds pooled, best first.
         best: the run that leads; None where nothing may be ranked or the metric was not measured.
-        against: comparisons of the best run with each other one.
+        against: tests of the best run against each other one.
         warnings: lines on differences that a ranking does not show.
     """
 
@@ -126,22 +122,13 @@ class Alike:
 
 
 def group_runs(runs: Sequence[Run], objective: Metric) -> list[Group]:
-    """Put runs that were measured alike together, the largest group first.
-
-    Args:
-        runs: finished or not.
-        objective: the metric by which they are ranked.
-    """
+    """Put runs that were measured alike together, finished or not, the largest group first."""
     found: dict[Alike, list[Run]] = defaultdict(list)
     for run in runs:
-        found[measured_by(run, objective)].append(run)
+        found[_measured_by(run, objective)].append(run)
     ordered = sorted(
         found.items(),
-        key=lambda one: (
-            one[0].evaluation is None,
-            -sum(run.finished for run in one[1]),
-            -len(one[1]),
-        ),
+        key=lambda one: (one[0].evaluation is None, -sum(r.finished for r in one[1]), -len(one[1])),
     )
     unlike = differing([dict(alike.settings) for alike, _ in ordered])
     seen: Counter[str] = Counter()
@@ -149,19 +136,13 @@ def group_runs(runs: Sequence[Run], objective: Metric) -> list[Group]:
     for alike, of in ordered:
         name = _name(alike, of, unlike)
         seen[name] += 1
-        groups.append(
-            _group(
-                name if seen[name] == 1 else f"{name} ({seen[name]})",
-                _apart(ordered[0], (alike, of), unlike),
-                of,
-                objective,
-                ranked=alike.evaluation is not None,
-            )
-        )
+        name += f" ({seen[name]})" if seen[name] > 1 else ""
+        apart = _apart(ordered[0], (alike, of), unlike)
+        groups.append(_group(name, apart, of, objective, ranked=alike.evaluation is not None))
     return groups
 
 
-def measured_by(run: Run, objective: Metric) -> Alike:
+def _measured_by(run: Run, objective: Metric) -> Alike:
     """What must be equal for this run's figures to compare with another one's."""
     settings = {key: value for key, value in run.config.items() if Affects.JUDGING in affects(key)}
     if objective is LOSS:
@@ -180,11 +161,8 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
     measured = bool(finished) and finished[0].figure(objective.key) is not None
     best = finished[0] if measured and ranked else None
     warnings = _warnings(finished, swept, known, repeated)
-    if (
-        measured
-        and not by_loss
-        and len({run.figure(objective.key) for run in finished}) < len(finished)
-    ):
+    equal = len({run.figure(objective.key) for run in finished}) < len(finished)
+    if measured and equal and not by_loss:
         warnings.append(
             f"Runs of equal {objective.title} stand in the order of their names: losses of different "
             "models or labels do not compare."
@@ -200,21 +178,15 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
         runs=tuple(finished),
         unfinished=tuple(run for run in runs if not run.finished),
         swept=swept,
-        configurations=tuple(pool_seeds(finished, known, objective)),
+        configurations=tuple(_pool_seeds(finished, known, objective)),
         best=best,
         against={} if best is None else against_best(best, finished[1:]),
         warnings=tuple(warnings),
     )
 
 
-def pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Configuration]:
-    """Runs with equal facts but for the seed, as one configuration each, the best mean first.
-
-    Args:
-        runs: finished ones of one group, best first.
-        known: their facts by folder.
-        objective: the metric whose mean counts.
-    """
+def _pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Configuration]:
+    """Runs with equal facts but for the seed, as one configuration each, the best mean first."""
     pools: dict[tuple[tuple[str, Scalar], ...], list[Run]] = defaultdict(list)
     for run in runs:
         of = known[run.folder]
@@ -223,7 +195,7 @@ def pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Con
 
     def place(one: Configuration) -> tuple[bool, float]:
         mean = one.mean(objective.key)
-        return mean is None, 0.0 if mean is None else sign(objective) * mean
+        return mean is None, 0.0 if mean is None else _smaller_first(objective, mean)
 
     return sorted(found, key=place)
 
@@ -246,7 +218,10 @@ def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
         measured = any(value is not None for value in outcome)
         return (facts_of, outcome, answers) if measured else (run.folder,)
 
-    kept = sorted(runs, key=_missing)
+    def missing(run: Run) -> int:
+        return (run.outcomes is None) + (run.curves.last_step is None) + (not run.by_hardness)
+
+    kept = sorted(runs, key=missing)
     repeated = []
     for same in (folder, found):
         once: dict[tuple[object, ...], Run] = {}
@@ -256,11 +231,6 @@ def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
                 repeated.append(f"{one_line(run.name)} (as {one_line(first.name)})")
         kept = list(once.values())
     return kept, repeated
-
-
-def _missing(run: Run) -> int:
-    """How much of a finished run's files is missing."""
-    return (run.outcomes is None) + (run.curves.last_step is None) + (not run.by_hardness)
 
 
 def _warnings(
@@ -294,9 +264,8 @@ def _name(alike: Alike, runs: Sequence[Run], unlike: Sequence[str]) -> str:
     names = ", ".join(sorted({str(run.config.get("data.name")) for run in runs}))
     asked = counted(count[0][0], "question") if count else "questions"
     evaluation = "not recorded" if alike.evaluation is None else short(alike.evaluation)
-    settings = dict(alike.settings)
-    values = ["null" if settings.get(key) is None else str(settings[key]) for key in unlike]
-    given = [f"{key}={value}" for key, value in zip(unlike, values, strict=True)]
+    values = ((key, dict(alike.settings).get(key)) for key in unlike)
+    given = [f"{key}={'null' if value is None else value}" for key, value in values]
     return ", ".join([f"{asked} of {names} (evaluation {evaluation})", *given])
 
 
@@ -309,12 +278,46 @@ def _apart(
         return UNKNOWN
     reasons = []
     if alike.evaluation != first.evaluation:
-        before, now = _judged_on(runs), _judged_on(own)
+        before, now = (next(filter(None, (r.judged_on for r in some)), {}) for some in (runs, own))
         parts = [what for key, what in WHAT.items() if before.get(key) != now.get(key)]
         reasons += parts if before and now else ["questions, golds, databases or judge"]
     reasons += [k for k in unlike if dict(alike.settings).get(k) != dict(first.settings).get(k)]
     return f"it differs in {', '.join(reasons)}" if alike != first else ""
 
 
-def _judged_on(runs: Sequence[Run]) -> Mapping[str, str]:
-    return next((run.judged_on for run in runs if run.judged_on), {})
+def order(run: Run, objective: Metric, by_loss: bool = True) -> tuple[bool, float, float, str]:
+    """Sort key: the best first, equal ones by name, unmeasured ones last.
+
+    Losses order the runs as well where they compare, see `losses_compare`.
+    """
+    value, loss = run.figure(objective.key), run.figure(LOSS.key)
+    compares = by_loss or objective is not LOSS
+    return (
+        value is None,
+        _smaller_first(objective, value) if value is not None and compares else 0.0,
+        loss if loss is not None and by_loss else float("inf"),
+        run.name,
+    )
+
+
+def losses_compare(runs: Sequence[Run]) -> bool:
+    """Whether the losses of some runs are of one tokenizer and the same labelled tokens."""
+    return len({tuple(str(run.config.get(key)) for key in LOSS_KEYS) for run in runs}) < 2
+
+
+def own_metrics_of(runs: Sequence[Run]) -> tuple[Metric, ...]:
+    """The users' own metrics of some runs, each key once."""
+    return tuple({metric.key: metric for run in runs for metric in run.own_metrics}.values())
+
+
+def choose_objective(name: str | None, runs: Sequence[Run]) -> Metric:
+    """The metric that was asked for, else execution accuracy, else (nothing was run) the loss."""
+    if name is not None:
+        own = own_metrics_of(runs)
+        return metric_called(name, own, setting="--objective ", chosen=False)
+    executed = any(run.figure(EXECUTION.key) is not None for run in runs)
+    return EXECUTION if executed or not any(run.finished for run in runs) else LOSS
+
+
+def _smaller_first(objective: Metric, value: float) -> float:
+    return -value if objective.higher_is_better else value

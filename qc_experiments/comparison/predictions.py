@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.reading import MOST_BYTES, Unreadable, long_cells, opened
@@ -33,18 +34,8 @@ class Outcomes:
     asked: str
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One row of ``predictions.csv``.
-
-    Attributes:
-        row: its number in the held-out CSV.
-        db_id: the database it is about.
-        question: what was asked.
-        gold: the right query.
-        prediction: the run's query.
-        verdict: what came of it, with the class of the error.
-    """
+class Answer(NamedTuple):
+    """One row of ``predictions.csv``."""
 
     row: str
     db_id: str
@@ -52,14 +43,11 @@ class Answer:
     gold: str
     prediction: str
     verdict: str
+    """What came of it, with the class of the error."""
 
 
 def read_outcomes(path: Path) -> Outcomes | None:
-    """The verdicts of a run; None where the file is missing or has none.
-
-    Raises:
-        Unreadable: if it is no such table.
-    """
+    """The verdicts of a run; None where the file is missing."""
     bits: list[str] = []
     asked: list[str] = []
     known = {"1": RIGHT, "0": WRONG, "": UNKNOWN}
@@ -70,38 +58,26 @@ def read_outcomes(path: Path) -> Outcomes | None:
     missing = [name for name in (*ASKED, "correct") if name not in header]
     if missing:
         raise Unreadable(f"{path.name} has no column {missing[0]}")
-    correct = header.index("correct")
-    db_id, question, query = (header.index(name) for name in ASKED)
+    correct, *places = (header.index(name) for name in ("correct", *ASKED))
     for cells in rows:
         if cells[correct] not in known:
             raise Unreadable(f"{path.name}: correct is {cells[correct][:20]!r}, not 1, 0 or empty")
         bits.append(known[cells[correct]])
-        asked += (cells[db_id], cells[question], cells[query])
-    text = "\x1f".join(asked)
-    return Outcomes("".join(bits), hash_bytes(text.encode()))
+        asked += [cells[place] for place in places]
+    return Outcomes("".join(bits), hash_bytes("\x1f".join(asked).encode()))
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """All answers of a run; empty where the file is missing.
-
-    Raises:
-        Unreadable: if it is no table.
-    """
+    """All answers of a run; empty where the file is missing."""
     rows = _rows(path)
     header = next(rows, [])
-    return [_answer(dict(zip(header, cells, strict=True))) for cells in rows]
-
-
-def _answer(cells: dict[str, str]) -> Answer:
-    verdict = " ".join(filter(None, (cells.get("verdict"), cells.get("error_class"))))
-    return Answer(
-        row=cells.get("row", ""),
-        db_id=cells.get("db_id", ""),
-        question=cells.get("question", ""),
-        gold=cells.get("query", ""),
-        prediction=cells.get("prediction", ""),
-        verdict=verdict,
-    )
+    answers = []
+    for cells in rows:
+        found = dict(zip(header, cells, strict=True))
+        verdict = " ".join(filter(None, (found.get("verdict"), found.get("error_class"))))
+        texts = (found.get(key, "") for key in ("row", *ASKED, "prediction"))
+        answers.append(Answer._make((*texts, verdict)))
+    return answers
 
 
 def _rows(path: Path) -> Iterator[list[str]]:

@@ -12,16 +12,19 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qc_experiments.comparison.curves import Curves, read_curves
 from qc_experiments.comparison.predictions import Outcomes, read_outcomes
-from qc_experiments.config.metrics import Metric
+from qc_experiments.config.metrics import CONTENT_HASHES
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
+    Environment,
+    Report,
     Scalar,
     flatten,
     read_config,
@@ -30,11 +33,10 @@ from qc_experiments.records.results import (
     read_result,
 )
 from qc_experiments.system.console import visible
-from qc_experiments.system.kinds import COUNT, check
 from qc_experiments.system.locking import LOCK
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.processes import process_lives
-from qc_experiments.system.reading import Unreadable, read_json
+from qc_experiments.system.reading import COUNT, Unreadable, check, read_json
 from qc_experiments.system.secrets import redacted
 
 DEPTH = 3
@@ -52,8 +54,8 @@ LONGEST_ERROR = 300
 """Characters of an error's line that are shown."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(Environment, Report):
     """One run's folder, as far as it tells.
 
     Attributes:
@@ -63,18 +65,8 @@ class Run:
         error: one line on why it did not finish, or None.
         config: every key, by its dotted path; lists are joined to text.
         result: the content of ``result.json``; empty where there is none.
-        config_hash: of everything that determines its figures; None where it is not recorded.
-        evaluation_hash: of all that its verdicts depend on; None where it is not recorded.
-        data_hash: of the training rows.
-        template_hash: of the prompt template.
-        code_commit: of the code that computed it.
-        processes: how many trained it together.
         outcomes: its verdicts, question by question.
         curves: its losses by step.
-        judged_on: the parts of ``evaluation_hash``, as ``report.json`` has them.
-        by_hardness: right answers and questions of each hardness.
-        by_database: right answers and questions of each database.
-        own_metrics: the user's own metrics.
     """
 
     folder: Path
@@ -83,18 +75,8 @@ class Run:
     error: str | None
     config: Mapping[str, Scalar]
     result: Mapping[str, Any]
-    config_hash: str | None
-    evaluation_hash: str | None
-    data_hash: str | None
-    template_hash: str | None
-    code_commit: str | None
-    processes: int = 1
-    outcomes: Outcomes | None = None
-    curves: Curves = field(default_factory=Curves)
-    judged_on: Mapping[str, str] = field(default_factory=dict)
-    by_hardness: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    by_database: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    own_metrics: tuple[Metric, ...] = ()
+    outcomes: Outcomes | None
+    curves: Curves
 
     @property
     def finished(self) -> bool:
@@ -115,31 +97,15 @@ class Run:
         return value if math.isfinite(value) else None
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A folder that is part of no comparison.
-
-    Attributes:
-        name: as `Run.name`.
-        reason: one line on what of it cannot be read.
-    """
+class LeftOut(NamedTuple):
+    """A folder that is part of no comparison, as something of it cannot be read."""
 
     name: str
     reason: str
 
 
 def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Read all runs in some folders, which may be runs themselves or hold them up to `DEPTH` below.
-
-    Args:
-        folders: a run that is found twice is read once.
-
-    Returns:
-        The runs, and those that cannot be read.
-
-    Raises:
-        UserError: naming a folder that is missing or holds no run.
-    """
+    """All runs in some folders, which may be runs themselves, each once; and those that cannot be read."""
     found: dict[Path, Path] = {}
     left_out: list[LeftOut] = []
     for folder in folders:
@@ -210,7 +176,7 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
     # A key that an older run's config lacks came later, with a default that changed nothing.
     config = {**defaults, **written}
     status, error = _status(folder, result, now, config)
-    report = read_report(folder)
+    hashes = {key: result[key] for key in (*CONTENT_HASHES, "code_commit") if result.get(key)}
     return Run(
         folder=folder,
         name=name,
@@ -218,18 +184,10 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         error=error,
         config=config,
         result=result,
-        config_hash=result.get("config_hash") or environment.config_hash,
-        evaluation_hash=result.get("evaluation_hash") or environment.evaluation_hash,
-        data_hash=result.get("data_hash") or environment.data_hash,
-        template_hash=result.get("template_hash") or environment.template_hash,
-        code_commit=result.get("code_commit") or environment.code_commit,
-        processes=environment.processes,
         outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
         curves=read_curves(folder / "metrics.jsonl"),
-        judged_on=report.judged_on,
-        by_hardness=report.by_hardness,
-        by_database=report.by_database,
-        own_metrics=report.metrics,
+        **vars(environment) | hashes,
+        **vars(read_report(folder)),
     )
 
 
@@ -270,18 +228,12 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
                 return INTERRUPTED, f"process {pid} ended without a result"
     except Unreadable:  # emptied when its process ended
         return INTERRUPTED, "ended without a result"
-    silent = now - _last_change(folder)
+    newest = 0.0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                newest = max(newest, entry.stat().st_mtime)
+    silent = now - newest
     if silent < SILENT_SECONDS:
         return RUNNING, None
     return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"
-
-
-def _last_change(folder: Path) -> float:
-    newest = 0.0
-    try:
-        for entry in os.scandir(folder):
-            if entry.is_file():
-                newest = max(newest, entry.stat().st_mtime)
-    except OSError:
-        pass
-    return newest

@@ -41,24 +41,13 @@ class Against:
 
 
 def against_best(best: Run, others: Sequence[Run]) -> dict[Path, Against]:
-    """Compare the best run with each other one.
-
-    Args:
-        best: the run that leads its group.
-        others: of the same group; those without verdicts on the same questions are left out.
-
-    Returns:
-        The comparisons by the other run's folder.
-    """
-    if best.outcomes is None:
-        return {}
+    """The best run against each other one that has verdicts on the same questions, by that one's folder."""
     tables: dict[Path, Paired] = {}
     for other in others:
-        if other.outcomes is None or other.outcomes.asked != best.outcomes.asked:
-            continue
-        table = pair_bits(other.outcomes.bits, best.outcomes.bits)
-        if table.count:
-            tables[other.folder] = table
+        if best.outcomes and other.outcomes and other.outcomes.asked == best.outcomes.asked:
+            table = pair_bits(other.outcomes.bits, best.outcomes.bits)
+            if table.count:
+                tables[other.folder] = table
     raw = [mcnemar_p(table) for table in tables.values()]
     corrected = holm(raw)
     return {
@@ -80,26 +69,20 @@ def pair_bits(first: str, second: str) -> Paired:
 
 def mcnemar_p(table: Paired) -> float:
     """Two-sided exact p of McNemar's test; 1 where nothing was counted."""
-    fewer, more = sorted((table.only_first, table.only_second))
-    return _exact_p(fewer, more)
+    return _exact_p(*sorted((table.only_first, table.only_second)))
 
 
 @cache
 def _exact_p(fewer: int, more: int) -> float:
     # The test sees nothing but these two counts, and in a large sweep the same ones come again.
-    p = Paired(0, fewer, more, 1).p_value()
-    return 1.0 if p is None else p
+    return Paired(0, fewer, more, 1).p_value() or 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for their number, step-down (Holm 1979, Scand. J. Stat. 6:65).
+    """Correct p values for their number, step-down (Holm 1979, Scand. J. Stat. 6:65), in their order.
 
-    Args:
-        p_values: uncorrected, in any order.
-
-    Returns:
-        The corrected ones in the same order: the smallest times their number, the next times one
-        less, and so on, each at least as large as the one before and at most 1.
+    The smallest is taken times their number, the next times one less, and so on, each at least as
+    large as the one before and at most 1.
     """
     corrected = [1.0] * len(p_values)
     largest = 0.0
@@ -110,13 +93,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def in_words(best: Run, found: Mapping[Path, Against], others: int) -> str:
-    """One line on what the tests say of the best run.
-
-    Args:
-        best: the run that leads.
-        found: its comparisons.
-        others: how many other runs there are.
-    """
+    """One line on what the tests say of the best run; ``others`` are all runs that it leads."""
     if not others:
         return f"{best.name} is the only finished run: there is nothing to compare it with."
     if not found:
@@ -126,18 +103,13 @@ def in_words(best: Run, found: Mapping[Path, Against], others: int) -> str:
         )
     counts = Counter(one.verdict for one in found.values())
     questions = max(one.table.count for one in found.values())
-    phrases = (
-        ("better", "better than"),
-        ("not distinguishable", "not distinguishable from"),
-        ("worse", "worse than"),
-    )
-    parts = [f"{words} {counts[verdict]}" for verdict, words in phrases if counts[verdict]]
+    phrases = {"better": "than", "not distinguishable": "from", "worse": "than"}
+    parts = [f"{one} {word} {counts[one]}" for one, word in phrases.items() if counts[one]]
     untested = others - len(found)
     if untested:
         parts.append(f"not tested against {untested}")
     return (
-        f"In execution accuracy on the same {counted(questions, 'question')} "
-        f"{best.name} is "
-        f"{', '.join(parts)} of {counted(others, 'other run')} (McNemar's exact test, "
-        f"Holm-corrected for {len(found)}; a difference is claimed below p = {LEVEL:g} only)."
+        f"In execution accuracy on the same {counted(questions, 'question')} {best.name} is "
+        f"{', '.join(parts)} of {counted(others, 'other run')} (McNemar's exact test, Holm-corrected "
+        f"for {len(found)}; a difference is claimed below p = {LEVEL:g} only)."
     )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qc_experiments.comparison.grouping import Group, group_runs
-from qc_experiments.comparison.objectives import (
+from qc_experiments.comparison.grouping import (
+    Group,
     choose_objective,
+    group_runs,
     losses_compare,
     order,
     own_metrics_of,
@@ -21,15 +22,7 @@ from qc_experiments.system.words import counted
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison.
-
-    Attributes:
-        folders: where the runs were looked for.
-        runs: all of them.
-        groups: those that may be ranked together, the largest first.
-        objective: the metric by which they are ranked.
-        left_out: runs that cannot be read.
-    """
+    """The runs of some folders, in groups that may be ranked together (the largest first) by a metric."""
 
     folders: tuple[Path, ...]
     runs: tuple[Run, ...]
@@ -83,9 +76,6 @@ def compare(folders: Sequence[Path], objective: str | None = None) -> Study:
         folders: runs, or folders that hold runs up to three levels down.
         objective: key of the metric that ranks them; None takes execution accuracy where it was measured,
             else the loss.
-
-    Raises:
-        UserError: if a folder holds no run, or there is no such objective.
     """
     runs, left_out = load_runs(folders)
     chosen = choose_objective(objective, runs)

@@ -13,7 +13,7 @@ from typing import Any
 
 from qc_experiments.config.plugins import load
 from qc_experiments.errors import UserError
-from qc_experiments.system.kinds import AMOUNT, COUNT, NAME, NUMBER, SHARE, TEXT, WHOLE, Kind
+from qc_experiments.system.reading import AMOUNT, COUNT, NAME, NUMBER, SHARE, TEXT, WHOLE, Kind
 
 Outcomes = Sequence[bool | float | None]
 

@@ -24,14 +24,7 @@ _SENTINEL = "SELECT 42"
 
 @dataclass(frozen=True)
 class Example:
-    """A row in tokens.
-
-    Attributes:
-        row: where it came from.
-        prompt_ids: what the model is given.
-        completion_ids: what it shall write, the end token included.
-        loss_on: which tokens carry a label.
-    """
+    """A row in tokens: what the model is given, and what it shall write, the end token included."""
 
     row: Row
     prompt_ids: tuple[int, ...]
@@ -56,16 +49,7 @@ class Example:
 
 
 class Encoder:
-    """Tokenizes prompts and completions for one tokenizer, template and wrap.
-
-    Args:
-        tokenizer: of transformers, with an end token.
-        template: the prompt template.
-        wrap: plain text, or the tokenizer's chat template around it.
-
-    Raises:
-        UserError: if the tokenizer has no end token, or no chat template where one is asked for.
-    """
+    """Tokenizes prompts and completions for one tokenizer, template and wrap."""
 
     def __init__(self, tokenizer: Any, template: Template, wrap: Wrap) -> None:
         self.tokenizer = tokenizer
@@ -120,18 +104,16 @@ class Encoder:
 
     def _ids(self, texts: list[str], *, split_special_tokens: bool = False) -> list[list[int]]:
         # Split, a query that spells out a special token stays text: only ends end a completion.
-        encoded = self.tokenizer(
+        return self.tokenizer(
             texts, add_special_tokens=False, split_special_tokens=split_special_tokens
-        )
-        ids: list[list[int]] = encoded.input_ids
-        return ids
+        ).input_ids
 
     def _chat(self, prompt: str, answer: str | None = None) -> str:
         turns = [{"role": "user", "content": prompt}]
         if answer is not None:
             turns.append({"role": "assistant", "content": answer})
         try:
-            text: str = self.tokenizer.apply_chat_template(
+            return self.tokenizer.apply_chat_template(
                 turns,
                 tokenize=False,
                 add_generation_prompt=answer is None,
@@ -141,7 +123,6 @@ class Encoder:
             raise UserError(
                 f"the chat template of the tokenizer cannot be applied: {type(error).__name__}: {error}"
             ) from error
-        return text
 
     def _end_of_turn(self) -> list[int]:
         """What the chat template writes after an answer, up to its first special token."""
@@ -159,18 +140,7 @@ class Encoder:
 def fitting(
     examples: Sequence[Example], longest: int, limit_key: str, too_long: OnInvalid, source: str
 ) -> tuple[list[Example], list[Decision]]:
-    """Keep the examples that fit; never cut one, since the query stands last.
-
-    Args:
-        examples: rows in tokens.
-        longest: most tokens of an example.
-        limit_key: the config key behind ``longest``, for messages.
-        too_long: leave longer ones out (counted), or raise.
-        source: the CSV, for messages.
-
-    Raises:
-        UserError: if ``too_long`` is ``error`` and one does not fit, or if none fits.
-    """
+    """Keep the examples of at most ``longest`` tokens; never cut one, since the query stands last."""
     kept = [example for example in examples if len(example) <= longest]
     dropped = [example for example in examples if len(example) > longest]
     if not dropped:
@@ -181,4 +151,4 @@ def fitting(
     if too_long is OnInvalid.error or not kept:
         all_rows = "" if kept else "no row is left: "
         raise UserError(f"{source}: {all_rows}{name_rows(rows)} {what}: raise {limit_key}")
-    return kept, [Decision(f"{what}; left out", tuple(rows), True)]
+    return kept, [Decision(f"{what}; left out", tuple(rows))]

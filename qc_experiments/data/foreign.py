@@ -19,10 +19,8 @@ AS_CSV = "save it as CSV, with commas and in UTF-8"
 
 
 def _unpack(module: str) -> str:
-    return (
-        f"import shutil, {module}; "
-        f'shutil.copyfileobj({module}.open({{source}}), open({{target}}, "wb"))'
-    )
+    copy = f'shutil.copyfileobj({module}.open({{source}}), open({{target}}, "wb"))'
+    return f"import shutil, {module}; {copy}"
 
 
 KINDS: dict[str, tuple[str, str, str]] = {
@@ -94,11 +92,7 @@ WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 def refuse_other_formats(path: Path, raw: bytes) -> None:
-    """Refuse a file whose first bytes say that it is something else than a table in text.
-
-    Raises:
-        UserError: saying what it is and how to make a CSV of it.
-    """
+    """Refuse a file whose first bytes say that it is no table in text; say how to make a CSV of it."""
     kind = next((k for at, mark, k in SIGNATURES if raw[at : at + len(mark)] == mark), None)
     start = raw[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:20].lower().startswith(WEB_PAGE):
@@ -114,11 +108,7 @@ def refuse_other_formats(path: Path, raw: bytes) -> None:
 
 
 def refuse_by_name(path: Path, problem: str) -> None:
-    """Say what a file should be that is neither a CSV nor of the kind that its name says.
-
-    Raises:
-        UserError: if its name says so.
-    """
+    """Refuse a file that is neither a CSV nor of the kind that its name says."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is not None:
         raise UserError(
@@ -183,7 +173,8 @@ def _refuse_json(path: Path, raw: bytes) -> None:
     arguments = '{source}, encoding="utf-8-sig", dtype=False'
     table = f"pandas.read_json({arguments}{', lines=True' if lines else ''})"
     if isinstance(value, dict) and not lines:
-        inner = next((key for key, rows in value.items() if _is_rows(rows)), None)
+        lists = {key: rows for key, rows in value.items() if rows and isinstance(rows, list)}
+        inner = next((k for k in lists if all(isinstance(row, dict) for row in lists[k])), None)
         if inner is not None:
             key = as_literal(inner).replace("{", "{{").replace("}", "}}")
             table = f"pandas.DataFrame({OPENED_JSON}[{key}])"
@@ -192,7 +183,3 @@ def _refuse_json(path: Path, raw: bytes) -> None:
     modules = "json, pandas" if "json.load" in table else "pandas"
     what = "JSON, one object a line" if lines else "JSON"
     raise _refusal(path, what, "", f"import {modules}; {table}{TO_CSV}")
-
-
-def _is_rows(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)

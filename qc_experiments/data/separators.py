@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,7 @@ QUOTED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("with curly quotes around cells", f"[{CURLY}]", {"skipinitialspace": True}),
     ("with quotes that enclose no cells", '"', {"quoting": csv.QUOTE_NONE}),
 )
-"""Ways to write cells, likely ones first: in words, what
-is then found in the text, and options of `csv` and pandas."""
+"""Ways to write cells, likely ones first: in words, pattern then found, options of `csv` and pandas."""
 SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
 """The first line with which a file tells Excel its separator."""
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -37,19 +37,13 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 @dataclass(frozen=True)
 class Writing:
-    """A way in which a table may have been written.
-
-    Attributes:
-        what: it in words, to stand after "is".
-        sign: pattern of what is then found in the text.
-        options: of `csv.reader` and pandas alike; ``delimiter`` among them.
-        skipped: lines at the start that are no row.
-    """
+    """A way in which a table may have been written: as `QUOTED`, with a delimiter among the options."""
 
     what: str = ""
     sign: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    """Lines at the start that are no row."""
 
     @property
     def curly(self) -> bool:
@@ -83,7 +77,7 @@ class Writing:
         given = dict(self.options)
         if self.skipped:
             given["skiprows"] = self.skipped
-        arguments = "".join(f", {key}={_code(value)}" for key, value in given.items())
+        arguments = "".join(f", {key}={_as_code(value)}" for key, value in given.items())
         source, read = "{source}", f', encoding="{encoding}"'
         modules = "pandas"
         if self.curly:
@@ -97,7 +91,7 @@ class Writing:
         return making_csv(path, code)
 
 
-def _code(value: object) -> str:
+def _as_code(value: object) -> str:
     if isinstance(value, str):
         return {"'": "chr(39)", "\t": r'"\t"', "\\": "chr(92)"}.get(value, f'"{value}"')
     return str(value)
@@ -107,10 +101,7 @@ def writing_of(text: str) -> Writing | None:
     """How a table was written: the likeliest way in which all rows have the header's cells; None for none."""
     line = SEP_LINE.match(text)
     skipped, text = (1, text[line.end() :]) if line else (0, text)
-    for one in _writings(skipped):
-        if one.fits(text):
-            return one
-    return None
+    return next((one for one in _writings(skipped) if one.fits(text)), None)
 
 
 def _writings(skipped: int) -> Iterator[Writing]:
@@ -151,38 +142,26 @@ def encoding_refusal(path: Path, raw: bytes, problem: str) -> UserError:
 
 def _encoding(raw: bytes) -> str | None:
     """The encoding of text that is not UTF-8, as far as its bytes say."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if raw.startswith(mark) and _decodes(raw, encoding):
-            return encoding
     sample = raw[:2000]
-    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        half = sample[first::2]
-        if half and half.count(0) > 0.4 * len(half) and _decodes(raw, encoding):
+    likely = ["utf-16"] if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else []
+    for half, encoding in ((sample[1::2], "utf-16-le"), (sample[::2], "utf-16-be")):
+        if half.count(0) > 0.4 * len(half):
+            likely.append(encoding)
+    if CONTROL.search(raw) is None:
+        likely.append("cp1252")
+    for encoding in likely:
+        with suppress(UnicodeDecodeError):
+            raw.decode(encoding)
             return encoding
-    if CONTROL.search(raw) is None and _decodes(raw, "cp1252"):
-        return "cp1252"
     return None
 
 
-def _decodes(raw: bytes, encoding: str) -> bool:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def refuse_first_line(path: Path, text: str) -> None:
-    """Refuse a line that tells Excel the separator, whatever stands below it.
-
-    Raises:
-        UserError: with the fix.
-    """
+    """Refuse a line that tells Excel the separator, whatever stands below it."""
     line = SEP_LINE.match(text)
     if line is None:
         return
-    how = writing_of(text)
-    if how is not None:
+    if how := writing_of(text):
         raise UserError(f"{path}: is {how.what}, for Excel: {how.conversion(path)}")
     raise UserError(f"{path}: its first line, {line[0].strip()}, is for Excel alone: take it out")
 
@@ -232,14 +211,8 @@ def _spare_commas(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str |
 
 
 def refuse_quotes_in_cells(path: Path, text: str, rows: Sequence[Sequence[str]]) -> None:
-    """Refuse a table whose cells would be read with the quotes that enclose them.
-
-    Raises:
-        UserError: with the fix.
-    """
-    blanks = any(
-        cell[:1] in " \t" and cell.lstrip()[:1] == '"' for row in rows for cell in row if cell
-    )
+    """Refuse a table whose cells would be read with the quotes that enclose them."""
+    blanks = any(re.match(r'[ \t]\s*"', cell) for row in rows for cell in row)
     if not blanks and not _enclosed(rows):
         return
     for one in _writings(0):

@@ -14,21 +14,14 @@ from qc_experiments.system.words import counted
 def split_rows(
     rows: Sequence[Row], fraction: float, by: SplitBy, seed: int
 ) -> tuple[list[Row], list[Row]]:
-    """Hold out a share of the rows.
+    """Hold out a share of the rows; both parts keep the order of the file.
 
     Args:
         rows: all rows.
-        fraction: share that is held out, between 0 and 1; rounded to whole rows, at least
-            one when there are two.
-        by: ``row`` draws rows; ``schema`` draws whole schemas (rows of one ``db_id``, or of one
-            context where there is none), so that no schema stands on both sides.
+        fraction: share that is held out, between 0 and 1, rounded to whole rows; at least one row.
+        by: ``schema`` draws whole schemas (rows of one ``db_id``, or of one context where there is none),
+            so that no schema stands on both sides.
         seed: of the draw.
-
-    Returns:
-        Training rows and held-out rows, each in the order of the file.
-
-    Raises:
-        UserError: if either side would be empty.
     """
     groups: dict[str | int, list[Row]] = {}
     for row in rows:

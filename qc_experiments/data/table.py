@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.data.foreign import refuse_other_formats
@@ -27,7 +28,7 @@ from qc_experiments.data.separators import (
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import hash_texts, read_file, readable
 from qc_experiments.system.reading import long_cells
-from qc_experiments.system.words import counted
+from qc_experiments.system.words import counted, noun_for
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
@@ -42,8 +43,6 @@ class Row:
 
     Attributes:
         number: the row of the CSV as a spreadsheet counts (the header is 1).
-        question: what is asked, in words.
-        query: the SQL that answers it.
         context: what the model is told of the database, usually its CREATE TABLE statements.
         db_id: the database it is about, or None where the CSV does not say.
     """
@@ -57,17 +56,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Decision:
-    """Something that was decided about rows, to be logged and recorded.
-
-    Attributes:
-        what: a phrase such as ``exact duplicates left out``.
-        rows: numbers of the rows concerned.
-        dropped: whether those rows are left out.
-    """
+    """What was decided about some rows, such as that they are left out."""
 
     what: str
     rows: tuple[int, ...]
-    dropped: bool
 
     def line(self, path: Path | str) -> str:
         """One line for the log: how many rows, of which file, what, and which."""
@@ -93,41 +85,27 @@ def name_rows(numbers: Sequence[int]) -> str:
     shown = ", ".join(str(n) for n in numbers[:SHOWN_ROWS])
     more = len(numbers) - SHOWN_ROWS
     rest = f" and {more} more" if more > 0 else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {shown}{rest}"
+    return f"{noun_for(len(numbers), 'row')} {shown}{rest}"
 
 
 def read_table(path: Path, columns: ColumnsConfig, on_invalid: OnInvalid) -> Table:
-    """Read and check a CSV.
+    """Read and check a CSV; of its columns ``db_id`` may be absent.
 
     Exact duplicates are left out (counted); one question with two different queries is kept and
     named, since both may be right; a row with an empty cell is an error or left out.
-
-    Args:
-        path: the CSV, UTF-8, with a header.
-        columns: what its columns are called; the ``db_id`` column may be absent.
-        on_invalid: what to do with a row that has an empty cell.
-
-    Raises:
-        UserError: naming file, row and column, for anything that cannot be read or used.
     """
     header, cells = read_cells(path)
     places = _column_places(path, header, columns)
     kept: list[Row] = []
     empty: dict[str, list[int]] = {}
     for number, row_cells in cells:
-        values = {name: row_cells[place].strip() for name, place in places.items()}
-        row = Row(
-            number,
-            values["question"],
-            values["query"],
-            values["context"],
-            values.get("db_id") or None,
-        )
-        column = next((c for c in ("question", "query", "context") if not getattr(row, c)), None)
+        values: dict[str, Any] = {name: row_cells[place].strip() for name, place in places.items()}
+        values["db_id"] = values.get("db_id") or None
+        column = next((c for c in ("question", "query", "context") if not values[c]), None)
         if column is None:
-            kept.append(row)
+            kept.append(Row(number, **values))
         else:
-            empty.setdefault(getattr(columns, column), []).append(row.number)
+            empty.setdefault(getattr(columns, column), []).append(number)
     if empty and on_invalid is OnInvalid.error:
         column, numbers = next(iter(empty.items()))
         raise UserError(
@@ -135,29 +113,21 @@ def read_table(path: Path, columns: ColumnsConfig, on_invalid: OnInvalid) -> Tab
             "out with data.on_invalid=drop"
         )
     decisions = [
-        Decision(f"with an empty {column} left out", tuple(numbers), True)
+        Decision(f"with an empty {column} left out", tuple(numbers))
         for column, numbers in empty.items()
     ]
     kept, found = _without_duplicates(kept)
-    decisions += found
     if not kept:
         raise UserError(f"{path}: no usable row is left below the header")
-    return Table(path, tuple(kept), tuple(decisions))
+    return Table(path, tuple(kept), (*decisions, *found))
 
 
 def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a CSV strictly: UTF-8, balanced quotes, as many cells in each row as in the header.
 
-    Args:
-        path: the file; blank lines are passed over.
-
     Returns:
         The header's cells without blanks around them, and each row's number (the header is row 1)
-        with its cells as they are.
-
-    Raises:
-        UserError: naming file and row, for anything that cannot be read; also when there are no
-            rows.
+        with its cells as they are; blank lines are passed over.
     """
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a CSV file")
@@ -230,52 +200,40 @@ def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dic
 
 
 def column_place(path: Path, header: Sequence[str], column: str, advice: str) -> int:
-    """Where a column stands.
-
-    Args:
-        path: the CSV.
-        header: its header.
-        column: what is looked for.
-        advice: what to do where it is missing.
-
-    Raises:
-        UserError: if it is missing, or is there twice.
-    """
+    """Where a column stands; the advice is for one that is missing."""
     if header.count(column) > 1:
         raise UserError(f"{path}: the header names the column {column} twice")
-    if column not in header:
-        raise UserError(f"{_no_column(path, column, header)}: {advice}")
-    return header.index(column)
-
-
-def _no_column(path: Path, column: str, header: Sequence[str]) -> str:
-    """Say that a column is missing, and what there is in its place."""
+    if column in header:
+        return header.index(column)
     if any(QUERY.match(name) for name in header):
-        wanted = "a header, such as question,query,context, must stand above it"
-        return f"{path}: no column {column}: its first row is a question, no header ({wanted})"
+        raise UserError(
+            f"{path}: no column {column}: its first row is a question, no header (a header, such as "
+            f"question,query,context, must stand above it): {advice}"
+        )
     near = {name.casefold(): name for name in header}
     close = difflib.get_close_matches(column.casefold(), near, n=1, cutoff=0.8)
     hint = f" (did you mean {near[close[0]]}?)" if close else ""
-    return f"{path}: no column {column}; the header has {', '.join(header)}{hint}"
+    raise UserError(
+        f"{path}: no column {column}; the header has {', '.join(header)}{hint}: {advice}"
+    )
 
 
 def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]:
     kept: list[Row] = []
     duplicates: list[int] = []
     conflicts: list[int] = []
-    queries: dict[tuple[str | None, str, str], list[Row]] = {}
+    queries: dict[tuple[str | None, str, str], set[str]] = {}
     for row in rows:
-        same_question = queries.setdefault((row.db_id, row.context, row.question), [])
-        if any(row.query == other.query for other in same_question):
+        seen = queries.setdefault((row.db_id, row.context, row.question), set())
+        if row.query in seen:
             duplicates.append(row.number)
             continue
-        conflicts += [row.number] if same_question else []
-        same_question.append(row)
+        if seen:
+            conflicts.append(row.number)
+        seen.add(row.query)
         kept.append(row)
-    decisions = []
-    if duplicates:
-        decisions.append(Decision("repeating an earlier row, left out", tuple(duplicates), True))
-    if conflicts:
-        what = "asking an earlier question with another query; both are kept, check which is right"
-        decisions.append(Decision(what, tuple(conflicts), False))
-    return kept, decisions
+    found = {
+        "repeating an earlier row, left out": duplicates,
+        "asking an earlier question with another query; both are kept, check which is right": conflicts,
+    }
+    return kept, [Decision(what, tuple(numbers)) for what, numbers in found.items() if numbers]

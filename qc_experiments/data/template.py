@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import string
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from qc_experiments.errors import UserError
@@ -19,19 +20,14 @@ FIELDS = ("context", "question", "query")
 
 @dataclass(frozen=True)
 class Template:
-    """A checked prompt template.
-
-    Attributes:
-        text: the file's text as it is.
-        source: where it came from, for messages.
-    """
+    """A checked prompt template: the file's text, and where it came from, for messages."""
 
     text: str
     source: str
 
     def __post_init__(self) -> None:
         """Check that each field occurs as it must."""
-        found = [name for name, _ in self._pieces() if name is not None]
+        found = [name for name, _ in self._pieces if name is not None]
         for name in found:
             if name not in FIELDS:
                 raise UserError(
@@ -48,6 +44,7 @@ class Template:
                 "the prompt"
             )
 
+    @cached_property
     def _pieces(self) -> list[tuple[str | None, str]]:
         """Pairs (field, literal text after it); the first has no field."""
         pieces: list[tuple[str | None, str]] = [(None, "")]
@@ -71,28 +68,26 @@ class Template:
         Blanks just before ``{query}`` belong to the completion (see `completion`): a prompt that
         ends in a blank would be tokenized unlike the text in which the model learned to go on.
         """
-        head = self._head(context, question)
-        return head[: len(head) - len(self._blanks_before_query())]
+        values = {None: "", "context": context, "question": question}
+        head = "".join(values[name] + text for name, text in self._pieces[:-1])
+        return head[: len(head) - len(self._blanks_before_query)]
 
     def completion(self, query: str) -> str:
         """The text that the model is to write: blanks before ``{query}``, the query, what follows."""
-        return self._blanks_before_query() + query + self.after_query()
+        return self._blanks_before_query + query + self.after_query()
 
+    @property
     def _blanks_before_query(self) -> str:
-        literal = self._pieces()[-2][1]
+        literal = self._pieces[-2][1]
         return literal[len(literal.rstrip(" \t")) :]
 
     def after_query(self) -> str:
         """The literal text after ``{query}`` without blanks at its end; often empty."""
-        return self._pieces()[-1][1].rstrip()
-
-    def _head(self, context: str, question: str) -> str:
-        values = {None: "", "context": context, "question": question}
-        return "".join(values[name] + text for name, text in self._pieces()[:-1])
+        return self._pieces[-1][1].rstrip()
 
     def context_first(self) -> bool:
         """Whether all prompts about a schema begin alike: the context stands before the question."""
-        fields = [name for name, _ in self._pieces()]
+        fields = [name for name, _ in self._pieces]
         return fields.index("context") < fields.index("question")
 
     def content_hash(self) -> str:
@@ -101,11 +96,7 @@ class Template:
 
 
 def read_template(path: Path) -> Template:
-    """Read and check a template file.
-
-    Raises:
-        UserError: if it cannot be read, lacks a field, or has its braces unbalanced.
-    """
+    """Read and check a template file."""
     try:
         with readable(path), io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
             return Template(file.read(), str(path))

@@ -18,7 +18,7 @@ from qc_experiments.evaluation.metrics import Judged, assess, figures, with_reca
 from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
-from qc_experiments.system.progress import progress
+from qc_experiments.system.console import progress
 from qc_experiments.system.words import counted
 
 PART_ROWS = 64

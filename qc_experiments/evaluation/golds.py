@@ -13,7 +13,7 @@ from qc_experiments.errors import RAISED, UserError, in_one_line
 from qc_experiments.evaluation.metrics import Judged, measured
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, Verdict
-from qc_experiments.system.progress import progress
+from qc_experiments.system.console import progress
 from qc_experiments.system.words import counted
 
 log = logging.getLogger(__name__)

@@ -36,9 +36,9 @@ from qc_experiments.evaluation.metrics import (
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import judged_on
+from qc_experiments.system.console import progress
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.paths import hash_bytes, output_problem, user_path
-from qc_experiments.system.progress import progress
 from qc_experiments.system.unfinished import code_hash, kept_at, told_what_is_kept, written
 from qc_experiments.system.words import counted
 

@@ -33,40 +33,28 @@ PAUSES = "paused.json"
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one run from another.
-
-    Attributes:
-        name: ``<values>-<hash8>``.
-        config_hash: SHA-256 of everything that determines the figures.
-        run_id: id of the W&B run.
-    """
+    """What tells one run from another."""
 
     name: str
+    """``<values>-<hash8>``."""
     config_hash: str
+    """SHA-256 of everything that determines the figures."""
 
     @property
     def run_id(self) -> str:
-        """The same run, started again, goes on under the same id."""
+        """Id of the W&B run: the same run, started again, goes on under the same one."""
         return self.config_hash[:16]
 
 
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: ``<paths.output>/<name>``.
-        identity: the run that it belongs to.
-        own: the user's own metrics, which ``result.json`` holds as well.
-
-    Attributes:
-        held: whether it is still there and this process's, once that works in it (see `owned`).
-    """
+    """The folder of one run, ``<paths.output>/<name>``; ``own`` are the user's own metrics."""
 
     def __init__(self, path: Path, identity: Identity, own: Sequence[Metric] = ()) -> None:
         self.path = path
         self.identity = identity
         self._keys = tuple(recorded(own))
         self.held: Callable[[], bool] = lambda: True
+        """Whether it is still there and this process's, once that works in it (see `owned`)."""
 
     def __truediv__(self, name: str) -> Path:
         """A file of the folder."""
@@ -82,12 +70,7 @@ class RunFolder:
         return result if own and result.get("status") == "finished" else None
 
     def pause(self, share: float, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Write down what the run is worth after a share of its steps.
-
-        Args:
-            share: of its steps.
-            figures: values of some of its keys (see `metrics.recorded`).
-        """
+        """Write down what the run is worth after a share of its steps, see `result`."""
         result = self.result(figures)
         self.write_json(PAUSES, {**self._pauses(), repr(share): result})
         return result
@@ -121,22 +104,11 @@ class RunFolder:
             return str(self / "result.json")
 
     def check_owner(self, config: RunConfig) -> None:
-        """Check that the folder is free, or this run's.
-
-        Args:
-            config: of the run, to say in which keys another one differs.
-
-        Raises:
-            UserError: if the folder belongs to something else.
-        """
+        """Check that the folder is free, or this run's; else say in which settings another one's differs."""
         problem = folder_problem(self.path)
         if problem == NO_SUCH_FOLDER:
-            problem = output_problem(self.path)
-            if problem is not None:
-                raise UserError(
-                    f"paths.output={config.paths.output}: {self.path} cannot be written ({problem}): "
-                    "choose another paths.output"
-                )
+            if problem := output_problem(self.path):
+                raise _unwritable(config, self.path, problem)
             return
         if problem is not None:
             raise UserError(
@@ -159,14 +131,7 @@ class RunFolder:
 
     @contextmanager
     def owned(self, held: Callable[[], bool]) -> Iterator[None]:
-        """Work in the folder; if it is deleted or moved meanwhile, that is what went wrong, whatever did.
-
-        Args:
-            held: whether it is still ours.
-
-        Raises:
-            UserError: if it is gone, in the place of any other exception but a request to stop.
-        """
+        """Work in the folder; once it is no longer ``held``, that is told in place of any other exception."""
         self.held = held
         try:
             yield
@@ -182,53 +147,38 @@ class RunFolder:
             self.held = lambda: True
 
     def check_held(self) -> None:
-        """Check that the folder is still there, and this process's, before something is written into it.
-
-        Raises:
-            UserError: if it was deleted, moved or taken over.
-        """
+        """Check, before something is written, that the folder was not deleted, moved or taken over."""
         if not self.held():
             raise self._gone()
 
     def _gone(self, name: str = "") -> UserError:
         return UserError(
-            f"{self / name if name else self.path}: was deleted or moved while the run was at work, so "
+            f"{self / name}: was deleted or moved while the run was at work, so "
             "that its result would not be whole: run the same command again"
         )
 
     def claim(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        """Make the folder and write down what the run is, before it computes anything.
+        """Make the folder and write down what the run is, before it computes anything."""
+        from omegaconf import OmegaConf
 
-        Args:
-            config: the whole config.
-            environment: what it is made with, see `provenance.environment`.
-
-        Raises:
-            UserError: if the folder cannot be written or belongs to something else.
-        """
         if not is_main_process():
             return
         self.check_owner(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("environment.json", environment)
-            self.write("config.yaml", _yaml(redacted_tree(plain(config))))
+            written = OmegaConf.create(redacted_tree(plain(config)))
+            self.write("config.yaml", OmegaConf.to_yaml(written))
             (self / "result.json").unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(
-                f"paths.output={config.paths.output}: {self.path} cannot be written "
-                f"({error.strerror}): choose another paths.output"
-            ) from None
+            raise _unwritable(config, self.path, error.strerror) from None
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file, whole or not at all, and without secrets."""
         self.write(name, json.dumps(redacted_tree(value), indent=2) + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file, whole or not at all: beside its place, then renamed.
-
-        Like all that the folder writes, by the main process only.
-        """
+        """Write a file, whole or not at all; like all that the folder writes, by the main process only."""
         if is_main_process():
             self.check_held()
             write_whole(self / name, content)
@@ -240,11 +190,7 @@ class RunFolder:
         self.write(name, csv_text(columns, rows))
 
     def result(self, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the figures to a whole ``result.json`` and write it.
-
-        Args:
-            figures: values of some of its keys (see `metrics.recorded`).
-        """
+        """Write ``result.json``: the given figures, and null for its other keys, see `metrics.recorded`."""
         unknown = set(figures) - set(self._keys)
         if unknown:
             raise ValueError(f"not keys of result.json: {sorted(unknown)}")
@@ -253,23 +199,22 @@ class RunFolder:
         return result
 
 
+def _unwritable(config: RunConfig, path: Path, reason: str | None) -> UserError:
+    return UserError(
+        f"paths.output={config.paths.output}: {path} cannot be written ({reason}): choose another "
+        "paths.output"
+    )
+
+
 def _changed_keys(written: Path, config: RunConfig) -> str:
     """How a run that was written down differs: ``lora.r=8 there, 16 here; ...``; empty if it does not."""
     try:
         there = read_config(written)
     except Unreadable:
-        return ""
-    if not there:
-        return ""
-    here = flatten(redacted_tree(plain(config)))
+        there = {}
+    here = flatten(redacted_tree(plain(config))) if there else {}
     return "; ".join(
         f"{key}={there.get(key)} there, {here.get(key)} here"
         for key in sorted(here.keys() | there.keys())
         if there.get(key) != here.get(key) and not key.startswith(("paths.", "tracking."))
     )
-
-
-def _yaml(value: object) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(value))  # type: ignore[call-overload]

@@ -6,7 +6,6 @@ else stands in such a file is not to be trusted either.
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -16,33 +15,47 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.metrics import EXACT, EXECUTION, RESULT, Metric, metric_of
-from qc_experiments.system.kinds import COUNT, NAME, SCALAR, SHARE, check
-from qc_experiments.system.reading import MOST_BYTES, Unreadable, parse_yaml, read_json, read_text
+from qc_experiments.system.reading import (
+    COUNT,
+    MOST_BYTES,
+    NAME,
+    SCALAR,
+    SHARE,
+    Unreadable,
+    check,
+    parse_yaml,
+    read_json,
+    read_text,
+)
 from qc_experiments.system.secrets import redacted_tree
 
 REPORT_BYTES = 32 * MOST_BYTES
 """``report.json`` names each row that failed."""
-
-
 CONFIG_BYTES = 1 << 18
 LARGEST = 1 << 64
 """Number in a config."""
 MOST_SECTIONS = 50
 """Of a config that are read by themselves."""
 
-Scalar = str | int | float | bool | None
-
-
 RATE_KEYS = ("value", "low", "high")
 DRAWN = ("figures", "by_hardness", "by_database")
 """Sections of ``report.json`` that are drawn beside another one's."""
 
+Scalar = str | int | float | bool | None
 Shares = Mapping[str, tuple[int, int]]
+"""Right answers and questions by name."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What ``environment.json`` tells that comparisons need; see `comparison.runs.Run`."""
+    """What ``environment.json`` tells that comparisons need; None where it is not recorded.
+
+    Attributes:
+        config_hash: of everything that determines the run's figures.
+        evaluation_hash: of all that its verdicts depend on.
+        data_hash: of the training rows.
+        processes: how many trained it together.
+    """
 
     config_hash: str | None = None
     evaluation_hash: str | None = None
@@ -54,34 +67,22 @@ class Environment:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``report.json`` tells that comparisons need; see `comparison.runs.Run`."""
+    """What ``report.json`` tells that comparisons need; ``judged_on`` are parts of the evaluation hash."""
 
     judged_on: Mapping[str, str] = field(default_factory=dict)
     by_hardness: Shares = field(default_factory=dict)
     by_database: Shares = field(default_factory=dict)
-    metrics: tuple[Metric, ...] = ()
+    own_metrics: tuple[Metric, ...] = ()
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The content of a run's ``result.json``, or None where there is none yet.
-
-    Raises:
-        Unreadable: naming the key that holds what it cannot.
-    """
+    """The content of a run's ``result.json``, or None where there is none yet."""
     found = read_json(folder / "result.json")
     return None if found is None else check_result(found, "result.json")
 
 
 def check_result(found: object, where: str) -> dict[str, Any]:
-    """The figures of a run, if all of them can be.
-
-    Args:
-        found: as JSON gave it.
-        where: file that it is from, for the message.
-
-    Raises:
-        Unreadable: naming the key that holds what it cannot.
-    """
+    """The figures of a run, read from the file ``where``, if all of them can be."""
     if not isinstance(found, dict):
         raise Unreadable(f"{where} holds {reprlib.repr(found)}, not an object")
     for key, value in found.items():
@@ -93,11 +94,7 @@ def check_result(found: object, where: str) -> dict[str, Any]:
 
 
 def read_environment(folder: Path) -> Environment:
-    """What a run's ``environment.json`` tells; nothing where there is none.
-
-    Raises:
-        Unreadable: naming the key that holds what it cannot.
-    """
+    """What a run's ``environment.json`` tells; nothing where there is none."""
     found = read_json(folder / "environment.json") or {}
     data = _section(found, "data", "environment.json")
     hardware = _section(found, "hardware", "environment.json")
@@ -117,25 +114,18 @@ def read_environment(folder: Path) -> Environment:
 
 
 def read_report(folder: Path) -> Report:
-    """What a run's ``report.json`` tells; nothing where there is none.
-
-    Raises:
-        Unreadable: naming the key that holds what it cannot.
-    """
+    """What a run's ``report.json`` tells; nothing where there is none."""
     found = read_json(folder / "report.json", REPORT_BYTES) or {}
     return Report(
-        _judged_on(found),
-        **{section: _counts(found, section) for section in ("by_hardness", "by_database")},
-        metrics=_own_metrics(found),
+        judged_on=_judged_on(found),
+        by_hardness=_counts(found, "by_hardness"),
+        by_database=_counts(found, "by_database"),
+        own_metrics=_own_metrics(found),
     )
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """All of a ``report.json`` that another evaluation is compared with and drawn beside, or None.
-
-    Raises:
-        Unreadable: naming the key that is missing or holds what it cannot.
-    """
+    """All of a ``report.json`` that another evaluation is compared with and drawn beside, or None."""
     found = read_json(folder / "report.json", REPORT_BYTES)
     if found is None:
         return None
@@ -160,11 +150,7 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
 
 
 def read_config(folder: Path) -> dict[str, Scalar]:
-    """Every key of a run's ``config.yaml`` by its dotted path; empty where there is none.
-
-    Raises:
-        Unreadable: if it is no such file.
-    """
+    """Every key of a run's ``config.yaml`` by its dotted path; empty where there is none."""
     text = read_text(folder / "config.yaml", CONFIG_BYTES)
     if text is None:
         return {}
@@ -180,7 +166,6 @@ def read_config(folder: Path) -> dict[str, Scalar]:
 
 @lru_cache(maxsize=4096)
 def _settings(text: str) -> dict[str, Scalar]:
-    """A config's keys by their dotted paths."""
     try:
         # Older runs wrote down the passwords in their URLs.
         found = redacted_tree(flatten(parse_yaml(text, "config.yaml")))
@@ -200,11 +185,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
             found |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
             found[f"{prefix}{key}"] = "+".join(map(str, value))
-        elif (
-            value is None
-            or isinstance(value, str | bool | int)
-            or (isinstance(value, float) and math.isfinite(value))
-        ):
+        elif value is None or SCALAR.allows(value):
             found[f"{prefix}{key}"] = value
         else:
             found[f"{prefix}{key}"] = str(value)
@@ -226,7 +207,6 @@ def _judged_on(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _counts(report: Mapping[str, Any], section: str) -> Shares:
-    """Hits and count of each share in a section of ``report.json``."""
     found = {}
     for name, share in _section(report, section, "report.json").items():
         where = f"report.json: {section}.{reprlib.repr(name)}"
@@ -240,7 +220,6 @@ def _counts(report: Mapping[str, Any], section: str) -> Shares:
 
 
 def _own_metrics(report: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """The user's own metrics of which a ``report.json`` tells."""
     found = []
     for key, plain in _section(report, "metrics", "report.json").items():
         where = f"report.json: metrics.{reprlib.repr(key)}"

@@ -20,7 +20,7 @@ from qc_experiments.runs.log import failures_recorded, logged
 from qc_experiments.runs.provenance import environment
 from qc_experiments.system.locking import locked
 from qc_experiments.system.signals import StopRequests
-from qc_experiments.tracking.open_trackers import check_tracking, open_trackers
+from qc_experiments.tracking.tracker import check_tracking, open_tracker
 from qc_experiments.training.inputs import RunData, load_data
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
         evaluator=Evaluator(
             plan.encoder, plan.validation, run.judge, config.evaluation, plan.window, kept.agreement
         ),
-        tracker=open_trackers(config, folder),
+        tracker=open_tracker(config, folder),
         folder=folder,
         store=store,
         resume_from=resume_from,

@@ -22,7 +22,7 @@ from qc_experiments.errors import UserError, in_one_line
 from qc_experiments.sweeps.halving import Report, Round, Sweep, reports_file, shares
 from qc_experiments.sweeps.preview import SweepPlan
 from qc_experiments.sweeps.worker import Outcome, Worker
-from qc_experiments.system.progress import duration
+from qc_experiments.system.words import duration
 
 log = logging.getLogger(__name__)
 

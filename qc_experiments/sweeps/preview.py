@@ -285,7 +285,7 @@ def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
     from qc_experiments.config.plugins import COLLATORS
     from qc_experiments.evaluation.golds import try_own_metrics
     from qc_experiments.runs.train import plan_of, run_folder
-    from qc_experiments.tracking.open_trackers import check_tracking
+    from qc_experiments.tracking.tracker import check_tracking
     from qc_experiments.training.inputs import load_data
 
     def once(what: object, make: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from types import TracebackType
 from typing import Any
 
@@ -36,11 +36,19 @@ def visible(text: str) -> str:
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-class _Safe:
+class _Stream:
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class _Safe(_Stream):
     """A stream that edits each text and shows what would steer a terminal."""
 
     def __init__(self, stream: Any, edit: Callable[[str], str]) -> None:
-        self.stream = stream
+        super().__init__(stream)
         self._edit = edit
 
     def write(self, text: str) -> int:
@@ -51,9 +59,6 @@ class _Safe:
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
 
 @contextmanager
 def safe_output(*, data: bool) -> Iterator[None]:
@@ -63,14 +68,10 @@ def safe_output(*, data: bool) -> Iterator[None]:
         data: whether the standard output is the user's data (schemas, SQL), of which nothing is masked.
     """
     sys.excepthook = _show_exception  # our bugs are shown after the end of this context
-    kept = sys.stdout, sys.stderr
-    edit = str if data else redacted
-    safe: tuple[Any, Any] = _Safe(sys.stdout, edit), _Safe(sys.stderr, redacted)
-    sys.stdout, sys.stderr = safe
-    try:
+    out: Any = _Safe(sys.stdout, str if data else redacted)
+    errors: Any = _Safe(sys.stderr, redacted)
+    with redirect_stdout(out), redirect_stderr(errors):
         yield
-    finally:
-        sys.stdout, sys.stderr = kept
 
 
 def _show_exception(
@@ -80,9 +81,24 @@ def _show_exception(
     sys.stderr.write(visible(redacted(text)))
 
 
-def steering_stream() -> Any:
-    """The standard output for what may steer the terminal: a bar of our own, and no text of others."""
-    return sys.stdout.stream if isinstance(sys.stdout, _Safe) else sys.stdout
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a loop has come; gives a function to call with the number of things just done."""
+    if not sys.stdout.isatty():
+        yield lambda done: None
+        return
+    from rich import progress as of_rich
+    from rich.console import Console
+
+    columns = (of_rich.BarColumn(), of_rich.MofNCompleteColumn(), of_rich.TimeRemainingColumn())
+    # The bar may steer the terminal; it holds no text of others.
+    stream = sys.stdout.stream if isinstance(sys.stdout, _Safe) else sys.stdout
+    console = Console(file=stream)
+    bar = of_rich.Progress("{task.description}", *columns, console=console, transient=True)
+    # The bar prints, above itself, what is printed meanwhile; that passes the same guard first.
+    with bar, safe_output(data=False):
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 class SafeFormatter(logging.Formatter):
@@ -93,46 +109,39 @@ class SafeFormatter(logging.Formatter):
         return visible(redacted(super().format(record)))
 
 
-class _Unbreakable:
+class _Unbreakable(_Stream):
     """A stream that falls silent where another would raise: its terminal was closed, its reader is gone."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            self.stream.write(text)
         except (OSError, ValueError):
             self._fall_silent()
         return len(text)
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            self.stream.flush()
         except (OSError, ValueError):
             self._fall_silent()
 
     def _fall_silent(self) -> None:
         with suppress(OSError, ValueError, AttributeError):
             # What is still in the stream's buffer goes there, too, so that Python does not complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 @contextmanager
 def unbreakable_output() -> Iterator[None]:
     """Let neither our own lines nor those of libraries end what this process does."""
-    kept = sys.stdout, sys.stderr
-    outer: tuple[Any, Any] = _Unbreakable(sys.stdout), _Unbreakable(sys.stderr)
-    sys.stdout, sys.stderr = outer
-    try:
-        yield
-    finally:
-        for stream in outer:
-            stream.flush()
-        sys.stdout, sys.stderr = kept
+    out: Any = _Unbreakable(sys.stdout)
+    errors: Any = _Unbreakable(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(errors):
+        try:
+            yield
+        finally:
+            out.flush()
+            errors.flush()
 
 
 class _Console(logging.Handler):
@@ -174,9 +183,8 @@ def told_to_users(interrupted: str = "interrupted", *, data: bool = True) -> Ite
         data: whether what it prints is the user's data, see `safe_output`.
 
     Raises:
-        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 after SIGTERM, where that is
-            listened to), 141 if nobody reads the output any more
-            (``qc ... | head``), as shells have it.
+        SystemExit: with 2 for a `UserError`, 130 after Ctrl-C (143 after SIGTERM, where that is listened
+            to), 141 if nobody reads the output any more (``qc ... | head``).
     """
     with safe_output(data=data):
         try:

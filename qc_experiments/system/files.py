@@ -19,11 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_failure(error: Exception) -> str | None:
-    """Why a file could not be written; None for an exception that says something else.
-
-    Args:
-        error: of Python, torch or safetensors.
-    """
+    """Why a file could not be written; None for an exception that says something else."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if any(sign in str(error) for sign in WRITE_FAILED):
@@ -34,12 +30,7 @@ def write_failure(error: Exception) -> str | None:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all: beside its place, forced to the disk, then renamed.
 
-    Args:
-        path: the file; its permissions follow the umask.
-        content: text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
-
-    Raises:
-        OSError: if it cannot be written; then nothing is left.
+    Text is written as UTF-8; what that cannot hold, as in a path of other bytes, is escaped.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
@@ -60,8 +51,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Force a folder's entries to the disk, so that a rename outlasts a power cut."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

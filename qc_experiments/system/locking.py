@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import is_main_process, process_lives
@@ -24,19 +24,10 @@ PATIENCE = 5.0
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Hold a folder, so that no other process computes in it.
+    """Hold a folder, which is made if it is missing, so that no other process computes in it.
 
-    The operating system frees the lock when its process ends, however it ends, so that none is ever
-    left by a dead process.
-
-    Args:
-        folder: it is made if it is missing.
-
-    Yields:
-        Whether it is still held: false once it was deleted, moved or taken over.
-
-    Raises:
-        UserError: if another process holds it, which is named.
+    The operating system frees the lock when its process ends, however it ends. What is given says whether
+    it is still held: false once the folder was deleted, moved or taken over.
     """
     if not is_main_process():
         yield lambda: True
@@ -53,8 +44,8 @@ def locked(folder: Path) -> Iterator[Callable[[], bool]]:
         waited = time.monotonic()
         while not taken(file.fileno()):
             file.seek(0)
-            holder = _holder(file.read())
-            if holder.alive() or time.monotonic() - waited > PATIENCE:
+            holder, alive = _holder(file.read())
+            if alive or time.monotonic() - waited > PATIENCE:
                 raise UserError(
                     f"{folder}: {holder} computes this run: wait for it, or stop it, or choose another "
                     "paths.output"
@@ -92,28 +83,15 @@ def waiting_for(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-class _Holder(NamedTuple):
-    """Who wrote into a lock."""
-
-    pid: int | None = None
-    host: str = ""
-    since: str = ""
-
-    def __str__(self) -> str:
-        if self.pid is None:
-            return "another process"
-        return f"process {self.pid} on {self.host} (since {self.since})"
-
-    def alive(self) -> bool:
-        return self.pid is None or self.host != socket.gethostname() or process_lives(self.pid)
-
-
-def _holder(text: str) -> _Holder:
+def _holder(text: str) -> tuple[str, bool]:
+    """Who wrote into a lock, and whether that process may be alive."""
     try:
         found = json.loads(text)
-        return _Holder(int(found["pid"]), str(found["host"]), str(found["since"]))
+        pid, host, since = int(found["pid"]), found["host"], found["since"]
     except (ValueError, KeyError, TypeError):
-        return _Holder()
+        return "another process", True
+    alive = host != socket.gethostname() or process_lives(pid)
+    return f"process {pid} on {host} (since {since})", alive
 
 
 def is_at(file: IO[Any], path: Path) -> bool:

@@ -66,14 +66,11 @@ def peak_memory_bytes() -> int:
 
 
 def _glibc() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
+    with suppress(OSError):
         libc = ctypes.CDLL("libc.so.6")
-        found = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):
-        return None  # musl, say
-    return libc if all(found) else None
+        if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):  # not so in musl
+            return libc
+    return None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,8 +1,7 @@
 """Find and open the files that users name: paths, home folders, and files inside Python packages.
 
-Whatever stands at a path, or keeps it from being looked at (no permission, a name too long, a broken
-link, a pipe), ends in words here: `file_problem`, `folder_problem` and their like tell it, `open_file`
-raises it as the `OSError` that callers expect of ``open``. Nothing waits for a pipe's other end.
+What keeps a path from being read (no permission, a broken link, a pipe) is said in words: `file_problem`
+and its like return it, `open_file` raises it as an `OSError`. Nothing waits for a pipe's other end.
 """
 
 from __future__ import annotations
@@ -40,15 +39,7 @@ NO_SUCH_FILE, NO_SUCH_FOLDER = "no such file", "no such folder"
 
 
 def user_path(text: str, key: str) -> Path:
-    """The path that a user wrote, with ``~`` for a home folder.
-
-    Args:
-        text: as written.
-        key: the setting or flag, for the error.
-
-    Raises:
-        UserError: if it can be no path.
-    """
+    """The path that a user wrote for a setting or flag, with ``~`` for a home folder."""
     if "\0" in text:
         raise UserError(f"{key}: a path holds no NUL character")
     try:
@@ -65,7 +56,7 @@ def open_file(path: Path | str) -> BufferedReader:
     """
     try:
         # Opening a pipe would wait for a writer. On a regular file the flag changes nothing.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", errno.EINVAL)
         raise OSError(number, _in_words(path, error, "file"), str(path)) from None
@@ -78,22 +69,14 @@ def open_file(path: Path | str) -> BufferedReader:
 
 
 def read_file(path: Path | str) -> bytes:
-    """The content of a regular file.
-
-    Raises:
-        OSError: as `open_file`.
-    """
+    """The content of a regular file, see `open_file`."""
     with open_file(path) as file:
         return file.read()
 
 
 @contextmanager
 def readable(path: Path | str) -> Iterator[None]:
-    """Turn what keeps a file from being read into one line for its user.
-
-    Raises:
-        UserError: for an `OSError`.
-    """
+    """Turn what keeps a file from being read, an `OSError`, into one line for its user."""
     try:
         yield
     except OSError as error:
@@ -131,19 +114,14 @@ def output_problem(path: Path) -> str | None:
             return _in_words(place, error, "folder")
         if not is_folder:
             return "is a file, not a folder" if place == path else f"{place} is no folder"
-        return _writing_problem(place)
-    return None
-
-
-def _writing_problem(folder: Path) -> str | None:
-    """Why nothing can be made in a folder, which permissions alone do not tell (``/proc``, say); tried."""
-    try:
-        # Without a name where the system can: nobody sees it.
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"no permission to write to {folder}"
-        return f"nothing can be made in {folder}: {error.strerror}"
+        try:
+            # Permissions alone do not tell (``/proc``, say). It has no name where the system can.
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return f"no permission to write to {place}"
+            return f"nothing can be made in {place}: {error.strerror}"
+        return None
     return None
 
 
@@ -170,15 +148,7 @@ def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str
 
 
 def resolve_path(text: str, key: str) -> Path:
-    """Turn a config's path into a real one.
-
-    Args:
-        text: a path (``~`` allowed, relative to the working directory) or ``pkg://package/file``.
-        key: the config key, for the error.
-
-    Raises:
-        UserError: if nothing is there.
-    """
+    """Turn a config's path, or ``pkg://package/file``, into a real one at which something is."""
     if not text.strip():
         raise UserError(f"{key}=: is empty; give a path")
     if text.startswith(PACKAGE_PREFIX):
@@ -200,11 +170,6 @@ def resolve_path(text: str, key: str) -> Path:
     return path
 
 
-def hash_texts(*texts: str) -> str:
-    """The same of texts, which may hold halves of surrogate pairs."""
-    return hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))
-
-
 def hash_bytes(*parts: bytes) -> str:
     """SHA-256 in hexadecimal of some byte strings, each with its length, so that borders count."""
     digest = hashlib.sha256()
@@ -212,3 +177,8 @@ def hash_bytes(*parts: bytes) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def hash_texts(*texts: str) -> str:
+    """The same of texts, which may hold halves of surrogate pairs."""
+    return hash_bytes(*(text.encode("utf-8", "surrogatepass") for text in texts))

@@ -9,11 +9,14 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import math
 import os
-from collections.abc import Iterator
+import reprlib
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from qc_experiments.system.paths import open_file
 
@@ -66,21 +69,13 @@ def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO | None]:
 
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes | None:
-    """The content of a regular file, or None where there is none.
-
-    Raises:
-        Unreadable: as `opened`.
-    """
+    """The content of a regular file, or None where there is none; see `opened`."""
     with opened(path, most) as file:
         return None if file is None else file.read(most)
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
-    """The same as text in UTF-8; a byte order mark is left out.
-
-    Raises:
-        Unreadable: if it is no such file.
-    """
+    """The same as text in UTF-8; a byte order mark is left out."""
     content = read_file(path, most)
     try:
         return None if content is None else content.decode("utf-8-sig")
@@ -89,11 +84,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str | None:
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
-    """The object in a JSON file, or None where there is no file.
-
-    Raises:
-        Unreadable: if it holds something else.
-    """
+    """The object in a JSON file, or None where there is no file."""
     text = read_text(path, most)
     if text is None:
         return None
@@ -109,11 +100,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
 
 
 def parse_yaml(text: str, name: str) -> dict[Any, Any]:
-    """The mapping in a YAML text; empty where there is nothing in it.
-
-    Args:
-        text: the YAML.
-        name: of its file, for the message.
+    """The mapping in the YAML text of a file; empty where there is nothing in it.
 
     Raises:
         Unreadable: if it holds something else, or aliases of more than a short value: these can multiply
@@ -123,8 +110,7 @@ def parse_yaml(text: str, name: str) -> dict[Any, Any]:
 
     # PyYAML's loader in C, where it was built with it, takes a tenth of the other's time.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    depth = 0
-    short: set[str] = set()
+    depth, short = 0, set()
     try:
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
@@ -149,3 +135,56 @@ def parse_yaml(text: str, name: str) -> dict[Any, Any]:
     if not isinstance(found, dict):
         raise Unreadable(f"{name} holds no settings")
     return found
+
+
+MOST = 1e15
+"""The largest measured figure, and nearly the largest whole number that a float holds."""
+
+
+class Kind(NamedTuple):
+    """What a value may be, in words and as a test; null is always allowed: it was not measured."""
+
+    name: str
+    allows: Callable[[object], bool]
+
+
+def _number(low: float, high: float) -> Callable[[object], bool]:
+    # Neither NaN nor what is beyond floats lies between two numbers.
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    )
+
+
+def _whole(low: float, high: float) -> Callable[[object], bool]:
+    within = _number(low, high)
+    return lambda value: isinstance(value, int) and within(value)
+
+
+SHARE = Kind("a share from 0 to 1", _number(0, 1))
+COUNT = Kind("a count", _whole(0, MOST))
+WHOLE = Kind("a whole number", _whole(-(2.0**64), 2.0**64))
+AMOUNT = Kind("a number from 0 up", _number(0, MOST))
+NUMBER = Kind("a number", _number(-MOST, MOST))
+FINITE = Kind("a number that a float holds", _number(-sys.float_info.max, sys.float_info.max))
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+NAME = Kind(
+    "a short text",
+    lambda value: isinstance(value, str) and value.isprintable() and len(value) < 4096,
+)
+SCALAR = Kind(
+    "a text or a number",
+    lambda value: (
+        isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    ),
+)
+
+
+def check(value: Any, kind: Kind, where: str) -> Any:
+    """A value, if it is null or of a kind.
+
+    Raises:
+        Unreadable: if it is not, naming ``where`` it stands: file and key.
+    """
+    if value is not None and not kind.allows(value):
+        raise Unreadable(f"{where} is {reprlib.repr(value)}, not {kind.name}")
+    return value

@@ -107,11 +107,7 @@ def _values() -> list[str]:
 def in_environment(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Overrides without their secrets, which stand in environment variables as long as they are used.
 
-    Args:
-        overrides: ``key=value`` as given to Hydra.
-
-    Yields:
-        The same with ``${oc.env:QC_SECRET_1}`` and its like, which Hydra puts in again where it composes.
+    In their place is ``${oc.env:QC_SECRET_1}`` and its like, which Hydra puts in again where it composes.
     """
     variables: list[str] = []
     known = _values()

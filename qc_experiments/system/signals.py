@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,8 +19,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.exit_code = 128 + signum
-        """What shells and schedulers take for an end by that signal: 130, 143, 138."""
+        self.exit_code = 128 + signum  # what shells and schedulers take for an end by that signal
 
 
 class StopRequests:
@@ -41,11 +39,7 @@ class StopRequests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {}
-        for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGUSR1
-            if number is not None:
-                before[number] = signal.signal(number, self._take)
+        before = {number: signal.signal(number, self._take) for number in SIGNALS}
         try:
             yield
         finally:

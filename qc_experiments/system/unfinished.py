@@ -29,23 +29,17 @@ class Lines:
         work: tells which work it is; what a file holds of another one is dropped.
         take: is given each line that is there, in turn; raises `ValueError`, `KeyError` or `TypeError` for
             one that is not whole: it and what follows is dropped and done again.
-
-    Attributes:
-        dropped: whether there were lines on another work.
     """
 
     def __init__(self, path: Path, work: str, take: Callable[[dict[str, Any]], None]) -> None:
         self._path = path
         self._work = work
         self.dropped = False
+        """Whether there were lines on another work."""
         self._read(take)
 
     def append(self, line: Mapping[str, Any], *, forced: bool = True) -> None:
-        """Write a line; ``forced`` if it is to outlast a power cut, and not this process alone.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
+        """Write a line; ``forced`` if it is to outlast a power cut, and not this process alone."""
         if not is_main_process():
             return
         with self._path.open("a", encoding="utf-8") as file:
@@ -85,12 +79,8 @@ class Lines:
 def kept_at(path: Path, option: str) -> Iterator[None]:
     """Hold the file in which unfinished work is kept, so that no other process works at the same.
 
-    Args:
-        path: the file; its folder is made if it is missing. If nothing was kept, both are as before.
-        option: what the user calls the output that it stands beside, with its value, for messages.
-
-    Raises:
-        UserError: if it cannot be written, or another process holds it.
+    Its folder is made if it is missing; if nothing was kept, both are as before. The option is what the
+    user calls the output that it stands beside, with its value.
     """
     made = not path.parent.exists()
     with _held(path, option) as file:
@@ -106,13 +96,7 @@ def kept_at(path: Path, option: str) -> Iterator[None]:
 
 @contextmanager
 def told_what_is_kept(kept: Sized, total: int, what: str) -> Iterator[None]:
-    """Note on an interruption how much of the work its next start finds done.
-
-    Args:
-        kept: what is kept; its length is taken when the work ends.
-        total: how many there will be.
-        what: they are, in the plural.
-    """
+    """Note on an interruption how much of the work (``total`` verdicts, say) is kept for the next start."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -129,11 +113,7 @@ def code_hash() -> str:
 
 @contextmanager
 def written(option: str) -> Iterator[None]:
-    """Say in one line why output, by the option that named it, cannot be written.
-
-    Raises:
-        UserError: for an `OSError`.
-    """
+    """Say in one line why output, by the option that named it, cannot be written."""
     try:
         yield
     except FileNotFoundError:

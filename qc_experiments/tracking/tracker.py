@@ -1,4 +1,4 @@
-"""Where figures go while a run is under way: one small protocol, and the trackers that follow it."""
+"""Where a run's figures go: its own ``metrics.jsonl``, and the service that ``tracking.name`` names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from qc_experiments.config.schema import TrackingConfig
-from qc_experiments.errors import RAISED, in_one_line
+from qc_experiments.config.plugins import TRACKERS, load
+from qc_experiments.config.schema import RunConfig, TrackingConfig, plain
+from qc_experiments.errors import RAISED, UserError, in_one_line
+from qc_experiments.records.folder import RunFolder
+from qc_experiments.system.processes import is_main_process
+from qc_experiments.system.secrets import redacted_tree
 
 log = logging.getLogger(__name__)
 
+TITLES = {"wandb": "Weights & Biases"}
 CLOSING_SECONDS = 120.0
 """How long a service may take to close its run."""
 
@@ -24,7 +29,7 @@ Figure = float | int | str | bool | None
 
 
 class Tracker(Protocol):
-    """What a run tells its trackers. No method may change what the run computes."""
+    """What a run tells its tracker. No method may change what the run computes."""
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Figures of one moment, such as loss and learning rate at an optimizer step."""
@@ -37,6 +42,9 @@ class Tracker(Protocol):
 
     def close(self, exit_code: int) -> None:
         """The end of the run; 0 means that it succeeded."""
+
+
+METHODS = ("log", "table", "summary", "close")
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,9 @@ class TrackedRun:
 class NullTracker:
     """Tracks nothing, so that nobody has to ask whether there is a tracker."""
 
-    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Do nothing."""
+    def _do_nothing(self, *what: Any, **named: Any) -> None: ...
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Do nothing."""
-
-    def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Do nothing."""
-
-    def close(self, exit_code: int) -> None:
-        """Do nothing."""
+    log = table = summary = close = _do_nothing
 
 
 def no_tracker(run: TrackedRun) -> NullTracker:
@@ -81,110 +81,116 @@ def no_tracker(run: TrackedRun) -> NullTracker:
     return NullTracker()
 
 
-class JsonlTracker(NullTracker):
-    """Writes ``metrics.jsonl``: one JSON object per line, ``step`` first, flushed at once."""
+class RunTracker:
+    """Writes ``metrics.jsonl`` and tells a service, whose failures do not end the run.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-
-    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Write one line.
-
-        Raises:
-            FileNotFoundError: if the file was deleted, so that nobody would find the line.
-        """
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
-        self._file.flush()
-        if not os.fstat(self._file.fileno()).st_nlink:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
-
-    def close(self, exit_code: int) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def logged_figures(path: Path) -> list[tuple[int, dict[str, Figure]]]:
-    """What ``metrics.jsonl`` holds: figures by step."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(line.pop("step"), line) for line in lines]
-
-
-class Guarded:
-    """A tracker whose failures do not end a run: one warning, and nothing more is sent to it.
-
-    Args:
-        tracker: may fail.
-        name: of the service, for the warning.
+    After its first failure there is one warning, and nothing more is sent to it.
     """
 
-    def __init__(self, tracker: Tracker, name: str) -> None:
-        self._service = tracker
-        self._tracker: Tracker = tracker
-        self._name = name
+    def __init__(self, path: Path, service: Tracker, title: str) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._service = service
+        self._title = title
+        self._failed = False
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Tell it, if it still listens."""
-        self._try(self._tracker.log, step, figures)
+        """Write one JSON object per line, ``step`` first, flushed at once."""
+        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        self._file.flush()
+        if not os.fstat(self._file.fileno()).st_nlink:  # deleted: nobody would find the line
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._file.name)
+        self._send("log", step, figures)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Tell it, if it still listens."""
-        self._try(self._tracker.table, name, columns, rows)
+        """Send a table."""
+        self._send("table", name, columns, rows)
 
     def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Tell it, if it still listens."""
-        self._try(self._tracker.summary, figures)
+        """Send the final figures."""
+        self._send("summary", figures)
 
     def close(self, exit_code: int) -> None:
-        """Tell it, if it still listens; a service that does not answer is not waited for."""
-        # A service that failed is closed as well, or it would take the figures of the next run.
-        told = (self._service.close, exit_code)
-        closing = threading.Thread(target=self._try, args=told, daemon=True)
+        """Close the file and the service, which is not waited for if it does not answer."""
+        self._file.close()
+        closing = threading.Thread(target=self._send, args=("close", exit_code), daemon=True)
         closing.start()
         closing.join(CLOSING_SECONDS)
         if closing.is_alive():
             self._give_up(f"no answer for {CLOSING_SECONDS:.0f} s")
 
-    def _try(self, told: Callable[..., None], *what: Any) -> None:
+    def _send(self, method: str, *what: Any) -> None:
+        # A service that failed is closed as well, or it would take the figures of the next run.
+        if self._failed and method != "close":
+            return
         try:
-            told(*what)
+            getattr(self._service, method)(*what)
         except RAISED as error:  # whatever a service fails with, the run's own files are whole
             self._give_up(in_one_line(error))
 
     def _give_up(self, reason: str) -> None:
-        if isinstance(self._tracker, NullTracker):
-            return  # the user has been told
-        log.warning(
-            "%s failed and is told no more (%s); all figures are in the run's folder",
-            self._name,
-            reason,
+        if not self._failed:
+            log.warning(
+                "%s failed (%s); nothing more is sent to it, all figures are in the run's folder",
+                self._title,
+                reason,
+            )
+        self._failed = True
+
+
+def check_tracking(config: TrackingConfig) -> None:
+    """Make sure, before anything is computed, that the tracker can be made.
+
+    ``tracking.name`` is of `TRACKERS`, or the dotted name of a user's function, which takes a `TrackedRun`
+    and returns a `Tracker`. Where it has an attribute ``check``, that is called here, with the tracking
+    section.
+
+    Raises:
+        UserError: if a user's own cannot be imported, makes no tracker, or its check says so.
+    """
+    make = load("tracking.name", config.name, TRACKERS)
+    if not callable(make):
+        raise UserError(f"tracking.name={config.name}: it is {make!r:.60}, not a function")
+    if isinstance(make, type):
+        _check_methods(config.name, make)
+    if hasattr(make, "check"):
+        make.check(config)
+
+
+def _check_methods(name: str, tracker: object) -> None:
+    lacks = [one for one in METHODS if not callable(getattr(tracker, one, None))]
+    if lacks:
+        kind = tracker.__name__ if isinstance(tracker, type) else type(tracker).__name__
+        raise UserError(
+            f"tracking.name={name}: its tracker ({kind}) lacks the methods {', '.join(lacks)}"
         )
-        self._tracker = NullTracker()
 
 
-class Trackers:
-    """Several trackers as one."""
-
-    def __init__(self, *trackers: Tracker) -> None:
-        self._trackers = trackers
-
-    def log(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Tell each."""
-        for tracker in self._trackers:
-            tracker.log(step, figures)
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Figure]]) -> None:
-        """Tell each."""
-        for tracker in self._trackers:
-            tracker.table(name, columns, rows)
-
-    def summary(self, figures: Mapping[str, Figure]) -> None:
-        """Tell each."""
-        for tracker in self._trackers:
-            tracker.summary(figures)
-
-    def close(self, exit_code: int) -> None:
-        """Tell each."""
-        for tracker in self._trackers:
-            tracker.close(exit_code)
+def open_tracker(config: RunConfig, folder: RunFolder) -> Tracker:
+    """What a run tells its figures; a service that cannot be started does not end it."""
+    if not is_main_process():
+        return NullTracker()
+    metrics = folder / "metrics.jsonl"
+    name = config.tracking.name
+    title = TITLES.get(name, name)
+    logged = []
+    if metrics.exists():
+        lines = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
+        logged = [(line.pop("step"), line) for line in lines]
+    run = TrackedRun(
+        config=config.tracking,
+        folder=folder.path,
+        run_id=folder.identity.run_id,
+        name=folder.identity.name,
+        settings=redacted_tree(plain(config)),
+        logged=logged,
+    )
+    service: Tracker = NullTracker()
+    try:
+        service = load("tracking.name", name, TRACKERS)(run)
+    except RAISED as error:  # the network, the login, the service: none may end a run
+        reason = in_one_line(error)
+        log.warning(
+            "%s could not be started (%s); all figures are in the run's folder", title, reason
+        )
+    _check_methods(name, service)
+    return RunTracker(metrics, service, title)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from qc_experiments.config.schema import MOST_IN_WANDB_NAME, TrackingConfig, WandbMode
@@ -30,11 +29,8 @@ def switched_off() -> bool:
 def check_wandb(tracking: TrackingConfig) -> None:
     """Make sure, before anything is computed, that W&B will take its settings.
 
-    Args:
-        tracking: mode and whether anything is tracked at all.
-
     Raises:
-        UserError: naming the variable of the environment that W&B refuses, or the login that lacks.
+        UserError: naming the variable of the environment that W&B refuses, or the missing login.
     """
     if tracking.name != "wandb" or switched_off():
         return
@@ -67,11 +63,7 @@ def check_wandb(tracking: TrackingConfig) -> None:
 
 def wandb_mode(asked: WandbMode) -> Mode:
     """As asked; for ``auto`` by ``WANDB_MODE``, else online where there is a login."""
-    if asked is WandbMode.online:
-        return "online"
-    if asked is WandbMode.offline:
-        return "offline"
-    given = os.environ.get("WANDB_MODE", "")
+    given = os.environ.get("WANDB_MODE", "") if asked is WandbMode.auto else asked.value
     given = {"dryrun": "offline", "run": "online"}.get(given, given)  # as W&B called them once
     for mode in get_args(Mode):
         if given == mode:
@@ -85,12 +77,8 @@ class WandbTracker:
     """One W&B run, with explicit steps.
 
     Online W&B has the figures of earlier starts already. Offline it does not go on with a run: they are
-    told to a fresh one of the same id, and what earlier starts wrote is removed, so that no step is missing
-    or there twice.
-
-    Args:
-        run: W&B writes below its folder and nowhere else; its settings let the dashboard show ``lora.r`` and
-            its like.
+    sent to a fresh one of the same id, and what earlier starts wrote is removed, so that no step is missing
+    or there twice. W&B writes below the run's folder and nowhere else.
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -102,8 +90,11 @@ class WandbTracker:
         tracking, name = run.config, run.name
         mode = wandb_mode(tracking.mode)
         earlier = run.folder / "wandb" / ".earlier"
-        if mode == "offline":
-            _put_aside((run.folder / "wandb").glob("offline-run-*"), earlier)
+        if mode == "offline":  # moved away: the name of a new one may be that of an old one
+            shutil.rmtree(earlier, ignore_errors=True)
+            for folder in list((run.folder / "wandb").glob("offline-run-*")):
+                earlier.mkdir(exist_ok=True)
+                os.replace(folder, earlier / folder.name)
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
@@ -147,14 +138,6 @@ class WandbTracker:
     def close(self, exit_code: int) -> None:
         """Finish the run, so that the next one in this process starts its own."""
         self._run.finish(exit_code=exit_code)
-
-
-def _put_aside(folders: Iterable[Path], place: Path) -> None:
-    """Move folders away before W&B makes a new one, whose name may be that of an old one."""
-    shutil.rmtree(place, ignore_errors=True)
-    for folder in list(folders):
-        place.mkdir(exist_ok=True)
-        os.replace(folder, place / folder.name)
 
 
 def wandb_tracker(run: TrackedRun) -> Tracker:

@@ -21,8 +21,8 @@ from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.files import write_whole
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.processes import is_main_process, world_size
-from qc_experiments.system.progress import duration
 from qc_experiments.system.unfinished import code_hash
+from qc_experiments.system.words import duration
 from qc_experiments.training.inputs import RunData
 from qc_experiments.training.plan import Plan
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from qc_experiments.system.progress import duration
 from qc_experiments.system.signals import StopRequests
+from qc_experiments.system.words import duration
 from qc_experiments.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapt
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.processes import is_main_process
-from qc_experiments.system.progress import duration
+from qc_experiments.system.words import duration
 from qc_experiments.training.base_model import measure_base
 from qc_experiments.training.job import TrainingJob
 from qc_experiments.training.plan import Plan

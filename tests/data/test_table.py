@@ -46,8 +46,8 @@ def cells(table: Table) -> list[tuple[int, str, str, str, str | None]]:
     return [(row.number, row.question, row.query, row.context, row.db_id) for row in table.rows]
 
 
-def decided(table: Table) -> list[tuple[str, tuple[int, ...], bool]]:
-    return [(decision.what, decision.rows, decision.dropped) for decision in table.decisions]
+def decided(table: Table) -> list[tuple[str, tuple[int, ...]]]:
+    return [(decision.what, decision.rows) for decision in table.decisions]
 
 
 def test_rows_carry_their_cells_and_the_number_a_spreadsheet_shows(read):
@@ -227,8 +227,8 @@ def test_dropped_rows_are_counted_and_named(read, tmp_path):
     table = read(HEADER + "q,s,c\n,s,c\nq2,,c\nq3,s,c\n,s,c\n", OnInvalid.drop)
     assert [row.number for row in table.rows] == [2, 5]
     assert decided(table) == [
-        ("with an empty question left out", (3, 6), True),
-        ("with an empty query left out", (4,), True),
+        ("with an empty question left out", (3, 6)),
+        ("with an empty query left out", (4,)),
     ]
     assert [decision.line(table.path) for decision in table.decisions] == [
         f"{tmp_path / 'rows.csv'}: 2 rows with an empty question left out (rows 3, 6)",
@@ -243,19 +243,17 @@ def test_a_csv_of_which_every_row_is_dropped_is_refused(refusal):
 def test_exact_duplicates_are_left_out_and_named(read):
     table = read(HEADER + "q,s,c\nq2,s,c\nq,s,c\n q , s ,c\n")
     assert [row.number for row in table.rows] == [2, 3]
-    [(what, rows, dropped)] = decided(table)
-    assert "repeating an earlier row" in what
-    assert (rows, dropped) == ((4, 5), True)
+    [(what, rows)] = decided(table)
+    assert "repeating an earlier row, left out" in what
+    assert rows == (4, 5)
 
 
 def test_one_question_with_two_queries_is_kept_and_named(read):
     table = read(HEADER + "q,s,c\nq,s2,c\nq,s2,c\n")
     assert [row.number for row in table.rows] == [2, 3]
-    found = {rows: (what, dropped) for what, rows, dropped in decided(table)}
-    what, dropped = found[(3,)]
-    assert "another query" in what
-    assert not dropped
-    assert found[(4,)][1]
+    found = {rows: what for what, rows in decided(table)}
+    assert "another query; both are kept" in found[(3,)]
+    assert "left out" in found[(4,)]
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_traceback_steers_nothing_and_holds_no_password():
 BAR = f"""
 import logging, sys
 from qc_experiments.system.console import told_to_users
-from qc_experiments.system.progress import progress
+from qc_experiments.system.console import progress
 from qc_experiments.system.console import set_up_logging, unbreakable_output
 set_up_logging()
 with unbreakable_output(), told_to_users():

@@ -36,11 +36,7 @@ LONGEST_TEXT = 2000
 
 
 def page_html(study: Study) -> str:
-    """The whole page.
-
-    Args:
-        study: the comparison.
-    """
+    """The whole page."""
     here = files("qc_experiments.comparison.views")
     style, script, page = (
         here.joinpath(name).read_text(encoding="utf-8")
@@ -66,11 +62,7 @@ def embedded(data: object) -> str:
 
 
 def page_data(study: Study) -> dict[str, Any]:
-    """What the page's script reads.
-
-    Args:
-        study: the comparison.
-    """
+    """What the page's script reads."""
     runs = [run for group in study.groups for run in group.members]
     number = {run.folder: place for place, run in enumerate(runs)}
     # Contents in place of paths, and the paths as well, for the diff of two runs.
@@ -79,6 +71,7 @@ def page_data(study: Study) -> dict[str, Any]:
     metrics = (*METRICS, *study.own_metrics)
     figures = [one.key for one in metrics] + [one.key for one in OF_EXECUTION]
     figures += [cost.recorded.key for cost in COSTS]
+    tested = {folder: test for group in study.groups for folder, test in group.against.items()}
     varying = [key for key in keys if len({repr(one.get(key)) for one in known}) > 1]
     return {
         "objective": study.objective.key,
@@ -99,7 +92,7 @@ def page_data(study: Study) -> dict[str, Any]:
         "groups": [_group_data(group, number, varying) for group in study.groups],
         "unfinished": [number[run.folder] for run in study.unfinished()],
         "runs": [
-            _run_data(run, figures, [one.get(key) for key in varying], _against(run, study.groups))
+            _run_data(run, figures, [one.get(key) for key in varying], tested.get(run.folder))
             for run, one in zip(runs, known, strict=True)
         ],
     }
@@ -146,10 +139,6 @@ def _run_data(
             for value in (against.table.difference(), low, high, against.p, against.p_holm)
         ] + [against.verdict]
     return data
-
-
-def _against(run: Run, groups: Sequence[Group]) -> Against | None:
-    return next((one.against[run.folder] for one in groups if run.folder in one.against), None)
 
 
 def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:

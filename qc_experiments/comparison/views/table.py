@@ -54,26 +54,12 @@ TESTS = (
 def comparison_table(
     folders: Sequence[Path], objective: str | None = None, width: int | None = None
 ) -> str:
-    """The table that ``qc compare`` prints, as a sweep may print it at its end.
-
-    Args:
-        folders: runs, or folders that hold runs.
-        objective: key of the metric that ranks them (see `compare`).
-        width: characters of a line; None takes the terminal's.
-
-    Raises:
-        UserError: if a folder holds no run.
-    """
+    """The table that ``qc compare`` prints, as a sweep may print it at its end; see `compare`."""
     return table_text(compare(folders, objective), width)
 
 
 def table_text(study: Study, width: int | None = None) -> str:
-    """A comparison as text.
-
-    Args:
-        study: the comparison.
-        width: characters of a line; None takes the terminal's.
-    """
+    """A comparison as text, in lines of so many characters, or as many as the terminal's."""
     width = max(NARROWEST, width or shutil.get_terminal_size((120, 24)).columns)
     blocks = [f"{study.counted()}. Ranked by {study.objective.title}."]
     shown = [group for group in study.groups if group.runs]
@@ -82,8 +68,7 @@ def table_text(study: Study, width: int | None = None) -> str:
         if group.apart:
             title += f"\nShown apart from group 1, not ranked with it: {group.apart}."
         blocks.append("\n".join([title, _ranked(study, group, width), *remarks(group)]))
-    unfinished = study.unfinished()
-    if unfinished:
+    if unfinished := study.unfinished():
         blocks.append(f"Not finished\n{_unfinished(unfinished, width)}")
     if study.left_out:
         blocks.append("\n".join(study.left_out_lines()))
@@ -108,23 +93,19 @@ def _ranked(study: Study, group: Group, width: int) -> str:
         keys.append(SEED)
     if EFFECTIVE_BATCH in group.swept:  # follows from others, so it goes first for lack of room
         keys.append(EFFECTIVE_BATCH)
-    shown, costs = list(keys), [P_VALUE, *(cost.head for cost in COSTS)]
-    every = tuple(costs)
-    table = _table(study, group, shown, costs, pooled)
-    while _natural_width(table) > width and (costs or len(shown) > 1):
-        # What was set matters more than what it cost; the files have all.
-        if costs:
-            costs.pop()
-        else:
-            shown.pop()
+    every = [P_VALUE, *(cost.head for cost in COSTS)]
+    # What was set matters more than what it cost; the files have all.
+    for room in range(len(keys) + len(every), min(len(keys), 1) - 1, -1):
+        shown, costs = keys[:room], every[: max(0, room - len(keys))]
         table = _table(study, group, shown, costs, pooled)
+        if _natural_width(table) <= width:
+            break
     text = printed(table, max(width, _natural_width(table)))
     if len(group.configurations) > MOST_ROWS:
         text += f"\n{len(group.configurations) - MOST_ROWS} more (all are in compare.csv)"
     if NOT_DISTINGUISHABLE in text:
         text += f"\n{NOT_DISTINGUISHABLE}: not distinguishable from the leader by the paired test"
-    hidden = [*every[len(costs) :], *keys[len(shown) :]]
-    if hidden:
+    if hidden := [*every[len(costs) :], *keys[len(shown) :]]:
         text += f"\nNo room in this terminal for {', '.join(hidden)}: see compare.csv"
     return text
 
@@ -132,10 +113,7 @@ def _ranked(study: Study, group: Group, width: int) -> str:
 def _table(
     study: Study, group: Group, shown: Sequence[str], costs: Sequence[str], pooled: bool
 ) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = _empty_table()
     titles = ["", *(_folded(short_name(key, shown)) for key in shown)]
     titles += ["seeds"] if pooled else []
     titles += [_folded(one.title + (" %" if one.share else "")) for one in study.other_metrics]
@@ -166,12 +144,7 @@ def _table(
 
 
 def shortened(texts: Sequence[str], longest: int = LONGEST_VALUE) -> list[str]:
-    """Texts without their middles where they are too long, but for what tells them apart.
-
-    Args:
-        texts: values of a column; equal ones stay equal.
-        longest: characters of a text, or more where different ones would look the same.
-    """
+    """Texts without their middles where they are too long, but for what tells different ones apart."""
     texts = [visible(text) for text in texts]
     while True:
         tail = 2 * longest // 3  # where paths and names of runs differ
@@ -192,10 +165,7 @@ def _folded(name: str) -> str:
 
 
 def _unfinished(runs: Sequence[Run], width: int) -> str:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = _empty_table()
     table.add_column("status", no_wrap=True)
     # A name that is broken cannot be copied.
     table.add_column("run", overflow="fold", no_wrap=width >= WIDE)
@@ -205,6 +175,13 @@ def _unfinished(runs: Sequence[Run], width: int) -> str:
         step = "" if run.last_step is None else str(run.last_step)
         table.add_row(run.status, visible(run.name), step, run.error or "")
     return printed(table, width)
+
+
+def _empty_table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def _natural_width(table: Table) -> int:
@@ -217,10 +194,8 @@ def _with_spread(one: Configuration, metric: Metric) -> str:
     mean, ends = one.mean(metric.key), one.spread(metric.key)
     if mean is None:
         return "not measured"
-    text = metric.shown(mean, unit=False)
-    if ends is not None:
-        text += f" ({'-'.join(metric.shown(end, unit=False) for end in ends)})"
-    return text
+    spread = "-".join(metric.shown(end, unit=False) for end in ends or ())
+    return metric.shown(mean, unit=False) + (f" ({spread})" if spread else "")
 
 
 def interval_text(one: Configuration) -> str:
@@ -238,14 +213,13 @@ def _against(one: Configuration, group: Group) -> tuple[str, str]:
     tests = [group.against[run.folder] for run in one.runs if run.folder in group.against]
     if not tests:
         return "not tested", ""
-    better = sum(test.verdict == "better" for test in tests)
-    text = NOT_DISTINGUISHABLE
-    if any(test.verdict == "worse" for test in tests):
+    verdicts, ps = [test.verdict for test in tests], [test.p_holm for test in tests]
+    text, better = NOT_DISTINGUISHABLE, verdicts.count("better")
+    if "worse" in verdicts:
         text = "mixed" if len(tests) > 1 else "worse"
     elif better:
         text = "better" if better == len(tests) else f"better: {better}/{len(tests)}"
-    ends = (min(test.p_holm for test in tests), max(test.p_holm for test in tests))
-    return text, "-".join(dict.fromkeys(map(show_p, ends)))
+    return text, "-".join(dict.fromkeys(map(show_p, (min(ps), max(ps)))))
 
 
 def short_name(key: str, among: Sequence[str]) -> str:
@@ -285,18 +259,16 @@ def show_p(value: float) -> str:
 
 def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
     """Header and rows of ``compare.csv``: one row per run, all swept keys, all figures, the tests."""
-    swept = list(dict.fromkeys(key for group in study.groups for key in group.swept))
+    keys = (key for group in study.groups for key in group.swept)
+    swept = list(dict.fromkeys((*keys, SEED)))
     known = recorded(study.own_metrics)
     figures = [key for key in known if key not in ("status", "error", SEED)]
-    if SEED not in swept:
-        swept.append(SEED)
     header = ["group", "rank", "run", "folder", "status", "error", *swept, *figures, *TESTS]
     rows: list[list[object]] = []
     for group in study.groups:
         for place, run in enumerate(group.members, 1):
             measured = run.finished and run.figure(study.objective.key) is not None
-            of = facts(run)
-            values = (of.get(key) for key in swept)
+            values = map(facts(run).get, swept)
             rows.append(
                 [
                     group.name,

@@ -7,7 +7,9 @@ test allows to be said, which W&B's own panels do not know.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import interval_text, remarks, show, show_cost, show_p
 from qc_experiments.config.metrics import COSTS, EXACT, EXECUTION, LOSS
 from qc_experiments.errors import UserError, in_one_line
+from qc_experiments.records.folder import Identity
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class Shown:
         study: the comparison.
         group: of it, the runs that were measured alike.
         runs: those of the group that were tracked in this project.
-        left_out: tracked runs of other groups or projects.
+        left_out: how many tracked runs of other groups or projects there are.
         entity: whose project it is; empty for the default of whoever is logged in.
         project: the W&B project.
         title: of both.
@@ -61,10 +64,6 @@ class Shown:
         """Settings in which the runs differ."""
         return [key for key in self.group.swept if key not in (DATA, TEMPLATE, CODE)]
 
-    def in_entity(self, entity: str) -> Shown:
-        """The same in the project of somebody else."""
-        return replace(self, entity=entity)
-
 
 def choose(
     study: Study, title: str | None = None, entity: str | None = None, project: str | None = None
@@ -80,23 +79,20 @@ def choose(
     Raises:
         UserError: if no run was tracked by Weights & Biases.
     """
-    tracked = [run for run in study.runs if _tracked(run)]
-    wanted = {
-        run.folder for run in tracked if project in (None, run.config.get("tracking.project"))
-    }
-    group = next(
-        (one for one in study.groups if any(run.folder in wanted for run in one.members)), None
-    )
+    tracked = [
+        run for run in study.runs if run.config.get("tracking.name") == "wandb" and run.config_hash
+    ]
+    wanted = {run.folder for run in tracked if project in (None, _project(run))}
+    found = ((group, [r for r in group.members if r.folder in wanted]) for group in study.groups)
+    group, members = next((one for one in found if one[1]), (None, []))
     if group is None:
         place = "" if project is None else f" in project {project}"
         raise UserError(
             f"{', '.join(map(str, study.folders))}: no run here was tracked by Weights & Biases{place}: "
             "train with tracking=wandb"
         )
-    members = [run for run in group.members if run.folder in wanted]
-    projects = Counter(str(run.config.get("tracking.project")) for run in members)
-    [(project, _)] = projects.most_common(1)
-    members = [run for run in members if str(run.config.get("tracking.project")) == project]
+    [(project, _)] = Counter(map(_project, members)).most_common(1)
+    members = [run for run in members if _project(run) == project]
     if entity is None:
         known = [run.config.get("tracking.entity") for run in members]
         entity = str(next(filter(None, known), ""))
@@ -112,17 +108,17 @@ def offline_runs(shown: Shown) -> list[Path]:
 
 
 def build_workspace(shown: Shown) -> Workspace:
-    """The workspace: comparison, learning curves, cost, predictions, for these runs alone.
-
-    Args:
-        shown: what it shows.
-    """
+    """The workspace: comparison, learning curves, cost, predictions, for these runs alone."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
     objective = shown.study.objective
-    columns = [_column(key) for key in shown.swept]
-    columns += [f"summary:{key}" for key in dict.fromkeys((objective.key, *_figures(shown)))]
+    parts = (key.partition(".") for key in shown.swept)
+    columns = [f"config:{section}.value{dot}{rest}" for section, dot, rest in parts]
+    figures = [one.key for one in (EXECUTION, EXACT, LOSS, *shown.study.own_metrics)]
+    figures += [cost.recorded.key for cost in COSTS if cost.unit]
+    measured = [key for key in figures if _measured(shown, key)]
+    columns += [f"summary:{key}" for key in dict.fromkeys((objective.key, *measured))]
     return ws.Workspace(
         entity=shown.entity,
         project=shown.project,
@@ -130,11 +126,10 @@ def build_workspace(shown: Shown) -> Workspace:
         sections=[
             ws.Section(name=name, panels=panels, is_open=True)
             for name, panels in _sections(shown).items()
-            if panels
         ],
         settings=ws.WorkspaceSettings(max_runs=min(MOST_LINES, max(1, len(shown.runs)))),
         runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            filters=_only(shown.runs),
             order=[
                 expr.Ordering(expr.Summary(objective.key), ascending=not objective.higher_is_better)
             ],
@@ -144,26 +139,19 @@ def build_workspace(shown: Shown) -> Workspace:
 
 
 def build_report(shown: Shown) -> Report:
-    """The report: a table with intervals, what the test says, and the workspace's panels.
-
-    Args:
-        shown: what it shows; its entity must be known.
-    """
+    """The report, whose entity must be known: a table, what the test says, and the workspace's panels."""
     import wandb_workspaces.reports.v2 as wr
-    from wandb_workspaces import expr
 
     objective = shown.study.objective
-    sections = _sections(shown)
-    blocks: list[Any] = [
-        wr.MarkdownBlock(_markdown_table(shown)),
-        *(wr.P(line) for line in _remarks(shown)),
-    ]
-    for name, panels in sections.items():
-        if not panels:
-            continue
+    lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
+    if shown.left_out:
+        more = counted(shown.left_out, "more run")
+        lines.append(f"Not shown: {more}, measured otherwise or in another project.")
+    blocks: list[Any] = [wr.MarkdownBlock(_markdown_table(shown)), *map(wr.P, lines)]
+    for name, panels in _sections(shown).items():
         runset = wr.Runset(
             name=_plain(shown.title),
-            filters=[expr.Metric("ID").isin([_run_id(run) for run in shown.runs])],
+            filters=_only(shown.runs),
             order=[
                 wr.OrderBy(
                     wr.SummaryMetric(objective.key), ascending=not objective.higher_is_better
@@ -182,32 +170,23 @@ def build_report(shown: Shown) -> Report:
 
 
 def save(shown: Shown) -> tuple[str, str]:
-    """Save both on the server; returns their addresses.
-
-    Args:
-        shown: what they show; an empty entity becomes the default of whoever is logged in.
-
-    Raises:
-        UserError: if the server cannot be reached or refuses them.
-    """
+    """Save workspace and report on the server, by default for the login; returns their addresses."""
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         entity = shown.entity or wandb.Api().default_entity
         if not entity:
-            raise UserError(
-                "--entity is not given, and the login has no default one: give --entity"
-            )
-        known = shown.in_entity(entity)
+            raise UserError("--entity is not given, and the login has no default: give --entity")
+        known = replace(shown, entity=entity)
         report = build_report(known).save()  # it makes the project if there is none yet
         workspace = build_workspace(known).save()
         return str(workspace.url), str(report.url)
     except UserError:
         raise
     except Exception as error:  # requests', graphql's and wandb's own, by version
-        reason = in_one_line(error)
-        raise UserError(f"Weights & Biases did not take it ({reason[:300]})") from None
+        reason = in_one_line(error)[:300]
+        raise UserError(f"Weights & Biases did not take it ({reason})") from None
 
 
 def _sections(shown: Shown) -> dict[str, list[Any]]:
@@ -227,17 +206,17 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
     wide = wr.Layout(w=24, h=10)
     comparison: list[Any] = []
     if swept:
-        comparison.append(
-            wr.ParallelCoordinatesPlot(columns=axes, title=objective.title, layout=wide)
-        )
-        comparison.append(wr.ParameterImportancePlot(with_respect_to=objective.key))
+        comparison = [
+            wr.ParallelCoordinatesPlot(columns=axes, title=objective.title, layout=wide),
+            wr.ParameterImportancePlot(with_respect_to=objective.key),
+        ]
     comparison += [
         wr.BarPlot(
             title=objective.title, metrics=[wr.SummaryMetric(objective.key)], max_runs_to_show=50
         ),
         wr.RunComparer(diff_only="split", layout=wide),
     ]
-    return {
+    sections = {
         "Comparison": comparison,
         "Learning curves": [
             wr.LinePlot(title=title, x="Step", y=[key], title_y=LOSS.unit)
@@ -254,6 +233,7 @@ def _sections(shown: Shown) -> dict[str, list[Any]]:
         ],
         "Predictions": [wr.WeavePanelSummaryTable(table_name=PREDICTIONS, layout=wide)],
     }
+    return {name: panels for name, panels in sections.items() if panels}
 
 
 def _markdown_table(shown: Shown) -> str:
@@ -278,16 +258,9 @@ def _markdown_table(shown: Shown) -> str:
                 _against(one, shown.group),
             ]
         )
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
-
-
-def _remarks(shown: Shown) -> list[str]:
-    lines = [f"{shown.study.counted()}. {shown.group.name}.", *remarks(shown.group)]
-    if shown.left_out:
-        lines.append(
-            f"Not shown: {counted(shown.left_out, 'more run')}, measured otherwise or in another project."
-        )
-    return lines
+    # No text can end a cell or begin markup.
+    escaped = ((re.sub(r"[\\`*_\[\]<>|]", r"\\\g<0>", cell) for cell in row) for row in rows)
+    return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in escaped)
 
 
 def _against(one: Configuration, group: Group) -> str:
@@ -298,35 +271,20 @@ def _against(one: Configuration, group: Group) -> str:
     return f"{worst.verdict} ({show_p(worst.p_holm)})"
 
 
-def _cell(text: str) -> str:
-    """Text that cannot end a cell or begin markup."""
-    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in text)
-    return " ".join(escaped.split())
-
-
-def _figures(shown: Shown) -> list[str]:
-    keys = [one.key for one in (EXECUTION, EXACT, LOSS, *shown.study.own_metrics)]
-    keys += [cost.recorded.key for cost in COSTS if cost.unit]
-    return [key for key in keys if _measured(shown, key)]
-
-
 def _measured(shown: Shown, key: str) -> bool:
     return any(run.figure(key) is not None for run in shown.runs)
 
 
-def _column(key: str) -> str:
-    section, _, rest = key.partition(".")
-    return f"config:{section}.value" + (f".{rest}" if rest else "")
+def _project(run: Run) -> str:
+    return str(run.config.get("tracking.project"))
 
 
-def _tracked(run: Run) -> bool:
-    return run.config.get("tracking.name") == "wandb" and run.config_hash is not None
+def _only(runs: Sequence[Run]) -> list[Any]:
+    """The filter that lets these runs through alone."""
+    from wandb_workspaces import expr
 
-
-def _run_id(run: Run) -> str:
-    from qc_experiments.records.folder import Identity
-
-    return Identity(run.name, run.config_hash or "").run_id
+    ids = [Identity(run.name, str(run.config_hash)).run_id for run in runs]
+    return [expr.Metric("ID").isin(ids)]
 
 
 def _plain(title: str) -> str:
