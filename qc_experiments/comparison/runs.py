@@ -7,6 +7,7 @@ missing is absent, and a run with a file that cannot be what the run wrote is le
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import socket
@@ -17,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qc_experiments.comparison.curves import Curves, read_curves
 from qc_experiments.comparison.predictions import Outcomes, read_outcomes
-from qc_experiments.config.metrics import CONTENT_HASHES
+from qc_experiments.config.metrics import CONTENT_HASHES, LOSS
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
 from qc_experiments.records.results import (
@@ -36,7 +36,15 @@ from qc_experiments.system.console import visible
 from qc_experiments.system.locking import LOCK
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.processes import process_lives
-from qc_experiments.system.reading import COUNT, Unreadable, check, read_json
+from qc_experiments.system.reading import (
+    COUNT,
+    FINITE,
+    MOST_BYTES,
+    Unreadable,
+    check,
+    read_file,
+    read_json,
+)
 from qc_experiments.system.secrets import redacted
 
 DEPTH = 3
@@ -52,6 +60,21 @@ SILENT_SECONDS = 3600.0
 
 LONGEST_ERROR = 300
 """Characters of an error's line that are shown."""
+MOST_METRICS = 64 * MOST_BYTES
+MOST_POINTS = 100
+"""Points of a curve that are kept; the first and the last are always among them."""
+
+
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Losses of one run by step, in nats per token, and the last step of which anything was logged."""
+
+    training: Curve = ()
+    held_out: Curve = ()
+    last_step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +208,7 @@ def _read(folder: Path, name: str, defaults: Mapping[str, Scalar], now: float) -
         config=config,
         result=result,
         outcomes=read_outcomes(folder / "predictions.csv") if status == FINISHED else None,
-        curves=read_curves(folder / "metrics.jsonl"),
+        curves=_read_curves(folder / "metrics.jsonl"),
         **vars(environment) | hashes,
         **vars(read_report(folder)),
     )
@@ -237,3 +260,44 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
     if silent < SILENT_SECONDS:
         return RUNNING, None
     return INTERRUPTED, f"no result, and no file changed for {silent / 3600:.0f} hours"
+
+
+def _read_curves(path: Path) -> Curves:
+    """What a run has logged in ``metrics.jsonl``, whose last line may be half written."""
+    content = read_file(path, MOST_METRICS)
+    if content is None:
+        return Curves()
+    lines = _lines(content.decode("utf-8", "replace"))
+    return Curves(
+        training=_curve(lines, "loss"),
+        held_out=_curve(lines, LOSS.logged_as),
+        last_step=max((line["step"] for line in lines), default=None),
+    )
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    *rows, last = text.split("\n")
+    if not last.startswith("{") or last.endswith("}"):  # else it is being written
+        rows.append(last)
+    try:
+        # In one go: a tenth of the time. A loss that was no number was logged as NaN, and is a gap.
+        text = f"[{','.join(filter(str.strip, rows))}]"
+        lines: list[dict[str, Any]] = json.loads(text, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise Unreadable("metrics.jsonl has a line that is no JSON") from None
+    for one in lines:
+        if not isinstance(one, dict) or one.get("step") is None:
+            raise Unreadable("metrics.jsonl has a line that is no object with a step")
+        check(one["step"], COUNT, "metrics.jsonl: step")
+        for key in ("loss", LOSS.logged_as):
+            check(one.get(key), FINITE, f"metrics.jsonl: {key}")
+    return lines
+
+
+def _curve(lines: Sequence[dict[str, Any]], key: str) -> Curve:
+    values = ((line["step"], line.get(key)) for line in lines)
+    curve = [(step, float(f"{value:.5g}")) for step, value in values if value is not None]
+    if len(curve) <= MOST_POINTS:
+        return tuple(curve)
+    stride = (len(curve) - 1) / (MOST_POINTS - 1)
+    return tuple(curve[round(place * stride)] for place in range(MOST_POINTS))

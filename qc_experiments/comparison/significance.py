@@ -32,6 +32,11 @@ class Against:
     p_holm: float
 
     @property
+    def figures(self) -> tuple[float | None, ...]:
+        """Difference of the accuracies with the ends of its 95 % interval, p, corrected p."""
+        return (self.table.difference(), *self.table.interval(), self.p, self.p_holm)
+
+    @property
     def verdict(self) -> str:
         """What may be said of the best run against the other one."""
         difference = self.table.difference() or 0.0

@@ -17,11 +17,10 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from qc_experiments.comparison.curves import Curve
 from qc_experiments.comparison.facts import facts
 from qc_experiments.comparison.grouping import Group
 from qc_experiments.comparison.predictions import read_answers
-from qc_experiments.comparison.runs import Run
+from qc_experiments.comparison.runs import Curve, Run
 from qc_experiments.comparison.significance import Against
 from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import SAYS_NOTHING, remarks
@@ -133,11 +132,7 @@ def _run_data(
         "db": run.by_database,
     }
     if against is not None:
-        low, high = against.table.interval()
-        data["test"] = [
-            _rounded(value)
-            for value in (against.table.difference(), low, high, against.p, against.p_holm)
-        ] + [against.verdict]
+        data["test"] = [*map(_rounded, against.figures), against.verdict]
     return data
 
 
@@ -164,13 +159,8 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
             answers[str(number[run.folder])] = [
                 [place(one.prediction), place(one.verdict)] for one in found
             ]
-    return {
-        "questions": questions,
-        "asked": asked[:12],
-        "texts": list(texts),
-        "answers": answers,
-        "with_texts": WITH_TEXTS,
-    }
+    known = {"questions": questions, "asked": asked[:12], "texts": list(texts)}
+    return {**known, "answers": answers, "with_texts": WITH_TEXTS}
 
 
 def _cut(text: str) -> str:

@@ -269,6 +269,10 @@ def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
         for place, run in enumerate(group.members, 1):
             measured = run.finished and run.figure(study.objective.key) is not None
             values = map(facts(run).get, swept)
+            said = "leader" if run is group.best else "not tested" if run.finished else None
+            tested: list[object] = [*[None] * (len(TESTS) - 1), said]
+            if found := group.against.get(run.folder):
+                tested = [*found.figures, found.verdict]
             rows.append(
                 [
                     group.name,
@@ -279,16 +283,7 @@ def csv_table(study: Study) -> tuple[list[str], list[list[object]]]:
                     run.error,
                     *(show(value) if isinstance(value, bool) else value for value in values),
                     *(run.result.get(key) for key in figures),
-                    *_test_cells(run, group),
+                    *tested,
                 ]
             )
     return header, rows
-
-
-def _test_cells(run: Run, group: Group) -> list[object]:
-    found = group.against.get(run.folder)
-    if found is None:
-        said = "leader" if run is group.best else "not tested" if run.finished else None
-        return [*[None] * (len(TESTS) - 1), said]
-    low, high = found.table.interval()
-    return [found.table.difference(), low, high, found.p, found.p_holm, found.verdict]
