@@ -143,7 +143,7 @@ class WandbTracker:
 def wandb_tracker(run: TrackedRun) -> Tracker:
     """``tracking.name=wandb``, unless the environment switches it off."""
     if switched_off():
-        log.info("WANDB_DISABLED is set: Weights & Biases is told nothing")
+        log.info("WANDB_DISABLED is set: nothing is sent to Weights & Biases")
         return NullTracker()
     return WandbTracker(run)
 
