@@ -21,9 +21,8 @@ from qc_experiments.models.packaged import (
     fetch,
     named_model,
 )
-from qc_experiments.system.console import told_to_users
+from qc_experiments.system.console import progress, told_to_users
 from qc_experiments.system.paths import user_path
-from qc_experiments.system.progress import progress
 from qc_experiments.system.words import counted
 
 
