@@ -26,14 +26,7 @@ train, what is wrong. With -m: the jobs of a sweep."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Plan; exits with 2 where the user has to mend something.
-
-    Args:
-        arguments: Hydra overrides, ``--config-dir DIR``, and ``-m`` for a list of a sweep's jobs.
-
-    Raises:
-        SystemExit: with code 2 for a user's mistake, 1 if jobs of a sweep will be refused.
-    """
+    """Plan; exits with 2 where the user has to mend something, 1 if jobs of a sweep will be refused."""
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return
@@ -64,8 +57,7 @@ def _plan_sweep(parsed: Arguments) -> None:
         return
     seen = list_jobs(plan, parsed.overrides, parsed.config_dir)
     log.info("%s", plan.text(seen.runs))
-    for line in seen.lines:
-        log.info("%s", line)
+    log.info("%s", "\n".join(seen.lines))
     if seen.refused:
         jobs = counted(seen.refused, "job")
         print(f"error: {jobs} of {len(seen.lines)} will be refused", file=sys.stderr)
