@@ -125,7 +125,7 @@ class _Overrides:
         if not has_value:
             return text
         if value.startswith("="):
-            raise _no_setting(text, self._written(key, value.lstrip("= ")))
+            raise _no_setting(text, self.read(f"{key}={value.lstrip('= ')}"))
         parsed = self._parsed(text)
         if parsed is None:
             if "," in (value.strip()[:1], value.strip()[-1:]) or ",," in value:
@@ -178,13 +178,6 @@ class _Overrides:
             return self._parser.parse_override(text)
         except HydraException:
             return None
-
-    def _written(self, key: str, value: str) -> str:
-        """An override for this text, quoted only if need be."""
-        plain = self._parsed(f"{key}={value}")
-        simple = plain is not None and not plain.is_sweep_override() and plain.value() == value
-        number = plain is not None and not _takes_text(self._kind(key))
-        return f"{key}={value}" if simple or number else literal(key, value)
 
     def _quoted(self, key: str, value: str, kind: str) -> str:
         """The same with the parts quoted that cannot be read, where the key takes text."""
@@ -242,7 +235,7 @@ class _Overrides:
     def _refuse_bare(self, key: str, after: str) -> None:
         value = after.lstrip("=")
         if value and "=" not in value:
-            raise _no_setting(f"{key} {after}", self._written(key, value))
+            raise _no_setting(f"{key} {after}", self.read(f"{key}={value}"))
         options = f"; {key} can be {', '.join(self._options(key))}" if key in GROUPS else ""
         raise UserError(f"{key}: is no key=value: give it a value, {key}=...{options}")
 
@@ -250,7 +243,7 @@ class _Overrides:
         key, _, value = before.partition("=")
         kind = self._kind(key)
         if text.lower().endswith((".csv", ".tsv", ".json", ".jsonl")) and kind[:3] != "str":
-            written = shown(self._written("data.train", text))
+            written = shown(self.read(f"data.train={text}"))
             raise UserError(
                 f"{text}: is no key=value: one's own rows are given as data=csv {written}"
             )

@@ -216,23 +216,8 @@ def _at_once(launcher: Any, jobs: int | None) -> int:
     return max(1, most if jobs is None else min(most, jobs))
 
 
-@dataclass(frozen=True)
-class JobList:
-    """The jobs of a sweep, looked at one by one.
-
-    Attributes:
-        lines: one for each job.
-        runs: how many different runs there are among those that are not refused.
-        refused: how many jobs will be refused.
-    """
-
-    lines: tuple[str, ...]
-    runs: int
-    refused: int
-
-
-def list_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None) -> JobList:
-    """Look at the jobs of a sweep.
+def tell_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None) -> int:
+    """Say what a sweep is going to do, job by job; returns how many jobs will be refused.
 
     Args:
         plan: what is known of it; its jobs are known.
@@ -259,7 +244,9 @@ def list_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None)
                 refused += 1
                 line += f"\n  will be refused: {reason}"
         lines.append(line)
-    return JobList(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
+    different = len(first) + max(0, len(jobs) - MOST_JOBS)
+    log.info("%s", "\n".join([plan.text(different), *lines]))
+    return refused
 
 
 def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
