@@ -189,7 +189,9 @@ def _answers(
     total = len(prompts)
     journal = Journal(unfinished, predictor.work(prompts))
     if journal.dropped:
-        print("The unfinished work beside it had other questions, model or settings: starts again")
+        print(
+            "The unfinished work there had other questions, another model or settings: starts again"
+        )
     if len(journal):
         print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
     found: dict[int, str] = {}

@@ -30,7 +30,7 @@ def earlier_result(
     if known is None or _rerun(config, folder, known, share):
         return None
     if known["status"] != "finished":
-        log.info("Has come as far as this before")
+        log.info("Has been trained to this point before")
     elif alone:
         log.info("This run has finished before (delete its folder to run it again); its result:\n")
         log.info("%s", folder.summary())

@@ -58,8 +58,11 @@ class Jobs:
         """Run a job, or this round's share of it; returns the objective, None if there is none."""
         from hydra.core.hydra_config import HydraConfig
 
-        hydra_config, about = HydraConfig.get(), self._about()
-        job, task = hydra_config.job.num, hydra_config.overrides.task
+        try:
+            about = json.loads((self._place / ABOUT).read_text(encoding="utf-8"))
+        except OSError:
+            about = {}
+        job, task = HydraConfig.get().job.num, HydraConfig.get().overrides.task
         # Those in which the jobs of the sweep differ, as far as that is known.
         swept = [one for one in task if one.partition("=")[0] in about.get("keys", ())]
         overrides = " ".join(swept or task)
@@ -123,14 +126,6 @@ class Jobs:
             text += f"; about {duration(left)} left" + (" for this round" if halving else "")
         return f" ({text})"
 
-    def _about(self) -> dict[str, Any]:
-        """What the sweep has written down for its jobs."""
-        try:
-            found: dict[str, Any] = json.loads((self._place / ABOUT).read_text(encoding="utf-8"))
-        except OSError:
-            return {}
-        return found
-
     def _tell(self, report: Report, now: Round) -> None:
         if report.error is not None:
             log.error("job %s failed: %s", report.job, report.error)
@@ -140,7 +135,7 @@ class Jobs:
                 file.write(json.dumps(asdict(report)) + "\n")
         except FileNotFoundError:
             raise UserError(
-                f"{self._place.parent}: was deleted or moved while the sweep was at work: run the same "
+                f"{self._place.parent}: was deleted or moved while the sweep was running: run the same "
                 "command again"
             ) from None
         except OSError as error:  # the run's own folder has all of it

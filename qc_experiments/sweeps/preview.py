@@ -199,7 +199,7 @@ def _check_search(config: Any) -> None:
     wanted = "maximize" if objective.higher_is_better else "minimize"
     if isinstance(direction, str) and direction != wanted:
         raise UserError(
-            f"hydra.sweeper.direction={direction} looks for the worst {objective.key}: it must "
+            f"hydra.sweeper.direction={direction} would look for the worst {objective.key}: it must "
             f"be {wanted} with objective={objective.key}"
         )
 

@@ -156,7 +156,7 @@ class Guarded:
         if isinstance(self._tracker, NullTracker):
             return  # the user has been told
         log.warning(
-            "%s failed and is told no more (%s); all figures are in the run's folder",
+            "%s failed and gets no more data (%s); all figures are in the run's folder",
             self._name,
             reason,
         )

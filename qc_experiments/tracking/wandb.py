@@ -160,7 +160,7 @@ def _put_aside(folders: Iterable[Path], place: Path) -> None:
 def wandb_tracker(run: TrackedRun) -> Tracker:
     """``tracking.name=wandb``, unless the environment switches it off."""
     if switched_off():
-        log.info("WANDB_DISABLED is set: Weights & Biases is told nothing")
+        log.info("WANDB_DISABLED is set: nothing is sent to Weights & Biases")
         return NullTracker()
     return WandbTracker(run)
 

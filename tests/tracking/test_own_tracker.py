@@ -129,7 +129,7 @@ def test_what_is_no_tracker_is_refused_before_the_training(own, tmp_path, refuse
 
 def test_one_that_leaves_does_not_end_the_run(own, tmp_path, capsys):
     main(own("my_trackers.Leaving"))
-    assert "failed and is told no more (SystemExit: 3)" in capsys.readouterr().err
+    assert "failed and gets no more data (SystemExit: 3)" in capsys.readouterr().err
     [folder] = run_folders(tmp_path / "out")
     assert json.loads((folder / "result.json").read_text())["status"] == "finished"
 
