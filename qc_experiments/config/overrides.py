@@ -218,7 +218,7 @@ class _Overrides:
             if "=" in text.lstrip("=") or text.startswith("~"):
                 continue
             before = given[place - 1] if place else ""
-            after = given[place + 1 : place + 3]
+            after = list(given[place + 1 : place + 3])
             if "=" in before and (before.endswith((",", "=")) or text.startswith(",")):
                 torn = [before, text, *(after[:1] if text in (",", "=") else ())]
                 flag = self._flag if "," in "".join(torn) else ""
