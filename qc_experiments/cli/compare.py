@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qc_experiments.config.metrics import EXECUTION, METRICS
@@ -22,28 +21,18 @@ NAMES = ", ".join(metric.key for metric in METRICS)
 def main(arguments: Sequence[str]) -> None:
     """Compare; exits with 2 where the user has to mend something."""
     with told_to_users():
-        _compare(_parser().parse_args(arguments))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = runs_parser(
-        "qc compare",
-        "Rank runs that were measured alike, test whether the best one is better, and write "
-        "compare.csv and compare.html. Works while a sweep is running.",
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="where the two files go (the first DIR, beside its runs)"
-    )
-    return parser
+        parser = runs_parser(
+            "qc compare",
+            "Rank runs that were measured alike, test whether the best one is better, and write "
+            "compare.csv and compare.html. Works while a sweep is running.",
+        )
+        where = "where the two files go (the first DIR, beside its runs)"
+        parser.add_argument("--output", metavar="DIR", help=where)
+        _compare(parser.parse_args(arguments))
 
 
 def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """A parser of folders with runs, and of the figure that ranks these.
-
-    Args:
-        program: how the command is called.
-        description: what it does, for its help page.
-    """
+    """A parser of folders with runs, and of the metric that ranks these."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
@@ -57,11 +46,7 @@ def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def studied(folders: Sequence[str], objective: str | None = None) -> Study:
-    """The comparison of the runs in some folders.
-
-    Args:
-        folders: as the user names them.
-        objective: the metric that ranks the runs; None: see `comparison.study.compare`.
+    """The comparison of the runs in some folders, see `comparison.study.compare`.
 
     Raises:
         UserError: if there is no run, or none that can be read.
@@ -70,21 +55,24 @@ def studied(folders: Sequence[str], objective: str | None = None) -> Study:
 
     study = compare([user_path(folder, "DIR") for folder in folders], objective)
     if not study.runs:
-        more = len(study.left_out) - 1
-        raise UserError(
-            f"{study.left_out[0].name}: {study.left_out[0].reason}"
-            + (f"; {more} more cannot be read either" if more else "")
-        )
+        first, *others = study.left_out
+        more = f"; {len(others)} more cannot be read either" if others else ""
+        raise UserError(f"{first.name}: {first.reason}{more}")
     return study
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from qc_experiments.comparison.runs import is_run
     from qc_experiments.comparison.views.page import page_html
     from qc_experiments.comparison.views.table import csv_table, table_text
     from qc_experiments.system.files import csv_text, write_whole
 
     study = studied(options.folders, options.objective)
-    output = user_path(options.output, "--output") if options.output else _beside(study.folders[0])
+    if options.output:
+        output = user_path(options.output, "--output")
+    else:  # a sweep's own folder; for a single run the one around it, so that runs stay as they are
+        first = study.folders[0]
+        output = first.absolute().parent if is_run(first) else first
     if problem := output_problem(output):
         raise UserError(f"--output {output}: cannot be written ({problem}); name a folder")
     contents = (csv_text(*csv_table(study)), page_html(study))
@@ -96,10 +84,3 @@ def _compare(options: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
     print(table_text(study))
     print(f"\nFiles in {output}: {', '.join(FILES)} (open it in a browser)")
-
-
-def _beside(folder: Path) -> Path:
-    """A sweep's own folder; for a single run the one that it stands in, so that runs stay as they are."""
-    from qc_experiments.comparison.runs import is_run
-
-    return folder.absolute().parent if is_run(folder) else folder

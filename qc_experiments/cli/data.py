@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from qc_experiments.config.schema import ColumnsConfig, OnInvalid
+from qc_experiments.config.schema import ColumnsConfig, DataConfig, OnInvalid
 from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.databases.engine import HELP
@@ -37,25 +37,21 @@ def _parser() -> argparse.ArgumentParser:
     for action in (check, show):
         action.add_argument("csv", help="the CSV file")
         for column in ("question", "query", "context", "db_id"):
-            action.add_argument(
-                f"--{column}",
-                default=column,
-                metavar="COLUMN",
-                help=f"name of the {column} column ({column})",
-            )
+            what = f"name of the {column} column ({column})"
+            action.add_argument(f"--{column}", default=column, metavar="COLUMN", help=what)
     check.add_argument("--databases", help="folder or URL, as data.databases in training")
-    check.add_argument("--engine", metavar="NAME", help=HELP)
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
     context = actions.add_parser("context", help="print a database's CREATE TABLE statements")
     context.add_argument("db", help="SQLite or DuckDB file, or postgresql:// URL")
-    context.add_argument("--engine", metavar="NAME", help=HELP)
+    for action in (check, context):
+        action.add_argument("--engine", metavar="NAME", help=HELP)
     return parser
 
 
-def _table(options: argparse.Namespace, on_invalid: OnInvalid) -> Table:
+def _table(options: argparse.Namespace) -> Table:
     columns = ColumnsConfig(options.question, options.query, options.context, options.db_id)
-    return read_table(resolve_path(options.csv, "CSV"), columns, on_invalid)
+    return read_table(resolve_path(options.csv, "CSV"), columns, OnInvalid.drop)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -64,14 +60,11 @@ def _check(options: argparse.Namespace) -> None:
     from qc_experiments.databases.locate import find_databases
     from qc_experiments.judging.judge import Judge
 
-    table = _table(options, OnInvalid.drop)
+    table = _table(options)
     rows = table.rows
-    schemas = len({row.context for row in rows})
-    db_ids = len({row.db_id for row in rows if row.db_id is not None})
-    print(
-        f"{table.path}: {counted(len(rows), 'usable row')}, "
-        f"{counted(schemas, 'context')}, {counted(db_ids, 'db_id')}"
-    )
+    contexts = counted(len({row.context for row in rows}), "context")
+    db_ids = counted(len({row.db_id for row in rows if row.db_id is not None}), "db_id")
+    print(f"{table.path}: {counted(len(rows), 'usable row')}, {contexts}, {db_ids}")
     for decision in table.decisions:
         print(f"  {decision.line(table.path)}")
     databases = None
@@ -99,14 +92,11 @@ def _check(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """Print one row's prompt and completion, as text."""
-    from qc_experiments.config.schema import DataConfig
-
-    table = _table(options, OnInvalid.drop)
-    chosen = [row for row in table.rows if row.number == options.row]
-    if not chosen:
+    table = _table(options)
+    row = next((row for row in table.rows if row.number == options.row), None)
+    if row is None:
         raise UserError(f"{table.path}: there is no usable row {options.row}")
     template = read_template(resolve_path(options.template or DataConfig().template, "--template"))
-    row = chosen[0]
     print(template.prompt(row.context, row.question), end="")
     print(f"[the model writes:]{template.completion(row.query)}[end]")
 

@@ -32,49 +32,38 @@ def parser() -> argparse.ArgumentParser:
         prog="qc evaluate",
         description="Judge predicted SQL by running it: does it return the gold query's rows?",
     )
-    found.add_argument(
-        "predictions", metavar="CSV", help="columns db_id, question, query (the gold), prediction"
-    )
-    found.add_argument(
+    add = found.add_argument
+    add("predictions", metavar="CSV", help="columns db_id, question, query (the gold), prediction")
+    add(
         "--databases",
         required=True,
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
-    found.add_argument("--engine", metavar="NAME", help=HELP)
-    found.add_argument("--output", required=True, metavar="DIR", help="where the verdicts go")
-    found.add_argument(
+    add("--engine", metavar="NAME", help=HELP)
+    add("--output", required=True, metavar="DIR", help="where the verdicts go")
+    add(
         "--against",
         metavar="DIR",
         help="an earlier evaluation's output, or a run's folder: compare with it question by question",
     )
-    found.add_argument(
-        "--timeout", type=float, default=5.0, metavar="SECONDS", help="for each statement (5)"
-    )
-    found.add_argument(
-        "--fuzz",
-        type=int,
-        default=0,
-        metavar="N",
-        help="an answer must hold on N perturbed copies of its database as well (0)",
-    )
-    found.add_argument("--seed", type=int, default=0, help="fixes those copies (0)")
-    found.add_argument("--processes", type=int, metavar="N", help="that run SQL (one per core)")
-    found.add_argument("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
-    found.add_argument(
+    add("--timeout", type=float, default=5.0, metavar="SECONDS", help="for each statement (5)")
+    copies = "an answer must hold on N perturbed copies of its database as well (0)"
+    add("--fuzz", type=int, default=0, metavar="N", help=copies)
+    add("--seed", type=int, default=0, help="fixes those copies (0)")
+    add("--processes", type=int, metavar="N", help="that run SQL (one per core)")
+    add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
+    add(
         "--metric",
         action="append",
         default=[],
         metavar="NAME",
+        dest="metrics",
         help="dotted name of a metric of your own, as evaluation.metrics in training; may be repeated",
     )
     for column in COLUMNS:
-        found.add_argument(
-            f"--{column.replace('_', '-')}-column",
-            default=column,
-            metavar="NAME",
-            help=f"what the CSV calls its column {column}",
-        )
+        name, what = column.replace("_", "-"), f"what the CSV calls its column {column}"
+        add(f"--{name}-column", default=column, metavar="NAME", help=what)
     return found
 
 
@@ -85,9 +74,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     given = dict(vars(options))
     columns = {column: given.pop(f"{column}_column") for column in COLUMNS}
-    metrics = given.pop("metric")
-    asked = Asked(**given, metrics=metrics, columns=columns)
-    found = evaluate(asked, partial(print, flush=True))
+    found = evaluate(Asked(**given, columns=columns), partial(print, flush=True))
     print("\n".join([report_text(found.report), *found.lines]))
     seconds = found.report["seconds"]
     rate = found.report["count"] / seconds

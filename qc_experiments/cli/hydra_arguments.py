@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -12,13 +13,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from qc_experiments.config.compose import (
-    check_overrides,
-    explain,
-    register_schema,
-    setting_of_flag,
-    to_run_config,
-)
+from qc_experiments.config.compose import explain, register_schema, to_run_config
+from qc_experiments.config.keys import setting_of_flag
+from qc_experiments.config.overrides import check_overrides
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import folder_problem
@@ -27,20 +24,8 @@ from qc_experiments.system.words import nearest
 
 log = logging.getLogger("qc_experiments")
 
-SWITCHES = (
-    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
-    *("--multirun", "-m", "--shell-completion", "-sc"),
-)
-VALUE_FLAGS = (
-    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--config-dir", "-cd"),
-)
-INFO_FLAGS = ("--info", "-i")
-EXCLUSIVE = {*INFO_FLAGS, "--cfg", "-c", "--shell-completion", "-sc"}
-"""Flags that Hydra does not take beside ``-m``."""
-SHOWING = {*EXCLUSIVE, "--help", "-h", "--hydra-help", "--version"}
-"""Flags with which nothing is run."""
-INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+SHOWING = ("cfg", "info", "shell_completion")
+"""Flags with which Hydra shows something, and which it does not take beside ``-m``."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +33,21 @@ class Arguments:
     """A command line, taken apart.
 
     Attributes:
-        flags: Hydra's flags with their values.
+        hydra: what Hydra's own parser makes of it.
         overrides: ``key=value`` and its like.
         config_dir: the user's folder of option files, or None.
         multirun: whether every combination of values is run.
         informs: whether something is shown and nothing run.
     """
 
-    flags: tuple[str, ...]
+    hydra: argparse.Namespace
     overrides: tuple[str, ...]
     config_dir: str | None
     multirun: bool
     informs: bool
 
     def checked(self) -> Arguments:
-        """The same with overrides as Hydra reads them.
-
-        Raises:
-            UserError: for one that names an unknown key, group or option, or cannot be read.
-        """
+        """The same with overrides as Hydra reads them, see `check_overrides`."""
         read = check_overrides(self.overrides, self.config_dir, multirun=self.multirun)
         return replace(self, overrides=read)
 
@@ -81,12 +62,11 @@ def command_line(arguments: Sequence[str]) -> Iterator[Arguments]:
     register_schema()
     kept = sys.argv
     try:
-        parsed = parse_arguments(arguments)
-        with in_environment(parsed.overrides) as overrides:
-            if tuple(overrides) != parsed.overrides:
+        with in_environment(arguments) as without_secrets:
+            if without_secrets != list(arguments):
                 # W&B records the process's arguments, by which secrets would get into its files.
-                sys.argv = [*sys.argv[:1], *parsed.flags, *overrides]
-            yield replace(parsed, overrides=tuple(overrides)).checked()
+                sys.argv = [*sys.argv[:1], *without_secrets]
+            yield parse_arguments(without_secrets).checked()
     except Exception as error:
         line = explain(error)
         if line is None or isinstance(error, UserError):
@@ -97,69 +77,62 @@ def command_line(arguments: Sequence[str]) -> Iterator[Arguments]:
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
-    """Tell Hydra's flags and their values from its overrides.
-
-    Raises:
-        UserError: for a flag that Hydra does not have, or a folder that is not there.
-    """
-    flags: list[str] = []
-    overrides: list[str] = []
-    config_dir: str | None = None
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        name, has_value, value = argument.partition("=")
-        if not argument.startswith("-"):
-            overrides.append(argument)
-            continue
-        flags.append(argument)
-        if name in VALUE_FLAGS:
-            if not has_value:
-                if not rest:
-                    raise UserError(f"{name}: needs a value")
-                value = rest.pop(0)
-                flags.append(value)
-            if name in ("--config-dir", "-cd"):
-                config_dir = os.path.expanduser(value)  # a shell leaves ~ after a = as it is
-                flags[-1] = f"{name}={config_dir}" if has_value else config_dir
-        elif argument in INFO_FLAGS:
-            if rest and rest[0] in INFO_TOPICS:
-                flags.append(rest.pop(0))
-        elif argument not in SWITCHES:
-            raise UserError(_no_such_flag(name, value if has_value else next(iter(rest), "")))
-    problem = None if config_dir is None else folder_problem(config_dir)
-    if problem is not None:
-        raise UserError(f"--config-dir {config_dir}: {problem}")
-    multirun = "-m" in flags or "--multirun" in flags
-    shown = [name for flag in flags if (name := flag.partition("=")[0]) in SHOWING]
-    if multirun and set(shown) & EXCLUSIVE:
-        raise UserError(f"-m runs and {shown[0]} shows: leave out one of them")
-    if {"--help", "-h"} & set(shown):
-        overrides = []  # the page is the same whatever is swept, but Hydra would compose it all first
-    return Arguments(tuple(flags), tuple(overrides), config_dir, multirun, bool(shown))
+    """Tell Hydra's flags and their values from its overrides."""
+    parser = hydra_parser()
+    try:
+        found, unknown = parser.parse_known_intermixed_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from None
+    if found.experimental_rerun is not None:  # a second way to run, which nobody needs
+        unknown.append("--experimental-rerun")
+    if unknown:
+        raise UserError(_no_such_flag(unknown[0], arguments))
+    if found.config_dir is not None:
+        found.config_dir = os.path.expanduser(
+            found.config_dir
+        )  # a shell leaves ~ after a = as it is
+        if problem := folder_problem(found.config_dir):
+            raise UserError(f"--config-dir {found.config_dir}: {problem}")
+    shown = [name.replace("_", "-") for name in SHOWING if getattr(found, name)]
+    if found.multirun and shown:
+        raise UserError(f"-m runs and --{shown[0]} shows: leave out one of them")
+    # The page of --help is the same whatever is swept, but Hydra would compose it all first.
+    overrides = () if found.help else tuple(found.overrides)
+    informs = bool(shown or found.help or found.hydra_help)
+    return Arguments(found, overrides, found.config_dir, found.multirun, informs)
 
 
-def _no_such_flag(name: str, value: str) -> str:
-    """What is said of a flag that Hydra does not have: the setting that is meant, as far as it is known."""
+def _no_such_flag(flag: str, arguments: Sequence[str]) -> str:
+    """What is said of a flag that Hydra does not have: the setting that is meant, if it is known."""
+    name, has_value, value = flag.partition("=")
+    if not has_value:
+        value = next(iter(arguments[arguments.index(flag) + 1 :]), "")
     if value.startswith("-") or "=" in value:
         value = ""
     if name.strip("-").replace("_", "-") in ("dry-run", "plan", "check"):
-        return (
-            f"{name}: no such flag; what a run would do is told by qc plan with the same settings"
-        )
+        return f"{name}: no such flag; qc plan with the same settings says what a run would do"
     setting = setting_of_flag(name, value)
     if setting is not None:
         return f"{name}: no such flag; settings are given as key=value: {setting}"
     # Not --run, which would only start the demo.
-    switches = [one for one in SWITCHES if one.startswith("--") and one != "--run"]
-    hint = nearest(name, [*switches, "--cfg", "--config-dir"], cutoff=0.7)
+    flags = ("help", "hydra-help", "version", "resolve", "multirun", "shell-completion", "cfg")
+    hint = nearest(name, [f"--{one}" for one in (*flags, "config-dir")], cutoff=0.7)
     return f"{name}: no such flag{hint}; settings are given as key=value, and qc train --help lists all"
+
+
+def hydra_parser() -> argparse.ArgumentParser:
+    """Hydra's parser, which raises what it cannot read."""
+    from hydra._internal.utils import get_args_parser
+
+    parser: argparse.ArgumentParser = get_args_parser()
+    parser.allow_abbrev = parser.exit_on_error = False
+    return parser
 
 
 def run_hydra(task: Callable[[DictConfig], Any], parsed: Arguments, program: str) -> None:
     """Have Hydra compose, show or launch what a command line asks for.
 
-    `hydra.main` does no more than this, but reads ``sys.argv``.
+    `hydra.main` does no more than this, but reads ``sys.argv``, and so would hand it on to records and W&B.
 
     Args:
         task: is called with the composed config, once for each job; launchers may pickle it.
@@ -167,41 +140,19 @@ def run_hydra(task: Callable[[DictConfig], Any], parsed: Arguments, program: str
         program: how the command is called, for the help page.
     """
     from hydra import version
-    from hydra._internal.utils import _run_hydra, get_args_parser
+    from hydra._internal.utils import _run_hydra
+    from hydra.core.utils import env_override
 
     version.setbase("1.3")
-    parser = get_args_parser()
+    parser = hydra_parser()
     parser.prog = program
-    # Flags first: Hydra's parser cannot read one that stands between overrides.
-    with _full_errors():
-        _run_hydra(
-            args=parser.parse_args([*parsed.flags, *parsed.overrides]),
-            args_parser=parser,
-            task_function=task,
-            config_path="pkg://qc_experiments.conf",
-            config_name="config",
-        )
-
-
-@contextmanager
-def _full_errors() -> Iterator[None]:
-    """Have exceptions reach us instead of Hydra's own printing."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["HYDRA_FULL_ERROR"]
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
+    args = argparse.Namespace(**{**vars(parsed.hydra), "overrides": list(parsed.overrides)})
+    with env_override({"HYDRA_FULL_ERROR": "1"}):  # exceptions reach us instead of Hydra's printing
+        _run_hydra(args, parser, task, "pkg://qc_experiments.conf", "config")
 
 
 def single_run(given: DictConfig) -> RunConfig:
-    """The config of one run, which is no sweep.
-
-    Raises:
-        UserError: if it is invalid, or asks for what only a sweep can do.
-    """
+    """The checked config of one run; a `UserError` if it asks for what only a sweep can do."""
     config = to_run_config(given)
     if config.sweep.halving is not None:
         raise UserError("sweep.halving: goes through a grid of runs; add -m and values to sweep")
@@ -211,13 +162,12 @@ def single_run(given: DictConfig) -> RunConfig:
 def say_what_is_trained_on(overrides: Sequence[str]) -> None:
     """Say so where nobody has named any rows, and the demo's are taken."""
     keys = {one.lstrip("+").partition("=")[0] for one in overrides}
-    if keys & {"data", "data.train", "experiment"}:
-        return
-    takes = ", which takes about half an hour on two CPU cores" if not keys else ""
-    log.info(
-        "No data was named: this trains on the demo, 492 questions about a library, a clinic and a "
-        "shop%s (experiment=quickstart: some minutes).\nOn your own rows: qc train data=csv "
-        "data.train=my.csv; look first with qc data check my.csv. Ctrl-C ends it, the same command "
-        "goes on.\n",
-        takes,
-    )
+    if not keys & {"data", "data.train", "experiment"}:
+        takes = ", which takes about half an hour on two CPU cores" if not keys else ""
+        log.info(
+            "No data was named: this trains on the demo, 492 questions about a library, a clinic and a "
+            "shop%s (experiment=quickstart: some minutes).\nOn your own rows: qc train data=csv "
+            "data.train=my.csv; look first with qc data check my.csv. Ctrl-C ends it, the same command "
+            "goes on.\n",
+            takes,
+        )

@@ -26,14 +26,7 @@ train, what is wrong. With -m: the jobs of a sweep."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Plan; exits with 2 where the user has to mend something.
-
-    Args:
-        arguments: Hydra overrides, ``--config-dir DIR``, and ``-m`` for a list of a sweep's jobs.
-
-    Raises:
-        SystemExit: with code 2 for a user's mistake, 1 if jobs of a sweep will be refused.
-    """
+    """Plan; exits with 2 where the user has to mend something, 1 if jobs of a sweep will be refused."""
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return
@@ -50,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _plan_sweep(parsed: Arguments) -> None:
-    from qc_experiments.sweeps.preview import first_job, list_jobs, plan_sweep
+    from qc_experiments.sweeps.preview import first_job, plan_sweep, tell_jobs
 
     plan = plan_sweep(parsed.overrides, parsed.config_dir)
     if plan is None:
@@ -61,12 +54,7 @@ def _plan_sweep(parsed: Arguments) -> None:
     say_what_is_trained_on(parsed.overrides)
     if plan.jobs is None:
         log.info("%s", plan.text())
-        return
-    seen = list_jobs(plan, parsed.overrides, parsed.config_dir)
-    log.info("%s", plan.text(seen.runs))
-    for line in seen.lines:
-        log.info("%s", line)
-    if seen.refused:
-        jobs = counted(seen.refused, "job")
-        print(f"error: {jobs} of {len(seen.lines)} will be refused", file=sys.stderr)
+    elif refused := tell_jobs(plan, parsed.overrides, parsed.config_dir):
+        jobs = counted(refused, "job")
+        print(f"error: {jobs} of {len(plan.jobs)} will be refused", file=sys.stderr)
         raise SystemExit(1)

@@ -24,6 +24,8 @@ from qc_experiments.system.words import counted
 if TYPE_CHECKING:
     from qc_experiments.generation.saved import SavedPredictor
 
+FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
+
 
 def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
@@ -44,45 +46,35 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qc predict", description="Let a saved adapter turn questions into SQL."
     )
-    parser.add_argument(
-        "--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run")
+    add(
         "--db",
         metavar="FILE_OR_URL",
         help="database whose schema is the context: SQLite, DuckDB or postgresql://",
     )
-    parser.add_argument("--engine", metavar="NAME", help=HELP)
+    add("--engine", metavar="NAME", help=HELP)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
-    asked.add_argument(
-        "--input",
-        metavar="CSV",
-        help="a question column, and a context column unless --db is given",
-    )
+    needed = "a question column, and a context column unless --db is given"
+    asked.add_argument("--input", metavar="CSV", help=needed)
     for column in ("question", "context"):
-        parser.add_argument(
-            f"--{column}-column",
-            default=column,
-            metavar="NAME",
-            help=f"what --input calls its {column}s",
-        )
-    parser.add_argument("--output", metavar="CSV", help="where --input's rows and predictions go")
-    parser.add_argument("--batch-size", type=int, default=16, help="questions at once (16)")
-    parser.add_argument(
-        "--cache", default=None, metavar="DIR", help="cache folder, as paths.cache in training"
-    )
-    parser.add_argument(
+        what = f"what --input calls its {column}s"
+        add(f"--{column}-column", default=column, metavar="NAME", help=what)
+    add("--output", metavar="CSV", help="where --input's rows and predictions go")
+    add("--batch-size", type=int, default=16, help="questions at once (16)")
+    add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
+    add(
         "--base-model",
         metavar="PATH_OR_ID",
         help="where the base model is now, if it is not where it was in training",
     )
-    parser.add_argument(
+    add(
         "--trust-remote-code",
         action="store_true",
         help="let code run that comes with the base model or the tokenizer; read it first",
     )
-    parser.add_argument(
+    add(
         "--allow-pickle",
         action="store_true",
         help="read weights from pickles (.bin) where there are no safetensors",
@@ -92,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(options: argparse.Namespace) -> None:
     from qc_experiments.databases.schema import read_schema
-    from qc_experiments.system.paths import folder_problem, output_file_problem, user_path
+    from qc_experiments.system.paths import folder_problem, user_path
 
     # Check what the user gave before anything heavy is imported.
     folder = user_path(options.adapter, "--adapter")
@@ -101,42 +93,46 @@ def _predict(options: argparse.Namespace) -> None:
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     schema = None if options.db is None else read_schema(options.db, "--db", options.engine)
-    if options.question is not None:
-        if schema is None:
-            raise UserError("--question needs --db: the database that it is about")
-        if options.output is not None:
-            raise UserError("--output goes with --input; one question's SQL is printed")
-        if not options.question.strip():
-            raise UserError("--question is empty")
-        predictor = _predictor(folder, options)
-        pair = (schema, options.question.strip())
-        print(predictor.answer(predictor.prompts([pair], ["the question"]))[0])
+    if options.question is None:
+        _answer_all(folder, schema, options)
         return
+    if schema is None:
+        raise UserError("--question needs --db: the database that it is about")
+    if options.output is not None:
+        raise UserError("--output goes with --input; one question's SQL is printed")
+    question = options.question.strip()
+    if not question:
+        raise UserError("--question is empty")
+    predictor = _predictor(folder, options)
+    print(predictor.answer(predictor.prompts([(schema, question)], ["the question"]))[0])
+
+
+def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -> None:
+    """Answer the questions of a CSV and write it with the answers, in the place of older ones."""
+    from qc_experiments.data.table import read_cells
+    from qc_experiments.system.files import csv_text, write_whole
+    from qc_experiments.system.paths import output_file_problem, user_path
+    from qc_experiments.system.unfinished import kept_at, written
+
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
-    source = user_path(options.input, "--input")
-    target = user_path(options.output, "--output")
+    source, target = user_path(options.input, "--input"), user_path(options.output, "--output")
+    option = f"--output {target}"
     if problem := output_file_problem(target):
-        raise UserError(f"--output {target}: {problem}")
-    from qc_experiments.data.table import read_cells
-
+        raise UserError(f"{option}: {problem}")
     header, numbered = read_cells(source)
     pairs = _pairs(source, header, numbered, schema, options)
     if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"--output {target}: is the input; choose another name")
-    from qc_experiments.system.files import csv_text, write_whole
-    from qc_experiments.system.unfinished import kept_at, written
-
-    option = f"--output {target}"
+        raise UserError(f"{option}: is the input; choose another name")
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
         predictor = _predictor(folder, options)
         prompts = predictor.prompts(pairs, [f"row {number}" for number, _ in numbered])
         answers = _answers(predictor, prompts, unfinished, option)
         kept = [place for place, name in enumerate(header) if name != "prediction"]
-        columns = [header[place] for place in kept] + ["prediction"]
+        columns = [*(header[place] for place in kept), "prediction"]
         cells = [
-            [row[p] for p in kept] + [answer]
+            [*(row[place] for place in kept), answer]
             for (_, row), answer in zip(numbered, answers, strict=True)
         ]
         with written(option):
@@ -156,17 +152,18 @@ def _pairs(
     from qc_experiments.data.table import column_place
 
     advice = "name it with --question-column"
-    question = column_place(path, header, options.question_column, advice)
-    place = 0
+    question_at = column_place(path, header, options.question_column, advice)
+    advice = "name it with --context-column, or give --db"
+    context_at = -1
     if schema is None:
-        advice = "name it with --context-column, or give --db"
-        place = column_place(path, header, options.context_column, advice)
+        context_at = column_place(path, header, options.context_column, advice)
     pairs = []
     for number, row in numbered:
-        context = row[place].strip() if schema is None else schema
-        if not row[question].strip() or not context:
+        context = row[context_at].strip() if schema is None else schema
+        question = row[question_at].strip()
+        if not question or not context:
             raise UserError(f"{path}: row {number} has an empty question or context: fill it")
-        pairs.append((context, row[question].strip()))
+        pairs.append((context, question))
     return pairs
 
 
@@ -175,27 +172,15 @@ def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
     from qc_experiments.generation.saved import SavedPredictor
     from qc_experiments.system.paths import user_path
 
-    return SavedPredictor(
-        folder,
-        user_path(options.cache or PathsConfig().cache, "--cache"),
-        options.batch_size,
-        base_model=options.base_model,
-        trust_remote_code=options.trust_remote_code,
-        allow_pickle=options.allow_pickle,
-    )
+    given = {name: getattr(options, name) for name in FOR_LOADING}
+    cache = user_path(options.cache or PathsConfig().cache, "--cache")
+    return SavedPredictor(folder, cache, options.batch_size, **given)
 
 
 def _answers(
     predictor: SavedPredictor, prompts: Sequence[Sequence[int]], unfinished: Path, option: str
 ) -> list[str]:
-    """The SQL to all questions, in parts that are kept until all are there.
-
-    Args:
-        predictor: the model that answers.
-        prompts: the questions in tokens.
-        unfinished: file with the parts that an earlier start has answered.
-        option: what the user calls the output, with its value, for messages.
-    """
+    """The SQL to all questions, in parts that are kept in a file until all are there."""
     from qc_experiments.evaluation.journal import Journal
     from qc_experiments.generation.predictor import Predicted
     from qc_experiments.system.console import progress
@@ -205,7 +190,7 @@ def _answers(
     journal = Journal(unfinished, predictor.work(prompts))
     if journal.dropped:
         print(
-            "The unfinished work beside it was another's (questions, model or settings): starts again"
+            "The unfinished work there had other questions, another model or settings: starts again"
         )
     if len(journal):
         print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)

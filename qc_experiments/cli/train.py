@@ -25,7 +25,7 @@ from qc_experiments.cli.hydra_arguments import (
     single_run,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.sweeps.halving import Sweep, closing_lines
+from qc_experiments.sweeps.halving import closing_lines
 from qc_experiments.sweeps.jobs import sweeping
 from qc_experiments.sweeps.preview import SweepPlan, plan_sweep
 from qc_experiments.system.console import set_up_logging, told_to_users, unbreakable_output
@@ -40,9 +40,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "qc train") -> N
     Args:
         arguments: Hydra overrides and flags; None takes those of the process.
         program: how the command is called, for the help page.
-
-    Raises:
-        SystemExit: with code 2 for a user's mistake, 1 if a job of a multirun failed.
     """
     with (
         unbreakable_output(),
@@ -69,9 +66,8 @@ def train(arguments: Sequence[str], program: str = "qc train") -> dict[str, Any]
     with command_line(arguments) as parsed:
         if not parsed.multirun or parsed.informs:
             return _run_one(parsed, program)
-        started = time.perf_counter()
         try:
-            _run_sweep(parsed, program, started)
+            _run_sweep(parsed, program)
         except OSError as error:
             # Jobs' own exceptions do not get here: this is Hydra's, about the sweep's folder.
             raise UserError(
@@ -100,15 +96,17 @@ def _run_one(parsed: Arguments, program: str) -> dict[str, Any] | None:
     return results[0] if results else None
 
 
-def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
+def _run_sweep(parsed: Arguments, program: str) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
+    started = time.perf_counter()
     plan = plan_sweep(parsed.overrides, parsed.config_dir)
     if plan is not None:
         log.info("%s", plan.text())
     say_what_is_trained_on(parsed.overrides)
     with sweeping(plan) as (sweep, jobs):
         try:
-            while True:
+            going_on = True
+            while going_on:
                 try:
                     run_hydra(jobs, parsed, program)
                 except Exception as error:
@@ -119,8 +117,7 @@ def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
                     log.error("the sweep ended: %s", " ".join(str(error).split()))
                     break
                 sweep.gather()
-                if not sweep.next_round():
-                    break
+                going_on = sweep.next_round()
         except KeyboardInterrupt:
             sweep.gather()
             for line in closing_lines(sweep.failed()):
@@ -131,9 +128,10 @@ def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
                 file=sys.stderr,
             )
             raise
-    _say_what_came_of_it(sweep, plan)
-    failed = sweep.failed()
-    if failed:
+    folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
+    if folders:
+        _compare(list(dict.fromkeys(folders)), plan)
+    if failed := sweep.failed():
         seconds = time.perf_counter() - started
         print(f"error: {counted(len(failed), 'job')} failed in {seconds:.0f} s:", file=sys.stderr)
         for line in closing_lines(failed):
@@ -141,13 +139,10 @@ def _run_sweep(parsed: Arguments, program: str, started: float) -> None:
         raise SystemExit(1)
 
 
-def _say_what_came_of_it(sweep: Sweep, plan: SweepPlan | None) -> None:
-    folders = [Path(folder) for report in sweep.reports.values() for folder in report.folders]
-    if not folders:
-        return
+def _compare(folders: list[Path], plan: SweepPlan | None) -> None:
     from qc_experiments.comparison.views.table import comparison_table
 
-    log.info("\n%s", comparison_table(list(dict.fromkeys(folders))))
+    log.info("\n%s", comparison_table(folders))
     if plan is not None:
         place = os.path.relpath(plan.output)
         place = str(plan.output) if place.startswith("..") else place

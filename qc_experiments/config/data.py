@@ -35,7 +35,7 @@ class OnInvalid(Enum):
 class PackAttention(Enum):
     """How attention within packs is computed; all give the same numbers up to rounding."""
 
-    auto = "auto"
+    auto = "auto"  # blocks
     blocks = "blocks"
     mask = "mask"
 
@@ -94,7 +94,6 @@ class DataConfig:
     """Names of the CSV's columns."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if self.validation is None and not 0 < self.validation_fraction < 1:
             raise UserError(
                 f"data.validation_fraction={self.validation_fraction}: must be between 0 and 1 "
@@ -123,6 +122,5 @@ class CollatorConfig:
     """Pad batches to a multiple of this many tokens (8 suits tensor cores); null: no rounding."""
 
     def __post_init__(self) -> None:
-        """Check the name and ranges."""
         check_name("collator.name", self.name, COLLATORS)
         check_ranges(self, "collator")

@@ -90,7 +90,7 @@ def keys_affecting(what: Affects) -> tuple[str, ...]:
 
 
 def settings_affecting(what: Affects, config: RunConfig) -> dict[str, Any]:
-    """The same with their plain values."""
+    """The same with their values."""
     return {key: plain(attrgetter(key)(config)) for key in keys_affecting(what)}
 
 

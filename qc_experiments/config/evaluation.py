@@ -67,7 +67,6 @@ class EvaluationConfig:
     ``[my_module.my_metric]``: measured, recorded and shown beside ours."""
 
     def __post_init__(self) -> None:
-        """Check ranges and what must agree within the section."""
         check_ranges(self, "evaluation")
         if self.temperature > 0 and self.num_beams > 1:
             raise UserError(

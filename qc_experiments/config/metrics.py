@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qc_experiments.config.plugins import load
@@ -20,13 +21,7 @@ Outcomes = Sequence[bool | float | None]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A key of ``result.json``.
-
-    Attributes:
-        key: its name.
-        kind: what it may hold.
-        title: what users are shown it as.
-    """
+    """A key of ``result.json``: what it may hold, and what users are shown it as."""
 
     key: str
     kind: Kind
@@ -35,13 +30,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took.
-
-    Attributes:
-        recorded: its key.
-        head: of its column in a table.
-        unit: by which it is shown: ``s``, ``GiB`` (of bytes) or nothing for a count.
-    """
+    """What a run took: the head of its column; its unit ``s``, ``GiB`` (of bytes) or none for a count."""
 
     recorded: Recorded
     head: str
@@ -95,44 +84,35 @@ class Metric:
         return f"{100 * value:.1f}{' %' if unit else ''}" if self.share else f"{value:.4f}"
 
 
-def _each(outcome: Callable[[Any], bool | None]) -> Callable[[Sequence[Any]], Outcomes]:
-    return lambda judged: [outcome(one) for one in judged]
+def _each(
+    key: str, title: str, outcome: Callable[[Any], bool | None], during_training: bool = True
+) -> Metric:
+    """A metric that asks each judged prediction for its outcome."""
+    return Metric(
+        key, title, lambda judged: [outcome(one) for one in judged], during_training=during_training
+    )
 
 
+_at_end = partial(_each, during_training=False)
 LOSS = Metric("eval_loss", "validation loss", None, False, False, "nats per token")
-EXECUTION = Metric("execution_accuracy", "execution accuracy", _each(lambda one: one.correct))
-REPAIRED = Metric(
+EXECUTION = _each("execution_accuracy", "execution accuracy", lambda one: one.correct)
+REPAIRED = _at_end(
     "repaired_execution_accuracy",
     "execution accuracy after one repair",
-    _each(lambda one: one.after_repair and one.after_repair[1].correct),
-    during_training=False,
+    lambda one: one.after_repair and one.after_repair[1].correct,
 )
-RECALL = Metric(
-    "candidate_recall",
-    "a candidate is right (recall@k)",
-    _each(lambda one: one.recalled),
-    during_training=False,
+RECALL = _at_end(
+    "candidate_recall", "a candidate is right (recall@k)", lambda one: one.recalled
 )
-FUZZ = Metric(
-    "fuzz_accuracy",
-    "execution accuracy on all perturbed databases",
-    _each(lambda one: one.verdict.fuzz),
-    during_training=False,
+FUZZ = _at_end(
+    "fuzz_accuracy", "execution accuracy on all perturbed databases", lambda one: one.verdict.fuzz
 )
-BIRD = Metric(
-    "ex_bird",
-    "ex_bird (BIRD's rule)",
-    _each(lambda one: one.verdict.ex_bird),
-    during_training=False,
+BIRD = _at_end("ex_bird", "ex_bird (BIRD's rule)", lambda one: one.verdict.ex_bird)
+TEST_SUITE = _at_end(
+    "ex_test_suite", "ex_test_suite (Spider's rule)", lambda one: one.verdict.ex_test_suite
 )
-TEST_SUITE = Metric(
-    "ex_test_suite",
-    "ex_test_suite (Spider's rule)",
-    _each(lambda one: one.verdict.ex_test_suite),
-    during_training=False,
-)
-EXACT = Metric("exact_match", "exact match", _each(lambda one: one.exact))
-VALID = Metric("valid_sql", "valid SQL", _each(lambda one: one.verdict.valid))
+EXACT = _each("exact_match", "exact match", lambda one: one.exact)
+VALID = _each("valid_sql", "valid SQL", lambda one: one.verdict.valid)
 
 METRICS = (LOSS, EXECUTION, REPAIRED, RECALL, FUZZ, BIRD, TEST_SUITE, EXACT, VALID)
 
@@ -160,23 +140,19 @@ def recorded(own: Sequence[Metric] = ()) -> dict[str, Recorded]:
     Args:
         own: the user's own metrics.
     """
+    counts = ("parameters_total", "label_tokens", "examples", "steps")
+    amounts = ("seconds_evaluation", "examples_per_second", "tokens_per_second")
     every = (
         Recorded("status", NAME),
         Recorded("objective", NUMBER),
         *(one for metric in (*METRICS, *own) for one in _of(metric)),
         TRAINABLE,
-        *(
-            Recorded(key, COUNT)
-            for key in ("parameters_total", "label_tokens", "examples", "steps")
-        ),
+        *(Recorded(key, COUNT) for key in counts),
         Recorded("seed", WHOLE),
         *(Recorded(key, NAME) for key in (*CONTENT_HASHES, "code_commit")),
         Recorded("seconds_total", AMOUNT),
         SECONDS,
-        *(
-            Recorded(key, AMOUNT)
-            for key in ("seconds_evaluation", "examples_per_second", "tokens_per_second")
-        ),
+        *(Recorded(key, AMOUNT) for key in amounts),
         MEMORY,
         Recorded("error", TEXT),
     )
@@ -195,10 +171,7 @@ RESULT = recorded()
 
 
 def own_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
-    """The user's own metrics.
-
-    Args:
-        names: their dotted names, as ``evaluation.metrics`` holds them.
+    """The user's own metrics by their dotted names, as ``evaluation.metrics`` holds them.
 
     Raises:
         UserError: if one cannot be imported, is no `Metric`, or takes the name of something else.
@@ -219,34 +192,31 @@ def own_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
 
 
 def _taken(metric: Metric, own: Sequence[Metric]) -> str | None:
-    """What keeps a user's own metric from standing beside ours and others of theirs; None if nothing does."""
+    """What keeps a user's own metric from standing beside ours and their others; None if nothing does."""
     key, others = str(metric.key), (*METRICS, *own)
-    taken = [one.key for one in _of(metric) if one.key in recorded(own)]
-    logged = [one.key for one in others if one.logged_as == metric.logged_as]
-    titled = [one.key for one in others if one.title == metric.title]
-    problems = (
-        (not key.isidentifier(), "is no identifier: take letters, digits and _"),
-        (
-            taken,
-            f"must be a name that nothing else has: result.json holds another {', '.join(taken)}",
-        ),
-        (logged, f"is logged as {metric.logged_as}, as {', '.join(logged)} is: take another"),
-        (titled, f"has the title {metric.title!r}, as {', '.join(titled)} has: take another"),
-    )
-    return next((f"its key {key!r} {text}" for holds, text in problems if holds), None)
+    taken = ", ".join(one.key for one in _of(metric) if one.key in recorded(own))
+    logged = ", ".join(one.key for one in others if one.logged_as == metric.logged_as)
+    titled = ", ".join(one.key for one in others if one.title == metric.title)
+    problem = None
+    if not key.isidentifier():
+        problem = "is no identifier: take letters, digits and _"
+    elif taken:
+        problem = f"must be a name that nothing else has: result.json holds another {taken}"
+    elif logged:
+        problem = f"is logged as {metric.logged_as}, as {logged} is: take another"
+    elif titled:
+        problem = f"has the title {metric.title!r}, as {titled} has: take another"
+    return problem and f"its key {key!r} {problem}"
 
 
 def metric_called(key: str, own: Sequence[Metric] = (), *, setting: str, chosen: bool) -> Metric:
-    """A metric by its key.
+    """A metric by its key; a `UserError` if there is none.
 
     Args:
         key: as `Metric.key`.
         own: the user's own metrics.
         setting: that names it, for messages.
         chosen: whether it is to be measured during training, as what a run is chosen by.
-
-    Raises:
-        UserError: if there is none.
     """
     known = {one.key: one for one in (*METRICS, *own) if one.during_training or not chosen}
     if key not in known:
@@ -256,29 +226,18 @@ def metric_called(key: str, own: Sequence[Metric] = (), *, setting: str, chosen:
 
 def indented(metric: Metric) -> str:
     """The title in a column of titles: what `EXECUTION` is taken after or on stands below it."""
-    start = f"{EXECUTION.title} "
-    return (
-        f"  {metric.title.removeprefix(start)}" if metric.title.startswith(start) else metric.title
-    )
+    rest = metric.title.removeprefix(f"{EXECUTION.title} ")
+    return metric.title if rest == metric.title else f"  {rest}"
 
 
 def plain_metric(metric: Metric) -> dict[str, str | bool]:
     """What readers who cannot import a user's own metric need to know of it."""
-    return {
-        "title": metric.title,
-        "higher_is_better": metric.higher_is_better,
-        "share": metric.share,
-        "unit": metric.unit,
-    }
+    names = ("title", "higher_is_better", "share", "unit")
+    return {name: getattr(metric, name) for name in names}
 
 
 def metric_of(key: str, plain: Mapping[str, Any]) -> Metric:
-    """The metric of which `plain_metric` was written down.
-
-    Args:
-        key: its key.
-        plain: the rest.
-    """
+    """The metric with this key of which `plain_metric` was written down."""
     title, unit = str(plain.get("title") or key), str(plain.get("unit") or "")
     higher, share = plain.get("higher_is_better") is not False, plain.get("share") is True
     return Metric(key, title, lambda _: None, higher, share, unit)

@@ -65,7 +65,6 @@ class ModelConfig:
     are no safetensors; torch then unpickles tensors only. What they hold is fingerprinted either way."""
 
     def __post_init__(self) -> None:
-        """Check that what is named can be paths."""
         user_path(self.name_or_path, "model.name_or_path")
         if self.adapter is not None:
             user_path(self.adapter, "model.adapter")
@@ -113,7 +112,6 @@ class LoraConfig:
     """Initialisation by PEFT's name; default: B = 0."""
 
     def __post_init__(self) -> None:
-        """Check ranges and what must agree within the section."""
         check_ranges(self, "lora")
         if self.init == "orthogonal" and self.r % 2:
             raise UserError(
@@ -148,5 +146,4 @@ class QuantConfig:
     """Whether the 4-bit scales are quantized as well (saves about 0.4 bits per weight)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_ranges(self, "quant")

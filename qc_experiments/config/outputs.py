@@ -54,7 +54,6 @@ class TrackingConfig:
     """W&B notes."""
 
     def __post_init__(self) -> None:
-        """Check what W&B would refuse, which would lose the metrics of a whole sweep."""
         check_name("tracking.name", self.name, TRACKERS)
         if self.name != "wandb":
             return
@@ -67,12 +66,9 @@ class TrackingConfig:
         check_ranges(self, "tracking")
         for tag in self.tags:
             if not 0 < len(tag) <= MOST_IN_WANDB_TAG:
-                most = f"of 1 to {MOST_IN_WANDB_TAG} characters"
-                raise UserError(f"tracking.tags={tag}: must be {most}")
-
-
-def _cache() -> str:
-    return os.environ.get("QC_CACHE", "~/.cache/qc_experiments")
+                raise UserError(
+                    f"tracking.tags={tag}: must be of 1 to {MOST_IN_WANDB_TAG} characters"
+                )
 
 
 @dataclass(frozen=True)
@@ -81,12 +77,13 @@ class PathsConfig:
 
     output: str = "outputs"
     """Folder in which each run makes its own."""
-    cache: str = field(default_factory=_cache)
+    cache: str = field(
+        default_factory=lambda: os.environ.get("QC_CACHE", "~/.cache/qc_experiments")
+    )
     """Folder for what is made once per user, such as the embedded model's weights; the environment
     variable QC_CACHE names another one."""
 
     def __post_init__(self) -> None:
-        """Check that both can be paths."""
         user_path(self.output, "paths.output")
         user_path(self.cache, "paths.cache")
 
@@ -110,5 +107,4 @@ class SweepConfig:
     """Finished runs that are run again: ``changed`` are those that other code has made."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_ranges(self, "sweep")

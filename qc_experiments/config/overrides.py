@@ -8,68 +8,128 @@ it means what was typed.
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from qc_experiments.config.schema import keys_of
+from qc_experiments.config.keys import (
+    ALIASES,
+    GROUP,
+    GROUPS,
+    OWN,
+    SECTION,
+    keys_in,
+    kinds_of_keys,
+    option_names,
+    shown,
+    unknown_key,
+)
 from qc_experiments.errors import UserError
+from qc_experiments.system.words import nearest
 
-GROUP, SECTION = "group", ""
 RANGE = re.compile(r"([\d.]+(?:e-?\d+)?) *[:;-] *([\d.]+(?:e-?\d+)?)(?: *[:;] *(\d+))?")
 """How a range is written elsewhere."""
 TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def kinds_of_keys() -> dict[str, str]:
-    """The type of each key by its dotted name, as the schema writes it; `SECTION` where it holds others."""
-    return {key: SECTION if section else str(one.type) for key, one, section in keys_of()}
-
-
-class Overrides:
-    """Reads overrides as they were meant.
+def check_overrides(
+    overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool = False
+) -> tuple[str, ...]:
+    """Refuse command-line overrides that name an unknown key, group or option, or cannot be read.
 
     Args:
-        groups: names of the config groups.
-        options: gives the names of a group's options.
-        multirun: whether keys may have several values.
-    """
+        overrides: as typed, such as ``lora=r16``, ``+lora.r=4``, ``~lora.r``.
+        config_dir: a user's own folder of option files, or None.
+        multirun: whether every combination of values is run (``-m``).
 
-    def __init__(
-        self, groups: Sequence[str], options: Callable[[str], list[str]], *, multirun: bool
-    ) -> None:
+    Returns:
+        The same in Hydra's grammar, quoted where that is needed.
+
+    Raises:
+        UserError: naming the override, what is allowed and the nearest match, or how it is written.
+    """
+    reader = _Overrides(config_dir, multirun)
+    reader.refuse_torn(overrides)
+    read = tuple(map(reader.read, overrides))
+    for text, written in zip(overrides, read, strict=True):
+        reader.check(text, written)
+    return read
+
+
+class _Overrides:
+    def __init__(self, config_dir: str | None, multirun: bool) -> None:
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         self._parser = OverridesParser.create()
-        self._groups = groups
-        self._options = options
+        self._config_dir = config_dir
         self._multirun = multirun
-        self._kinds = kinds_of_keys() | dict.fromkeys(groups, GROUP)
+        self._flag = "" if multirun else "-m "  # that several values need
+        self._kinds = kinds_of_keys() | dict.fromkeys(GROUPS, GROUP)
 
-    def read(self, given: Sequence[str]) -> list[str]:
-        """The overrides in Hydra's grammar.
+    def _options(self, group: str) -> list[str]:
+        return option_names(group, self._config_dir)
+
+    def check(self, text: str, written: str) -> None:
+        """Refuse an unknown key, group or option.
 
         Args:
-            given: as typed.
-
-        Raises:
-            UserError: showing how it is written, for what cannot be meant.
+            text: as typed.
+            written: the same in Hydra's grammar.
         """
-        self._refuse_torn(given)
-        return [self._read(text) for text in given]
+        from hydra.errors import HydraException
 
-    def _read(self, text: str) -> str:
+        try:
+            override = self._parser.parse_override(written)
+        except HydraException as error:
+            reason = str(error).splitlines()[0].partition(" expecting ")[0]
+            raise UserError(f"{text}: cannot be read as key=value ({reason})") from None
+        key = (override.key_or_group or "").lstrip("/")
+        problem = ""
+        if key.partition(".")[0] == "hydra" or key.startswith("hydra/"):
+            return
+        if ALIASES.get(key) in GROUPS:
+            problem = f"the group is called {ALIASES[key]}, as in {ALIASES[key]}=..."
+        elif key not in self._kinds:
+            problem = unknown_key(key)
+        elif self._kinds[key] == SECTION:
+            keys = ", ".join(keys_in(key))
+            problem = f"{key} is a section; set one of its keys: {keys}"
+        elif key in GROUPS:
+            if override.is_delete():
+                problem = "a group cannot be taken away; choose one of its options"
+            elif override.is_add():
+                problem = f"write {text.lstrip('+')}, without the +"
+            elif key == "sweep" and not self._multirun:
+                problem = f"a sweep needs -m, as in train.py -m {text}"
+            else:
+                swept = override.is_sweep_override()
+                for value in override.sweep_iterator() if swept else [override.value()]:
+                    self._check_option(key, "null" if value is None else str(value))
+        if problem:
+            raise UserError(f"{text}: {problem}")
+
+    def _check_option(self, group: str, name: str) -> None:
+        options = self._options(group)
+        if name.removesuffix(".yaml") in options:
+            return
+        own = OWN.get(group) if re.search(r"[./~\\]", name) else None
+        hint = f": write {own.format(shown(name))}" if own else nearest(name, options)
+        raise UserError(
+            f"{group}={name}: no such option{hint}; "
+            f"{group} can be {', '.join(options) or 'nothing yet'}"
+        )
+
+    def read(self, text: str) -> str:
+        """An override in Hydra's grammar."""
         key, has_value, value = text.partition("=")
-        kind = self._kinds.get(key.lstrip("+"), "")
+        kind = self._kind(key)
         if not has_value:
             return text
         if value.startswith("="):
-            written = shown(self._written(key, value.lstrip("= ")))
-            raise UserError(f"{text}: is no key=value: write {written}")
+            raise _no_setting(text, self.read(f"{key}={value.lstrip('= ')}"))
         parsed = self._parsed(text)
         if parsed is None:
             if "," in (value.strip()[:1], value.strip()[-1:]) or ",," in value:
-                raise UserError(self._lost_comma(text, kind))
+                raise UserError(f"{text}: {self._lost_comma(text, kind)}")
             quoted = self._quoted(key, value, kind)
             if self._parsed(quoted) is None:
                 takes = TAKES.get(kind.split(" ")[0], "no such value")
@@ -81,7 +141,12 @@ class Overrides:
         if _takes_text(kind) and not isinstance(found, str) and found is not None:
             # 007 and 2024_01 are numbers to Hydra, 12e4567 is infinite; a revision may be called so.
             return text if str(found) == value.strip() else literal(key, value.strip())
-        _refuse_several(text, key, value, found, kind)
+        sweep = _meant_sweep(key, value, found) if kind.split(" ")[0] in ("int", "float") else None
+        if sweep is not None:
+            what = "is a list, but " if isinstance(found, list) else ""
+            raise UserError(
+                f"{text}: {what}{key} takes one number; a sweep over several is written -m {shown(sweep)}"
+            )
         return text
 
     def _sweep(self, text: str, parsed: Any, kind: str) -> str:
@@ -100,10 +165,11 @@ class Overrides:
             text = f"{key}={','.join(names)}"
         if self._multirun or key.startswith("hydra.") or kind == "":
             return text
-        one = (
-            f"; one value is written {shown(literal(key, value))}" if kind.startswith("str") else ""
-        )
+        one = f"; one value is written {shown(literal(key, value))}" if kind[:3] == "str" else ""
         raise UserError(f"{text}: several values need -m (--multirun): -m {shown(text)}{one}")
+
+    def _kind(self, key: str) -> str:
+        return self._kinds.get(key.lstrip("+"), "")
 
     def _parsed(self, text: str) -> Any:
         from hydra.errors import HydraException
@@ -112,13 +178,6 @@ class Overrides:
             return self._parser.parse_override(text)
         except HydraException:
             return None
-
-    def _written(self, key: str, value: str) -> str:
-        """An override for this text, quoted only if need be."""
-        plain = self._parsed(f"{key}={value}")
-        simple = plain is not None and not plain.is_sweep_override() and plain.value() == value
-        number = not _takes_text(self._kinds.get(key, ""))
-        return f"{key}={value}" if simple or (plain is not None and number) else literal(key, value)
 
     def _quoted(self, key: str, value: str, kind: str) -> str:
         """The same with the parts quoted that cannot be read, where the key takes text."""
@@ -143,98 +202,80 @@ class Overrides:
         key, _, value = text.partition("=")
         values = [part.strip() for part in value.split(",") if part.strip()]
         if not values:
-            return f"{text}: holds nothing but commas: give {key} a value"
+            return f"holds nothing but commas: give {key} a value"
         several = shown(f"{key}={','.join(values)}")
         if len(values) > 1:
-            return f"{text}: has a comma too many: write {'' if self._multirun else '-m '}{several}"
-        one = (
-            f", {shown(literal(key, value))} if the comma belongs to it"
-            if kind[:3] == "str"
-            else ""
-        )
+            return f"has a comma too many: write {self._flag}{several}"
+        own = f", {shown(literal(key, value))} if the comma belongs to it"
         return (
-            f"{text}: has a comma, but one value: write {several}{one}; several values are written "
-            f"-m {shown(f'{key}={values[0]},...')}, without blanks"
+            f"has a comma, but one value: write {several}{own if kind[:3] == 'str' else ''}; several "
+            f"values are written -m {shown(f'{key}={values[0]},...')}, without blanks"
         )
 
-    def _refuse_torn(self, given: Sequence[str]) -> None:
+    def refuse_torn(self, given: Sequence[str]) -> None:
         """Refuse what a shell has taken apart at blanks, with the whole as it is written."""
         for place, text in enumerate(given):
             if "=" in text.lstrip("=") or text.startswith("~"):
                 continue
             before = given[place - 1] if place else ""
-            after = given[place + 1] if place + 1 < len(given) else ""
+            after = list(given[place + 1 : place + 3])
             if "=" in before and (before.endswith((",", "=")) or text.startswith(",")):
-                rest = [one for one in given[place + 1 : place + 2] if text in (",", "=")]
-                torn = [before, text, *rest]
-                flag = "-m " if "," in "".join(torn) and not self._multirun else ""
+                torn = [before, text, *(after[:1] if text in (",", "=") else ())]
+                flag = self._flag if "," in "".join(torn) else ""
                 raise UserError(
                     f"{' '.join(torn)}: a blank takes it apart: write {flag}{shown(''.join(torn))}"
                 )
             if text in self._kinds:
-                self._refuse_bare(
-                    text, "".join(given[place + 1 : place + (3 if after == "=" else 2)])
-                )
+                self._refuse_bare(text, "".join(after if after[:1] == ["="] else after[:1]))
             name, colon, value = text.partition(":")
             if colon and name in self._kinds:
-                raise UserError(
-                    f"{text}: is no key=value: write {shown(f'{name}={value.strip()}')}"
-                )
+                raise _no_setting(text, f"{name}={value.strip()}")
             self._refuse_stray(text, before)
 
     def _refuse_bare(self, key: str, after: str) -> None:
         value = after.lstrip("=")
         if value and "=" not in value:
-            written = shown(self._written(key, value))
-            raise UserError(f"{key} {after}: is no key=value: write {written}")
-        options = f"; {key} can be {', '.join(self._options(key))}" if key in self._groups else ""
+            raise _no_setting(f"{key} {after}", self.read(f"{key}={value}"))
+        options = f"; {key} can be {', '.join(self._options(key))}" if key in GROUPS else ""
         raise UserError(f"{key}: is no key=value: give it a value, {key}=...{options}")
 
     def _refuse_stray(self, text: str, before: str) -> None:
         key, _, value = before.partition("=")
-        kind = self._kinds.get(key.lstrip("+"), "")
+        kind = self._kind(key)
         if text.lower().endswith((".csv", ".tsv", ".json", ".jsonl")) and kind[:3] != "str":
+            written = shown(self.read(f"data.train={text}"))
             raise UserError(
-                f"{text}: is no key=value: one's own rows are given as data=csv "
-                f"{shown(self._written('data.train', text))}"
+                f"{text}: is no key=value: one's own rows are given as data=csv {written}"
             )
-        if kind.startswith("str"):
-            whole = shown(literal(key, f"{value} {text}"))
-            raise UserError(f"{text}: is no key=value; if it belongs to {before}, write {whole}")
-        if re.fullmatch(r"-?[\d.e-]+", text) and kind[:3] in ("int", "flo"):
-            flag = "" if self._multirun else "-m "
-            raise UserError(
-                f"{before} {text}: several values are written {flag}{shown(f'{before},{text}')}"
-            )
-        whole = f"; if it belongs to {before}, write {shown(f'{before} {text}')}" if key else ""
-        raise UserError(f"{text}: is no key=value, such as lora.r=8 or lora=r16{whole}")
+        if kind[:3] in ("int", "flo") and re.fullmatch(r"-?[\d.e-]+", text):
+            several = shown(f"{before},{text}")
+            raise UserError(f"{before} {text}: several values are written {self._flag}{several}")
+        whole = literal(key, f"{value} {text}") if kind[:3] == "str" else f"{before} {text}"
+        example = "" if kind[:3] == "str" else ", such as lora.r=8 or lora=r16"
+        hint = f"; if it belongs to {before}, write {shown(whole)}" if key else ""
+        raise UserError(f"{text}: is no key=value{example}{hint}")
+
+
+def _no_setting(text: str, meant: str) -> UserError:
+    return UserError(f"{text}: is no key=value: write {shown(meant)}")
 
 
 def _takes_text(kind: str) -> bool:
     return kind == GROUP or kind.startswith("str")
 
 
-def _refuse_several(text: str, key: str, value: str, found: object, kind: str) -> None:
-    """Refuse a list or a range for a key that takes one number, with the sweep that was meant."""
-    if kind.split(" ")[0] not in ("int", "float"):
-        return
+def _meant_sweep(key: str, value: str, found: object) -> str | None:
+    """The sweep that is meant by a list or a range; None if the value is neither."""
     if isinstance(found, list) and found:
-        listed = ",".join(str(one) for one in found)
-        raise UserError(
-            f"{text}: is a list, but {key} takes one number; a sweep over several is written "
-            f"-m {shown(f'{key}={listed}')}"
-        )
+        return f"{key}={','.join(map(str, found))}"
     written = RANGE.fullmatch(value.strip())
     if written is None:
-        return
+        return None
     first, last, step = written.groups()
-    sweep = f"{key}={first},{last}"
     if first.isdigit() and last.isdigit() and int(first) < int(last):
         step = step or max(1, (int(last) - int(first)) // 3)
-        sweep = f"{key}=range({first},{int(last) + 1},{step})"
-    raise UserError(
-        f"{text}: {key} takes one number; a sweep over several is written -m {shown(sweep)}"
-    )
+        return f"{key}=range({first},{int(last) + 1},{step})"
+    return f"{key}={first},{last}"
 
 
 def literal(key: str, value: str) -> str:
@@ -242,8 +283,3 @@ def literal(key: str, value: str) -> str:
     # Within quotes a backslash escapes a quote, and itself only before one.
     escaped = re.sub(r"(\\*)(\"|$)", lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), value)
     return f'{key}="{escaped}"'
-
-
-def shown(override: str) -> str:
-    """An override as it is typed into a shell."""
-    return shlex.quote(override)

@@ -34,11 +34,7 @@ DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def check_name(key: str, name: str, table: Mapping[str, str]) -> None:
-    """Check that a name is in a table, or could be the dotted name of a user's own function.
-
-    Raises:
-        UserError: if it is neither.
-    """
+    """Refuse a name that is not in a table and cannot be the dotted name of a user's own function."""
     if name not in table and not DOTTED.fullmatch(name):
         raise UserError(
             f"{key}={name}: must be one of {', '.join(table)}, or a function of your own by its dotted "
@@ -64,7 +60,7 @@ def load(key: str, name: str, table: Mapping[str, str]) -> Any:
         raise UserError(f"{key}={name}: must be a dotted name such as my_module.my_metric")
     found = imported(module, f"{key}={name}: cannot be imported")
     if not hasattr(found, attribute):
-        hint = nearest(attribute, [one for one in vars(found) if not one.startswith("_")])
+        hint = nearest(attribute, [one for one in vars(found) if one[0] != "_"])
         raise UserError(
             f"{key}={name}: cannot be imported: module {module} has no attribute {attribute!r}{hint}"
         )
@@ -72,22 +68,12 @@ def load(key: str, name: str, table: Mapping[str, str]) -> Any:
 
 
 def imported(module: str, problem: str) -> ModuleType:
-    """A module of a user's own.
-
-    Args:
-        module: its full name.
-        problem: how the message begins.
-
-    Raises:
-        UserError: if it cannot be imported; the module is code, and raises what it likes.
-    """
+    """A module of a user's own, which may raise anything; `problem` begins the message if it does."""
     try:
         return importlib.import_module(module)
     except RAISED as error:
-        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(
-            f"{error.name}."
-        )
-        hint = ": is its folder on PYTHONPATH?" if absent else ""
+        missing = f"{error.name}." if isinstance(error, ModuleNotFoundError) else "?"
+        hint = ": is its folder on PYTHONPATH?" if f"{module}.".startswith(missing) else ""
         raise UserError(f"{problem} ({in_one_line(error)}){hint}") from error
 
 

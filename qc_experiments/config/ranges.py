@@ -13,12 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Values that a key takes besides null.
-
-    Attributes:
-        text: completes "must be ...".
-        holds: whether a value is one of them.
-    """
+    """Values that a key takes besides null; the text completes "must be ..."."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -40,15 +35,7 @@ def setting(default: T, allowed: Range) -> T:
 
 
 def check_ranges(section: Any, name: str) -> None:
-    """Refuse a section's first value that is out of its range.
-
-    Args:
-        section: a dataclass whose fields are made by `setting`.
-        name: of the section, "" for the whole config.
-
-    Raises:
-        UserError: naming the key, its value and what is allowed.
-    """
+    """Refuse the first value of a section that is out of its range; `name` is "" for the whole config."""
     for one in fields(section):
         allowed, value = one.metadata.get("range"), getattr(section, one.name)
         if allowed is not None and value is not None and not allowed.holds(value):

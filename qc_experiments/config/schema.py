@@ -73,7 +73,6 @@ class RunConfig:
     """The metric that a run returns to a sweep."""
 
     def __post_init__(self) -> None:
-        """Check what must agree between sections."""
         check_ranges(self, "")
         if self.collator.name == "language_modeling" and self.data.loss_on is LossOn.completion:
             raise UserError(
@@ -82,8 +81,11 @@ class RunConfig:
             )
         self._check_weights()
         own = self.own_metrics()
-        for key, metric in self._chosen_by():
+        best = ("trainer.metric_for_best_model", self.trainer.metric_for_best_model)
+        for key, metric in (("objective", self.objective), best):
             metric_called(metric, own, setting=f"{key}=", chosen=True)
+            if metric == EXECUTION.key and self.data.databases is None:
+                raise UserError(f"{key}={metric} needs {A_FOLDER}")
         if self.data.databases is None:
             self._check_without_databases()
 
@@ -110,9 +112,6 @@ class RunConfig:
             )
 
     def _check_without_databases(self) -> None:
-        for key, metric in self._chosen_by():
-            if metric == EXECUTION.key:
-                raise UserError(f"{key}={metric} needs {A_FOLDER}")
         if self.evaluation.fuzz:
             raise UserError(f"evaluation.fuzz={self.evaluation.fuzz} needs {A_FOLDER}")
         if self.evaluation.choose is Choose.majority:
@@ -121,18 +120,8 @@ class RunConfig:
                 "without them use evaluation.choose=first_valid"
             )
 
-    def _chosen_by(self) -> tuple[tuple[str, str], ...]:
-        return (
-            ("objective", self.objective),
-            ("trainer.metric_for_best_model", self.trainer.metric_for_best_model),
-        )
-
     def own_metrics(self) -> tuple[Metric, ...]:
-        """The user's own metrics.
-
-        Raises:
-            UserError: if one cannot be imported.
-        """
+        """The user's own metrics; a `UserError` if one cannot be imported."""
         return own_metrics(self.evaluation.metrics)
 
     def metric(self, key: str) -> Metric:

@@ -77,7 +77,6 @@ class TrainerConfig:
     """Processes that prepare batches; 0 prepares them in the main process."""
 
     def __post_init__(self) -> None:
-        """Check ranges and what must agree within the section."""
         check_ranges(self, "trainer")
         for what in ("eval", "save"):
             steps = getattr(self, f"{what}_steps")
@@ -115,13 +114,10 @@ class TrainerConfig:
     def micro_batch_size(self) -> int:
         """Rows that one device computes at once.
 
-        Returns:
-            ``per_device_train_batch_size`` if given, else what ``effective_batch_size`` leaves for
-            one device and one accumulation step, else 8.
-
-        Raises:
-            UserError: if the three settings contradict each other.
+        That is ``per_device_train_batch_size`` if given, else what ``effective_batch_size`` leaves for
+        one device and one accumulation step, else 8; a `UserError` if the three contradict each other.
         """
+        devices = counted(world_size(), "device")
         shards = self.gradient_accumulation_steps * world_size()
         given = self.per_device_train_batch_size
         if self.effective_batch_size is None:
@@ -130,13 +126,13 @@ class TrainerConfig:
             raise UserError(
                 f"trainer.effective_batch_size={self.effective_batch_size} contradicts "
                 f"trainer.per_device_train_batch_size={given} x gradient_accumulation_steps="
-                f"{self.gradient_accumulation_steps} x {counted(world_size(), 'device')} = {given * shards}: "
+                f"{self.gradient_accumulation_steps} x {devices} = {given * shards}: "
                 "set trainer.per_device_train_batch_size=null to let it follow"
             )
         if self.effective_batch_size % shards:
             raise UserError(
                 f"trainer.gradient_accumulation_steps={self.gradient_accumulation_steps} x "
-                f"{counted(world_size(), 'device')} does not divide trainer.effective_batch_size="
+                f"{devices} does not divide trainer.effective_batch_size="
                 f"{self.effective_batch_size}: choose numbers that divide it"
             )
         return self.effective_batch_size // shards

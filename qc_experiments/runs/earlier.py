@@ -30,17 +30,14 @@ def earlier_result(
     if known is None or _rerun(config, folder, known, share):
         return None
     if known["status"] != "finished":
-        log.info("Has come as far as this before")
+        log.info("Has been trained to this point before")
     elif alone:
         log.info("This run has finished before (delete its folder to run it again); its result:\n")
         log.info("%s", folder.summary())
     else:
-        shown = [
-            f"{metric.title} {known[metric.key]:.4f}"
-            for metric in (LOSS, EXECUTION)
-            if known.get(metric.key) is not None
-        ]
-        log.info("Finished before: %s; %s", ", ".join(shown), folder.path)
+        measured = [one for one in (LOSS, EXECUTION) if known.get(one.key) is not None]
+        shown = ", ".join(f"{one.title} {known[one.key]:.4f}" for one in measured)
+        log.info("Finished before: %s; %s", shown, folder.path)
     return known
 
 
@@ -58,13 +55,9 @@ def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any], share
     if made_by == now:
         return False
     kept = config.sweep.rerun is not Rerun.changed
-    log.warning(
-        "%s was made by other code (%s, now %s)%s",
-        folder.path,
-        _short(made_by),
-        _short(now),
-        "; sweep.rerun=changed runs such runs again" if kept else "",
-    )
+    hint = "; sweep.rerun=changed runs such runs again" if kept else ""
+    commits = (_short(made_by), _short(now))
+    log.warning("%s was made by other code (%s, now %s)%s", folder.path, *commits, hint)
     if kept:
         return False
     with locked(folder.path):

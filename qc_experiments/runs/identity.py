@@ -21,7 +21,8 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
     """Name and hash of a run."""
     what: dict[str, Any] = hashed(config)
     what["model"]["name_or_path"] = fingerprint
-    what["model"]["adapter"] = _adapter_hash(config)
+    if config.model.adapter is not None:
+        what["model"]["adapter"] = _adapter_hash(config.model.adapter)
     what["content"] = {
         "train": data.train_hash,
         "template": data.template.content_hash(),
@@ -36,23 +37,20 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
     return Identity(f"{_values(config, model_label)}-{config_hash[:8]}", config_hash)
 
 
-def _adapter_hash(config: RunConfig) -> str | None:
-    if config.model.adapter is None:
-        return None
-    folder = Path(config.model.adapter).expanduser()
+def _adapter_hash(adapter: str) -> str:
     names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-    found = [folder / name for name in names if (folder / name).is_file()]
+    found = [path for name in names if (path := Path(adapter).expanduser() / name).is_file()]
     return hash_bytes(*(path.read_bytes() for path in found))
 
 
 def _values(config: RunConfig, model_label: str) -> str:
     trainer, lora = config.trainer, config.lora
+    target = lora.target_modules
     parts = [model_label.lower(), config.data.name, config.collator.name]
     if lora.enabled:
         kind = "".join(short for key, (_, short) in LORA_VARIANTS.items() if getattr(lora, key))
         parts += [f"{kind}r{lora.r}", f"a{lora.alpha:g}", f"d{lora.dropout:g}"]
-        if lora.target_modules != "all-linear":
-            target = lora.target_modules
+        if target != "all-linear":
             parts.append(target if isinstance(target, str) else "+".join(target))
     else:
         parts.append("full")

@@ -51,16 +51,15 @@ def failures_recorded(config: RunConfig, folder: RunFolder) -> Iterator[None]:
         yield
     except BaseException as error:
         told = explain_shortage(error, config, folder.path) or error
-        _record(folder, error, told)
+        # What comes after the result (closing W&B, say) cannot take it back.
+        if folder.finished() is None and folder.held():
+            _record(folder, error, told)
         if told is error:
             raise
         raise told from error
 
 
 def _record(folder: RunFolder, error: BaseException, told: BaseException) -> None:
-    # What comes after the result (closing W&B, say) cannot take it back.
-    if folder.finished() is not None or not folder.held():
-        return
     if not isinstance(error, UserError):
         file_only.error("%s", "".join(traceback.format_exception(error)))
     reason = redacted(f"{type(told).__name__}: {told}".splitlines()[0].rstrip(": "))

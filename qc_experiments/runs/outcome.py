@@ -28,23 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run, known and checked before it computes anything.
-
-    Attributes:
-        config: the whole config.
-        data: its rows.
-        folder: where it is or will be.
-        plan: its rows in tokens.
-        judge: has run the golds.
-        warnings: lines about golds that fail.
-    """
+    """A run, known and checked before it computes anything."""
 
     config: RunConfig
     data: RunData
     folder: RunFolder
     plan: Plan
     judge: Judge
+    """Has run the golds."""
     warnings: tuple[str, ...]
+    """Lines about golds that fail."""
 
 
 def trained_name(config: RunConfig, steps: int) -> str:
@@ -63,7 +56,7 @@ def write_down(
         run: the run.
         tracker: is told the predictions and the result.
         fitted: what the training took.
-        trained: what the trained model is worth.
+        trained: how good the trained model is.
         seconds: of this start of the run.
     """
     config, data, folder, plan = run.config, run.data, run.folder, run.plan
@@ -81,9 +74,8 @@ def write_down(
         found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
         base_seconds = fitted.base.seconds
         base = fitted.base.figures()
-        for metric in (*METRICS, *own):
-            if metric.during_training:
-                figures[f"base_{metric.key}"] = base[metric.key]
+        compared = [metric.key for metric in (*METRICS, *own) if metric.during_training]
+        figures |= {f"base_{key}": base[key] for key in compared}
     figures |= {
         "objective": figures[config.objective],
         "parameters_trainable": fitted.parameters_trainable,

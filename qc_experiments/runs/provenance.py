@@ -17,17 +17,8 @@ from qc_experiments.system.processes import world_size
 from qc_experiments.training.inputs import RunData
 
 PACKAGES = (
-    "qc_experiments",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "bitsandbytes",
-    "datasets",
-    "wandb",
-    "hydra-core",
-    "omegaconf",
-    "sqlglot",
+    *("qc_experiments", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets"),
+    *("wandb", "hydra-core", "omegaconf", "sqlglot"),
 )
 
 
@@ -65,30 +56,28 @@ def _version(package: str) -> str | None:
 
 def code_commit() -> str | None:
     """Commit of the code that runs, with ``+changes`` where files differ; None outside git."""
-    here = str(Path(__file__).parents[1])
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no", ".", "../conf")
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", ".", "../conf")
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}+changes" if changed else commit
 
 
-def _git(folder: str, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
 
 
 def _hardware() -> dict[str, Any]:
     import torch
 
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": world_size(),
-        "gpus": gpus,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }

@@ -28,6 +28,7 @@ from qc_experiments.evaluation.metrics import (
 )
 from qc_experiments.evaluation.shown import table_text
 from qc_experiments.evaluation.statistics import Mean, Rate, paired
+from qc_experiments.system.words import counted
 
 Cell = str | int | float | None
 
@@ -38,8 +39,7 @@ def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cel
     """Columns and rows of ``predictions.csv``; ``row`` is the row of the held-out CSV."""
     verdicts = verdict_columns(judged)
     columns = [*PREDICTION_COLUMNS, *verdicts]
-    repaired = any(one.after_repair is not None for one in judged)
-    if repaired:
+    if any(one.after_repair is not None for one in judged):
         columns += ["repaired_prediction", "repaired_correct"]
     rows: list[list[Cell]] = []
     for one in judged:
@@ -70,12 +70,10 @@ def summary(
         files: where the run's files are.
         continued: whether the run went on from a saved adapter.
     """
-    columns = ([base] if base is not None else []) + [trained]
-    names = (["base model"] if base is not None else []) + [trained_name]
     executed = any(one.correct is not None for one in trained.judged)
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(trained.judged)} held-out questions")
-    table.add_column("")
-    for name in names:
+    table = Table("", box=box.SIMPLE_HEAD, title=f"{len(trained.judged)} held-out questions")
+    columns = [trained] if base is None else [base, trained]
+    for name in ("base model", trained_name)[-len(columns) :]:
         table.add_column(name, justify="right")
     table.add_row(LOSS.long_title, *(LOSS.shown(m.loss) for m in columns))
     for metric in (*METRICS, *trained.own):
@@ -93,10 +91,8 @@ def summary(
     if any(one.verdict.verdict == "gold_error" for one in trained.judged):
         lines += ["Questions whose gold fails count in exact match and valid SQL alone.", ""]
     if base is not None and continued:
-        lines += [
-            "base model: without the adapter that the run goes on from, whose gain counts, too",
-            "",
-        ]
+        adapter = "without the adapter that the run goes on from, whose gain counts as well"
+        lines += [f"base model: {adapter}", ""]
     if base is not None and executed:
         both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
         lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
@@ -120,17 +116,17 @@ def _add(table: Table, metric: Metric, columns: Sequence[Measured], executed: bo
 def _counted(judged: Sequence[Judged]) -> str:
     """How many questions execution accuracy is taken over, and why not over all."""
     failing = sum(one.verdict.verdict == "gold_error" for one in judged)
-    counted = sum(one.correct is not None for one in judged)
-    return f"{counted} of {len(judged)} ({failing} gold{'s fail' if failing > 1 else ' fails'})"
-
-
-def _shown(metric: Metric, found: Rate | Mean) -> str:
-    if found.value is None:
-        return "not measured"
-    counted = "" if found.hits is None else f" ({found.hits} of {found.count})"
-    return metric.shown(found.value) + counted
+    count = sum(one.correct is not None for one in judged)
+    return f"{count} of {len(judged)} ({counted(failing, 'gold fails', 'golds fail')})"
 
 
 def _interval(found: Rate | Mean) -> str:
     low, high = found.interval()
     return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _shown(metric: Metric, found: Rate | Mean) -> str:
+    if found.value is None:
+        return "not measured"
+    hits = "" if found.hits is None else f" ({found.hits} of {found.count})"
+    return metric.shown(found.value) + hits

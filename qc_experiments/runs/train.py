@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,18 +77,14 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
 
 def run_folder(config: RunConfig, data: RunData) -> RunFolder:
     """The folder of a run: where it is or will be; nothing is made."""
-    source = model_source(config.model, Path(config.paths.cache).expanduser(), unpack=False)
+    source = model_source(config.model, _cache(config), unpack=False)
     identity = identify(config, data, source.label, source.fingerprint)
     path = Path(config.paths.output).expanduser() / identity.name
     return RunFolder(path, identity, config.own_metrics())
 
 
 def announce(config: RunConfig) -> None:
-    """Say what `run` would do, without doing it.
-
-    Raises:
-        UserError: for everything that `run` would refuse before it computes.
-    """
+    """Say what `run` would do, without doing it; refuse all that it would refuse before it computes."""
     data = load_data(config)
     folder = run_folder(config, data)
     with _prepared(config, data, folder) as prepared:
@@ -97,16 +94,15 @@ def announce(config: RunConfig) -> None:
 
 
 def plan_of(config: RunConfig, data: RunData) -> Plan:
-    """What a run will compute.
+    """What a run will compute; a `UserError` for what cannot be computed."""
+    with redirect_stdout(io.StringIO()):  # transformers prints there that WANDB_MODE is offline
+        from qc_experiments.training.plan import make_plan
 
-    Raises:
-        UserError: for what cannot be computed.
-    """
-    from qc_experiments.training.plan import make_plan
+    return make_plan(config, data, model_source(config.model, _cache(config)))
 
-    return make_plan(
-        config, data, model_source(config.model, Path(config.paths.cache).expanduser())
-    )
+
+def _cache(config: RunConfig) -> Path:
+    return Path(config.paths.cache).expanduser()
 
 
 @contextmanager
@@ -124,7 +120,7 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[P
     with Judge(
         data.databases,
         Limits(seconds=config.evaluation.timeout),
-        cache=Path(config.paths.cache).expanduser(),
+        cache=_cache(config),
         perturbed=config.evaluation.fuzz,
         seed=config.evaluation.seed,
     ) as judge:
@@ -134,9 +130,9 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[P
 
 def _announce(run: Prepared) -> None:
     advice = run.plan.sharing_advice(run.config)
-    warnings = (*run.data.decisions, *run.plan.decisions, *run.warnings)
-    for line in (*warnings, *([advice] if advice else [])):
-        log.warning("%s", line)
+    for line in (*run.data.decisions, *run.plan.decisions, *run.warnings, advice):
+        if line:
+            log.warning("%s", line)
     for line in (f"Run     {run.folder.path}", *run.plan.lines(run.config)):
         log.info("%s", line)
 

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -29,29 +29,19 @@ def reports_file(number: int) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a job.
-
-    Attributes:
-        job: its number.
-        overrides: what it was given.
-        status: ``finished``, ``paused``, ``failed``, ``interrupted`` or ``died``.
-        error: one line, or None.
-        folders: run folders that are its.
-        objective: the metric that the sweep compares, or None.
-        greater_is_better: whether more of it is better.
-        halving: one in how many goes on; None where every job goes to its end.
-        steps: that it has trained for, where that is known.
-    """
+    """What came of a job."""
 
     job: int
     overrides: str
     status: str
+    """That of its `Outcome`: ``finished``, ``paused``, ``failed``, ``interrupted`` or ``died``."""
     error: str | None = None
     folders: tuple[str, ...] = ()
     objective: float | None = None
     greater_is_better: bool = False
     halving: int | None = None
     steps: int | None = None
+    """That it has trained for."""
 
     def loss(self) -> float:
         """Its objective with the sign with which less is better; infinite where it is no number."""
@@ -62,32 +52,22 @@ class Report:
 
 @dataclass(frozen=True)
 class Round:
-    """One pass over the jobs.
-
-    Attributes:
-        number: counts from 0.
-        jobs: those that take part; None for all.
-    """
+    """One pass over the jobs, and those that take part; None for all."""
 
     number: int = 0
-    jobs: tuple[int, ...] | None = None
+    jobs: list[int] | None = None
 
     @classmethod
     def read(cls, place: Path) -> Round:
         """The round that a sweep's folder tells of."""
         try:
-            found = json.loads((place / CHOICE).read_text(encoding="utf-8"))
+            return cls(**json.loads((place / CHOICE).read_text(encoding="utf-8")))
         except OSError:
             return cls()
-        return cls(found["number"], None if found["jobs"] is None else tuple(found["jobs"]))
 
 
 def shares(halving: int | None) -> list[float]:
-    """The share of its steps that a job has taken at the end of each round; the last is 1.
-
-    Args:
-        halving: one in how many goes on, or None.
-    """
+    """The share of its steps that a job has taken at the end of each round; the last is 1."""
     if halving is None:
         return [1.0]
     rounds = max(1, round(math.log(FIRST_SHARE) / math.log(halving)))
@@ -95,22 +75,17 @@ def shares(halving: int | None) -> list[float]:
 
 
 class Sweep:
-    """What the jobs of a sweep have reported so far.
-
-    Args:
-        place: the folder through which they report.
-    """
+    """What the jobs of a sweep have reported so far, through a folder."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self._number = 0
-        self._jobs: list[int] | None = None  # of this round; None says all
+        self._round = Round()
         self._steps: dict[int, int | None] = {}  # of each job at the last choice
         self.reports: dict[int, Report] = {}
 
     def gather(self) -> None:
         """Read what the jobs of this round have reported."""
-        path = self._place / reports_file(self._number)
+        path = self._place / reports_file(self._round.number)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for line in lines:
             report = Report(**json.loads(line))
@@ -122,25 +97,24 @@ class Sweep:
 
     def next_round(self) -> bool:
         """Choose who goes on, for another pass over the jobs; False where nobody has to."""
-        here = [self.reports[job] for job in (self.reports if self._jobs is None else self._jobs)]
-        paused = [report for report in here if report.status == "paused"]
+        jobs = self.reports if self._round.jobs is None else self._round.jobs
+        paused = [self.reports[job] for job in jobs if self.reports[job].status == "paused"]
         if not paused or paused[0].halving is None:
             return False
-        halving = paused[0].halving
+        halving, number = paused[0].halving, self._round.number
         kept, why = self._better(paused, halving)
+        kept.sort()
         log.info(
             "\nAfter %.3g of their steps, %d of %d runs go on%s: %s",
-            shares(halving)[self._number],
+            shares(halving)[number],
             len(kept),
             len(paused),
             why,
-            "all" if len(kept) == len(paused) else f"jobs {', '.join(map(str, sorted(kept)))}",
+            "all" if len(kept) == len(paused) else f"jobs {', '.join(map(str, kept))}",
         )
         self._steps = {report.job: report.steps for report in paused}
-        self._number += 1
-        self._jobs = sorted(kept)
-        choice = {"number": self._number, "jobs": self._jobs}
-        (self._place / CHOICE).write_text(json.dumps(choice), encoding="utf-8")
+        self._round = Round(number + 1, kept)
+        (self._place / CHOICE).write_text(json.dumps(asdict(self._round)), encoding="utf-8")
         return True
 
     def _better(self, paused: Sequence[Report], halving: int) -> tuple[list[int], str]:
@@ -164,10 +138,10 @@ def closing_lines(reports: Sequence[Report]) -> list[str]:
     by_error: dict[str, list[Report]] = {}
     for report in sorted(reports, key=lambda report: report.job):
         by_error.setdefault(report.error or "", []).append(report)
-    return [f"{_named(failed)}: {error}" for error, failed in by_error.items()]
-
-
-def _named(reports: Sequence[Report]) -> str:
-    if len(reports) == 1:
-        return f"job {reports[0].job} ({reports[0].overrides})"
-    return f"jobs {', '.join(str(report.job) for report in reports)}"
+    lines = []
+    for error, failed in by_error.items():
+        name = f"jobs {', '.join(str(report.job) for report in failed)}"
+        if len(failed) == 1:
+            name = f"job {failed[0].job} ({failed[0].overrides})"
+        lines.append(f"{name}: {error}")
+    return lines

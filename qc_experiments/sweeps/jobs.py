@@ -46,7 +46,9 @@ class Jobs:
         self._place = place
         self._sweep = sweep
         self._worker = Worker(sweep)
-        self._pace: list[tuple[int, float]] = []  # round and seconds of each job seen to here
+        self._pace: list[
+            tuple[int, float]
+        ] = []  # round and seconds of each job run in this process
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A launcher sends it to its processes, of which each has one for the whole sweep."""
@@ -56,8 +58,14 @@ class Jobs:
         """Run a job, or this round's share of it; returns the objective, None if there is none."""
         from hydra.core.hydra_config import HydraConfig
 
-        hydra_config = HydraConfig.get()
-        job, overrides = hydra_config.job.num, self._swept_part(hydra_config.overrides.task)
+        try:
+            about = json.loads((self._place / ABOUT).read_text(encoding="utf-8"))
+        except OSError:
+            about = {}
+        job, task = HydraConfig.get().job.num, HydraConfig.get().overrides.task
+        # Those in which the jobs of the sweep differ, as far as that is known.
+        swept = [one for one in task if one.partition("=")[0] in about.get("keys", ())]
+        overrides = " ".join(swept or task)
         now = Round.read(self._place)
         if now.jobs is not None and job not in now.jobs:
             return None
@@ -68,9 +76,10 @@ class Jobs:
             self._tell(Report(job, overrides, "failed", reason), now)
             return None
         halving = config.sweep.halving
-        log.info("\nJob %s%s: %s", job, self._progress(job, now, halving), overrides)
+        jobs = now.jobs or range(about.get("jobs") or 0)
+        log.info("\nJob %s%s: %s", job, self._progress(job, jobs, now, halving), overrides)
         started = time.perf_counter()
-        report = self._run(job, overrides, config, shares(halving)[now.number])
+        report = self._run(job, overrides, config, now, about.get("threads"))
         self._tell(report, now)
         self._pace.append((now.number, time.perf_counter() - started))
         return report.objective
@@ -79,9 +88,12 @@ class Jobs:
         """End the process in which jobs run."""
         self._worker.close()
 
-    def _run(self, job: int, overrides: str, config: RunConfig, share: float) -> Report:
+    def _run(
+        self, job: int, overrides: str, config: RunConfig, now: Round, threads: int | None
+    ) -> Report:
         try:
-            outcome = self._worker.run(config, share, self._about().get("threads"))
+            share = shares(config.sweep.halving)[now.number]
+            outcome = self._worker.run(config, share, threads)
         except Exception as error:  # submitit's, say, when a job's time is up for the last time
             outcome = Outcome("failed", error=in_one_line(error))
         try:
@@ -101,15 +113,8 @@ class Jobs:
             result.get("steps"),
         )
 
-    def _swept_part(self, overrides: Sequence[str]) -> str:
-        """Those of a job's overrides in which the jobs of its sweep differ; all where that is not known."""
-        keys = self._about().get("keys")
-        kept = [one for one in overrides if keys is None or one.partition("=")[0] in keys]
-        return " ".join(kept or overrides)
-
-    def _progress(self, job: int, now: Round, halving: int | None) -> str:
+    def _progress(self, job: int, jobs: Sequence[int], now: Round, halving: int | None) -> str:
         """`` (3 of 12; about 20 min left)``, as far as that is known."""
-        jobs = now.jobs or range(self._about().get("jobs") or 0)
         if job not in jobs:
             return ""
         place = jobs.index(job)
@@ -121,14 +126,6 @@ class Jobs:
             text += f"; about {duration(left)} left" + (" for this round" if halving else "")
         return f" ({text})"
 
-    def _about(self) -> dict[str, Any]:
-        """What the sweep has written down for its jobs; empty where little is known."""
-        try:
-            found: dict[str, Any] = json.loads((self._place / ABOUT).read_text(encoding="utf-8"))
-        except OSError:
-            return {}
-        return found
-
     def _tell(self, report: Report, now: Round) -> None:
         if report.error is not None:
             log.error("job %s failed: %s", report.job, report.error)
@@ -138,7 +135,7 @@ class Jobs:
                 file.write(json.dumps(asdict(report)) + "\n")
         except FileNotFoundError:
             raise UserError(
-                f"{self._place.parent}: was deleted or moved while the sweep was at work: run the same "
+                f"{self._place.parent}: was deleted or moved while the sweep was running: run the same "
                 "command again"
             ) from None
         except OSError as error:  # the run's own folder has all of it
@@ -172,11 +169,7 @@ def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
 
 @contextmanager
 def sweeping(plan: SweepPlan | None) -> Iterator[tuple[Sweep, Jobs]]:
-    """A sweep and its jobs, with the folder through which they speak.
-
-    Args:
-        plan: what is known of it; None keeps what the jobs report among the system's temporary files.
-    """
+    """A sweep and its jobs, with the folder through which they speak: in that of the runs, if it is known."""
     output = None if plan is None else plan.output
     try:
         if output is not None:

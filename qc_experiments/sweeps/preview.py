@@ -6,13 +6,15 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from qc_experiments.config.compose import check_overrides, composed, explain, to_run_config
-from qc_experiments.config.metrics import EXECUTION, LOSS, Metric, metric_called, own_metrics
+from qc_experiments.config.compose import composed, explain, to_run_config
+from qc_experiments.config.metrics import EXECUTION, LOSS, metric_called, own_metrics
+from qc_experiments.config.overrides import check_overrides
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_problem, user_path
@@ -53,15 +55,13 @@ class SweepPlan:
         """The same in one line for the user.
 
         Args:
-            different: runs that differ from each other and are not refused; None where that is not known.
+            different: runs that differ from each other and are not refused, where that is known.
         """
         if self.jobs is None:
             return f"A search over {' '.join(self.swept)} in {self.output}"
         count = len(self.jobs) if different is None else different
-        runs = counted(count, "run")
-        if count != len(self.jobs):
-            runs += f" ({len(self.jobs):,} jobs)"
-        text = f"A sweep of {runs} in {self.output}"
+        jobs = f" ({len(self.jobs):,} jobs)" if count != len(self.jobs) else ""
+        text = f"A sweep of {counted(count, 'run')}{jobs} in {self.output}"
         if self.swept:
             text += f": {' '.join(self.swept)}"
         if self.halving is not None:
@@ -103,13 +103,17 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | None) -> SweepPlan | 
         if explain(error) is None:
             raise
         return None
-    _check_recorded(config)
+    # Hydra's record of a sweep and a launcher's job files hold all of it.
+    if secret := place_of_secret(OmegaConf.to_container(config, resolve=False)):
+        raise UserError(
+            f"{secret}: an option file holds a password or token, which a sweep's records would repeat: "
+            "name an environment variable in its place, as in ${oc.env:PASSWORD}"
+        )
     halving, sweeper = config.sweep.halving, config.hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     every = [*_parsed(check_overrides(params, config_dir, multirun=True)), *given]
     last = {one.get_key_element(): one for one in every}
     swept = [one for one in last.values() if one.is_sweep_override()]
-    lines = tuple(str(one.input_line) for one in swept)
     searches = not str(sweeper["_target_"]).endswith("BasicSweeper")
     if config.objective == LOSS.key and (searches or halving is not None):
         _warn_of_losses(swept)
@@ -119,18 +123,14 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | None) -> SweepPlan | 
             f"paths.output={config.paths.output}: the sweep's folder cannot be written ({problem})"
         )
     if searches:
-        if halving is not None:
-            raise UserError(
-                "sweep.halving goes through a grid: leave out either it or hydra/sweeper"
-            )
-        own = own_metrics(config.evaluation.metrics)
-        _check_direction(
-            metric_called(config.objective, own, setting="objective=", chosen=True), sweeper
-        )
-        return SweepPlan(output, lines, None, None, _at_once(config.hydra.launcher, None))
-    _check_grid(swept, halving)
-    jobs = _grid(swept)
-    return SweepPlan(output, lines, jobs, halving, _at_once(config.hydra.launcher, len(jobs)))
+        _check_search(config)
+        jobs = None
+    else:
+        _check_grid(swept, halving)
+        jobs = _grid(swept)
+    lines = tuple(str(one.input_line) for one in swept)
+    at_once = _at_once(config.hydra.launcher, None if jobs is None else len(jobs))
+    return SweepPlan(output, lines, jobs, halving, at_once)
 
 
 def first_job(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -145,11 +145,13 @@ def _parsed(overrides: Sequence[str]) -> list[Any]:
 
 
 def _grid(overrides: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
-    """The overrides of each job."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
-    return tuple(map(tuple, jobs))
+    """The overrides of each job, in the order of Hydra's own sweeper."""
+    values: dict[str, list[str]] = {}
+    for one in overrides:
+        key, discrete = one.get_key_element(), one.is_discrete_sweep()
+        swept = one.sweep_string_iterator() if discrete else ()
+        values[key] = [f"{key}={value}" for value in swept] or [one.input_line]
+    return tuple(product(*values.values()))
 
 
 def _check_one_preset(given: Sequence[Any]) -> None:
@@ -157,90 +159,65 @@ def _check_one_preset(given: Sequence[Any]) -> None:
     if len(presets) > 1 or any(one.is_sweep_override() for one in presets):
         named = " ".join(str(one.input_line) for one in presets)
         raise UserError(
-            f"{named}: the last alone would hold; name one preset and give the keys of the other with "
+            f"{named}: only the last would count; name one preset and give the keys of the other with "
             "their values"
         )
 
 
 def _warn_of_losses(swept: Sequence[Any]) -> None:
-    models = [one for one in swept if one.get_key_element() in ("model", "model.name_or_path")]
-    if models:
-        log.warning(
-            "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
-            "alone; objective=%s compares all",
-            models[0].input_line,
-            EXECUTION.key,
-        )
+    for one in swept:
+        if one.get_key_element() in ("model", "model.name_or_path"):
+            log.warning(
+                "%s: the better ones are chosen by loss, which compares between models of one tokenizer "
+                "alone; objective=%s compares all",
+                one.input_line,
+                EXECUTION.key,
+            )
+            return
 
 
 def _check_grid(swept: Sequence[Any], halving: int | None) -> None:
     for one in swept:
+        problem = None
         if not one.is_discrete_sweep():
-            raise UserError(f"{one.input_line}: only a search takes this; add hydra/sweeper=optuna")
-        if halving is not None and getattr(one.value(), "shuffle", False):
-            raise UserError(
-                f"{one.input_line}: a halving needs the same order each time: no shuffle"
-            )
-        if one.get_key_element() == "sweep.halving":
-            raise UserError(f"{one.input_line}: goes through a grid as a whole; give it one value")
+            problem = "only a search takes this; add hydra/sweeper=optuna"
+        elif halving is not None and getattr(one.value(), "shuffle", False):
+            problem = "a halving needs the same order each time: no shuffle"
+        elif one.get_key_element() == "sweep.halving":
+            problem = "goes through a grid as a whole; give it one value"
+        if problem:
+            raise UserError(f"{one.input_line}: {problem}")
+
+
+def _check_search(config: Any) -> None:
+    if config.sweep.halving is not None:
+        raise UserError("sweep.halving goes through a grid: leave out either it or hydra/sweeper")
+    own = own_metrics(config.evaluation.metrics)
+    objective = metric_called(config.objective, own, setting="objective=", chosen=True)
+    given = config.hydra.sweeper.get("direction")
+    direction = getattr(given, "name", given)
+    wanted = "maximize" if objective.higher_is_better else "minimize"
+    if isinstance(direction, str) and direction != wanted:
+        raise UserError(
+            f"hydra.sweeper.direction={direction} would look for the worst {objective.key}: it must "
+            f"be {wanted} with objective={objective.key}"
+        )
 
 
 def _at_once(launcher: Any, jobs: int | None) -> int:
-    """Jobs that a launcher runs side by side on this machine.
-
-    Args:
-        launcher: its section of Hydra's config.
-        jobs: how many there are; None where a sweeper searches.
-    """
+    """How many of the jobs a launcher runs side by side on this machine."""
     kind = str(launcher["_target_"]).rpartition(".")[2]
+    most = 1
     if kind == "JoblibLauncher":
         n_jobs = int(launcher.n_jobs)
         most = n_jobs if n_jobs > 0 else usable_cores() + 1 + n_jobs  # as joblib counts
     elif kind == "LocalLauncher":
         most = jobs or 1  # submitit starts all of them
-    else:
-        most = 1
     return max(1, most if jobs is None else min(most, jobs))
 
 
-def _check_recorded(config: DictConfig) -> None:
-    """Refuse a secret in an option file: Hydra's record of a sweep and a launcher's job files hold it all."""
-    key = place_of_secret(OmegaConf.to_container(config, resolve=False))
-    if key is not None:
-        raise UserError(
-            f"{key}: an option file holds a password or token, which a sweep's records would repeat: "
-            "name an environment variable in its place, as in ${oc.env:PASSWORD}"
-        )
-
-
-def _check_direction(objective: Metric, sweeper: Any) -> None:
-    given = sweeper.get("direction")
-    direction = getattr(given, "name", given)
-    wanted = "maximize" if objective.higher_is_better else "minimize"
-    if isinstance(direction, str) and direction != wanted:
-        raise UserError(
-            f"hydra.sweeper.direction={direction} looks for the worst {objective.key}: it must "
-            f"be {wanted} with objective={objective.key}"
-        )
-
-
-@dataclass(frozen=True)
-class JobList:
-    """The jobs of a sweep, looked at one by one.
-
-    Attributes:
-        lines: one for each job.
-        runs: how many different runs there are among those that are not refused.
-        refused: how many jobs will be refused.
-    """
-
-    lines: tuple[str, ...]
-    runs: int
-    refused: int
-
-
-def list_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None) -> JobList:
-    """Look at the jobs of a sweep.
+def tell_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None) -> int:
+    """Say what a sweep is going to do, job by job; returns how many jobs will be refused.
 
     Args:
         plan: what is known of it; its jobs are known.
@@ -258,29 +235,27 @@ def list_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None)
         if number < MOST_JOBS:
             try:
                 name = _checked_name(to_run_config(composed((*fixed, *job), config_dir)), known)
+                if first.setdefault(name, number) != number:
+                    line += f" (the same run as job {first[name]})"
             except Exception as error:
                 reason = explain(error)
                 if reason is None:
                     raise
                 refused += 1
                 line += f"\n  will be refused: {reason}"
-            else:
-                if first.setdefault(name, number) != number:
-                    line += f" (the same run as job {first[name]})"
         lines.append(line)
-    return JobList(tuple(lines), len(first) + max(0, len(jobs) - MOST_JOBS), refused)
+    different = len(first) + max(0, len(jobs) - MOST_JOBS)
+    log.info("%s", "\n".join([plan.text(different), *lines]))
+    return refused
 
 
 def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
-    """The name of a run, which is as sure to be started as can be told before it computes.
+    """The name of a run of which all has been checked that can be before it computes.
 
     Args:
         config: the whole, checked config.
         known: what other jobs have found: rows are read once for all jobs that have the same, and
             tokenized once for each model and adapter.
-
-    Raises:
-        UserError: if it will be refused.
     """
     from qc_experiments.config.plugins import COLLATORS
     from qc_experiments.evaluation.golds import try_own_metrics

@@ -22,20 +22,17 @@ from qc_experiments.system.signals import Interrupted
 
 Handler = Callable[[int, FrameType | None], Any]
 CHILD = "qc_experiments.sweeps.worker_child"
+ANNOUNCED = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which schedulers announce the end of a job's time."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
-
-    Attributes:
-        status: ``finished``, ``paused`` (to go on later), ``failed`` (with an error), ``interrupted``
-            (by a signal of its own) or ``died`` (without a word).
-        result: the content of ``result.json``, or None.
-        error: one line for the user, or None.
-    """
+    """What came of a job: the content of ``result.json``, or one line on what went wrong."""
 
     status: str
+    """``finished``, ``paused`` (to go on later), ``failed`` (with an error), ``interrupted`` (by a signal
+    of its own) or ``died`` (without one)."""
     result: dict[str, Any] | None = None
     error: str | None = None
 
@@ -65,7 +62,7 @@ class Worker:
         """
         process, answers = self._ready(threads)
         assert process.stdin is not None
-        with _passing_on_signals(process, self._sweep) as stop:
+        with _passing_on_signals(process, self._sweep) as came:
             try:
                 pickle.dump((config, share), process.stdin)
                 process.stdin.flush()
@@ -74,10 +71,11 @@ class Worker:
                 outcome = Outcome("died", error=self._cause(process))
         if process.poll() is not None or outcome.result is None:
             self.close()  # whatever a failed job left in memory must not reach the next
-        if stop.signum is not None:
-            if stop.handler is not None:
-                stop.handler(stop.signum, None)
-            raise Interrupted(stop.signum)
+        if came:
+            signum, handler = came[-1]
+            if handler is not None:
+                handler(signum, None)
+            raise Interrupted(signum)
         return outcome
 
     def close(self) -> None:
@@ -118,32 +116,20 @@ class Worker:
         code = process.wait()
         if code >= 0:
             return f"its process ended with exit code {code}"
-        name = signal.Signals(-code).name
-        hint = ""
-        if name == "SIGKILL":
-            hint = (
+        line = f"its process was ended by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            line += (
                 ", as the system does when memory runs out (smaller: "
                 "trainer.per_device_train_batch_size, data.max_length)"
             )
-        return f"its process was ended by {name}{hint}"
-
-
-@dataclass
-class _Stop:
-    """A request to stop that came while a job was at work.
-
-    Attributes:
-        signum: the signal, or None as long as none came.
-        handler: what else is to be done about it once the job is paused; None for nothing.
-    """
-
-    signum: int | None = None
-    handler: Handler | None = None
+        return line
 
 
 @contextmanager
-def _passing_on_signals(process: subprocess.Popen[bytes], sweep: int) -> Iterator[_Stop]:
-    """Pass requests to stop on to a process.
+def _passing_on_signals(
+    process: subprocess.Popen[bytes], sweep: int
+) -> Iterator[list[tuple[int, Handler | None]]]:
+    """Pass requests to stop on to a process; each that came, and what else is to be done about it.
 
     A scheduler's launcher (submitit) has handlers of its own for the signals that announce the end of its
     time, which put the job back into the queue: these run when the job has written its checkpoint.
@@ -151,44 +137,33 @@ def _passing_on_signals(process: subprocess.Popen[bytes], sweep: int) -> Iterato
     processes and all below them at Ctrl-C, so there a job is not asked for a checkpoint that it could
     not write.
     """
-    stop = _Stop()
+    came: list[tuple[int, Handler | None]] = []
     before: dict[int, Any] = {}
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
-        stop.signum = signum
-        stop.handler = before[signum] if _foreign(before[signum]) else None
+        came.append((signum, before[signum] if _foreign(before[signum]) else None))
         with suppress(ProcessLookupError):
             # The job takes SIGUSR1 alone of the two.
-            process.send_signal(signal.SIGUSR1 if signum in _announcements() else signum)
+            process.send_signal(signal.SIGUSR1 if signum in ANNOUNCED else signum)
 
-    numbers: list[int] = [signal.SIGINT, signal.SIGTERM, *_announcements()]
-    for number in numbers:
+    for number in (signal.SIGINT, signal.SIGTERM, *ANNOUNCED):
         handler = signal.getsignal(number)
         if number == signal.SIGTERM and _foreign(handler):
             continue
-        if number == getattr(signal, "SIGUSR2", None) and not _foreign(handler):
+        if number == signal.SIGUSR2 and not _foreign(handler):
             continue  # nobody here has given it a meaning
+        # joblib's processes are not the sweep's own, and no launcher of a scheduler's either.
+        killed = sweep != os.getpid() and "SUBMITIT_EXECUTOR" not in os.environ
         before[number] = handler
-        killed = number == signal.SIGINT and _started_by_a_launcher(sweep)
         try:
-            signal.signal(number, signal.SIG_IGN if killed else pass_on)
+            signal.signal(number, signal.SIG_IGN if killed and number == signal.SIGINT else pass_on)
         except ValueError:  # not the main thread: whoever owns that deals with signals
             del before[number]
     try:
-        yield stop
+        yield came
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _started_by_a_launcher(sweep: int) -> bool:
-    """Whether another process than the sweep's own started this job, as joblib's do."""
-    return sweep != os.getpid() and "SUBMITIT_EXECUTOR" not in os.environ
-
-
-def _announcements() -> list[signal.Signals]:
-    names = ("SIGUSR1", "SIGUSR2")  # Windows has neither
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+        for signum, found in before.items():
+            signal.signal(signum, found)
 
 
 def _foreign(handler: object) -> bool:

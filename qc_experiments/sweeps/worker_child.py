@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qc_experiments.config.compose import explain
@@ -34,28 +35,20 @@ PARENT_SECONDS = 0.5
 """How often it is looked whether the sweep is still there."""
 
 
-def main() -> None:
+def main(descriptor: int, sweep: int) -> None:
     """Train what comes."""
-    with unbreakable_output(), safe_output(data=False):
-        _work()
+    with unbreakable_output(), safe_output(data=False), os.fdopen(descriptor, "wb") as answers:
+        set_up_logging()
+        threading.Thread(target=_end_with, args=(os.getppid(), sweep), daemon=True).start()
+        from qc_experiments.runs.kept import Kept
 
-
-def _work() -> None:
-    set_up_logging()
-    threading.Thread(target=_end_with, args=(os.getppid(), _sweep()), daemon=True).start()
-    from qc_experiments.runs.kept import Kept
-
-    kept = Kept()
-    with os.fdopen(int(sys.argv[1]), "wb") as answers:
-        while True:
-            try:
+        kept = Kept()
+        with suppress(EOFError):  # there are no more
+            while True:
                 config, share = pickle.load(sys.stdin.buffer)  # from our own parent
-            except EOFError:
-                return
-            outcome = _outcome(config, share, kept)
-            pickle.dump(outcome, answers)
-            answers.flush()
-            give_memory_back()  # the next job starts as if it were the first
+                pickle.dump(_outcome(config, share, kept), answers)
+                answers.flush()
+                give_memory_back()  # the next job starts as if it were the first
 
 
 def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
@@ -74,20 +67,14 @@ def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
         return Outcome("failed", error=line)
 
 
-def _sweep() -> int | None:
-    """The process that runs the sweep, where it is on this machine and its jobs are to end with it."""
-    if "SUBMITIT_EXECUTOR" in os.environ:
-        return None  # a cluster's jobs outlive who has submitted them
-    return int(sys.argv[2])
-
-
-def _end_with(parent: int, sweep: int | None) -> None:
+def _end_with(parent: int, sweep: int) -> None:
     """End at once when the sweep is gone: its next start must find the run's folder free."""
-    while os.getppid() == parent and (sweep is None or process_lives(sweep)):
+    elsewhere = "SUBMITIT_EXECUTOR" in os.environ  # a cluster's jobs outlive who has submitted them
+    while os.getppid() == parent and (elsewhere or process_lives(sweep)):
         time.sleep(PARENT_SECONDS)
     logging.shutdown()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

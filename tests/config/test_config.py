@@ -20,9 +20,9 @@ from omegaconf import OmegaConf
 
 from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.cli.train import main
-from qc_experiments.config.compose import GROUPS, register_schema, to_run_config
+from qc_experiments.config.compose import register_schema, to_run_config
 from qc_experiments.config.determining import EFFECTS, hashed
-from qc_experiments.config.overrides import kinds_of_keys
+from qc_experiments.config.keys import GROUPS, kinds_of_keys
 from qc_experiments.config.schema import (
     ColumnsConfig,
     DataConfig,

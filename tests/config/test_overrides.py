@@ -17,7 +17,8 @@ from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.config.compose import composed, register_schema
-from qc_experiments.config.overrides import literal, shown
+from qc_experiments.config.keys import shown
+from qc_experiments.config.overrides import literal
 from qc_experiments.errors import UserError
 from qc_experiments.sweeps.preview import plan_sweep
 from qc_experiments.system.console import set_up_logging

@@ -1,0 +1,99 @@
+"""Which keys, groups and options there are, and which of them is meant by another name."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from pathlib import Path
+
+from qc_experiments.config.schema import keys_of
+from qc_experiments.system.words import nearest
+
+GROUP, SECTION = "group", ""
+GROUPS = (*(key for key, _, section in keys_of() if section and "." not in key), "experiment")
+OWN = {
+    "data": "data=csv data.train={}",
+    "model": "model=hub model.name_or_path={}",
+}
+"""How a file, a folder or a hub id is given that was taken for an option of a group."""
+ALIASES = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "rank": "r",
+    "quantization": "quant",
+    "dataset": "data",
+    "training": "trainer",
+    "peft": "lora",
+    "eval": "evaluation",
+    "wandb": "tracking",
+    "preset": "experiment",
+}
+FLAGS = {
+    **dict.fromkeys(("output", "out", "output_dir", "save_dir"), "paths.output"),
+    **dict.fromkeys(("train", "train_file", "csv", "input", "file"), "data=csv data.train"),
+    **dict.fromkeys(("validation_file", "eval_file", "dev"), "data.validation"),
+    **dict.fromkeys(("database", "db", "db_path"), "data.databases"),
+    **dict.fromkeys(("num_epochs", "epoch"), "trainer.num_train_epochs"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "cutoff_len"), "data.max_length"),
+    **dict.fromkeys(("model_name", "base_model", "model_id"), "model.name_or_path"),
+    **dict.fromkeys(("steps", "iters"), "trainer.max_steps"),
+    "wandb_project": "tracking.project",
+    "grad_accum": "trainer.gradient_accumulation_steps",
+}
+"""What other programs call our keys."""
+
+
+def kinds_of_keys() -> dict[str, str]:
+    """The type of each key by its dotted name, as the schema writes it; `SECTION` where it holds others."""
+    return {key: SECTION if section else str(one.type) for key, one, section in keys_of()}
+
+
+def option_names(group: str, config_dir: str | None) -> list[str]:
+    """Names of the option files of a group, ours and those of the user's ``--config-dir``."""
+    roots = [Path(str(files("qc_experiments.conf"))), *([Path(config_dir)] if config_dir else [])]
+    return sorted({p.name.removesuffix(".yaml") for r in roots for p in (r / group).glob("*.yaml")})
+
+
+def keys_in(section: str) -> list[str]:
+    """The names of a section's keys."""
+    return [key.rpartition(".")[2] for key in kinds_of_keys() if key.rpartition(".")[0] == section]
+
+
+def unknown_key(key: str) -> str:
+    """Say that a dotted key does not exist, what does, and what is nearest."""
+    keys = kinds_of_keys()
+    section, _, last = key.rpartition(".")
+    last = ALIASES.get(last, last)
+    if section in GROUPS and section in keys:
+        names = keys_in(section)
+        hint = f" (did you mean {section}.{last}?)" if last in names else ""
+        hint = hint or nearest(key, [f"{section}.{name}" for name in names])
+        return f"unknown key {key}{hint}; {section} has {', '.join(names)}"
+    leaves = [name for name, kind in keys.items() if kind != SECTION]
+    same = [name for name in leaves if name.rpartition(".")[2] == last]
+    hint = f" (did you mean {same[0]}?)" if same else nearest(key, [*leaves, *GROUPS])
+    return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
+
+
+def setting_of_flag(name: str, value: str) -> str | None:
+    """The setting that is meant by a flag of another program, such as ``--lr``; None if none is known.
+
+    Args:
+        name: of the flag.
+        value: what was given with it; may be empty.
+    """
+    word = name.strip("-").replace("-", "_")
+    word = word if word in FLAGS else ALIASES.get(word, word)
+    if word in OWN and value and value not in option_names(word, None):
+        return OWN[word].format(shown(value))
+    leaves = [key for key, kind in kinds_of_keys().items() if kind != SECTION]
+    same = [FLAGS[word]] if word in FLAGS else []
+    same += [key for key in leaves if word in (key.replace(".", "_"), key.rpartition(".")[2])]
+    same += [group for group in GROUPS if group == word]
+    return f"{same[0]}={shown(value) if value else '...'}" if same else None
+
+
+def shown(override: str) -> str:
+    """An override as it is typed into a shell."""
+    return shlex.quote(override)
