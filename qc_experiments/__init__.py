@@ -94,9 +94,8 @@ def load_predictor(
     *,
     batch_size: int = 16,
     cache: str | Path | None = None,
-    base_model: str | None = None,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
+    guided: bool = True,
+    **options: Any,
 ) -> SavedPredictor:
     """The model that a run has saved, to be asked, as by ``qc predict``.
 
@@ -104,9 +103,10 @@ def load_predictor(
         run_folder: of a run, or its ``adapter/`` or ``model/``.
         batch_size: questions that are computed at once.
         cache: folder of what is made once per user; None: as in training.
-        base_model: where the base model is now, if it is not where it was in training.
-        trust_remote_code: whether code that comes with the base model or tokenizer may run.
-        allow_pickle: whether weights may be read from pickles.
+        guided: whether answers are held to the schema and tried on the database, the first of four beams
+            that runs; else the likeliest is taken as it is.
+        options: ``base_model`` (where it is now, if not where it was in training), ``trust_remote_code``
+            (whether code that comes with it may run), ``allow_pickle`` (whether weights may be pickles).
 
     Raises:
         UserError: if no run has saved a model there, or its base model cannot be loaded.
@@ -123,9 +123,8 @@ def load_predictor(
         inner,
         user_path(str(cache or PathsConfig().cache), "cache"),
         batch_size,
-        base_model=base_model,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
+        guided=guided,
+        **options,
     )
 
 

@@ -22,6 +22,7 @@ from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
+    from qc_experiments.databases.locate import Database
     from qc_experiments.generation.saved import SavedPredictor
 
 FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
@@ -62,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         what = f"what --input calls its {column}s"
         add(f"--{column}-column", default=column, metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
+    add(
+        "--decoding",
+        choices=("guided", "greedy"),
+        default="guided",
+        help="guided: under the schema, the first of four beams that runs; greedy: the likeliest (guided)",
+    )
     add("--batch-size", type=int, default=16, help="questions at once (16)")
     add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
     add(
@@ -104,7 +111,8 @@ def _predict(options: argparse.Namespace) -> None:
     if not question:
         raise UserError("--question is empty")
     predictor = _predictor(folder, options)
-    print(predictor.answer(predictor.prompts([(schema, question)], ["the question"]))[0])
+    predictor.prompts([(schema, question)], ["the question"])  # which refuses one that is too long
+    print(predictor.answer([(schema, question)], _database(options))[0])
 
 
 def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -> None:
@@ -128,7 +136,7 @@ def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -
     with kept_at(unfinished, option):
         predictor = _predictor(folder, options)
         prompts = predictor.prompts(pairs, [f"row {number}" for number, _ in numbered])
-        answers = _answers(predictor, prompts, unfinished, option)
+        answers = _answers(predictor, pairs, prompts, _database(options), (unfinished, option))
         kept = [place for place, name in enumerate(header) if name != "prediction"]
         columns = [*(header[place] for place in kept), "prediction"]
         cells = [
@@ -174,20 +182,35 @@ def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
 
     given = {name: getattr(options, name) for name in FOR_LOADING}
     cache = user_path(options.cache or PathsConfig().cache, "--cache")
-    return SavedPredictor(folder, cache, options.batch_size, **given)
+    guided = options.decoding == "guided"
+    return SavedPredictor(folder, cache, options.batch_size, guided=guided, **given)
+
+
+def _database(options: argparse.Namespace) -> Database | None:
+    from qc_experiments.databases.locate import named_database
+
+    return None if options.db is None else named_database(options.db, "--db", options.engine)
 
 
 def _answers(
-    predictor: SavedPredictor, prompts: Sequence[Sequence[int]], unfinished: Path, option: str
+    predictor: SavedPredictor,
+    pairs: Sequence[tuple[str, str]],
+    prompts: Sequence[Sequence[int]],
+    database: Database | None,
+    kept_in: tuple[Path, str],
 ) -> list[str]:
-    """The SQL to all questions, in parts that are kept in a file until all are there."""
+    """The SQL to all questions, in parts that are kept until all are there.
+
+    ``kept_in`` is the file of these parts and what the user calls the output.
+    """
     from qc_experiments.evaluation.journal import Journal
     from qc_experiments.generation.predictor import Predicted
     from qc_experiments.system.console import progress
     from qc_experiments.system.unfinished import told_what_is_kept, written
 
     total = len(prompts)
-    journal = Journal(unfinished, predictor.work(prompts))
+    unfinished, option = kept_in
+    journal = Journal(unfinished, predictor.work(prompts, database))
     if journal.dropped:
         print(
             "The unfinished work there had other questions, another model or settings: starts again"
@@ -202,8 +225,8 @@ def _answers(
         for part in predictor.parts(prompts):
             known = journal.answers(part)
             if known is None:
-                texts = predictor.answer([prompts[place] for place in part], advance)
-                known = [Predicted(sql, None) for sql in texts]
+                texts = predictor.answer([pairs[place] for place in part], database, advance)
+                known = [Predicted(sql) for sql in texts]
                 with written(option):
                     journal.add(part, known)
             else:

@@ -101,9 +101,7 @@ REPAIRED = _at_end(
     "execution accuracy after one repair",
     lambda one: one.after_repair and one.after_repair[1].correct,
 )
-RECALL = _at_end(
-    "candidate_recall", "a candidate is right (recall@k)", lambda one: one.recalled
-)
+RECALL = _at_end("candidate_recall", "a candidate is right (recall@k)", lambda one: one.recalled)
 FUZZ = _at_end(
     "fuzz_accuracy", "execution accuracy on all perturbed databases", lambda one: one.verdict.fuzz
 )

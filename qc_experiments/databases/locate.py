@@ -19,6 +19,7 @@ from qc_experiments.system.paths import (
     file_problem,
     folder_problem,
     resolve_path,
+    user_path,
 )
 
 PLACEHOLDER = "{db_id}"
@@ -54,6 +55,23 @@ class Database:
         # What another engine, or another version of it, makes of the same file is something else.
         ours = self.engine in ENGINES
         return found if ours else f"{self.engine} {file_hash(Path(str(module.__file__)))} {found}"
+
+
+def named_database(text: str, key: str, engine: str | None = None) -> Database:
+    """The database at a file's path or a URL.
+
+    ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
+
+    Raises:
+        UserError: if there is no such file, or no engine reads such a URL.
+    """
+    if "://" in text:
+        return Database(engine or engine_of_url(text, key), text)
+    path = user_path(text, key)
+    if problem := file_problem(path):
+        raise UserError(f"{key} {path}: {problem}")
+    by_suffix = (name for name in ENGINES if engine_of(name).suffix == path.suffix != "")
+    return Database(engine or next(by_suffix, "sqlite"), str(path.absolute()))
 
 
 def engine_of_url(url: str, key: str) -> str:
@@ -169,3 +187,14 @@ def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
     databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
     databases.check(key)
     return databases
+
+
+@dataclass(frozen=True)
+class SingleDatabase:
+    """The one database that all questions are about, in the place of `Databases`."""
+
+    database: Database
+
+    def find(self, db_id: str) -> Database:
+        """That database, whatever the name."""
+        return self.database

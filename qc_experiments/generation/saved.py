@@ -7,10 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
+from qc_experiments.databases.locate import Database, SingleDatabase, named_database
 from qc_experiments.errors import UserError
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.words import items
+
+GUIDED = {
+    "num_beams": 4,
+    "candidates": 4,
+    "choose": Choose.first_valid,
+    "constrain": Constrain.schema,
+}
+"""How a model is asked that is used, not measured: of four beams under the schema, the first that runs."""
 
 
 class SavedPredictor:
@@ -20,6 +30,7 @@ class SavedPredictor:
         folder: ``adapter/`` or ``model/`` of a run.
         cache: folder of what is made once per user.
         batch_size: questions that are computed at once.
+        guided: whether answers are held to the schema and tried (`GUIDED`); else the likeliest is taken.
         options: what `load_saved` takes besides.
 
     Raises:
@@ -27,13 +38,24 @@ class SavedPredictor:
             another one.
     """
 
-    def __init__(self, folder: Path, cache: Path, batch_size: int = 16, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        batch_size: int = 16,
+        *,
+        guided: bool = True,
+        **options: Any,
+    ) -> None:
         from qc_experiments.data.encode import Encoder
 
         self.folder = folder
-        self.batch_size = batch_size
         tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
+        settings: dict[str, Any] = GUIDED if guided else {}
+        self._settings = EvaluationConfig(
+            batch_size=batch_size, max_new_tokens=self._saved.max_new_tokens, **settings
+        )
 
     def predict(
         self,
@@ -48,7 +70,8 @@ class SavedPredictor:
         Args:
             questions: in words; a single text is one question.
             context: the database's schema, as ``CREATE TABLE`` statements.
-            database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL.
+            database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL. Queries are then
+                tried on it, else on empty tables.
             engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells.
 
         Raises:
@@ -56,13 +79,16 @@ class SavedPredictor:
         """
         if (context is None) == (database is None):
             raise UserError("predict: takes either a context or a database")
+        found = None
         if context is None:
             from qc_experiments.databases.schema import read_schema
 
             context = read_schema(str(database), "database", engine)
+            found = named_database(str(database), "database", engine)
         questions = items(questions)
-        names = [f"question {place}" for place in range(len(questions))]
-        return self.answer(self.prompts([(context, one) for one in questions], names))
+        pairs = [(context, one) for one in questions]
+        self.prompts(pairs, [f"question {place}" for place in range(len(questions))])
+        return self.answer(pairs, found)
 
     def prompts(
         self, pairs: Sequence[tuple[str, str]], names: Sequence[str]
@@ -89,23 +115,31 @@ class SavedPredictor:
         return prompts
 
     def answer(
-        self, prompts: Sequence[Sequence[int]], on_answer: Callable[[int], None] | None = None
+        self,
+        pairs: Sequence[tuple[str, str]],
+        database: Database | None,
+        on_answer: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """The SQL that follows each prompt.
+        """The SQL to each pair (context, question).
 
         Args:
-            prompts: in tokens.
+            pairs: whose prompts `prompts` has let through.
+            database: on which queries are tried; None: on empty tables made from the contexts.
             on_answer: called with the number of questions just answered.
         """
-        from qc_experiments.generation.decoding import AnswerSettings
-        from qc_experiments.generation.generate import write_answers
-        from qc_experiments.sql.extraction import extract_sql
+        from qc_experiments.data.table import Row
+        from qc_experiments.databases.engine import Limits
+        from qc_experiments.generation.predictor import Predictor
+        from qc_experiments.judging.judge import Judge
 
-        encoder, room = self._encoder, self._saved.max_new_tokens
-        settings = AnswerSettings(encoder.tokenizer, encoder.stop_ids, room, self.batch_size)
-        texts = write_answers(self._model, prompts, settings, on_answer)
-        after = encoder.template.after_query()
-        return [extract_sql(text, after) for (text,) in texts]
+        rows = [
+            Row(number, question, "", context, "")
+            for number, (context, question) in enumerate(pairs)
+        ]
+        databases = None if database is None else SingleDatabase(database)
+        with Judge(databases, Limits(), cache=None) as judge:
+            predictor = Predictor(self._encoder, self._settings, None, judge)
+            return [one.sql for one in predictor.predict(self._model, rows, on_answer)]
 
     def parts(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The prompts' places in parts to answer, and to keep, together: as small as costs no speed.
@@ -117,7 +151,7 @@ class SavedPredictor:
 
         longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
         shared = cannot_share_prefixes(self._model, longest) is None
-        size = (SHARED_BATCH if shared else 1) * self.batch_size
+        size = (SHARED_BATCH if shared else 1) * self._settings.batch_size
         # Without a shared prefix a part is one batch, which is padded to its longest prompt.
         ordered = sorted(
             range(len(prompts)),
@@ -125,7 +159,7 @@ class SavedPredictor:
         )
         return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
-    def work(self, prompts: Sequence[Sequence[int]]) -> str:
+    def work(self, prompts: Sequence[Sequence[int]], database: Database | None) -> str:
         """Tells what is answered, by which model and how: by content, wherever it is read from."""
         from qc_experiments.models.base import weights_hash
         from qc_experiments.system.unfinished import code_hash
@@ -141,7 +175,8 @@ class SavedPredictor:
             sorted(self._encoder.stop_ids),
             saved.template.after_query(),
             saved.max_new_tokens,
-            self.batch_size,
+            str(self._settings),
+            None if database is None else database.content_hash(),
             str(settings),
             str(scaling),
             weights_hash(self._model),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Call, Execution, Failed, Limits
-from qc_experiments.databases.locate import Database, Databases
+from qc_experiments.databases.locate import Database, Databases, SingleDatabase
 from qc_experiments.databases.perturbation import PerturbedCopies
 from qc_experiments.databases.pool import PROCESS, SqlPool
 from qc_experiments.errors import UserError
@@ -40,7 +40,7 @@ class Judge:
 
     def __init__(
         self,
-        databases: Databases | None,
+        databases: Databases | SingleDatabase | None,
         limits: Limits,
         *,
         cache: Path | None,

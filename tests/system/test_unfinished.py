@@ -267,11 +267,11 @@ def test_an_interruption_says_how_many_answers_are_kept(
 ):
     parts: list[int] = []
 
-    def answer(self: Any, places: list[int], on_answer: Any) -> list[str]:
+    def answer(self: Any, pairs: list[Any], database: Any, on_answer: Any) -> list[str]:
         if len(parts) == done:
             raise KeyboardInterrupt
-        parts.append(len(places))
-        return ["SELECT 1"] * len(places)
+        parts.append(len(pairs))
+        return ["SELECT 1"] * len(pairs)
 
     monkeypatch.setattr(SavedPredictor, "answer", answer)
     if not shares:
