@@ -22,18 +22,13 @@ COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1
 
 
 class PackAgreement:
-    """Checks models, and remembers what was found of each kind: whoever owns it checks a kind once."""
+    """Checks each kind of model once."""
 
     def __init__(self) -> None:
         self._agreed: set[tuple[Any, ...]] = set()
 
     def disagreement(
-        self,
-        model: Any,
-        examples: Sequence[Example],
-        *,
-        gradients: bool,
-        whole_mask: bool = False,
+        self, model: Any, examples: Sequence[Example], *, gradients: bool, whole_mask: bool = False
     ) -> float | None:
         """How far packed rows are from padded ones where that is more than rounding, else None.
 
@@ -48,18 +43,15 @@ class PackAgreement:
             return None
         few = sorted(examples, key=lambda example: example.prompt_ids)[:CHECKED_ROWS]
         compare = gradient_difference if gradients else _loss_difference
-        # In one pass, and in as many as there are rows.
-        away = max(
-            compare(model, few, pack_rows(few, most), whole_mask)
-            for most in (sum(map(len, few)), 1)
-        )
-        precise = model.dtype == torch.float32 and not getattr(
-            unwrapped(model), "is_quantized", False
-        )
-        if away <= (AGREEMENT if precise else COARSE_GRADIENTS if gradients else COARSE_LOSS):
-            self._agreed.add(kind)
-            return None
-        return away
+        passes = (sum(map(len, few)), 1)  # all in one, and as many as there are rows
+        away = max(compare(model, few, pack_rows(few, most), whole_mask) for most in passes)
+        limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
+        if model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False):
+            limit = AGREEMENT
+        if not away <= limit:
+            return away
+        self._agreed.add(kind)
+        return None
 
 
 def _kind(model: Any) -> tuple[Any, ...]:
@@ -89,14 +81,8 @@ def gradient_difference(
 ) -> float:
     """How far the gradients of packed rows are from those of the same rows, each by itself.
 
-    Args:
-        model: in training; dropout is left out here, gradients are left as they were.
-        examples: few rows.
-        packs: the same rows, packed.
-        whole_mask: as for `backward_pack`.
-
-    Returns:
-        Norm of the difference over the norm of the gradient of the rows by themselves.
+    It is the norm of the difference over the norm of the latter. Dropout is left out, and the model's
+    gradients are left as they were.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     before = [p.grad for p in trained]
@@ -121,8 +107,7 @@ def gradient_difference(
         model.train(was_training)
         for parameter, gradient in zip(trained, before, strict=True):
             parameter.grad = gradient
-    away = size = 0.0
-    for one, other in zip(reference, found, strict=True):
-        away += float((one.double() - other.double()).square().sum())
-        size += float(one.double().square().sum())
+    pairs = zip(reference, found, strict=True)
+    away = sum(float((one.double() - other.double()).square().sum()) for one, other in pairs)
+    size = sum(float(one.double().square().sum()) for one in reference)
     return (away / size) ** 0.5 if size else 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import label_loss
@@ -27,13 +28,7 @@ PADDED_TOKENS = 2048
 
 
 def pack_loss(model: Any, pack: Pack, *, whole_mask: bool = False) -> torch.Tensor:
-    """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient.
-
-    Args:
-        model: a causal language model that can pack.
-        pack: rows in one sequence.
-        whole_mask: as for `backward_pack`.
-    """
+    """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient."""
     with torch.no_grad():
         trunk = TrunkStates()
         total = torch.zeros((), device=model.device)
@@ -57,12 +52,8 @@ def backward_pack(
         model: a causal language model that can pack.
         pack: rows in one sequence.
         scale: what the loss is multiplied by.
-        scaled: a scaling of the loss that gradients show and the returned loss does not, as it is
-            used with float16.
+        scaled: a further scaling that the returned loss does not show, as it is used with float16.
         whole_mask: whether attention is one call with a mask of the whole pass, not in blocks.
-
-    Returns:
-        The loss, without gradient.
     """
     first, *others = pack.passes
     trunk = TrunkStates() if others else None
@@ -89,11 +80,7 @@ def backward_pack(
 
 
 def _attending(
-    model: Any,
-    pack: Pack,
-    span: tuple[int, int],
-    trunk: TrunkStates | None,
-    whole_mask: bool = False,
+    model: Any, pack: Pack, span: tuple[int, int], trunk: TrunkStates | None, whole_mask: bool
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
@@ -101,20 +88,18 @@ def _attending(
 
 
 def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:
-    device = model.device
     start, end = span
     labels = slice(bisect_left(pack.label_places, start), bisect_left(pack.label_places, end))
 
     def tensor(numbers: list[int]) -> torch.Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=device)
+        return torch.tensor(numbers, dtype=torch.long, device=model.device)
 
-    inputs = {
-        "input_ids": tensor(pack.input_ids[start:end])[None],
-        "position_ids": tensor(pack.position_ids[start:end])[None],
-    }
     return label_loss(
         model,
-        inputs,
+        {
+            "input_ids": tensor(pack.input_ids[start:end])[None],
+            "position_ids": tensor(pack.position_ids[start:end])[None],
+        },
         tensor(pack.label_places[labels]) - start,
         tensor(pack.label_targets[labels]),
         tensor(pack.label_weights[labels]),
@@ -135,11 +120,9 @@ def padded_parts(examples: Sequence[Example]) -> list[list[Example]]:
 def average_gradients(model: Any) -> None:
     """Average the gradients of all processes, which have the same weights to train."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
-    )
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = parameters_to_vector(p.grad for p in trained)
     torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    parts = flat.split([p.numel() for p in trained])
-    for parameter, part in zip(trained, parts, strict=True):
-        parameter.grad = part.view_as(parameter).clone()
+    vector_to_parameters(flat / torch.distributed.get_world_size(), [p.grad for p in trained])

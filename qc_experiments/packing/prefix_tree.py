@@ -64,7 +64,6 @@ class Pack:
             for each different label.
         label_targets: those labels.
         label_weights: how many rows have that label there.
-        rows: number of rows.
     """
 
     passes: list[tuple[int, int]]
@@ -74,7 +73,6 @@ class Pack:
     label_places: list[int]
     label_targets: list[int]
     label_weights: list[int]
-    rows: int
 
     def __len__(self) -> int:
         """Tokens that are computed."""
@@ -103,12 +101,7 @@ def same_schema(one: Sequence[int], other: Sequence[int], shared: int) -> bool:
 def pack_rows(rows: Sequence[Example], max_tokens: int) -> list[Pack]:
     """Pack rows into few sequences, keeping rows that share a beginning together.
 
-    Args:
-        rows: the rows of a micro-batch.
-        max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
-
-    Returns:
-        Packs that hold each row once.
+    A pass has at most ``max_tokens``; a row that is longer has a pass of its own.
     """
     # The largest first, each into the first pack with room: first-fit decreasing.
     bundles = sorted(_bundles(_sorted(rows), max_tokens), key=lambda one: -one.tokens)
@@ -130,18 +123,16 @@ def _sorted(rows: Sequence[Example]) -> list[Example]:
 
 
 class _Bundle:
-    """Rows in lexicographic order that stay together, and the tokens they take in a pack.
+    """Rows in lexicographic order that stay together.
 
-    Args:
-        rows: the rows.
-        cuts: numbers of the rows with which passes after a trunk begin, or none for a single pass.
+    ``cuts`` are the numbers of the rows with which passes after a trunk begin; none for a single pass.
     """
 
     def __init__(self, rows: list[Example], cuts: Sequence[int] = ()) -> None:
         self.rows = rows
         self.cuts = cuts
         self.parts = _parts(rows, cuts)
-        self.tokens = sum(part.end - part.start for part in self.parts)
+        self.tokens = _tokens(self.parts)
 
 
 def _bundles(ordered: Sequence[Example], max_tokens: int) -> Iterator[_Bundle]:
@@ -175,8 +166,7 @@ def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
         room = max(max_tokens - trunk, int(max_tokens * MIN_PASS))
         cuts = [0]
         for number in range(1, len(rows)):
-            taken = _branches(rows[cuts[-1] : number + 1], trunk)
-            if sum(part.end - part.start for part in taken) > room:
+            if _tokens(_branches(rows[cuts[-1] : number + 1], trunk)) > room:
                 cuts.append(number)
         yield _Bundle(rows, cuts)
 
@@ -195,6 +185,10 @@ class _Part:
     start: int
     end: int
     parent: int | None
+
+
+def _tokens(parts: Sequence[_Part]) -> int:
+    return sum(part.end - part.start for part in parts)
 
 
 def _parts(rows: Sequence[Example], cuts: Sequence[int]) -> list[_Part]:
@@ -235,7 +229,6 @@ def _branches(rows: Sequence[Example], depth: int) -> list[_Part]:
 
 
 def _build(bundle: _Bundle) -> Pack:
-    """The pack of a bundle."""
     rows = bundle.rows
     ids: list[int] = []
     positions: list[int] = []
@@ -245,7 +238,7 @@ def _build(bundle: _Bundle) -> Pack:
     passes = [0]
     for part in bundle.parts:
         row = rows[part.first]
-        if nodes and cuts and part.first == cuts[0]:
+        if nodes and part.first in cuts[:1]:
             passes.append(len(ids))
             cuts.pop(0)
         start, end = len(ids), len(ids) + part.end - part.start
@@ -271,5 +264,4 @@ def _build(bundle: _Bundle) -> Pack:
         label_places=[place for place, _ in ordered],
         label_targets=[target for _, target in ordered],
         label_weights=[labels[label] for label in ordered],
-        rows=len(rows),
     )
