@@ -1,10 +1,8 @@
 """Attention within packs: each row sees its own text and nothing else, and no mask [length, length].
 
-Attention is computed block by block. A block is the queries of one node, or of adjacent leaves
-with the same parent; its keys are the ancestors' tokens and its own, so that nothing is computed for
-rows that do not see each other but within a block. This is exact: a softmax over a row's own keys, as
-if the row stood alone. Models are given it by
-`transformers_hooks.attending`.
+A block is the queries of one node, or of adjacent leaves with the same parent; its keys are the
+ancestors' tokens and its own, so that nothing is computed for rows that do not see each other but within
+a block. This is exact: a softmax over a row's own keys, as if the row stood alone.
 """
 
 from __future__ import annotations
@@ -14,32 +12,24 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from qc_experiments.models.transformers_hooks import AttentionLayer
 from qc_experiments.packing.prefix_tree import Node
 
-BLOCK_TOKENS = 192
-"""Leaves are taken together up to so many queries: more waste attention, fewer make more calls."""
-GPU_BLOCK_TOKENS = 1024
-"""The same on a GPU, where calls are dear and products cheap (an estimate: not measured)."""
+BLOCK_TOKENS = 192  # of leaves together: more waste attention, fewer make more calls
+GPU_BLOCK_TOKENS = 1024  # calls are dear there and products cheap (an estimate: not measured)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Queries that attend at once.
+    """Queries that attend at once."""
 
-    Attributes:
-        start: place of the first query.
-        end: place after the last one.
-        keys: ranges of places, in order; the last one ends with the queries.
-        causal: whether the keys are the queries' own and of one node.
-    """
-
-    start: int
-    end: int
-    keys: tuple[tuple[int, int], ...]
-    causal: bool
+    start: int  # place of the first query
+    end: int  # place after the last one
+    keys: tuple[tuple[int, int], ...]  # ranges of places, in order; the last ends with the queries
+    causal: bool  # whether the keys are the queries' own and of one node
 
 
 def blocks_of(nodes: Sequence[Node], span: tuple[int, int], most: int) -> list[Block]:
@@ -82,21 +72,21 @@ class TrunkStates:
     """
 
     def __init__(self) -> None:
-        self._layers: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # states and copies
+        self._layers: dict[int, list[tuple[Tensor, Tensor]]] = {}  # states and copies
 
-    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+    def keep(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Keep a layer's keys and values, each [1, key heads, trunk, head size]."""
         if layer not in self._layers:  # else computed again, for a checkpointed layer
             self._layers[layer] = [
                 (own, own.detach().requires_grad_(own.requires_grad)) for own in (key, value)
             ]
 
-    def before(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+    def before(self, layer: int, key: Tensor, value: Tensor) -> list[Tensor]:
         """Keys and values of trunk and pass together."""
         pairs = zip(self._layers[layer], (key, value), strict=True)
         return [torch.cat([copy, own], dim=2) for (_, copy), own in pairs]
 
-    def gradients(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
         """States that have a history, and the gradients that passes left on them."""
         pairs = [pair for layer in self._layers.values() for pair in layer]
         reached = [(own, copy.grad) for own, copy in pairs if copy.grad is not None]
@@ -104,24 +94,16 @@ class TrunkStates:
 
 
 class PackedAttention:
-    """The attention of one pass of a pack, for all layers.
-
-    Args:
-        nodes: the pack's.
-        positions: each token's place in its row, [length of the pack].
-        span: places of the pass.
-        trunk: states of the pack's first pass, kept in that pass and seen by the others; None for a
-            pack of one pass.
-        whole: whether the pass is computed as one block, with a mask of all its queries and keys.
-    """
+    """The attention of one pass of a pack, for all layers."""
 
     def __init__(
         self,
         nodes: Sequence[Node],
-        positions: torch.Tensor,
-        span: tuple[int, int],
-        trunk: TrunkStates | None = None,
-        whole: bool = False,
+        positions: Tensor,  # each token's place in its row, [length of the pack]
+        span: tuple[int, int],  # places of the pass
+        trunk: TrunkStates
+        | None,  # of the first pass, for the others; None where it is the only one
+        whole: bool,  # whether it is one block, with a mask of all its queries and keys
     ) -> None:
         most = GPU_BLOCK_TOKENS if positions.is_cuda else BLOCK_TOKENS
         self._nodes = nodes
@@ -139,11 +121,9 @@ class PackedAttention:
         ]
         self._positions = positions
         self._trunk = trunk
-        self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
 
-    def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: AttentionLayer
-    ) -> torch.Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
         """Attend: all [1, heads, length of the pass, head size], perhaps with fewer heads of keys."""
         if self._trunk is not None:
             if self._start:
@@ -177,7 +157,7 @@ class PackedAttention:
         """Where a key of the pack stands among those at hand: the trunk's, then the pass's."""
         return place if place <= self._trunk_tokens else place - self._start + self._trunk_tokens
 
-    def _mask(self, number: int, window: int | None) -> torch.Tensor | None:
+    def _mask(self, number: int, window: int | None) -> Tensor | None:
         """Who sees whom in a block, [queries, keys]; None where it is plain causal attention."""
         block = self._blocks[number]
         if block.causal and (window is None or block.end - block.start <= window):
@@ -186,7 +166,7 @@ class PackedAttention:
             self._masks[number, window] = self._seen(block, window)
         return self._masks[number, window]
 
-    def _seen(self, block: Block, window: int | None) -> torch.Tensor:
+    def _seen(self, block: Block, window: int | None) -> Tensor:
         device = self._positions.device
         keys = torch.cat([torch.arange(a, b, device=device) for a, b in block.keys])[None]
         queries = torch.arange(block.start, block.end, device=device)[:, None]
@@ -208,6 +188,6 @@ def _whole_pass(nodes: Sequence[Node], span: tuple[int, int]) -> Block:
     return Block(start, end, keys, alone)
 
 
-def _joined(states: Sequence[torch.Tensor], pieces: Sequence[int]) -> torch.Tensor:
+def _joined(states: Sequence[Tensor], pieces: Sequence[int]) -> Tensor:
     chosen = [states[piece] for piece in pieces]
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=2)
