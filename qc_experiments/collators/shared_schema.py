@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,11 +14,10 @@ from qc_experiments.collators.standard import CollatorInput
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
-from qc_experiments.packing.prefix_tree import common_prefix, pack_rows, same_schema
-from qc_experiments.packing.supported import cannot_pack
+from qc_experiments.packing.agreement import cannot_pack
+from qc_experiments.packing.prefix_tree import pack_rows, schema_groups
 
-CPU_TOKENS, GPU_TOKENS = 1024, 8192
-"""Tokens computed at once where the config leaves it open: a CPU gains nothing from more."""
+CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a pass by default: a CPU gains nothing from more
 
 
 def pass_tokens(config: CollatorConfig) -> int:
@@ -28,35 +28,24 @@ def pass_tokens(config: CollatorConfig) -> int:
 
 
 class SharedSchemaCollator:
-    """Packs the rows of a micro-batch.
-
-    Args:
-        max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
-        order: of the rows in each epoch.
-    """
+    """Packs the rows of a micro-batch into passes of at most ``max_tokens``, in the sampler's order."""
 
     def __init__(self, max_tokens: int, order: SchemaSampler) -> None:
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self.order = order
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        """Pack.
+        """The packs, with the examples as ``rows``, for a check against padded ones.
 
-        Returns:
-            ``packs``; ``labels`` and ``shift_labels``, [labels], by which the Trainer counts the label
-            tokens of an effective batch (it looks for the one and counts the other); ``rows``, the
-            examples, for a check against padded ones.
+        By ``labels`` and ``shift_labels``, [labels], the Trainer counts the label tokens of an effective
+        batch: it looks for the one and counts the other.
         """
         labels = torch.tensor([label for example in examples for label in example.labels[1:]])
-        packs = pack_rows(examples, self._max_tokens)
+        packs = pack_rows(examples, self.max_tokens)
         return {"packs": packs, "labels": labels, "shift_labels": labels, "rows": examples}
 
     def check(self, model: Any) -> None:
-        """Refuse a model whose attention cannot be computed within packs.
-
-        Raises:
-            UserError: with the reason.
-        """
+        """Refuse a model whose attention cannot be computed within packs."""
         reason = cannot_pack(model)
         if reason is not None:
             kind = model.config.get_text_config().model_type
@@ -64,6 +53,12 @@ class SharedSchemaCollator:
                 f"collator=shared_schema: {kind} cannot be trained on packed rows ({reason}): use "
                 "collator=seq2seq"
             )
+
+    def computed_tokens(self, examples: Sequence[Example], micro_batch: int) -> int:
+        """Tokens that the first epoch computes, in micro-batches of so many rows."""
+        ordered = [examples[place] for place in self.order.order(0)]
+        batches = (ordered[n : n + micro_batch] for n in range(0, len(ordered), micro_batch))
+        return sum(len(pack) for rows in batches for pack in pack_rows(rows, self.max_tokens))
 
 
 def shared_schema(given: CollatorInput) -> SharedSchemaCollator:
@@ -73,24 +68,6 @@ def shared_schema(given: CollatorInput) -> SharedSchemaCollator:
     return SharedSchemaCollator(pass_tokens(given.config), order)
 
 
-def schema_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Put rows of one schema together, by the tokens their prompts have in common.
-
-    Returns:
-        Places of the rows of each group, in lexicographic order of their prompts.
-    """
-    order = sorted(range(len(prompts)), key=lambda n: tuple(prompts[n]))
-    groups: list[list[int]] = []
-    for before, number in zip([None, *order], order, strict=False):
-        if before is not None:
-            one, other = prompts[before], prompts[number]
-            if same_schema(one, other, common_prefix(one, other)):
-                groups[-1].append(number)
-                continue
-        groups.append([number])
-    return groups
-
-
 class SchemaSampler(Sampler[int]):
     """An order of the rows in which questions about a schema stand together, yet each step is mixed.
 
@@ -98,12 +75,6 @@ class SchemaSampler(Sampler[int]):
     groups of at most ``max_group``; the groups are shuffled and fill the optimizer steps one after the
     other. A step takes groups of different schemas as long as there are any, so that it is not all
     about one.
-
-    Args:
-        prompts: tokens of each row's prompt.
-        rows_per_step: effective batch size.
-        max_group: most questions of a schema in a step.
-        seed: of the plan; with the epoch's number it fixes the order.
     """
 
     def __init__(
@@ -137,46 +108,20 @@ class SchemaSampler(Sampler[int]):
         for schema, members in enumerate(self._schemas):
             shuffled = draw.sample(members, len(members))
             count = -(-len(shuffled) // self._max_group)
-            for number in range(count):  # of nearly equal sizes
-                start = number * len(shuffled) // count
-                end = (number + 1) * len(shuffled) // count
-                groups.append((schema, shuffled[start:end]))
+            cuts = [number * len(shuffled) // count for number in range(count + 1)]
+            groups += [(schema, shuffled[start:end]) for start, end in pairwise(cuts)]
         draw.shuffle(groups)
-        return self._filled(groups)
-
-    def _filled(self, groups: list[tuple[int, list[int]]]) -> list[int]:
-        """Fill steps with groups: of schemas that the step does not have yet, where there are any."""
         found: list[int] = []
-        waiting = groups
-        present: set[int] = set()
+        present: set[int] = set()  # schemas in the step that is being filled
         room = self._rows_per_step
-        while waiting:
-            place = next((i for i, (schema, _) in enumerate(waiting) if schema not in present), 0)
-            schema, members = waiting.pop(place)
-            taken, rest = members[:room], members[room:]
-            found += taken
+        while groups:
+            place = next((i for i, (schema, _) in enumerate(groups) if schema not in present), 0)
+            schema, members = groups.pop(place)
+            found += members[:room]
             present.add(schema)
-            room -= len(taken)
-            if rest:
-                waiting.insert(0, (schema, rest))
+            if members[room:]:
+                groups.insert(0, (schema, members[room:]))
+            room -= min(room, len(members))
             if not room:
                 present, room = set(), self._rows_per_step
         return found
-
-
-def computed_tokens(
-    examples: Sequence[Example], order: Sequence[int], micro_batch: int, max_tokens: int
-) -> int:
-    """Tokens that an epoch computes when its micro-batches are packed.
-
-    Args:
-        examples: rows in tokens.
-        order: the epoch's order.
-        micro_batch: rows of a micro-batch.
-        max_tokens: most tokens of a pass.
-    """
-    total = 0
-    for start in range(0, len(order), micro_batch):
-        chosen = [examples[place] for place in order[start : start + micro_batch]]
-        total += sum(len(pack) for pack in pack_rows(chosen, max_tokens))
-    return total

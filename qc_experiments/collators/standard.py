@@ -24,26 +24,17 @@ from qc_experiments.models.loss import pad_batch
 
 Collate = Callable[[list[Example]], dict[str, Any]]
 
-BATCH = ("input_ids", "attention_mask", "labels")
-"""What every batch but a packed one holds."""
+BATCH = ("input_ids", "attention_mask", "labels")  # what every batch but a packed one holds
 
 
 @dataclass(frozen=True)
 class CollatorInput:
-    """What a collator is made of.
-
-    Attributes:
-        config: the collator section.
-        tokenizer: with a pad token, padding on the right.
-        examples: all training rows.
-        rows_per_step: effective batch size.
-        seed: the run's.
-    """
+    """What a collator is made of."""
 
     config: CollatorConfig
-    tokenizer: Any
-    examples: Sequence[Example]
-    rows_per_step: int
+    tokenizer: Any  # with a pad token, padding on the right
+    examples: Sequence[Example]  # all training rows
+    rows_per_step: int  # effective batch size
     seed: int
 
 
@@ -54,23 +45,17 @@ def build_collator(given: CollatorInput) -> Collate:
     returns another: from a list of `Example` to ``input_ids``, ``attention_mask`` and ``labels``, each a
     tensor [rows, length], with `IGNORED` where nothing is trained. It may have two attributes: ``order``, a
     torch Sampler of the rows' places, and ``check(model)``, which raises UserError for models that it
-    cannot train.
-
-    Raises:
-        UserError: if a user's own cannot be imported, raises, or makes no such batch of two rows.
+    cannot train. A user's own is tried on two rows.
     """
     name = given.config.name
     make = load("collator.name", name, COLLATORS)
     if name in COLLATORS:
-        collate: Collate = make(given)
-        return collate
-    collate, problem = make, None
+        return make(given)
     try:
-        if callable(make):
-            collate = make(given)
-        if not callable(make) or not callable(collate):
+        collate = make(given) if callable(make) else make
+        if not callable(collate):
             whose = "it gives" if callable(make) else "it is"
-            problem = f"{whose} {collate!r:.60}, not a function"
+            problem: str | None = f"{whose} {collate!r:.60}, not a function"
         else:
             ordered = sorted(given.examples, key=len)
             tried = [ordered[0], ordered[-1]][: len(ordered)]
@@ -93,49 +78,30 @@ def _batch_problem(batch: Any, rows: int) -> str | None:
     lacks = [key for key in BATCH if key not in batch]
     if lacks:
         return f"its batch lacks {', '.join(sorted(lacks))}"
-    for key in BATCH:
+    for key in BATCH:  # input_ids first, whose shape the others have
         if not isinstance(batch[key], torch.Tensor):
             return f"its {key} is {type(batch[key]).__name__}, not a tensor"
-    shape = batch["input_ids"].shape
-    for key in BATCH:
-        if batch[key].ndim != 2 or len(batch[key]) != rows or batch[key].shape != shape:
-            found = list(batch[key].shape)
-            return f"its {key} has the shape {found}, not [rows, length] as the input_ids of {rows} rows"
+        shape = list(batch[key].shape)
+        if len(shape) != 2 or shape[0] != rows or shape != list(batch["input_ids"].shape):
+            return f"its {key} has the shape {shape}, not [rows, length] as the input_ids of {rows} rows"
     if bool((batch["labels"] == IGNORED).all()):
         return f"its labels are all {IGNORED}, so that nothing is trained"
     return None
 
 
-class Numbered:
-    """A collator that also hands on which rows a batch holds, as ``row_numbers``.
-
-    Args:
-        collate: makes the batch.
-    """
-
-    def __init__(self, collate: Collate) -> None:
-        self._collate = collate
-
-    def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        """The batch, with the rows' numbers in the CSV."""
-        return {**self._collate(examples), "row_numbers": [e.row.number for e in examples]}
+def numbered(collate: Collate, examples: list[Example]) -> dict[str, Any]:
+    """A batch that also says which rows of the CSV it holds, as ``row_numbers``."""
+    return {**collate(examples), "row_numbers": [e.row.number for e in examples]}
 
 
 @dataclass(frozen=True)
 class Standard:
-    """Hands examples to a collator of transformers.
-
-    Attributes:
-        collate: that collator.
-        length: to which rows are padded before; 0: the collator pads.
-        pad_id: fills them up.
-        labels: whether the rows' labels are handed on; else the collator makes its own.
-    """
+    """Hands examples to a collator of transformers."""
 
     collate: Callable[[list[Any]], dict[str, Any]]
-    length: int = 0
+    length: int = 0  # to which rows are padded with pad_id before; 0: the collator pads
     pad_id: int = 0
-    labels: bool = True
+    labels: bool = True  # whether the rows' labels are handed on; else the collator makes its own
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         """The batch."""
@@ -158,15 +124,8 @@ def default(given: CollatorInput) -> Standard:
 
 def seq2seq(given: CollatorInput) -> Standard:
     """Pads each batch to its longest row."""
-    multiple = given.config.pad_to_multiple_of
-    return Standard(
-        DataCollatorForSeq2Seq(
-            given.tokenizer,
-            padding="longest",
-            label_pad_token_id=IGNORED,
-            pad_to_multiple_of=multiple,
-        )
-    )
+    multiple = given.config.pad_to_multiple_of  # -100 is what it fills labels up with
+    return Standard(DataCollatorForSeq2Seq(given.tokenizer, pad_to_multiple_of=multiple))
 
 
 def language_modeling(given: CollatorInput) -> Standard:
@@ -177,10 +136,10 @@ def language_modeling(given: CollatorInput) -> Standard:
 
 
 class WholeTextCollator(DataCollatorForLanguageModeling):
-    """transformers' collator for language modeling, with labels by attention instead of by token.
+    """transformers' collator for language modeling, with labels wherever a token is attended to.
 
-    The parent masks every label that equals the pad token. Where pad and end token are one (most
-    models here), no end would ever be learned; so labels are the tokens that are attended to.
+    The parent masks every label that equals the pad token. Where that is the end token as well (as of most
+    models here), no end would ever be learned.
     """
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:

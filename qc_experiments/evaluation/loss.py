@@ -13,10 +13,9 @@ from typing import Any
 
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import evaluating, pad_batch, summed_loss
-from qc_experiments.packing.agreement import PackAgreement
+from qc_experiments.packing.agreement import PackAgreement, cannot_pack
 from qc_experiments.packing.loss import pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
-from qc_experiments.packing.supported import cannot_pack
 
 PACK_TOKENS = 4096
 """Most tokens of a pass; without gradients little is kept of it."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import fields, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
 
+import peft
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
 from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig, shifts_base
 from qc_experiments.data.encode import Encoder
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapters import read_adapter_config
+from qc_experiments.models.files import load_errors
 from qc_experiments.models.fingerprint import base_model_fingerprint
-from qc_experiments.models.lora import inject, lora_settings
+from qc_experiments.models.lora import inject, lora_settings, read_adapter_config
 from qc_experiments.models.saved import PROMPTING_FILE, TEMPLATE_FILE, SavedPrompting
 from qc_experiments.models.source import ModelSource
 
@@ -38,13 +43,9 @@ ALLOWED = {
 
 
 def check_adapter(folder: Path, config: LoraConfig) -> None:
-    """Read a saved adapter's settings and compare them with what the run asks for.
-
-    Raises:
-        UserError: if there is none, or it differs, or has what a run cannot ask for.
-    """
+    """Read a saved adapter's settings and refuse those that the run does not ask for."""
     saved = read_adapter_config(folder, f"model.adapter={folder}")
-    defaults = _defaults()
+    defaults = {f.name: f.default for f in fields(peft.LoraConfig)}
     for key, value in saved.items():
         if key in SETTINGS or key in NO_PART:
             continue
@@ -67,14 +68,8 @@ def check_adapter(folder: Path, config: LoraConfig) -> None:
 
 
 def trained_otherwise(folder: Path, encoder: Encoder, source: ModelSource) -> list[str]:
-    """Lines on how a run asks an adapter otherwise than it was trained before, or on another base model.
-
-    Args:
-        folder: the saved adapter; one that no run has saved does not say how it was trained.
-        encoder: the run's.
-        source: the run's base model.
-    """
-    if not lexists(folder / PROMPTING_FILE):
+    """Lines on how a run asks an adapter otherwise than it was trained before, or on another base model."""
+    if not lexists(folder / PROMPTING_FILE):  # no run has saved it
         return []
     named = f"model.adapter={folder}"
     try:
@@ -99,32 +94,25 @@ def trained_otherwise(folder: Path, encoder: Encoder, source: ModelSource) -> li
     return lines
 
 
-def _defaults() -> dict[str, Any]:
-    import peft
-
-    return {f.name: f.default for f in fields(peft.LoraConfig) if f.default is not MISSING}
-
-
 def check_same_layers(
-    folder: Path,
-    has: Collection[str],
-    asked: Collection[str],
-    option: Callable[[str], Collection[str]],
+    folder: Path, source: ModelSource, config: LoraConfig, asked: Collection[str]
 ) -> None:
-    """Compare the layers that a saved adapter has with those that the run asks for.
-
-    Raises:
-        UserError: if they are not the same.
-    """
-    if set(has) == set(asked):
+    """Refuse a saved adapter that is on other layers than the run asks for."""
+    try:
+        with load_errors("the adapter", folder):
+            has = set(adapted_layers(source, peft.PeftConfig.from_pretrained(str(folder))))
+    except UserError as error:
+        raise UserError(f"model.adapter={folder}: does not fit this model ({error})") from None
+    if has == set(asked):
         return
-    lacks, more = sorted(set(asked) - set(has)), sorted(set(has) - set(asked))
+    lacks, more = sorted(set(asked) - has), sorted(has - set(asked))
     differences = [f"lacks {_some(lacks)}"] if lacks else []
     differences += [f"also has {_some(more)}"] if more else []
     given = f"[{','.join(sorted(has))}]"
     for name in ("attention", "all-linear"):
         with suppress(UserError):  # a model whose attention layers are not recognised, say
-            given = name if set(option(name)) == set(has) else given
+            if set(adapted_layers(source, replace(config, target_modules=name))) == has:
+                given = name
     raise UserError(
         f"model.adapter={folder}: is on other layers than lora.target_modules asks for: it "
         f"{' and '.join(differences)}: set lora.target_modules={given}"
@@ -145,61 +133,31 @@ def _shown(value: Any) -> str:
 
 
 def model_outline(source: ModelSource) -> Any:
-    """The base model's modules, with the shapes of its weights but without their numbers.
-
-    Returns:
-        The model on torch's meta device, or None where a model's own code cannot make it there.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    trust = source.trust_remote_code
+    """The base model on torch's meta device; None where a model's own code cannot make it there."""
     try:
-        config = source.config()
+        config, trust = source.config(), source.trust_remote_code
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     except Exception:
         return None  # loading says what is wrong, if anything is
 
 
-def adapted_layers(source: ModelSource, settings: Any = None, config: Any = None) -> dict[str, Any]:
-    """The layers that an adapter has in a model: their names, and the base model's layers.
-
-    Args:
-        source: where the base model is.
-        settings: PEFT's, of a saved adapter, or None.
-        config: the run's, where there are no settings.
-
-    Raises:
-        UserError: if the model has none of these layers, or PEFT refuses them.
-    """
+def adapted_layers(source: ModelSource, asked: Any) -> dict[str, Any]:
+    """The base model's layers, by name, under an adapter as a config's ``lora`` or PEFT's settings ask."""
     outline = model_outline(source)
     if outline is None:
         return {}
-    settings = settings or lora_settings(outline, config)
+    settings = lora_settings(outline, asked) if isinstance(asked, LoraConfig) else asked
     settings.init_lora_weights = True  # the others compute with the numbers
     names = inject(outline, settings, empty=True).targeted_module_names
     return {name: outline.get_submodule(name).get_base_layer() for name in names}
 
 
 def check_layers(config: LoraConfig, layers: dict[str, Any], outline: Any) -> list[str]:
-    """Check that the adapter's start suits the layers that it is put on.
-
-    Args:
-        config: what the run asks for.
-        layers: names and layers, as `adapted_layers` gives them.
-        outline: the model that they are of.
-
-    Returns:
-        Lines about what the user should know.
-
-    Raises:
-        UserError: if the initialisation cannot be taken back from one of the layers when it is saved.
-    """
-    from torch import nn
-
+    """Refuse layers from which the adapter's start cannot be taken back; gives lines for the user."""
     tied = outline.config.get_text_config().tie_word_embeddings
-    ends = [n for n, m in outline.named_modules() if m in _ends(outline) and n in layers]
+    both = (outline.get_input_embeddings(), outline.get_output_embeddings())
+    ends = [n for n, m in outline.named_modules() if m in both and n in layers]
     embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
     for name, layer in layers.items() if shifts_base(config) else ():
         width = min(layer.weight.shape)
@@ -225,7 +183,3 @@ def check_layers(config: LoraConfig, layers: dict[str, Any], outline: Any) -> li
             f"update of its own for {' and '.join(ends)}: do not merge it into the base model"
         ]
     return []
-
-
-def _ends(outline: Any) -> tuple[Any, Any]:
-    return outline.get_input_embeddings(), outline.get_output_embeddings()

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.schema import DType, ModelConfig, QuantConfig, QuantMode
+from qc_experiments.config.schema import (
+    DType,
+    ModelConfig,
+    QuantConfig,
+    QuantMode,
+    RunConfig,
+    changes_base,
+)
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf, packaged
-from qc_experiments.models.files import TRAINING, Spelling, check_model_folder, weight_files
+from qc_experiments.models.files import (
+    TRAINING,
+    Spelling,
+    check_loaded,
+    check_model_folder,
+    check_names,
+    weight_files,
+)
 from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
-from qc_experiments.models.hub import hub_commit
-from qc_experiments.models.source import ModelSource
+from qc_experiments.models.source import ModelSource, hub_commit
 from qc_experiments.models.stored_quantization import stored_quantization
-from qc_experiments.models.weight_report import check_loaded, check_names
 from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
@@ -27,38 +40,30 @@ def model_source(
 ) -> ModelSource:
     """Resolve ``model.name_or_path``.
 
-    Args:
-        config: the model section.
-        cache: folder of what is made once per user (converted GGUF files).
-        unpack: whether a GGUF file is converted if that was not done yet; False where only label and
-            fingerprint are wanted.
-        spelling: of the settings, for messages.
-
-    Raises:
-        UserError: if a local folder or file lacks what a model needs.
+    A GGUF file is converted into ``cache``, once per user, unless only label and fingerprint are wanted.
     """
-    name = config.name_or_path
-    named = f"{spelling.model}{name}"
+    named = f"{spelling.model}{config.name_or_path}"
     try:
-        source = _local_source(config, cache, named, spelling) or _hub_source(config)
-        source = replace(source, allow_pickle=config.allow_pickle, named=named, spelling=spelling)
+        source = replace(
+            _found(config, cache, named, spelling),
+            trust_remote_code=config.trust_remote_code,
+            allow_pickle=config.allow_pickle,
+            named=named,
+            spelling=spelling,
+        )
         return _converted(source, config, cache) if unpack and source.gguf_file else source
     except OSError as error:
         raise UserError(f"{named}: cannot be read ({error.strerror})") from None
 
 
-def _local_source(
-    config: ModelConfig, cache: Path, named: str, spelling: Spelling
-) -> ModelSource | None:
-    """Where a model of this machine is; None if it is one of the hub."""
-    name, trust = config.name_or_path, config.trust_remote_code
+def _found(config: ModelConfig, cache: Path, named: str, spelling: Spelling) -> ModelSource:
+    name = config.name_or_path
     if (model := packaged.packaged_model(name)) is not None:
         return ModelSource(
             name,
             gguf_file=model.file_name,
             label=model.name,
             fingerprint=model.fingerprint,
-            trust_remote_code=trust,
             gguf_hash=model.sha256,
         )
     if not name.strip():
@@ -74,30 +79,20 @@ def _local_source(
             gguf_file=path.name,
             label=path.stem,
             fingerprint=f"{path.name}:{path.stat().st_size}:{content[:16]}",
-            trust_remote_code=trust,
             gguf_hash=content,
         )
     if os.path.isdir(path):
         check_model_folder(path, config, named, spelling)
-        files = model_files(path, config.gguf_file)
+        content = files_hash(path, model_files(path, config.gguf_file), cache)
+        fingerprint = f"folder:{content[:16]}"
         return ModelSource(
-            str(path),
-            gguf_file=config.gguf_file,
-            label=path.name,
-            fingerprint=f"folder:{files_hash(path, files, cache)[:16]}",
-            trust_remote_code=trust,
+            str(path), gguf_file=config.gguf_file, label=path.name, fingerprint=fingerprint
         )
     if not HUB_ID.fullmatch(name):
-        problem = folder_problem(path)
         raise UserError(
-            f"{named}: {problem} (looked at {path.absolute()}), and not a hub id (owner/name)"
-            f"{spelling.moved}"
+            f"{named}: {folder_problem(path)} (looked at {path.absolute()}), and not a hub id "
+            f"(owner/name){spelling.moved}"
         )
-    return None
-
-
-def _hub_source(config: ModelConfig) -> ModelSource:
-    name = config.name_or_path
     revision = hub_commit(name, config.revision) or config.revision
     return ModelSource(
         name,
@@ -105,7 +100,6 @@ def _hub_source(config: ModelConfig) -> ModelSource:
         gguf_file=config.gguf_file,
         label=name.rpartition("/")[2],
         fingerprint=f"hub:{name}@{revision or 'default'}:{config.gguf_file or ''}",
-        trust_remote_code=config.trust_remote_code,
     )
 
 
@@ -153,13 +147,7 @@ def silence_transformers() -> None:
 def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
     """The model's tokenizer, padding on the right, with a pad token.
 
-    Args:
-        source: where the model is.
-        pad_token: the token that fills up short rows; None takes the tokenizer's, else its end
-            token.
-
-    Raises:
-        UserError: if there is none, or the pad token is not one of its tokens.
+    Where ``pad_token`` is None, that is the tokenizer's own, else its end token.
     """
     from transformers import AutoTokenizer
 
@@ -176,11 +164,7 @@ def load_tokenizer(source: ModelSource, pad_token: str | None) -> Any:
 
 
 def model_window(source: ModelSource) -> int | None:
-    """Longest input of the model in tokens, or None where its config does not say.
-
-    Raises:
-        UserError: if the model's config cannot be found.
-    """
+    """Longest input of the model in tokens, or None where its config does not say."""
     window = getattr(source.config().get_text_config(), "max_position_embeddings", None)
     return int(window) if window else None
 
@@ -211,7 +195,7 @@ def torch_dtype(dtype: DType) -> Any:
     return torch.float32
 
 
-def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
+def _quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
     """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits."""
     if quant.mode is QuantMode.none:
         return {}
@@ -227,14 +211,6 @@ def quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, 
             bnb_4bit_compute_dtype=compute_dtype,
         )
     return {"quantization_config": settings, "device_map": {"": training_device()}}
-
-
-def _check_names(source: ModelSource) -> None:
-    folder, config = source.folder(), source.config()
-    if folder is not None and hasattr(config, "quantization_config"):
-        del config.quantization_config
-        files = weight_files(folder, "model", "pytorch_model", source.allow_pickle, source.spelling)
-        check_names(files, config, source.named)
 
 
 def _check_kernels(source: ModelSource) -> None:
@@ -254,24 +230,23 @@ def _check_kernels(source: ModelSource) -> None:
 def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     """The pretrained causal language model, on this process's device, not in training mode.
 
-    Raises:
-        UserError: if it cannot be found, is no causal language model, or its weights are not those that
-            its config asks for, one by one.
+    Its weights have to be those that its config asks for, one by one.
     """
     from transformers import AutoModelForCausalLM
 
     from qc_experiments.models.transformers_hooks import loaded_with_adapter
 
     dtype = torch_dtype(config.dtype)
+    arguments = source.arguments()
     if config.attn_implementation is None:
         _check_kernels(source)
+    else:
+        arguments["attn_implementation"] = config.attn_implementation
     stored = stored_quantization(source)
     if stored is None:
-        arguments = source.arguments() | quantization_arguments(quant, dtype)
+        arguments |= _quantization_arguments(quant, dtype)
     else:  # `check_quantization` has seen to it that nothing else is asked for
-        arguments = source.arguments() | {"device_map": {"": training_device()}}
-    if config.attn_implementation is not None:
-        arguments["attn_implementation"] = config.attn_implementation
+        arguments["device_map"] = {"": training_device()}
     if not source.allow_pickle:
         arguments["use_safetensors"] = True
     with source.loading("weights"):
@@ -284,7 +259,11 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
                 **arguments,
             )
         except NotImplementedError:  # random numbers for quantized weights that are missing
-            _check_names(source)
+            folder, stored_config = source.folder(), source.config()
+            if folder is not None and hasattr(stored_config, "quantization_config"):
+                del stored_config.quantization_config
+                files = weight_files(folder, "model", source.allow_pickle, source.spelling)
+                check_names(files, stored_config, source.named)
             raise
     if loaded_with_adapter(model):
         raise UserError(
@@ -302,3 +281,38 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         if stored is not None and hasattr(module, "compute_dtype"):
             module.compute_dtype = dtype  # the checkpoint's is that of the machine that made it
     return model.eval()
+
+
+class KeptBaseModel:
+    """Loads a base model once for all jobs of a sweep that leave its weights as they are.
+
+    A job gets modules of its own, which it may wrap, hook and change, around the same weights, which an
+    adapter freezes; so nothing is copied but a few megabytes of Python objects. Jobs that change base
+    weights (full fine-tuning, PiSSA) load their own.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[str, ModelConfig, QuantConfig] | None = None
+        self._model: Any = None
+        self._trainable: list[bool] = []
+
+    def load(self, source: ModelSource, config: RunConfig) -> Any:
+        """The base model of a run, as `load_base_model` returns it."""
+        # bitsandbytes moves its 8-bit weights at their first use.
+        stored = stored_quantization(source) or config.quant
+        keeps = not changes_base(config.lora) and stored.mode is not QuantMode.int8
+        key = (source.fingerprint, config.model, config.quant) if keeps else None
+        if key != self._key:
+            self._key = self._model = None  # two models may be more than the memory holds
+        if self._model is None:
+            model = load_base_model(source, config.model, config.quant)
+            if not keeps:
+                return model
+            self._key, self._model = key, model
+            self._trainable = [p.requires_grad for p in model.parameters()]
+        for parameter, trainable in zip(self._model.parameters(), self._trainable, strict=True):
+            parameter.requires_grad_(trainable)
+        # Quantized models get copies of what PEFT casts.
+        quantized = any(not p.is_floating_point() for p in self._model.parameters())
+        shared = [p for p in self._model.parameters() if not (quantized and p.is_floating_point())]
+        return copy.deepcopy(self._model, {id(parameter): parameter for parameter in shared})

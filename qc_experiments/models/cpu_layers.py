@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor
 from torch.nn.functional import linear, silu
 
 from qc_experiments.models.transformers_hooks import (
@@ -26,11 +27,7 @@ def lean_layers(model: Any) -> int:
     adapters are left to PEFT. Gated MLPs and RMS norms whose code is Llama's (as most families' is) keep
     less for the backward pass, and norms make fewer passes; others are left alone.
 
-    Args:
-        model: a PEFT model on a CPU; its layers are changed in place.
-
-    Returns:
-        Number of LoRA layers changed.
+    The layers of a PEFT model on a CPU are changed in place; returns how many of LoRA's are.
     """
     count = 0
     for module in model.modules():
@@ -47,20 +44,17 @@ def lean_layers(model: Any) -> int:
 class LeanLoraLinear(LoraLinear):
     """PEFT's LoRA layer, computed in fewer passes where that is the same."""
 
-    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output, [..., out], from its input, [..., in]."""
         lora = self.plain(x) if not args and not kwargs else None
         if lora is None:
-            whole: torch.Tensor = super().forward(x, *args, **kwargs)
-            return whole
+            return super().forward(x, *args, **kwargs)
         if lora.dropout:
             # Twice, so that its two gradients are added up in PEFT's order: the same bits.
-            dropped: torch.Tensor = _DroppedLowRank.apply(x, x, lora.a, lora.b, lora)
-            return dropped
-        found: torch.Tensor = _AddedLowRank.apply(x, lora.a, lora.b, lora)
-        return found
+            return _DroppedLowRank.apply(x, x, lora.a, lora.b, lora)
+        return _AddedLowRank.apply(x, lora.a, lora.b, lora)
 
-    def plain(self, x: torch.Tensor) -> PlainLora | None:
+    def plain(self, x: Tensor) -> PlainLora | None:
         """The one adapter that is active, or None where PEFT has to compute this layer."""
         lora = plain_lora(self)
         if lora is None or x.is_cuda or lora.weight.requires_grad:
@@ -73,30 +67,26 @@ class LeanLoraLinear(LoraLinear):
 class LeanGatedMlp(torch.nn.Module):
     """Llama's MLP, which forgets the product of its gate and computes it again when it goes back."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """The layer's output, [..., width], from its input, [..., width]."""
         down: Any = self.down_proj
         gate, up = self.gate_proj(x), self.up_proj(x)
         lora = down.plain(gate) if isinstance(down, LeanLoraLinear) else None
         if lora is None or lora.dropout:
-            plain: torch.Tensor = down(self.act_fn(gate) * up)
-            return plain
-        found: torch.Tensor = _GatedLowRank.apply(gate, up, lora.a, lora.b, lora)
-        return found
+            return down(self.act_fn(gate) * up)
+        return _GatedLowRank.apply(gate, up, lora.a, lora.b, lora)
 
 
 class LeanRmsNorm(torch.nn.Module):
     """Llama's RMS norm in fewer passes over memory, in training with its weight frozen, in float32."""
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """The normed states, [..., width]."""
         weight: Any = self.weight
         frozen = torch.is_grad_enabled() and not weight.requires_grad
         if not (frozen and hidden_states.dtype == weight.dtype == torch.float32):
-            whole: torch.Tensor = super().forward(hidden_states)
-            return whole
-        found: torch.Tensor = _RmsNorm.apply(hidden_states, weight, self.variance_epsilon)
-        return found
+            return super().forward(hidden_states)
+        return _RmsNorm.apply(hidden_states, weight, self.variance_epsilon)
 
 
 class _DroppedLowRank(torch.autograd.Function):
@@ -107,13 +97,8 @@ class _DroppedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        dropped_from: torch.Tensor,
-        x: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        lora: PlainLora,
-    ) -> torch.Tensor:
+        ctx: Any, dropped_from: Tensor, x: Tensor, a: Tensor, b: Tensor, lora: PlainLora
+    ) -> Tensor:
         noise = torch.empty_like(x).bernoulli_(1 - lora.dropout)  # as torch drops on a CPU
         kept = noise.bool()
         low = linear(x * noise.div_(1 - lora.dropout), a)
@@ -122,7 +107,7 @@ class _DroppedLowRank(torch.autograd.Function):
         return linear(x, lora.weight, lora.bias).add_(linear(low, b).mul_(lora.scaling))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, kept, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         noise = kept.to(x.dtype).div_(1 - ctx.lora.dropout)
@@ -141,14 +126,14 @@ class _RmsNorm(torch.autograd.Function):
     """``x / sqrt(mean(x^2) + epsilon) * weight`` with the weight frozen."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
         of_x = gradients[0] * weight
         along = (of_x * x).sum(-1, keepdim=True)
@@ -161,30 +146,22 @@ class _GatedLowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        gate: torch.Tensor,
-        up: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        lora: PlainLora,
-    ) -> torch.Tensor:
+        ctx: Any, gate: Tensor, up: Tensor, a: Tensor, b: Tensor, lora: PlainLora
+    ) -> Tensor:
         flat = silu(gate).mul_(up).view(-1, gate.shape[-1])
-        low = flat @ a.T
-        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        out, low = _with_low_rank(flat, a, b, lora)
         ctx.save_for_backward(gate, up, low, a, b)
         ctx.lora = lora
         return out.view(*gate.shape[:-1], out.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         opened = torch.sigmoid(gate)
         silu_of_gate = gate * opened
         flat = (silu_of_gate * up).view(-1, gate.shape[-1])
-        of_low = (gradient @ b).mul_(ctx.lora.scaling)
-        of_a = of_low.T @ flat
-        of_b = (gradient.T @ low).mul_(ctx.lora.scaling)
+        of_low, of_a, of_b = _low_rank_gradients(gradient, flat, low, b, ctx.lora)
         of_flat = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(gate.shape)
         of_up = of_flat * silu_of_gate
         # silu'(g) = s + g s (1 - s) = s + silu(g) (1 - s), with s the logistic function of g
@@ -197,28 +174,31 @@ class _AddedLowRank(torch.autograd.Function):
     """``x W' + b + scaling x A' B'`` with W and b frozen."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lora: PlainLora
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, lora: PlainLora) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        low = flat @ a.T
-        out = _base(flat, lora).addmm_(low, b.T, alpha=lora.scaling)
+        out, low = _with_low_rank(flat, a, b, lora)
         ctx.save_for_backward(flat, low, a, b)
         ctx.lora, ctx.shape = lora, x.shape
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         flat, low, a, b = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
-        of_low = (gradient @ b).mul_(ctx.lora.scaling)
+        of_low, of_a, of_b = _low_rank_gradients(gradient, flat, low, b, ctx.lora)
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(ctx.shape)
-        return of_x, of_low.T @ flat, (gradient.T @ low).mul_(ctx.lora.scaling), None
+        return of_x, of_a, of_b, None
 
 
-def _base(flat: torch.Tensor, lora: PlainLora) -> torch.Tensor:
-    if lora.bias is None:
-        return flat @ lora.weight.T
-    return torch.addmm(lora.bias, flat, lora.weight.T)
+def _with_low_rank(flat: Tensor, a: Tensor, b: Tensor, lora: PlainLora) -> tuple[Tensor, Tensor]:
+    low = flat @ a.T
+    return linear(flat, lora.weight, lora.bias).addmm_(low, b.T, alpha=lora.scaling), low
+
+
+def _low_rank_gradients(
+    gradient: Tensor, flat: Tensor, low: Tensor, b: Tensor, lora: PlainLora
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_low = (gradient @ b).mul_(lora.scaling)
+    return of_low, of_low.T @ flat, (gradient.T @ low).mul_(lora.scaling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import lexists
@@ -17,30 +17,20 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.paths import open_file, read_file
 
-LFS_POINTER = b"version https://git-lfs"
-"""How the file begins that git leaves in the place of a large one."""
+LFS_POINTER = b"version https://git-lfs"  # how git's stand-in for a large file begins
 OTHER_WEIGHTS = ("*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin", "*.safetensors", "*.gguf")
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer_config.json",
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json"),
 )
 LOADED_BY_NAME = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """Files of a saved model that are read when it is loaded."""
+TOGETHER = "get config.json and weights from the same place, or save the model again"
+NAMED = 3  # weights that a message names of each kind
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """What a command calls the settings of loading, for messages.
-
-    Attributes:
-        model: stands before the name of the model.
-        moved: what to do where a model is not where it was.
-        trust_remote_code: allows code out of the model's repository.
-        allow_pickle: allows weights that are pickles.
-    """
+    """What a command calls the settings of loading, and what to do where a model has ``moved``."""
 
     model: str = "model.name_or_path="
     moved: str = ""
@@ -56,14 +46,7 @@ def load_errors(what: str, folder: Path | None, spelling: Spelling = TRAINING) -
     """Tell in one line of whatever a library raises while it loads what somebody saved.
 
     Libraries raise exceptions of any class for a broken file; so nothing but their loading belongs in here.
-
-    Args:
-        what: is loaded, as the user named it.
-        folder: of the files, which are looked through for the broken one; None where it is not known.
-        spelling: of the settings.
-
-    Raises:
-        UserError: for everything but a lack of memory.
+    A lack of memory is passed on as it is. A folder that is known is looked through for the broken file.
     """
     try:
         with warnings.catch_warnings():
@@ -76,8 +59,7 @@ def load_errors(what: str, folder: Path | None, spelling: Spelling = TRAINING) -
         mine = isinstance(error, Exception) or type(error).__name__ == "PanicException"
         if not mine or out_of_memory(error):
             raise
-        broken = None if folder is None else _broken_file(folder)
-        reason = broken or _reason(error, spelling)
+        reason = (folder and _broken_file(folder)) or _reason(error, spelling)
         hint = spelling.moved if folder is None else ""
         raise UserError(f"{what} cannot be loaded: {reason}{hint}") from error
 
@@ -108,25 +90,17 @@ def _broken_file(folder: Path) -> str | None:
         files = sorted(file for pattern in LOADED_BY_NAME for file in folder.glob(pattern))
     except OSError:
         return None
+    checks = {".safetensors": check_safetensors, ".json": read_json}
     for file in files:
         try:
-            if file.suffix == ".safetensors":
-                check_safetensors(file)
-            elif file.suffix == ".json":
-                read_json(file)
-            else:
-                _check_content(file)
+            checks.get(file.suffix, _check_content)(file)
         except UserError as error:
             return str(error)
     return None
 
 
 def _check_content(file: Path) -> None:
-    """Refuse a file that holds nothing of its own.
-
-    Raises:
-        UserError: if it is no readable file, empty, or git's pointer to a file that was not fetched.
-    """
+    """Refuse what is no readable file, empty, or git's pointer to a file that was not fetched."""
     try:
         with open_file(file) as opened:
             start = opened.read(len(LFS_POINTER))
@@ -144,11 +118,7 @@ def _check_content(file: Path) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        UserError: if it does not.
-    """
+    """Read a file that has to hold one JSON object."""
     _check_content(file)
     try:
         found = json.loads(read_file(file).decode("utf-8"))
@@ -165,23 +135,13 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def part_of_run(folder: Path, names: tuple[str, ...], otherwise: str) -> str:
-    """What to do about a folder that is not what it should be: a run's part is named where it is a run.
-
-    Args:
-        folder: that was given.
-        names: parts of a run that would do.
-        otherwise: said where the folder has none of them.
-    """
+    """What to do about a folder that is not what it should be: names the parts of a run that would do."""
     found = [str(folder / name) for name in names if os.path.isdir(folder / name)]
     return f"did you mean {' or '.join(found)}?" if found else otherwise
 
 
 def check_safetensors(file: Path) -> None:
-    """Look at a file's header, which says how long the file must be.
-
-    Raises:
-        UserError: if the file is not whole.
-    """
+    """Refuse a file that is not whole, by its header, which says how long it must be."""
     from safetensors import SafetensorError, safe_open
 
     _check_content(file)
@@ -196,39 +156,28 @@ def check_safetensors(file: Path) -> None:
 
 
 def weight_files(
-    folder: Path, stem: str, pickled: str, allow_pickle: bool, spelling: Spelling = TRAINING
+    folder: Path, stem: str, allow_pickle: bool, spelling: Spelling = TRAINING
 ) -> list[Path]:
     """The files that hold a model's or adapter's weights, each of which is there and whole.
 
-    Args:
-        folder: of the model or adapter.
-        stem: name of the weights as safetensors, without suffix.
-        pickled: their name as a pickle, without suffix.
-        allow_pickle: whether they may be a pickle where there are no safetensors.
-        spelling: of the settings.
-
-    Raises:
-        UserError: if there are no weights, only pickles that are not allowed, or a file is missing or broken.
+    They are called by a ``stem``, ``model`` or ``adapter_model``; where there are no safetensors, they may be
+    pickles if that is allowed.
     """
-    for name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json"):
-        if lexists(folder / name):
+    pickled = "pytorch_model.bin" if stem == "model" else f"{stem}.bin"
+    for weights, check in ((f"{stem}.safetensors", check_safetensors), (pickled, _check_content)):
+        for name in (weights, f"{weights}.index.json"):
+            if not lexists(folder / name):
+                continue
+            if weights == pickled and not allow_pickle:
+                raise UserError(
+                    f"{folder}: its weights ({name}) are a pickle, which can run code when it is opened: "
+                    "save them as safetensors (from_pretrained, then save_pretrained), or allow it with "
+                    f"{spelling.allow_pickle}"
+                )
             files = _with_shards(folder / name)
             for file in files:
-                check_safetensors(file)
+                check(file)
             return files
-    for name in (f"{pickled}.bin", f"{pickled}.bin.index.json"):
-        if not lexists(folder / name):
-            continue
-        if not allow_pickle:
-            raise UserError(
-                f"{folder}: its weights ({name}) are a pickle, which can run code when it is opened: save "
-                "them as safetensors (from_pretrained, then save_pretrained), or allow it with "
-                f"{spelling.allow_pickle}"
-            )
-        files = _with_shards(folder / name)
-        for file in files:
-            _check_content(file)
-        return files
     others = sorted(path.name for pattern in OTHER_WEIGHTS for path in folder.glob(pattern))
     there = f", and {others[0]} is not read" if others else ""
     raise UserError(
@@ -255,11 +204,7 @@ def _with_shards(file: Path) -> list[Path]:
 
 
 def check_model_folder(path: Path, config: ModelConfig, named: str, spelling: Spelling) -> None:
-    """Check that a folder holds a model, or the GGUF file that is named, whole.
-
-    Raises:
-        UserError: if it does not.
-    """
+    """Check that a folder holds a model, or the GGUF file that is named, whole."""
     if config.gguf_file is not None:
         if not os.path.isfile(path / config.gguf_file):
             raise UserError(f"model.gguf_file={config.gguf_file}: not in {path}")
@@ -278,4 +223,57 @@ def check_model_folder(path: Path, config: ModelConfig, named: str, spelling: Sp
             f"{named}: the folder has no tokenizer ({TOKENIZER_FILES[0]} or the like): save the tokenizer "
             "beside the model"
         )
-    weight_files(path, "model", "pytorch_model", config.allow_pickle, spelling)
+    weight_files(path, "model", config.allow_pickle, spelling)
+
+
+def check_loaded(report: Mapping[str, Any], named: str, advice: str = TOGETHER) -> None:
+    """Refuse weights that are missing, left over or of another shape than the config asks for."""
+    missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
+    mismatched = {
+        f"{name} (stored {tuple(stored)}, the config asks for {tuple(asked)})"
+        for name, stored, asked in report["mismatched_keys"]
+    }
+    for name in unexpected:  # saved from within a wrapper, every name begins with the wrapper's own
+        for wanted in missing:
+            if name.endswith(f".{wanted}"):
+                prefix = name.removesuffix(wanted)
+                advice = f"they were saved under {prefix}*: save them without that prefix"
+    what = f"{named}: its weights are not those that its config asks for"
+    refuse_misfits(what, missing, unexpected, mismatched, advice)
+
+
+def check_names(files: Sequence[Path], config: Any, named: str) -> None:
+    """Compare the names of stored weights with those that a config asks for, without loading any."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    stored: set[str] = set()
+    for file in files:
+        with safe_open(file, "np") as opened:
+            stored.update(opened.keys())
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    asked = {name for name, _ in model.named_parameters()}  # tied ones once
+    # Where quantization has weights of its own.
+    layers = tuple(name.rpartition(".")[0] + "." for name in asked)
+    extra = {name for name in stored if not name.startswith(layers)}
+    report = {"missing_keys": asked - stored, "unexpected_keys": extra, "mismatched_keys": ()}
+    check_loaded(report, named)
+
+
+def refuse_misfits(
+    what: str,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    mismatched: Collection[str],
+    advice: str,
+) -> None:
+    """Refuse weights that are missing, left over or of another shape, with some of their names."""
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    parts = []
+    for kind, names in kinds.items():
+        shown = ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
+        parts += [f"{len(names)} {kind} ({shown})"] if names else []
+    if parts:
+        raise UserError(f"{what}: {', '.join(parts)}; {advice}")

@@ -1,7 +1,4 @@
-"""What a base model is, wherever it lies: its files, its weights, and what its config makes of them.
-
-Hashes of large files are remembered in the cache folder.
-"""
+"""What a base model is, wherever it lies: its files, its weights, and what its config makes of them."""
 
 from __future__ import annotations
 
@@ -17,78 +14,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.models.files import read_json, weight_files
+from qc_experiments.system.files import write_whole
 from qc_experiments.system.paths import hash_bytes
 
 if TYPE_CHECKING:
     from qc_experiments.models.source import ModelSource
 
 
-SMALL_FILE = 1 << 20
-"""Files of up to this many bytes are not worth remembering."""
+SMALL_FILE = 1 << 20  # files of up to this many bytes are not worth remembering
 LOADED_FROM_SUBFOLDERS = (".py", ".jinja", ".json", ".txt")
 """Endings of what a model may load from a folder below its own, besides weights that its index names."""
-SETTLED_NS = 2_000_000_000
-"""A file changed again within a clock tick looks unchanged: younger ones are not remembered."""
-WITHOUT_EFFECT = (
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "dtype",
-    "initializer_range",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
+SETTLED_NS = 2_000_000_000  # younger files may change again within a clock tick and look unchanged
+WITHOUT_EFFECT = {
+    *("_name_or_path", "architectures", "auto_map", "dtype", "initializer_range"),
+    *("torch_dtype", "transformers_version", "use_cache"),
+}
 """Keys of a config.json that change nothing of what the weights compute."""
 
 
 def files_hash(folder: Path, files: Iterable[Path], cache: Path) -> str:
-    """Hash over the names and contents of some files of a folder.
-
-    Raises:
-        OSError: if one cannot be read.
-    """
+    """Hash over the names and contents of some files of a folder."""
     names = {file.relative_to(folder).as_posix(): file for file in files}
-    parts = [f"{name}:{file_hash(names[name], cache)}".encode() for name in sorted(names)]
-    return hash_bytes(*parts)
+    return hash_bytes(*(f"{n}:{file_hash(names[n], cache)}".encode() for n in sorted(names)))
 
 
 def model_files(folder: Path, gguf_file: str | None) -> list[Path]:
     """All files of a model's folder that may determine what it computes.
 
-    Args:
-        folder: of the model: all that lies in it, and what it loads from folders below.
-        gguf_file: the one that holds the model, or None; others are not looked at.
+    They are all that lies in it but GGUF files (one that is named is taken), and what it loads from folders
+    below.
     """
     found = [] if gguf_file is None else [folder / gguf_file]
-    indexed = _indexed(folder)
+    indexed: set[Path] = set()  # weights that an index of shards names
+    for index in folder.glob("*.index.json"):
+        with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            indexed |= {folder / shard for shard in shards}
     for place, below, names in os.walk(folder):
         below[:] = [name for name in below if not name.startswith(".")]
         for path in (Path(place, name) for name in names):
-            loaded = (
-                path.parent == folder or path.suffix in LOADED_FROM_SUBFOLDERS or path in indexed
-            )
-            if loaded and path.suffix != ".gguf" and path.is_file():
+            loaded = path.suffix in LOADED_FROM_SUBFOLDERS or path in indexed
+            if (loaded or path.parent == folder) and path.suffix != ".gguf" and path.is_file():
                 found.append(path)
     return found
 
 
-def _indexed(folder: Path) -> set[Path]:
-    """Weights that an index of shards names."""
-    found: set[Path] = set()
-    for index in folder.glob("*.index.json"):
-        with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            found |= {folder / shard for shard in shards}
-    return found
-
-
 def file_hash(path: Path, cache: Path) -> str:
-    """SHA-256 of a file's content; that of a large file that has not changed since is remembered.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
+    """SHA-256 of a file's content; that of a large file that has not changed since is remembered."""
     known = os.stat(path)
     if known.st_size <= SMALL_FILE:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -101,8 +73,6 @@ def file_hash(path: Path, cache: Path) -> str:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - known.st_ctime_ns > SETTLED_NS:
-        from qc_experiments.system.files import write_whole
-
         with suppress(OSError):  # nothing is lost but time
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, found)
@@ -111,12 +81,7 @@ def file_hash(path: Path, cache: Path) -> str:
 
 @dataclass(frozen=True)
 class BaseModelFingerprint:
-    """A base model, wherever it lies.
-
-    Attributes:
-        weights: hash of the weights, or of the GGUF file that holds them.
-        config: what ``config.json`` says of what they compute; empty for a GGUF file.
-    """
+    """A base model, wherever it lies: hash of its weights, and what its config.json says they compute."""
 
     weights: str
     config: dict[str, Any]
@@ -136,11 +101,7 @@ class BaseModelFingerprint:
 
 
 def base_model_fingerprint(source: ModelSource) -> BaseModelFingerprint | None:
-    """Fingerprint of a base model's content; None for one of the hub that is not on this machine yet.
-
-    Raises:
-        UserError: if its files cannot be read.
-    """
+    """Fingerprint of a base model's content; None for one of the hub that is not on this machine yet."""
     if source.gguf_hash is not None:
         return BaseModelFingerprint(f"gguf-sha256:{source.gguf_hash}", {})
     folder = source.folder()
@@ -152,7 +113,7 @@ def base_model_fingerprint(source: ModelSource) -> BaseModelFingerprint | None:
         if key not in WITHOUT_EFFECT and not key.endswith("_token_id")
     }
     with source.loading("weights"):
-        files = weight_files(folder, "model", "pytorch_model", source.allow_pickle, source.spelling)
+        files = weight_files(folder, "model", source.allow_pickle, source.spelling)
         return BaseModelFingerprint(_weights_hash(files), config)
 
 

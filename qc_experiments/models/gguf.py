@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.errors import UserError
-from qc_experiments.models.files import load_errors
-from qc_experiments.models.weight_report import check_loaded
+from qc_experiments.models.files import check_loaded, load_errors
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.locking import waiting_for
 

@@ -1,16 +1,32 @@
-"""Put a LoRA adapter on a base model, fresh or saved, and save it so that plain PEFT loads it."""
+"""LoRA adapters: put on a base model, fresh or saved, and saved so that plain PEFT loads them."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from dataclasses import fields
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import LORA_VARIANTS, LoraConfig
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapters import load_adapter
+from qc_experiments.models.files import (
+    TOKENIZER_FILES,
+    TRAINING,
+    Spelling,
+    load_errors,
+    part_of_run,
+    read_json,
+    refuse_misfits,
+    weight_files,
+)
+from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.words import nearest
 
+CONFIG_FILE = "adapter_config.json"
+RUNS_CODE = ("megatron_config", "runtime_config")  # modules that PEFT would import
 ATTENTION = re.compile(r"attn|attention")
 
 
@@ -19,41 +35,29 @@ def attention_modules(model: Any) -> list[str]:
 
     The last part of each name where that names attention layers only (q_proj, k_proj ...), else
     whole names (GPT-2 calls layers of both kinds c_proj).
-
-    Raises:
-        UserError: if the model has none that can be recognised.
     """
-    inside: set[str] = set()
-    outside: set[str] = set()
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if weight is None or any(True for _ in module.children()):
-            continue
-        if "Linear" not in type(module).__name__ and "Conv1D" not in type(module).__name__:
-            continue
-        (inside if ATTENTION.search(name.rpartition(".")[0]) else outside).add(name)
+    layers = {
+        name
+        for name, module in model.named_modules()
+        if re.search("Linear|Conv1D", type(module).__name__)
+        and getattr(module, "weight", None) is not None
+        and not any(True for _ in module.children())
+    }
+    inside = {name for name in layers if ATTENTION.search(name.rpartition(".")[0])}
     if not inside:
         raise UserError(
             "lora.target_modules=attention: no attention layers recognised in this model; use "
             "all-linear or a list of module names"
         )
     last = {name.rpartition(".")[2] for name in inside}
-    if last & {name.rpartition(".")[2] for name in outside}:
-        return sorted(inside)
-    return sorted(last)
+    shared = last & {name.rpartition(".")[2] for name in layers - inside}
+    return sorted(inside if shared else last)
 
 
 def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool) -> Any:
     """Wrap a base model so that only a fresh LoRA adapter is trained.
 
-    Args:
-        model: the base model; its weights are frozen (and, with an initialisation such as PiSSA,
-            shifted by the adapter's start).
-        config: rank, scaling, dropout, targets, initialisation.
-        gradient_checkpointing: whether activations will be recomputed.
-
-    Raises:
-        UserError: if a target module does not exist in the model, or cannot be adapted.
+    With an initialisation such as PiSSA, the frozen weights are shifted by the adapter's start.
     """
     model = _prepare(model, gradient_checkpointing)
     adapted = inject(model, lora_settings(model, config))
@@ -68,11 +72,7 @@ def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool)
 
 
 def lora_settings(model: Any, config: LoraConfig) -> Any:
-    """A fresh adapter's settings as PEFT takes them.
-
-    Raises:
-        UserError: if a target module does not exist in the model.
-    """
+    """A fresh adapter's settings as PEFT takes them."""
     import peft
 
     return peft.LoraConfig(
@@ -91,12 +91,8 @@ def _target_modules(model: Any, targets: Any) -> str | list[str]:
         return attention_modules(model)
     if targets == "all-linear":
         return "all-linear"
-    layers = {
-        name: len(module.weight.shape) > 1
-        for name, module in model.named_modules()
-        if getattr(module, "weight", None) is not None
-    }
-    matrices = [name for name, is_matrix in layers.items() if is_matrix]
+    weights = {name: getattr(module, "weight", None) for name, module in model.named_modules()}
+    matrices = [name for name, weight in weights.items() if weight is not None and weight.ndim > 1]
     known = list(dict.fromkeys(name.rpartition(".")[2] for name in matrices))
     for target in targets:
         # PEFT passes over a name that is in no layer, as long as another one is.
@@ -109,16 +105,7 @@ def _target_modules(model: Any, targets: Any) -> str | list[str]:
 
 
 def inject(model: Any, settings: Any, *, empty: bool = False) -> Any:
-    """Put an adapter on a model.
-
-    Args:
-        model: the base model; it is changed.
-        settings: PEFT's.
-        empty: whether the adapter has shapes, but no numbers.
-
-    Raises:
-        UserError: if PEFT refuses the settings.
-    """
+    """Put an adapter with PEFT's settings on a model; an ``empty`` one has shapes, but no numbers."""
     import peft
 
     try:
@@ -131,17 +118,7 @@ def inject(model: Any, settings: Any, *, empty: bool = False) -> Any:
 def continue_adapter(
     model: Any, folder: Path, config: LoraConfig, *, gradient_checkpointing: bool
 ) -> Any:
-    """Wrap a base model with a saved adapter that is trained further.
-
-    Args:
-        model: the base model.
-        folder: the saved adapter; rank, scaling and targets are its own.
-        config: what this run asks for; `check_adapter` has compared it with the adapter.
-        gradient_checkpointing: whether activations will be recomputed.
-
-    Raises:
-        UserError: if the adapter is for another model.
-    """
+    """Wrap a base model with a saved adapter that is trained further, with this run's dropout."""
     model = _prepare(model, gradient_checkpointing)
     named = f"model.adapter={folder}"
     return load_adapter(model, folder, named, trainable=True, dropout=config.dropout)
@@ -162,17 +139,92 @@ def _prepare(model: Any, gradient_checkpointing: bool) -> Any:
 def save_adapter(model: Any, folder: Path, initial: Path | None = None) -> None:
     """Save an adapter so that plain PEFT loads it onto the unchanged base model.
 
-    Args:
-        model: the trained PEFT model.
-        folder: where to.
-        initial: the adapter as saved before training, for initialisations that shift the base
-            weights: the difference is saved as a plain LoRA adapter of twice the rank.
+    For initialisations that shift the base weights, the difference from the ``initial`` adapter, as saved
+    before training, is saved as a plain LoRA adapter of twice the rank.
     """
     for settings in model.peft_config.values():
         if isinstance(settings.target_modules, set):  # which is in another order in each process
             settings.target_modules = sorted(settings.target_modules)
-    # Embeddings that are adapted are the base model's all the same.
-    options: dict[str, Any] = {"save_embedding_layers": False}
-    if initial is not None:
-        options["path_initial_model_for_weight_conversion"] = str(initial)
-    model.save_pretrained(str(folder), **options)
+    model.save_pretrained(
+        str(folder),
+        save_embedding_layers=False,  # where they are adapted, they are the base model's all the same
+        path_initial_model_for_weight_conversion=None if initial is None else str(initial),
+    )
+
+
+def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
+    """A saved LoRA adapter's settings, checked."""
+    file = folder / CONFIG_FILE
+    if not lexists(file):
+        advice = part_of_run(folder, ("adapter",), "name a run's adapter/")
+        raise UserError(f"{named}: holds no {CONFIG_FILE}; {advice}")
+    saved = read_json(file)
+    if saved.get("peft_type") != "LORA":
+        raise UserError(f"{named}: is a {saved.get('peft_type')} adapter, not LoRA")
+    rank, alpha = saved.setdefault("r", 8), saved.setdefault("lora_alpha", 8)  # as PEFT has them
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise UserError(f"{file}: r={json.dumps(rank)} must be a whole number of at least 1")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise UserError(f"{file}: lora_alpha={json.dumps(alpha)} must be a number")
+    for key in RUNS_CODE:
+        if saved.get(key) is not None:
+            raise UserError(f"{file}: {key} must be null: it would load code that the file names")
+    return saved
+
+
+def check_adapter_files(
+    folder: Path, named: str, allow_pickle: bool, spelling: Spelling = TRAINING
+) -> None:
+    """Check that a saved adapter's files are there and whole; it is ``named`` as the user named it."""
+    import peft
+
+    problem = folder_problem(folder)
+    if problem is not None:
+        raise UserError(f"{named}: {problem}; name a run's adapter/")
+    saved = read_adapter_config(folder, named)
+    known = {field.name for field in fields(peft.LoraConfig)}
+    # PEFT would leave them out with no more than a warning.
+    foreign = sorted(key for key, value in saved.items() if key not in known and value)
+    if foreign:
+        raise UserError(
+            f"{folder / CONFIG_FILE}: PEFT {peft.__version__} does not know {', '.join(foreign)}: take the "
+            f"PEFT that saved the adapter ({saved.get('peft_version') or 'a newer one'})"
+        )
+    weight_files(folder, "adapter_model", allow_pickle, spelling)
+
+
+def load_adapter(
+    model: Any, folder: Path, named: str, *, trainable: bool, dropout: float = 0.0
+) -> Any:
+    """Put a saved adapter on a base model.
+
+    `check_adapter_files` has checked its files. The dropout of its training is no part of its weights.
+    """
+    import peft
+
+    with load_errors(f"{named}: the adapter", folder):
+        settings = peft.LoraConfig.from_pretrained(str(folder))
+        settings.inference_mode, settings.lora_dropout = not trainable, dropout
+        wrapped = peft.PeftModelForCausalLM(model, settings)
+        # PeftModel.from_pretrained does the same, but keeps to itself what did not fit.
+        report = wrapped.load_adapter(str(folder), "default", is_trainable=trainable)
+    missing, unexpected = (
+        {name.replace(".default", "").replace("base_model.model.", "", 1) for name in names}
+        for names in (report.missing_keys, report.unexpected_keys)
+    )
+    what = f"{named}: its weights are not those that it needs on this model"
+    advice = "it was made for another base model, or with other settings than its adapter_config.json has"
+    refuse_misfits(what, missing, unexpected, (), advice)
+    return wrapped
+
+
+def saved_tokenizer(folder: Path, trust_remote_code: bool, spelling: Spelling) -> Any:
+    """The tokenizer that was saved beside an adapter."""
+    from transformers import AutoTokenizer
+
+    if not any(lexists(folder / name) for name in TOKENIZER_FILES):
+        raise UserError(
+            f"{folder}: has no tokenizer ({TOKENIZER_FILES[0]} or the like): copy it again"
+        )
+    with load_errors(f"{folder}: the tokenizer", folder, spelling):
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)

@@ -11,48 +11,36 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from qc_experiments.data.encode import IGNORED, Example
 
-LOGITS_AT_ONCE = 2**24
-"""Logits that are there at once (64 MiB in float32)."""
+LOGITS_AT_ONCE = 2**24  # logits that are there at once (64 MiB in float32)
 
 
 def label_loss(
     model: Any,
-    inputs: dict[str, Any],
-    places: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Cross entropy of some labels, summed.
-
-    Args:
-        model: a causal language model, wrapped or not.
-        inputs: what the model is called with; ``input_ids`` is [batch, length].
-        places: which places predict, [labels], counted through the flattened batch.
-        targets: the labels, [labels].
-        weights: what each label counts, [labels]; None counts each once.
-
-    Returns:
-        A scalar, in nats, with its gradient.
-    """
+    inputs: dict[str, Any],  # what the model is called with; input_ids is [batch, length]
+    places: Tensor,  # which predict, [labels], counted through the flattened batch
+    targets: Tensor,  # the labels, [labels]
+    weights: Tensor | None = None,  # what each label counts, [labels]; None counts each once
+) -> Tensor:
+    """Cross entropy of some labels, summed; a scalar in nats, with its gradient."""
     inner = unwrapped(model)
-    if not _has_common_head(inner):
+    backbone = getattr(inner, "base_model", inner)
+    if backbone is inner or inner.get_output_embeddings() is None:  # unlike nearly all models
         logits = model(**inputs, use_cache=False).logits.flatten(0, 1)[places]
         return _summed(logits, targets, weights)
-    output = _backbone_output(model, inner, inputs)
+    output = _backbone_output(model, backbone, inputs)
     hidden = output.last_hidden_state.flatten(0, 1)[places]
 
-    def logits_of(some: torch.Tensor) -> torch.Tensor:
-        return _logits(inner, output, some)
-
-    vocabulary = inner.config.get_text_config().vocab_size
-    rows = max(1, LOGITS_AT_ONCE // vocabulary)
+    logits_of = partial(_logits, inner, output)
+    rows = max(1, LOGITS_AT_ONCE // inner.config.get_text_config().vocab_size)
     if len(targets) <= rows or not torch.is_grad_enabled():
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(targets), rows):
@@ -62,8 +50,7 @@ def label_loss(
         return total
     head = inner.get_output_embeddings()
     trained = [p for p in head.parameters() if p.requires_grad]
-    found: torch.Tensor = _InParts.apply(logits_of, rows, targets, weights, hidden, *trained)
-    return found
+    return _InParts.apply(logits_of, rows, targets, weights, hidden, *trained)
 
 
 def unwrapped(model: Any) -> Any:
@@ -85,26 +72,14 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _summed(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
-) -> torch.Tensor:
+def _summed(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return cross_entropy(logits.float(), targets, reduction="sum")
     return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
 
 
-def _has_common_head(inner: Any) -> bool:
-    """Whether a model is made of a backbone and a head on its hidden states, as nearly all are."""
-    backbone = getattr(inner, "base_model", inner)
-    return backbone is not inner and inner.get_output_embeddings() is not None
-
-
-def _backbone_output(model: Any, inner: Any, inputs: dict[str, Any]) -> Any:
-    """Run a model but for its head; returns its backbone's output.
-
-    The model is called as a whole, for the sake of whatever wraps it; its head gets no places.
-    """
-    backbone = inner.base_model
+def _backbone_output(model: Any, backbone: Any, inputs: dict[str, Any]) -> Any:
+    """Run a model as a whole, for the sake of whatever wraps it, but give its head no places."""
     kept: list[Any] = []
 
     def forward(*arguments: Any, **options: Any) -> Any:
@@ -121,7 +96,7 @@ def _backbone_output(model: Any, inner: Any, inputs: dict[str, Any]) -> Any:
     return output
 
 
-def _logits(inner: Any, output: Any, hidden: torch.Tensor) -> torch.Tensor:
+def _logits(inner: Any, output: Any, hidden: Tensor) -> Tensor:
     """What a model's own code makes of hidden states [places, width]: logits [places, vocabulary]."""
     given = copy.copy(output)
     weight = inner.get_output_embeddings().weight
@@ -130,8 +105,7 @@ def _logits(inner: Any, output: Any, hidden: torch.Tensor) -> torch.Tensor:
     given.last_hidden_state = hidden[None]
     placeholder = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
     with _forward(inner.base_model, lambda *_, **__: given):
-        found: torch.Tensor = inner(input_ids=placeholder, use_cache=False).logits[0]
-    return found
+        return inner(input_ids=placeholder, use_cache=False).logits[0]
 
 
 @contextmanager
@@ -155,13 +129,13 @@ class _InParts(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        logits_of: Callable[[torch.Tensor], torch.Tensor],
+        logits_of: Callable[[Tensor], Tensor],
         rows: int,
-        targets: torch.Tensor,
-        weights: torch.Tensor | None,
-        hidden: torch.Tensor,
-        *trained: torch.Tensor,
-    ) -> torch.Tensor:
+        targets: Tensor,
+        weights: Tensor | None,
+        hidden: Tensor,
+        *trained: Tensor,
+    ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         of_hidden = torch.zeros_like(hidden)
         of_trained = [torch.zeros_like(p) for p in trained]
@@ -180,19 +154,16 @@ class _InParts(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, None, *(kept * gradients[0] for kept in ctx.saved_tensors)
 
 
 def pad_batch(
     examples: Sequence[Example], pad_id: int = 0, *, length: int = 0
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Examples padded on the right: ``input_ids``, ``attention_mask``, ``labels``, each [rows, length].
 
-    Args:
-        examples: rows in tokens.
-        pad_id: fills up short rows; it is not attended to and carries no label.
-        length: least length; 0 is that of the longest row.
+    They are as long as the longest row, and at least ``length``; padding is not attended to.
     """
     length = max(length, *map(len, examples))
     batch: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
@@ -204,16 +175,8 @@ def pad_batch(
     return {key: torch.tensor(rows) for key, rows in batch.items()}
 
 
-def summed_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy of a batch's labels, summed; logits are computed only where a label stands.
-
-    Args:
-        model: a causal language model, wrapped or not.
-        batch: as `pad_batch` makes it, on the model's device; position t predicts label t + 1.
-
-    Returns:
-        A scalar, in nats, with its gradient.
-    """
+def summed_loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """The same of the labels of a batch of `pad_batch`, in which position t predicts label t + 1."""
     labels = batch["labels"]
     predicts = torch.zeros_like(labels, dtype=torch.bool)
     predicts[:, :-1] = labels[:, 1:] != IGNORED

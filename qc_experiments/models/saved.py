@@ -14,15 +14,15 @@ from qc_experiments.config.schema import ModelConfig, QuantConfig, RunConfig, Wr
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapters import (
+from qc_experiments.models.base import load_base_model, model_source, silence_transformers
+from qc_experiments.models.files import Spelling, part_of_run, read_json
+from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
+from qc_experiments.models.lora import (
     CONFIG_FILE,
     check_adapter_files,
     load_adapter,
     saved_tokenizer,
 )
-from qc_experiments.models.base import load_base_model, model_source, silence_transformers
-from qc_experiments.models.files import Spelling, part_of_run, read_json
-from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.source import ModelSource
 
 TEMPLATE_FILE = "template.txt"
@@ -31,37 +31,22 @@ PROMPTING_FILE = "prompting.json"
 
 @dataclass(frozen=True)
 class SavedPrompting:
-    """Everything but weights that inference needs.
-
-    Attributes:
-        template: the prompt template.
-        wrap: plain text or chat template.
-        max_new_tokens: longest answer in tokens.
-        model: the base model's section of the config.
-        quant: the quantization section.
-        base: which base model an adapter was trained on; None where that was not written down.
-    """
+    """Everything but weights that inference needs."""
 
     template: Template
     wrap: Wrap
-    max_new_tokens: int
-    model: ModelConfig
+    max_new_tokens: int  # longest answer
+    model: ModelConfig  # the base model's section of the config
     quant: QuantConfig
-    base: BaseModelFingerprint | None = None
+    base: BaseModelFingerprint | None = None  # of the base model, where it was written down
 
     @classmethod
     def of(
         cls, config: RunConfig, encoder: Encoder, base: BaseModelFingerprint | None
     ) -> SavedPrompting:
         """That of a run."""
-        return cls(
-            template=encoder.template,
-            wrap=encoder.wrap,
-            max_new_tokens=config.evaluation.max_new_tokens,
-            model=config.model,
-            quant=config.quant,
-            base=base,
-        )
+        most = config.evaluation.max_new_tokens
+        return cls(encoder.template, encoder.wrap, most, config.model, config.quant, base)
 
     def save(self, folder: Path) -> None:
         """Write ``template.txt`` and ``prompting.json``."""
@@ -81,9 +66,6 @@ class SavedPrompting:
         """Read what `save` wrote, in whichever hands it has been since.
 
         What it says of code that may run or of pickles is not obeyed: only a user can allow that.
-
-        Raises:
-            UserError: if the folder is not one that a run saved.
         """
         file = folder / PROMPTING_FILE
         if not lexists(file):
@@ -92,36 +74,27 @@ class SavedPrompting:
             raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
-        for what, keys in (
-            ("lacks", needed - settings.keys()),
-            ("has an unknown", settings.keys() - needed - {"base"}),
-        ):
-            if keys:
-                raise UserError(
-                    f"{file}: {what} key {', '.join(sorted(keys))}: train or copy it again"
-                )
+        lacks, unknown = needed - settings.keys(), settings.keys() - needed - {"base"}
+        if lacks or unknown:
+            what = "lacks" if lacks else "has an unknown"
+            keys = ", ".join(sorted(lacks or unknown))
+            raise UserError(f"{file}: {what} key {keys}: train or copy it again")
         most = settings["max_new_tokens"]
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
             raise UserError(
                 f"{file}: max_new_tokens={json.dumps(most)} must be a whole number of at least 1"
             )
-        wraps = {wrap.value: wrap for wrap in Wrap}
-        if settings["wrap"] not in list(wraps):
-            raise UserError(
-                f"{file}: wrap={json.dumps(settings['wrap'])} must be one of {', '.join(wraps)}"
-            )
+        wraps, wrap = {one.value: one for one in Wrap}, settings["wrap"]
+        if wrap not in list(wraps):
+            raise UserError(f"{file}: wrap={json.dumps(wrap)} must be one of {', '.join(wraps)}")
         return cls(
             template=read_template(folder / TEMPLATE_FILE),
-            wrap=wraps[settings["wrap"]],
+            wrap=wraps[wrap],
             max_new_tokens=most,
             model=_typed(ModelConfig, settings["model"], file, "model"),
             quant=_typed(QuantConfig, settings["quant"], file, "quant"),
             base=_base(settings.get("base"), file),
         )
-
-    def whole_model(self, folder: Path) -> ModelConfig:
-        """The section of a model all of whose weights were trained and saved in a folder."""
-        return replace(self.model, name_or_path=str(folder), gguf_file=None, revision=None)
 
 
 def _typed(schema: type[Any], values: object, file: Path, key: str) -> Any:
@@ -154,17 +127,7 @@ def _base(found: object, file: Path) -> BaseModelFingerprint | None:
 def check_vocabulary(
     prompts: Sequence[Sequence[int]], encoder: Encoder, model: Any, folder: Path
 ) -> None:
-    """Refuse a tokenizer whose tokens the model does not know.
-
-    Args:
-        prompts: questions in tokens.
-        encoder: made them.
-        model: is to answer them.
-        folder: of the tokenizer, for the message.
-
-    Raises:
-        UserError: if one of the tokens is beyond the model's.
-    """
+    """Refuse a tokenizer (of a folder) whose tokens, as the prompts have them, the model does not know."""
     rows = model.get_input_embeddings().weight.shape[0]
     largest = max(max(ids, default=0) for ids in (*prompts, encoder.stop_ids))
     if largest >= rows:
@@ -184,16 +147,8 @@ def load_saved(
 ) -> tuple[Any, Any, SavedPrompting]:
     """Tokenizer, model and prompting of a run's ``adapter/`` or ``model/`` folder.
 
-    Args:
-        folder: what the run saved.
-        cache: folder of what is made once per user, for GGUF files and the embedded base model.
-        base_model: where an adapter's base model is; None: where it was in training.
-        trust_remote_code: whether code that comes with the model or tokenizer may run.
-        allow_pickle: whether weights may be pickles.
-
-    Raises:
-        UserError: if the folder is not one that a run saved, or its base model cannot be loaded or is
-            another one.
+    An adapter's base model is where ``base_model`` says, else where it was in training; GGUF files and the
+    embedded one are unpacked into ``cache``.
     """
     silence_transformers()
     saved = SavedPrompting.load(folder)
@@ -202,23 +157,28 @@ def load_saved(
         raise UserError(
             f"--base-model {base_model}: {folder} holds a whole model, no adapter: leave it out"
         )
-    _check_attention(folder, saved, trust_remote_code)
-    tokenizer = saved_tokenizer(folder, trust_remote_code, _spelling(folder, None))
-    place = saved.model if adapter else saved.whole_model(folder)
-    if base_model is not None:
-        place = replace(place, name_or_path=base_model, gguf_file=None, revision=None)
+    if "/" in (saved.model.attn_implementation or "") and not trust_remote_code:
+        raise UserError(
+            f"{folder}: computes attention with code of the hub ({saved.model.attn_implementation}): look at "
+            "it, then allow it with --trust-remote-code"
+        )
+    place = saved.model
+    names = f"{folder / PROMPTING_FILE}: base model "
+    moved = "; name its new place with --base-model"
+    if base_model is not None or not adapter:
+        where, moved = str(folder) if base_model is None else base_model, ""
+        place = replace(place, name_or_path=where, gguf_file=None, revision=None)
+        names = "--base-model " if adapter else ""
     settings = replace(place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    spelling = Spelling(names, moved, "--trust-remote-code", "--allow-pickle")
+    tokenizer = saved_tokenizer(folder, trust_remote_code, spelling)
+    source = model_source(settings, cache, spelling=spelling)
     if adapter:
-        source = model_source(settings, cache, spelling=_spelling(folder, base_model))
         model = _with_adapter(folder, source, saved, settings)
     else:
-        source = model_source(settings, cache, spelling=replace(_spelling(folder, ""), model=""))
         model = load_base_model(source, settings, saved.quant)
-    if (
-        saved.model.trust_remote_code
-        and not trust_remote_code
-        and hasattr(model.config, "auto_map")
-    ):
+    unheeded = saved.model.trust_remote_code and not trust_remote_code
+    if unheeded and hasattr(model.config, "auto_map"):
         raise UserError(
             f"{source.named}: was trained with code that comes with the model: read that code, then allow it "
             "with --trust-remote-code"
@@ -230,26 +190,6 @@ def load_saved(
             file=sys.stderr,
         )
     return tokenizer, model, saved
-
-
-def _check_attention(folder: Path, saved: SavedPrompting, trust_remote_code: bool) -> None:
-    """Refuse attention that is code of the hub, unless the user allows it."""
-    if "/" in (saved.model.attn_implementation or "") and not trust_remote_code:
-        raise UserError(
-            f"{folder}: computes attention with code of the hub ({saved.model.attn_implementation}): look at "
-            "it, then allow it with --trust-remote-code"
-        )
-
-
-def _spelling(folder: Path, base_model: str | None) -> Spelling:
-    return Spelling(
-        model="--base-model "
-        if base_model is not None
-        else f"{folder / PROMPTING_FILE}: base model ",
-        moved="" if base_model is not None else "; name its new place with --base-model",
-        trust_remote_code="--trust-remote-code",
-        allow_pickle="--allow-pickle",
-    )
 
 
 def _with_adapter(

@@ -1,45 +1,82 @@
-"""Where a base model is, and what is said when something of it cannot be loaded."""
+"""Where a base model is, in which commit of the hub, and what is said when it cannot be loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qc_experiments.errors import UserError
 from qc_experiments.models.files import TRAINING, Spelling, load_errors
-from qc_experiments.models.hub import hub_problem
+
+SECONDS = 5.0  # how long the hub may take to answer at all
+UNREACHABLE = (502, 503, 504)  # what a proxy answers in the hub's place
+
+
+@cache
+def hub_problem() -> str | None:
+    """Why the hub cannot be asked, so that only what is cached can be used; None if it answers."""
+    from huggingface_hub import constants, get_session, is_offline_mode
+
+    if is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=SECONDS).status_code
+    # Of the library's own client, which is another one every few versions.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    else:
+        if status not in UNREACHABLE:
+            return None
+        reason = f"status {status}"
+    return f"{constants.ENDPOINT} does not answer: {reason}"
+
+
+def forget_failure() -> None:
+    """Let the next run ask a hub again that did not answer the last one."""
+    if hub_problem.cache_info().currsize and hub_problem() is not None:
+        hub_problem.cache_clear()
+        hub_commit.cache_clear()
+
+
+@cache
+def hub_commit(name: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag stands for: as the hub has it, else as this machine's cache has it.
+
+    It is asked once, so that all of a process is about the same commit (see `forget_failure`). None where
+    neither knows the repository.
+    """
+    from huggingface_hub import HfApi, constants, file_download
+
+    if hub_problem() is None:
+        with suppress(Exception):  # no network, no repository, no permission: loading says which
+            return HfApi().model_info(name, revision=revision, timeout=SECONDS).sha
+    folder = file_download.repo_folder_name(repo_id=name, repo_type="model")
+    cached = Path(constants.HF_HUB_CACHE) / folder
+    if revision is not None and (cached / "snapshots" / revision).is_dir():
+        return revision
+    with suppress(OSError):
+        return (cached / "refs" / (revision or "main")).read_text(encoding="ascii").strip()
+    return None
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is loaded from.
+    """Where a model is loaded from."""
 
-    Attributes:
-        name_or_path: hub id or folder, as transformers takes it.
-        revision: hub revision, or None.
-        gguf_file: name of the GGUF file from which that folder was converted, or None.
-        label: short name for folders and tables.
-        fingerprint: text that changes when the model does.
-        trust_remote_code: whether its own code may run.
-        gguf_hash: SHA-256 of the GGUF file, or None.
-        allow_pickle: whether its weights may be a pickle.
-        named: the model as the user named it, for messages.
-        spelling: of the settings, for messages.
-    """
-
-    name_or_path: str
+    name_or_path: str  # hub id or folder, as transformers takes it
     _: KW_ONLY
-    label: str
-    fingerprint: str
-    trust_remote_code: bool
+    label: str  # short name for folders and tables
+    fingerprint: str  # text that changes when the model does
+    trust_remote_code: bool = False
     revision: str | None = None
-    gguf_file: str | None = None
-    gguf_hash: str | None = None
+    gguf_file: str | None = None  # the one from which that folder was converted
+    gguf_hash: str | None = None  # its SHA-256
     allow_pickle: bool = False
-    named: str = ""
+    named: str = ""  # the model as the user named it, for messages
     spelling: Spelling = TRAINING
 
     def arguments(self) -> dict[str, Any]:
@@ -52,11 +89,7 @@ class ModelSource:
         return found
 
     def config(self) -> Any:
-        """The model's config, as transformers reads it.
-
-        Raises:
-            UserError: if it cannot be found or read.
-        """
+        """The model's config, as transformers reads it."""
         from transformers import AutoConfig
 
         with self.loading("config"):

@@ -11,20 +11,13 @@ from qc_experiments.models.source import ModelSource
 
 
 def stored_quantization(source: ModelSource) -> QuantConfig | None:
-    """How a checkpoint stores its weights, by the ``quantization_config`` of its config.json.
-
-    Returns:
-        The settings, as a run would ask for them; None where weights are not quantized.
-
-    Raises:
-        UserError: if they are in a format that cannot be trained here, or there is no config.
-    """
+    """How a checkpoint stores its weights, as a run would ask for it; None where they are not quantized."""
     if source.gguf_file is not None:
         return None  # unpacked when it is loaded
     config = source.config()
-    parts = (config, config.get_text_config())
-    every = (getattr(part, "quantization_config", None) for part in parts)
-    found = next((given for given in every if given is not None), None)
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        found = getattr(config.get_text_config(), "quantization_config", None)
     if found is None:
         return None
     settings: Mapping[str, Any] = found if isinstance(found, Mapping) else found.to_dict()
@@ -46,11 +39,7 @@ def stored_quantization(source: ModelSource) -> QuantConfig | None:
 
 
 def check_quantization(config: RunConfig, stored: QuantConfig | None) -> None:
-    """Refuse what cannot be done with weights that are stored quantized.
-
-    Raises:
-        UserError: if the run asks for other storage, or to change the weights.
-    """
+    """Refuse other storage than that of weights that are stored quantized, and to change them."""
     if stored is None:
         return
     has = f"model.name_or_path={config.model.name_or_path}: its weights are stored in {in_words(stored)}"

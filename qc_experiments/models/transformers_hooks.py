@@ -1,7 +1,6 @@
-"""Everything private of transformers that this package relies on, in one place.
+"""Everything private of transformers that this package relies on, in one place, with plain names.
 
 A new version of the library may lose any of it: `tests/models/test_transformers_hooks.py` names each.
-What stands here has plain names, and nothing outside this module touches the private ones.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import AttentionInterface, Trainer
 from transformers.activations import SiLUActivation
@@ -23,27 +23,19 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """How a layer attends.
+    """How a layer attends."""
 
-    Attributes:
-        scaling: of the scores; None takes one over the root of the head size.
-        dropout: share of attention that is dropped.
-        window: number of latest tokens that a query sees, or None for all.
-        number: tells the layers apart.
-    """
-
-    scaling: float | None
-    dropout: float
-    window: int | None
-    number: int
+    scaling: float | None  # of the scores; None takes one over the root of the head size
+    dropout: float  # share of attention that is dropped
+    window: int | None  # number of latest tokens that a query sees, or None for all
+    number: int  # tells the layers apart
 
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, AttentionLayer], torch.Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, AttentionLayer], Tensor]
+"""Of query, key and value, each [1, heads, length, head size]; gives the same shape."""
 
-PACKED = "qc_packed"
-"""What transformers calls attention that is computed by a function of ours."""
-HOLDER = "qc_attend"
-"""Attribute of a model's config that holds that function while it is in use."""
+PACKED = "qc_packed"  # what transformers calls attention that is computed by a function of ours
+HOLDER = "qc_attend"  # attribute of a model's config that holds that function while it is in use
 
 
 def attention_kernel(config: Any) -> str:
@@ -68,13 +60,7 @@ def loaded_with_adapter(model: Any) -> bool:
 
 @contextmanager
 def attending(model: Any, attend: Attend) -> Iterator[None]:
-    """Let a model compute its attention by a function, forward and backward.
-
-    Args:
-        model: of transformers, wrapped or not.
-        attend: takes query, key and value, each [1, heads, length, head size], and the layer; returns
-            [1, heads, length, head size].
-    """
+    """Let a model compute its attention by a function, forward and backward."""
     AttentionInterface.register(PACKED, _attend)
     configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     before = [
@@ -93,14 +79,14 @@ def attending(model: Any, attend: Attend) -> Iterator[None]:
 
 def _attend(
     module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **options: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """As transformers calls it; returns [1, length, heads, head size]."""
     window = options.get("sliding_window", getattr(module, "sliding_window", None))
     attend: Attend = getattr(module.config, HOLDER)
@@ -110,23 +96,14 @@ def _attend(
 
 @dataclass(frozen=True)
 class PlainLora:
-    """One LoRA adapter on a linear layer: ``x W' + bias + scaling dropout(x) A' B'``.
+    """One LoRA adapter on a linear layer: ``x W' + bias + scaling dropout(x) A' B'``."""
 
-    Attributes:
-        weight: W, [out, in].
-        bias: [out], or None.
-        a: A, [r, in].
-        b: B, [out, r].
-        scaling: of the update.
-        dropout: share that is dropped now; 0 outside training.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    a: torch.Tensor
-    b: torch.Tensor
+    weight: Tensor  # W, [out, in]
+    bias: Tensor | None  # [out]
+    a: Tensor  # A, [r, in]
+    b: Tensor  # B, [out, r]
     scaling: float
-    dropout: float
+    dropout: float  # share that is dropped now; 0 outside training
 
 
 def plain_lora(layer: Any) -> PlainLora | None:
@@ -141,8 +118,8 @@ def plain_lora(layer: Any) -> PlainLora | None:
         return None
     drops = isinstance(dropout, torch.nn.Dropout) and layer.training
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    scaling: float = layer.scaling[name]
-    return PlainLora(base.weight, base.bias, a, b, scaling, float(dropout.p) if drops else 0.0)
+    rate = float(dropout.p) if drops else 0.0
+    return PlainLora(base.weight, base.bias, a, b, layer.scaling[name], rate)
 
 
 def has_llamas_mlp(module: torch.nn.Module) -> bool:
@@ -179,17 +156,11 @@ class OpenTrainer(Trainer):
         super().__init__(**arguments)
         # The Trainer counts the labels of an effective batch only for models that take the count.
         self.model_accepts_loss_kwargs = True
-
-    def row_order(self) -> Sampler[int] | None:
-        """The order of the rows in each epoch; None: the Trainer's own shuffle."""
-        return None
+        self.row_order: Sampler[int] | None = None  # in each epoch; None: the Trainer's own shuffle
+        self.checkpoint_folder: Path | None = None  # in which one is being written
 
     def before_update(self, gradient_norm: float | None) -> None:
         """Called right before the weights are changed."""
-
-    def checkpoint_folder(self) -> Path | None:
-        """Where a checkpoint is being written; None: where the Trainer would write it."""
-        return None
 
     def write_checkpoint(self, write: Callable[[], None]) -> None:
         """Called for each checkpoint, with what writes it."""
@@ -214,7 +185,7 @@ class OpenTrainer(Trainer):
         self._tr_loss.fill_(loss)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self.row_order() or super()._get_train_sampler(train_dataset)
+        return self.row_order or super()._get_train_sampler(train_dataset)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         found = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -222,7 +193,7 @@ class OpenTrainer(Trainer):
         return found
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self.checkpoint_folder() or super()._get_output_dir(trial))
+        return str(self.checkpoint_folder or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.write_checkpoint(lambda: super(OpenTrainer, self)._save_checkpoint(model, trial))

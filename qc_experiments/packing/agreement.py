@@ -1,65 +1,79 @@
-"""Whether packed rows give what padded ones give: tried on a few rows, once for a kind of model."""
+"""Whether a model can be computed on packed rows, and gives with them what padded ones give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import pad_batch, summed_loss, unwrapped
-from qc_experiments.models.transformers_hooks import attention_kernel
+from qc_experiments.models.transformers_hooks import (
+    attention_kernel,
+    is_recurrent,
+    takes_other_attention,
+)
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import Pack, pack_rows
 
-CHECKED_ROWS = 4
-"""Rows of the check: enough for two that share, few enough to cost little."""
-AGREEMENT = 1e-3
-"""Relative difference that passes for rounding in float32."""
-COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1
-"""The same with 16-bit numbers or quantized weights."""
+CHECKED_ROWS = 4  # rows of the check: enough for two that share, few enough to cost little
+AGREEMENT = 1e-3  # relative difference that passes for rounding in float32
+COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1  # the same with 16-bit numbers or quantized weights
+
+
+def cannot_pack(model: Any) -> str | None:
+    """Why a model's attention cannot be computed within packs, or None if it can."""
+    config = model.config.get_text_config()
+    if not takes_other_attention(unwrapped(model)):
+        return "it does not use transformers' interface for attention"
+    if is_recurrent(unwrapped(model)):
+        return "it is recurrent"
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return "it caps the scores of its attention"
+    if any(name.endswith("sinks") for name, _ in model.named_parameters()):
+        return "its attention has sinks"
+    for layer in DynamicCache(config=config).layers:
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            return f"it has layers that are not plain attention ({type(layer).__name__})"
+    if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
+        return "its attention is cut into chunks"
+    return None
 
 
 class PackAgreement:
-    """Checks models, and remembers what was found of each kind: whoever owns it checks a kind once."""
+    """Checks each kind of model once."""
 
     def __init__(self) -> None:
         self._agreed: set[tuple[Any, ...]] = set()
 
     def disagreement(
-        self,
-        model: Any,
-        examples: Sequence[Example],
-        *,
-        gradients: bool,
-        whole_mask: bool = False,
+        self, model: Any, examples: Sequence[Example], *, gradients: bool, whole_mask: bool = False
     ) -> float | None:
         """How far packed rows are from padded ones where that is more than rounding, else None.
 
-        Args:
-            model: as it will be computed; left as it was.
-            examples: some of its rows, of which a few are tried.
-            gradients: whether gradients are compared, or only the loss.
-            whole_mask: as for `backward_pack`.
+        A few of the rows are tried, and gradients compared or only the loss; the model is left as it was.
         """
         kind = (*_kind(model), gradients, whole_mask)
         if kind in self._agreed:
             return None
         few = sorted(examples, key=lambda example: example.prompt_ids)[:CHECKED_ROWS]
-        compare = gradient_difference if gradients else _loss_difference
-        # In one pass, and in as many as there are rows.
-        away = max(
-            compare(model, few, pack_rows(few, most), whole_mask)
-            for most in (sum(map(len, few)), 1)
-        )
-        precise = model.dtype == torch.float32 and not getattr(
-            unwrapped(model), "is_quantized", False
-        )
-        if away <= (AGREEMENT if precise else COARSE_GRADIENTS if gradients else COARSE_LOSS):
-            self._agreed.add(kind)
-            return None
-        return away
+        compare: Any = _loss_difference
+        if gradients:
+            compare = partial(gradient_difference, whole_mask=whole_mask)
+        passes = (sum(map(len, few)), 1)  # all in one, and as many as there are rows
+        away = max(compare(model, few, pack_rows(few, most)) for most in passes)
+        limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
+        if model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False):
+            limit = AGREEMENT
+        if not away <= limit:
+            return away
+        self._agreed.add(kind)
+        return None
 
 
 def _kind(model: Any) -> tuple[Any, ...]:
@@ -70,16 +84,14 @@ def _kind(model: Any) -> tuple[Any, ...]:
     return kinds, model.num_parameters(), model.dtype, str(model.device), attention, checkpointing
 
 
-def _loss_difference(
-    model: Any, examples: Sequence[Example], packs: Sequence[Pack], whole_mask: bool
-) -> float:
+def _loss_difference(model: Any, examples: Sequence[Example], packs: Sequence[Pack]) -> float:
     with torch.no_grad():
         expected = sum(float(_padded_loss(model, example)) for example in examples)
-        found = sum(float(pack_loss(model, pack, whole_mask=whole_mask)) for pack in packs)
+        found = sum(float(pack_loss(model, pack)) for pack in packs)
     return abs(found - expected) / expected if expected else abs(found)
 
 
-def _padded_loss(model: Any, example: Example) -> torch.Tensor:
+def _padded_loss(model: Any, example: Example) -> Tensor:
     # One at a time: the check must not need more memory than what it checks.
     return summed_loss(model, {k: v.to(model.device) for k, v in pad_batch([example]).items()})
 
@@ -87,23 +99,16 @@ def _padded_loss(model: Any, example: Example) -> torch.Tensor:
 def gradient_difference(
     model: Any, examples: Sequence[Example], packs: Sequence[Pack], whole_mask: bool = False
 ) -> float:
-    """How far the gradients of packed rows are from those of the same rows, each by itself.
+    """How far gradients of packed rows are from those of each row by itself, relative to the latter's norm.
 
-    Args:
-        model: in training; dropout is left out here, gradients are left as they were.
-        examples: few rows.
-        packs: the same rows, packed.
-        whole_mask: as for `backward_pack`.
-
-    Returns:
-        Norm of the difference over the norm of the gradient of the rows by themselves.
+    Dropout is left out, and the model's gradients are left as they were.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     before = [p.grad for p in trained]
     was_training = model.training
     model.eval()
 
-    def gradients() -> list[torch.Tensor]:
+    def gradients() -> list[Tensor]:
         taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         for parameter in trained:
             parameter.grad = None
@@ -121,8 +126,7 @@ def gradient_difference(
         model.train(was_training)
         for parameter, gradient in zip(trained, before, strict=True):
             parameter.grad = gradient
-    away = size = 0.0
-    for one, other in zip(reference, found, strict=True):
-        away += float((one.double() - other.double()).square().sum())
-        size += float(one.double().square().sum())
+    pairs = zip(reference, found, strict=True)
+    away = sum(float((one.double() - other.double()).square().sum()) for one, other in pairs)
+    size = sum(float(one.double().square().sum()) for one in reference)
     return (away / size) ** 0.5 if size else 0.0

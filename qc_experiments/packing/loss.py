@@ -1,10 +1,9 @@
 """Loss and gradients of packed rows, pass by pass.
 
-A pack of one pass is a forward and a backward pass of the model. In a pack of several, the trunk is
-computed first, and its keys and values are kept with their history; then the rows after it, some at a
-time, each with a backward pass at once, so that only the trunk and one pass are in memory; and last the
-trunk's own backward pass, with the gradients that the others left on its keys and values. This is the
-chain rule cut at the trunk's keys and values, and so exact.
+In a pack of several passes, the trunk is computed first, and its keys and values are kept with their
+history; then the rows after it, some at a time, each with a backward pass at once, so that only the trunk
+and one pass are in memory; last the trunk's own backward pass, with the gradients that the others left on
+its keys and values. This is the chain rule cut there, and so exact.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import label_loss
@@ -22,23 +23,16 @@ from qc_experiments.models.transformers_hooks import attending
 from qc_experiments.packing.attention import PackedAttention, TrunkStates
 from qc_experiments.packing.prefix_tree import Pack
 
-PADDED_TOKENS = 2048
-"""Tokens of a padded batch, where packs cannot be used."""
+PADDED_TOKENS = 2048  # tokens of a padded batch, where packs cannot be used
 
 
-def pack_loss(model: Any, pack: Pack, *, whole_mask: bool = False) -> torch.Tensor:
-    """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient.
-
-    Args:
-        model: a causal language model that can pack.
-        pack: rows in one sequence.
-        whole_mask: as for `backward_pack`.
-    """
+def pack_loss(model: Any, pack: Pack) -> Tensor:
+    """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient."""
     with torch.no_grad():
         trunk = TrunkStates()
         total = torch.zeros((), device=model.device)
         for span in pack.passes:
-            with _attending(model, pack, span, trunk, whole_mask):
+            with _attending(model, pack, span, trunk, whole_mask=False):
                 total += _pass_loss(model, pack, span)
     return total
 
@@ -46,23 +40,15 @@ def pack_loss(model: Any, pack: Pack, *, whole_mask: bool = False) -> torch.Tens
 def backward_pack(
     model: Any,
     pack: Pack,
-    scale: torch.Tensor | float = 1.0,
-    scaled: Callable[[torch.Tensor], torch.Tensor] = lambda loss: loss,
+    scale: Tensor | float = 1.0,
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
     *,
     whole_mask: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """The same with a backward pass: gradients are added to those of the model's weights.
 
-    Args:
-        model: a causal language model that can pack.
-        pack: rows in one sequence.
-        scale: what the loss is multiplied by.
-        scaled: a scaling of the loss that gradients show and the returned loss does not, as it is
-            used with float16.
-        whole_mask: whether attention is one call with a mask of the whole pass, not in blocks.
-
-    Returns:
-        The loss, without gradient.
+    The loss is multiplied by ``scale``, and ``scaled`` further where the returned one does not show it, as
+    for float16; ``whole_mask`` attends in one call with a mask of the whole pass, not in blocks.
     """
     first, *others = pack.passes
     trunk = TrunkStates() if others else None
@@ -89,32 +75,26 @@ def backward_pack(
 
 
 def _attending(
-    model: Any,
-    pack: Pack,
-    span: tuple[int, int],
-    trunk: TrunkStates | None,
-    whole_mask: bool = False,
+    model: Any, pack: Pack, span: tuple[int, int], trunk: TrunkStates | None, whole_mask: bool
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
     return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask))
 
 
-def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> torch.Tensor:
-    device = model.device
+def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> Tensor:
     start, end = span
     labels = slice(bisect_left(pack.label_places, start), bisect_left(pack.label_places, end))
 
-    def tensor(numbers: list[int]) -> torch.Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=device)
+    def tensor(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=model.device)
 
-    inputs = {
-        "input_ids": tensor(pack.input_ids[start:end])[None],
-        "position_ids": tensor(pack.position_ids[start:end])[None],
-    }
     return label_loss(
         model,
-        inputs,
+        {
+            "input_ids": tensor(pack.input_ids[start:end])[None],
+            "position_ids": tensor(pack.position_ids[start:end])[None],
+        },
         tensor(pack.label_places[labels]) - start,
         tensor(pack.label_targets[labels]),
         tensor(pack.label_weights[labels]),
@@ -135,11 +115,9 @@ def padded_parts(examples: Sequence[Example]) -> list[list[Example]]:
 def average_gradients(model: Any) -> None:
     """Average the gradients of all processes, which have the same weights to train."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
-    )
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = parameters_to_vector(p.grad for p in trained)
     torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    parts = flat.split([p.numel() for p in trained])
-    for parameter, part in zip(trained, parts, strict=True):
-        parameter.grad = part.view_as(parameter).clone()
+    vector_to_parameters(flat / torch.distributed.get_world_size(), [p.grad for p in trained])

@@ -1,18 +1,15 @@
 """Pack rows so that the tokens they share are in the pack once: a tree of prefixes.
 
-Rows about one schema begin alike. Their prompts form a tree: a node is a run of tokens that all rows
-below it have in common, a leaf the rest of a row with its completion. Completions are never merged,
-not even where two begin alike, since each is another row's answer. The nodes stand in one sequence,
-each after its parent and before whatever comes after the parent's subtree. Numbering that sequence
-tells who sees whom: a node's subtree ends at its ``exit``, and
+A node is a run of tokens that all rows below it have in common, a leaf the rest of a row with its
+completion, which is never merged, since each is another row's answer. The nodes stand in one sequence, each
+after its parent and before whatever comes after the parent's subtree, which ends at its ``exit``. So
 
     a query sees a key  iff  enter[key] <= enter[query] < exit[key]  and the key is not after it,
 
 which is attention to the row's own text and to nothing else. Positions count from the row's start.
 
 Where the questions about a schema are too many for one sequence, the pack is computed in several passes:
-the trunk, which is what all its rows begin with, and then some rows at a time after it. The trunk is
-still computed once (see `packing.loss`).
+the trunk, which is what all its rows begin with, once, and then some rows at a time (see `packing.loss`).
 """
 
 from __future__ import annotations
@@ -24,57 +21,35 @@ from itertools import pairwise
 
 from qc_experiments.data.encode import IGNORED, Example
 
-MIN_SHARED = 0.5
-"""Rows belong to one schema if they have this share of a prompt in common."""
-MIN_SAVED = 16
-"""A common beginning that saves fewer tokens than this stays in its rows: each node costs calls."""
-MIN_PASS = 0.25
-"""Least room for a pass after a trunk, as a share of the most tokens: small passes are slow."""
+MIN_SHARED = 0.5  # rows belong to one schema if they have this share of a prompt in common
+MIN_SAVED = 16  # tokens that a node has to save, since each costs calls
+MIN_PASS = 0.25  # least room for a pass after a trunk, as a share of the most tokens
 
 
 @dataclass(frozen=True)
 class Node:
-    """A run of tokens in a pack.
+    """A run of tokens in a pack."""
 
-    Attributes:
-        start: place of its first token in the pack (``enter``).
-        end: place after its last one.
-        exit: place after its subtree.
-        parent: index of the node before it in each row, or None.
-        position: place of its first token in its rows.
-    """
-
-    start: int
-    end: int
-    exit: int
-    parent: int | None
-    position: int
+    start: int  # place of its first token in the pack (enter)
+    end: int  # place after its last one
+    exit: int  # place after its subtree
+    parent: int | None  # index of the node before it in each row
+    position: int  # place of its first token in its rows
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Rows in one sequence.
+    """Rows in one sequence."""
 
-    Attributes:
-        passes: ranges of places that are computed at once. The first alone may be seen by the others.
-        input_ids: tokens, [length].
-        position_ids: each token's place in its row, [length].
-        nodes: in the order of their starts.
-        label_places: places that predict a label, ascending; a place where rows branch comes once
-            for each different label.
-        label_targets: those labels.
-        label_weights: how many rows have that label there.
-        rows: number of rows.
-    """
-
-    passes: list[tuple[int, int]]
-    input_ids: list[int]
-    position_ids: list[int]
-    nodes: list[Node]
-    label_places: list[int]
-    label_targets: list[int]
-    label_weights: list[int]
-    rows: int
+    passes: list[
+        tuple[int, int]
+    ]  # places computed at once; the others may see the first pass alone
+    input_ids: list[int]  # [length]
+    position_ids: list[int]  # each token's place in its row, [length]
+    nodes: list[Node]  # in the order of their starts
+    label_places: list[int]  # that predict a label, ascending; repeated where rows branch
+    label_targets: list[int]  # those labels
+    label_weights: list[int]  # how many rows have that label there
 
     def __len__(self) -> int:
         """Tokens that are computed."""
@@ -95,28 +70,33 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     return low
 
 
-def same_schema(one: Sequence[int], other: Sequence[int], shared: int) -> bool:
-    """Whether two prompts share so much that it must be their schema."""
-    return shared >= MIN_SHARED * min(len(one), len(other))
+def schema_groups(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of the prompts about each schema, in lexicographic order of the prompts."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(prompts)), key=lambda n: tuple(prompts[n])):
+        if groups:
+            last, prompt = prompts[groups[-1][-1]], prompts[number]
+            if common_prefix(last, prompt) >= MIN_SHARED * min(len(last), len(prompt)):
+                groups[-1].append(number)
+                continue
+        groups.append([number])
+    return groups
 
 
 def pack_rows(rows: Sequence[Example], max_tokens: int) -> list[Pack]:
     """Pack rows into few sequences, keeping rows that share a beginning together.
 
-    Args:
-        rows: the rows of a micro-batch.
-        max_tokens: most tokens of a pass; a row that is longer has a pass of its own.
-
-    Returns:
-        Packs that hold each row once.
+    A pass has at most ``max_tokens``; a row that is longer has a pass of its own.
     """
-    # The largest first, each into the first pack with room: first-fit decreasing.
-    bundles = sorted(_bundles(_sorted(rows), max_tokens), key=lambda one: -one.tokens)
+    schemas = schema_groups([row.prompt_ids for row in rows])
+    bundles = (one for group in schemas for one in _bundles([rows[n] for n in group], max_tokens))
     packs: list[_Bundle] = []
-    for bundle in bundles:
+    # The largest first, each into the first pack with room: first-fit decreasing.
+    for bundle in sorted(bundles, key=lambda one: -one.tokens):
         for place, pack in enumerate(packs):
             if pack.tokens + bundle.tokens <= max_tokens:
-                both = _Bundle(_sorted([*pack.rows, *bundle.rows]))
+                rows = sorted([*pack.rows, *bundle.rows], key=lambda row: row.prompt_ids)
+                both = _Bundle(rows)
                 if both.tokens <= max_tokens:
                     packs[place] = both
                     break
@@ -125,41 +105,21 @@ def pack_rows(rows: Sequence[Example], max_tokens: int) -> list[Pack]:
     return [_build(pack) for pack in packs]
 
 
-def _sorted(rows: Sequence[Example]) -> list[Example]:
-    return sorted(rows, key=lambda row: row.prompt_ids)
-
-
 class _Bundle:
-    """Rows in lexicographic order that stay together, and the tokens they take in a pack.
+    """Rows in lexicographic order that stay together.
 
-    Args:
-        rows: the rows.
-        cuts: numbers of the rows with which passes after a trunk begin, or none for a single pass.
+    ``cuts`` are the numbers of the rows with which passes after a trunk begin; none for a single pass.
     """
 
     def __init__(self, rows: list[Example], cuts: Sequence[int] = ()) -> None:
         self.rows = rows
         self.cuts = cuts
         self.parts = _parts(rows, cuts)
-        self.tokens = sum(part.end - part.start for part in self.parts)
+        self.tokens = _tokens(self.parts)
 
 
-def _bundles(ordered: Sequence[Example], max_tokens: int) -> Iterator[_Bundle]:
-    """Cut rows in lexicographic order where the schema changes; one bundle for each schema."""
-    schema: list[Example] = []
-    for row in ordered:
-        if schema:
-            last = schema[-1].prompt_ids
-            if not same_schema(last, row.prompt_ids, common_prefix(last, row.prompt_ids)):
-                yield from _bundle(schema, max_tokens)
-                schema = []
-        schema.append(row)
-    if schema:
-        yield from _bundle(schema, max_tokens)
-
-
-def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
-    """A bundle of rows about one schema, in several passes where one does not hold it."""
+def _bundles(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
+    """Bundles of rows about one schema, in several passes where one does not hold it."""
     whole = _Bundle(rows)
     trunk = _trunk(rows)
     if whole.tokens <= max_tokens or len(rows) == 1:
@@ -175,8 +135,7 @@ def _bundle(rows: list[Example], max_tokens: int) -> Iterator[_Bundle]:
         room = max(max_tokens - trunk, int(max_tokens * MIN_PASS))
         cuts = [0]
         for number in range(1, len(rows)):
-            taken = _branches(rows[cuts[-1] : number + 1], trunk)
-            if sum(part.end - part.start for part in taken) > room:
+            if _tokens(_branches(rows[cuts[-1] : number + 1], trunk)) > room:
                 cuts.append(number)
         yield _Bundle(rows, cuts)
 
@@ -195,6 +154,10 @@ class _Part:
     start: int
     end: int
     parent: int | None
+
+
+def _tokens(parts: Sequence[_Part]) -> int:
+    return sum(part.end - part.start for part in parts)
 
 
 def _parts(rows: Sequence[Example], cuts: Sequence[int]) -> list[_Part]:
@@ -235,7 +198,6 @@ def _branches(rows: Sequence[Example], depth: int) -> list[_Part]:
 
 
 def _build(bundle: _Bundle) -> Pack:
-    """The pack of a bundle."""
     rows = bundle.rows
     ids: list[int] = []
     positions: list[int] = []
@@ -245,7 +207,7 @@ def _build(bundle: _Bundle) -> Pack:
     passes = [0]
     for part in bundle.parts:
         row = rows[part.first]
-        if nodes and cuts and part.first == cuts[0]:
+        if nodes and part.first in cuts[:1]:
             passes.append(len(ids))
             cuts.pop(0)
         start, end = len(ids), len(ids) + part.end - part.start
@@ -271,5 +233,4 @@ def _build(bundle: _Bundle) -> Pack:
         label_places=[place for place, _ in ordered],
         label_targets=[target for _, target in ordered],
         label_weights=[labels[label] for label in ordered],
-        rows=len(rows),
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qc_experiments.models.shared_base import KeptBaseModel
+from qc_experiments.models.base import KeptBaseModel
 from qc_experiments.packing.agreement import PackAgreement
-from qc_experiments.training.estimate import Pace
+from qc_experiments.training.job import Pace
 
 
 class Kept:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.models.base import model_source
-from qc_experiments.models.hub import forget_failure
+from qc_experiments.models.source import forget_failure
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.earlier import earlier_result
 from qc_experiments.runs.identity import identify

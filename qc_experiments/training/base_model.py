@@ -10,8 +10,12 @@ import json
 import logging
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import torch
+import transformers
 
 from qc_experiments.config.determining import Affects, settings_affecting
 from qc_experiments.config.schema import RunConfig
@@ -28,8 +32,7 @@ from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
-SHARED = ".base_model"
-"""Folder beside the runs."""
+SHARED = ".base_model"  # folder beside the runs
 
 
 def base_journal(folder: RunFolder) -> Journal:
@@ -40,37 +43,27 @@ def base_journal(folder: RunFolder) -> Journal:
 def measure_base(
     evaluator: Evaluator, model: Any, folder: RunFolder, place: Path | None
 ) -> Measured:
-    """Loss and answers of the base model, from an earlier run where it was the same.
-
-    Args:
-        evaluator: asks it.
-        model: the base model, its adapter disabled if it has one.
-        folder: of the run.
-        place: the file that runs share in which the base model is the same, or None.
-    """
+    """Loss and answers of the base model, from an earlier run where it was the same (`shared_place`)."""
     journal = base_journal(folder)
-    if not len(journal) and place is not None and _copied(place, folder / "base_answers.jsonl"):
+    if not len(journal) and place is not None:
+        _copy(place, folder / "base_answers.jsonl")
         journal = base_journal(folder)
     known = len(journal)
-    log.info(
-        "Measuring the base model%s ...", f"; {known} answers are kept from before" if known else ""
-    )
+    kept = f"; {known} answers are kept from before" if known else ""
+    log.info("Measuring the base model%s ...", kept)
     measured = evaluator.measure(model, "Base model", journal)
     after = "" if known else " (the trained model will take about as long)"
     log.info("Measured in %s%s", duration(measured.seconds), after)
     if place is not None and not os.path.exists(place):
-        _copied(folder / "base_answers.jsonl", place)
+        _copy(folder / "base_answers.jsonl", place)
     return measured
 
 
-def _copied(source: Path, target: Path) -> bool:
-    try:
+def _copy(source: Path, target: Path) -> None:
+    with suppress(OSError):  # nothing is lost but time
         content = source.read_bytes()
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, content)
-    except OSError:  # nothing is lost but time
-        return False
-    return True
 
 
 def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
@@ -78,20 +71,14 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
     asked = [[e.row.number, *e.prompt_ids, -1, *e.completion_ids] for e in plan.validation]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    versions = [torch.__version__, transformers.__version__, gpu, str(torch.get_num_threads())]
     what = {
         "model": plan.source.fingerprint,
         "settings": settings_affecting(Affects.BASE, config),
         "asked": [data.evaluation_hash, asked],
         "code": code_hash(),
-        "machine": [platform.node(), os.cpu_count(), *_versions()],
+        "machine": [platform.node(), os.cpu_count(), *versions],
     }
     key = hash_bytes(json.dumps(what, sort_keys=True, default=str).encode())[:16]
     return Path(config.paths.output).expanduser() / SHARED / f"{key}.jsonl"
-
-
-def _versions() -> list[str]:
-    import torch
-    import transformers
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return [torch.__version__, transformers.__version__, gpu, str(torch.get_num_threads())]

@@ -28,13 +28,7 @@ OLD = ".old"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint.
-
-    Attributes:
-        path: its folder.
-        step: optimizer steps taken.
-        progress: what `CheckpointStore.commit` was given.
-    """
+    """A whole checkpoint: its folder, the steps taken, and what `CheckpointStore.commit` was given."""
 
     path: Path
     step: int
@@ -42,12 +36,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
-
-    Args:
-        folder: where they are.
-        keep: how many of the newest are kept, besides the best; None keeps all.
-    """
+    """The checkpoints of one run; ``keep`` of the newest are kept, besides the best (None: all)."""
 
     def __init__(self, folder: Path, keep: int | None) -> None:
         self.folder = folder
@@ -67,11 +56,7 @@ class CheckpointStore:
         return draft
 
     def commit(self, written: Path, step: int, progress: dict[str, Any]) -> None:
-        """Make a checkpoint of what was written.
-
-        Raises:
-            OSError: if it cannot be made; then those before it are as they were.
-        """
+        """Make a checkpoint of what was written; where that fails, those before are as they were."""
         hashes = {}
         for path in _files(written):
             with path.open("rb+") as file:
@@ -89,26 +74,20 @@ class CheckpointStore:
         shutil.rmtree(self.folder / DRAFT, ignore_errors=True)
 
     def prune(self, step: int, best: Path | None) -> None:
-        """Remove all but the newest and the best.
-
-        Args:
-            step: that of the checkpoint just made; later ones were found torn, and do not count.
-            best: the folder of the best one, or None.
-        """
+        """Remove all but the newest and the best; those after ``step`` were torn, and do not count."""
         if self._keep is None:
             return
         steps = sorted(one for one in self._steps() if one <= step)
-        for one in steps[: -self._keep]:
-            if self.place(one) != best:
-                self._discard(self.place(one))
+        for place in map(self.place, steps[: -self._keep]):
+            if place != best:
+                self._discard(place)
 
     def forget_after(self, step: int) -> None:
         """Remove checkpoints after a step, for a training that pauses there."""
-        if is_main_process():
-            for one in self._steps():
-                if one > step:
-                    log.warning("%s is removed: the run pauses before it", self.place(one))
-                    self._discard(self.place(one))
+        for place in [self.place(one) for one in self._steps() if one > step]:
+            if is_main_process():
+                log.warning("%s is removed: the run pauses before it", place)
+                self._discard(place)
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; those that are not whole are named and passed over."""

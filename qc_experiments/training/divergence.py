@@ -7,18 +7,12 @@ from collections.abc import Sequence
 
 from qc_experiments.errors import UserError
 
-EXPLODED = 3.0
-"""A loss so many times that of blind guessing has exploded."""
-NAMED_ROWS = 20
-"""Rows of a step that are named."""
+EXPLODED = 3.0  # a loss so many times that of blind guessing has exploded
+NAMED_ROWS = 20  # rows of a step that are named
 
 
 class LossWatch:
-    """Watches the loss of each optimizer step.
-
-    Args:
-        vocabulary: number of tokens; guessing blindly has a loss of its logarithm.
-    """
+    """Watches the loss of each optimizer step; guessing blindly has that of the vocabulary's logarithm."""
 
     def __init__(self, vocabulary: int) -> None:
         self._limit = EXPLODED * math.log(vocabulary)
@@ -26,11 +20,7 @@ class LossWatch:
         self._rows: list[int] = []
 
     def add(self, step: int, loss: float, rows: Sequence[int]) -> None:
-        """Look at a micro-batch.
-
-        Raises:
-            UserError: if the step's loss is not finite, or has exploded.
-        """
+        """Refuse to go on where the step's loss is not finite, or has exploded."""
         self._loss += loss
         self._rows += rows
         if not math.isfinite(self._loss):
@@ -39,18 +29,13 @@ class LossWatch:
             self._stop(step, f"the loss has exploded to {self._loss:.1f}", self._rows)
 
     def check_gradient(self, step: int, norm: float) -> None:
-        """Look at the gradient of a step.
-
-        Raises:
-            UserError: if it is not finite.
-        """
+        """Refuse to go on where the gradient of a step is not finite."""
         if not math.isfinite(norm):
             self._stop(step, f"the gradient's norm is {norm}", self._rows)
 
     def end_step(self) -> None:
         """Begin with the next step."""
-        self._loss = 0.0
-        self._rows = []
+        self._loss, self._rows = 0.0, []
 
     def _stop(self, step: int, what: str, rows: Sequence[int]) -> None:
         named = ", ".join(map(str, sorted(rows)[:NAMED_ROWS]))

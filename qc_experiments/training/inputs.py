@@ -21,30 +21,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunData:
-    """The rows of a run.
-
-    Attributes:
-        train: rows that are trained on.
-        validation: held-out rows that are measured.
-        template: the prompt template.
-        databases: where SQL is run, or None.
-        decisions: lines that say which rows were left out or need a look.
-        train_source: the CSV of the training rows, for messages.
-        validation_source: the CSV of the held-out rows, for messages.
-        train_hash: over the training rows, in their order.
-        judged_on: hashes of what verdicts depend on: held-out questions and golds, databases, judge;
-            runs with another one were measured on something else.
-    """
+    """The rows of a run."""
 
     train: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    validation: tuple[Row, ...]  # held-out rows that are measured
     template: Template
-    databases: Databases | None
-    decisions: tuple[str, ...]
-    train_source: str
+    databases: Databases | None  # where SQL is run
+    decisions: tuple[str, ...]  # lines that say which rows were left out or need a look
+    train_source: str  # the CSV of the training rows, for messages
     validation_source: str
-    train_hash: str
-    judged_on: dict[str, str]
+    train_hash: str  # over the training rows, in their order
+    judged_on: dict[str, str]  # hashes of what verdicts depend on: golds, databases, judge ...
 
     @property
     def evaluation_hash(self) -> str:
@@ -53,11 +40,7 @@ class RunData:
 
 
 def load_data(config: RunConfig) -> RunData:
-    """Read and check everything that the data section names.
-
-    Raises:
-        UserError: with file, row and column, for anything missing or wrong.
-    """
+    """Read and check everything that the data section names."""
     data, evaluation = config.data, config.evaluation
     _refuse_mixture(data)
     template = read_template(resolve_path(data.template, "data.template"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.collators.shared_schema import SchemaSampler, computed_tokens, pass_tokens
+from qc_experiments.collators.shared_schema import pass_tokens, shared_schema
 from qc_experiments.collators.standard import Collate, CollatorInput, build_collator
 from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import (
@@ -21,17 +21,9 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapter_checks import (
-    adapted_layers,
-    check_adapter,
-    check_layers,
-    check_same_layers,
-    model_outline,
-    trained_otherwise,
-)
-from qc_experiments.models.adapters import check_adapter_files
+from qc_experiments.models import adapter_checks
 from qc_experiments.models.base import load_tokenizer, model_window
-from qc_experiments.models.files import load_errors
+from qc_experiments.models.lora import check_adapter_files
 from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (
     check_quantization,
@@ -42,63 +34,38 @@ from qc_experiments.system.processes import world_size
 from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData
 
-LITTLE_SAVED = 1.1
-"""Packs that save less than this factor are worth a word."""
+LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a run in tokens, and what follows from their number.
-
-    Attributes:
-        source: where the base model is.
-        tokenizer: that of the base model.
-        encoder: makes prompts and completions.
-        train: training rows that fit.
-        validation: held-out rows that fit the model's window.
-        window: longest input of the model in tokens, or None where it does not say.
-        stored: how the checkpoint quantizes its weights, or None where it does not.
-        decisions: lines about rows that were left out.
-        steps: optimizer steps of the whole run.
-        rows_per_step: effective batch size.
-        label_tokens: labels of all training rows.
-        tokens: tokens of all training rows, padding left out.
-    """
+    """The rows of a run in tokens, and what follows from their number."""
 
     source: ModelSource
     tokenizer: Any
     encoder: Encoder
-    train: list[Example]
-    validation: list[Example]
-    window: int | None
-    stored: QuantConfig | None
-    decisions: tuple[str, ...]
-    steps: int
-    rows_per_step: int
-    label_tokens: int
-    tokens: int
+    train: list[Example]  # training rows that fit
+    validation: list[Example]  # held-out rows that fit the model's window
+    window: int | None  # longest input of the model in tokens, where it says
+    stored: QuantConfig | None  # how the checkpoint quantizes its weights, if it does
+    decisions: tuple[str, ...]  # lines about rows that were left out
+    steps: int  # optimizer steps of the whole run
+    rows_per_step: int  # effective batch size
+    label_tokens: int  # labels of all training rows
+    tokens: int  # tokens of all training rows, padding left out
 
     @property
     def epochs(self) -> float:
         """Passes over the training rows."""
-        per_epoch = math.ceil(len(self.train) / self.rows_per_step)
-        return self.steps / per_epoch
+        return self.steps / math.ceil(len(self.train) / self.rows_per_step)
 
     def collator(self, config: RunConfig) -> Collate:
-        """What makes batches of the training rows.
+        """What makes batches of the training rows."""
+        return build_collator(self._collator_input(config, self.train))
 
-        Raises:
-            UserError: if it is a user's own and cannot be loaded.
-        """
-        given = CollatorInput(
-            config.collator, self.tokenizer, self.train, self.rows_per_step, config.seed
-        )
-        return build_collator(given)
-
-    def _order(self, config: RunConfig, examples: Sequence[Example]) -> SchemaSampler:
-        """The order of rows in which a schema's questions stand together."""
-        prompts = [example.prompt_ids for example in examples]
-        return SchemaSampler(prompts, self.rows_per_step, config.collator.max_group, config.seed)
+    def _collator_input(self, config: RunConfig, rows: Sequence[Example]) -> CollatorInput:
+        per_step = self.rows_per_step
+        return CollatorInput(config.collator, self.tokenizer, rows, per_step, config.seed)
 
     def warmup_steps(self, warmup: float) -> int:
         """Steps of warm-up, for ``trainer.warmup_steps``: a value below 1 is a share of all steps.
@@ -111,30 +78,24 @@ class Plan:
 
     def lines(self, config: RunConfig) -> list[str]:
         """What the user is told before the run computes anything."""
-        trainer = config.trainer
-        longest = max(len(example) for example in self.train)
+        trainer, rows, per_step = config.trainer, len(self.train), self.rows_per_step
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
-        share = self.label_tokens / self.tokens
         lines = [
             f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
-            f"Rows    {len(self.train)} to train on, {len(self.validation)} held out; longest "
-            f"{longest} tokens, {self.tokens / len(self.train):.0f} on average",
-            f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens ({share:.0%})",
+            f"Rows    {rows} to train on, {len(self.validation)} held out; longest "
+            f"{max(map(len, self.train))} tokens, {self.tokens / rows:.0f} on average",
+            f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens "
+            f"({self.label_tokens / self.tokens:.0%})",
             f"Batch   {counted(trainer.micro_batch_size(), 'row')} x "
             f"{counted(trainer.gradient_accumulation_steps, 'accumulation step')} x "
-            f"{counted(world_size(), 'device')} = {counted(self.rows_per_step, 'row')} per step"
-            + (
-                f" (all {len(self.train)} there are)"
-                if len(self.train) < self.rows_per_step
-                else ""
-            ),
+            f"{counted(world_size(), 'device')} = {counted(per_step, 'row')} per step"
+            + (f" (all {rows} there are)" if rows < per_step else ""),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
             f"{trainer.learning_rate:g}, warm-up steps {self.warmup_steps(trainer.warmup_steps)}, "
             f"{trainer.lr_scheduler_type}",
         ]
         if config.collator.name == "shared_schema":
             computed = self.computed_tokens(config)
-            most = pass_tokens(config.collator)
             saved = "rows share nothing and are packed without padding"
             if self.tokens >= LITTLE_SAVED * computed:
                 saved = (
@@ -142,8 +103,8 @@ class Plan:
                     f"{self.tokens / computed:.1f} times fewer"
                 )
             lines.append(
-                f"Packs   {computed} tokens an epoch instead of {self.tokens}: {saved}; at most {most} "
-                "at once"
+                f"Packs   {computed} tokens an epoch instead of {self.tokens}: {saved}; at most "
+                f"{pass_tokens(config.collator)} at once"
             )
         return lines
 
@@ -172,50 +133,43 @@ class Plan:
             return None
         if self.tokens >= LITTLE_SAVED * self.computed_tokens(config):
             return None
-        if self.encoder.template.context_first():
+        template = self.encoder.template
+        if template.context_first():
             return (
                 "collator=shared_schema: hardly any rows of a micro-batch are about the same schema, "
                 "so that rows are only packed without padding; a larger "
                 "trainer.per_device_train_batch_size may help"
             )
-        rows = [example.row for example in self.train]
-        contexts = self.encoder.tokenizer([row.context for row in rows]).input_ids
-        questions = self.encoder.tokenizer([row.question for row in rows]).input_ids
+        contexts = self.tokenizer([example.row.context for example in self.train]).input_ids
+        questions = self.tokenizer([example.row.question for example in self.train]).input_ids
         turned = [
             Example(example.row, (*context, *question), example.completion_ids)
             for example, context, question in zip(self.train, contexts, questions, strict=True)
         ]
-        ratio = sum(map(len, turned)) / self._computed(turned, config)
+        ratio = sum(map(len, turned)) / self._packed_tokens(config, turned)
         return (
-            f"collator=shared_schema: {self.encoder.template.source} has the question before the "
+            f"collator=shared_schema: {template.source} has the question before the "
             "schema, so that no two prompts begin alike and rows are only packed without padding: put "
             f"{{context}} before {{question}}, and about {ratio:.1f} times fewer tokens are computed"
         )
 
     def computed_tokens(self, config: RunConfig) -> int:
         """Tokens that are computed in an epoch, padding left out: packed ones count once."""
-        if config.collator.name != "shared_schema":
-            return self.tokens
-        return self._computed(self.train, config)
+        packs = config.collator.name == "shared_schema"
+        return self._packed_tokens(config, self.train) if packs else self.tokens
 
-    def _computed(self, examples: Sequence[Example], config: RunConfig) -> int:
-        """Tokens that packs of these rows compute in the first epoch."""
-        order = self._order(config, examples).order(0)
-        micro_batch = config.trainer.micro_batch_size()
-        return computed_tokens(examples, order, micro_batch, pass_tokens(config.collator))
+    def _packed_tokens(self, config: RunConfig, examples: Sequence[Example]) -> int:
+        collator = shared_schema(self._collator_input(config, examples))
+        return collator.computed_tokens(examples, config.trainer.micro_batch_size())
 
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
-    """Tokenize the rows and check that they fit.
-
-    Raises:
-        UserError: for a tokenizer that cannot be loaded, rows that do not fit, a
-            ``data.max_length`` beyond the model's window, or a ``model.adapter`` of another shape.
-    """
+    """Tokenize the rows and check that they, the model and a ``model.adapter`` fit together."""
+    adapter = None
     if config.model.adapter is not None:
         adapter = Path(config.model.adapter).expanduser()
         check_adapter_files(adapter, f"model.adapter={adapter}", config.model.allow_pickle)
-        check_adapter(adapter, config.lora)
+        adapter_checks.check_adapter(adapter, config.lora)
     window = model_window(source)
     tokenizer = load_tokenizer(source, config.model.pad_token)
     stored = stored_quantization(source)
@@ -227,23 +181,26 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
             f"data.max_length={window} or less"
         )
     encoder = Encoder(tokenizer, data.template, config.data.wrap)
-    train, dropped = fitting(
-        encoder.examples(data.train, config.data.loss_on),
-        longest,
-        "data.max_length",
-        config.data.too_long,
-        data.train_source,
-    )
+    train = encoder.examples(data.train, config.data.loss_on)
+    too_long = config.data.too_long
+    train, dropped = fitting(train, longest, "data.max_length", too_long, data.train_source)
     validation = encoder.examples(data.validation)
     if window is not None:
         validation, unfit = fitting(
             validation, window, "the model's window", OnInvalid.drop, data.validation_source
         )
         dropped += unfit
-    known = _check_model(config, source, tokenizer, [*train, *validation])
-    if config.model.adapter is not None:
-        known += trained_otherwise(adapter, encoder, source)
-    labels = sum(sum(x != IGNORED for x in example.labels) for example in train)
+    known: list[str] = []
+    outline = adapter_checks.model_outline(source)
+    if outline is not None:
+        _check_tokens(len(outline.get_input_embeddings().weight), tokenizer, [*train, *validation])
+        if config.lora.enabled:
+            layers = adapter_checks.adapted_layers(source, config.lora)
+            known += adapter_checks.check_layers(config.lora, layers, outline)
+            if adapter is not None:
+                adapter_checks.check_same_layers(adapter, source, config.lora, layers)
+    if adapter is not None:
+        known += adapter_checks.trained_otherwise(adapter, encoder, source)
     plan = Plan(
         source=source,
         tokenizer=tokenizer,
@@ -255,29 +212,12 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         decisions=(*known, *(d.line(data.train_source) for d in dropped)),
         steps=_steps(config, len(train)),
         rows_per_step=config.trainer.rows_per_step(),
-        label_tokens=labels,
-        tokens=sum(len(example) for example in train),
+        label_tokens=sum(x != IGNORED for example in train for x in example.labels),
+        tokens=sum(map(len, train)),
     )
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing
     return plan
-
-
-def _check_model(
-    config: RunConfig, source: ModelSource, tokenizer: Any, examples: Sequence[Example]
-) -> list[str]:
-    """Check the model's shapes before its weights are loaded; gives lines that the user should know."""
-    outline = model_outline(source)
-    if outline is None:
-        return []
-    _check_tokens(outline.get_input_embeddings().weight.shape[0], tokenizer, examples)
-    if not config.lora.enabled:
-        return []
-    layers = adapted_layers(source, config=config.lora)
-    known = check_layers(config.lora, layers, outline)
-    if config.model.adapter is not None:
-        _check_adapters_layers(config, source, layers)
-    return known
 
 
 def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> None:
@@ -296,22 +236,6 @@ def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> Non
                 f"{has}: row {example.row.number} has {token} (id {beyond}), which is beyond them: take "
                 "the tokenizer that the model was trained with, or resize the model's embedding"
             )
-
-
-def _check_adapters_layers(config: RunConfig, source: ModelSource, asked: dict[str, Any]) -> None:
-    from peft import PeftConfig
-
-    folder = Path(str(config.model.adapter)).expanduser()
-    try:
-        with load_errors("the adapter", folder):
-            has = adapted_layers(source, PeftConfig.from_pretrained(str(folder)))
-    except UserError as error:
-        raise UserError(f"model.adapter={folder}: does not fit this model ({error})") from None
-
-    def option(name: str) -> dict[str, Any]:
-        return adapted_layers(source, config=replace(config.lora, target_modules=name))
-
-    check_same_layers(folder, has, asked, option)
 
 
 def _steps(config: RunConfig, rows: int) -> int:

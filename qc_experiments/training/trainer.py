@@ -6,135 +6,91 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from torch.utils.data import Sampler
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState
+from torch import Tensor
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from qc_experiments.collators.standard import Collate, Numbered
-from qc_experiments.config.schema import PackAttention
+from qc_experiments.collators.standard import Collate, numbered
+from qc_experiments.config.schema import PackAttention, Strategy
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import torch_dtype
+from qc_experiments.models.base import only_cpu, torch_dtype
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.models.transformers_hooks import OpenTrainer
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
-from qc_experiments.training.arguments import training_arguments
 from qc_experiments.training.callbacks import CheckpointTiming, LoggingInterval, ReportCallback
-from qc_experiments.training.checkpoints import DRAFT, Checkpoint
+from qc_experiments.training.checkpoints import DRAFT
 from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.job import TrainingJob
 
 log = logging.getLogger(__name__)
 
+STRATEGIES = {Strategy.never: "no", Strategy.steps: "steps", Strategy.epoch: "epoch"}
+
 
 class TextToSqlTrainer(OpenTrainer):
     """Trainer whose loss is normalised by the label tokens of the whole effective batch.
 
-    So neither accumulation steps nor devices nor padding change the objective, and logits are
-    computed only where there is a label.
-
-    Packs of rows (see `collators.shared_schema`) are computed one after the other within a training
-    step, so that memory is that of one pack.
-
-    Args:
-        model: as it is trained.
-        job: everything else.
-        collate: makes batches of examples; its attribute ``order``, if it has one, is a Sampler of the rows
-            in each epoch, in the place of the Trainer's own shuffle.
+    So neither accumulation steps nor devices nor padding change the objective. Packs of rows (see
+    `collators.shared_schema`) are computed one after the other within a training step, so that memory is
+    that of one pack. A collator's attribute ``order``, if it has one, is a Sampler of the rows in each epoch.
     """
 
     def __init__(self, model: Any, job: TrainingJob, collate: Collate) -> None:
-        config, plan = job.config, job.plan
         super().__init__(
             model=model,
-            args=training_arguments(
-                config,
-                job.store.folder,
-                torch_dtype(config.model.dtype),
-                plan.warmup_steps(config.trainer.warmup_steps),
-            ),
-            train_dataset=plan.train,
-            eval_dataset=plan.validation,
-            data_collator=Numbered(collate),
+            args=_arguments(job),
+            train_dataset=job.plan.train,
+            eval_dataset=job.plan.validation,
+            data_collator=partial(numbered, collate),
         )
         self._job, self._store, self._stop = job, job.store, job.stop
-        self._order: Sampler[int] | None = getattr(collate, "order", None)
-        self._whole_mask = config.collator.attention is PackAttention.mask
-        self._draft: Path | None = None  # where a checkpoint is being written
+        self.row_order = getattr(collate, "order", None)
+        self._whole_mask = job.config.collator.attention is PackAttention.mask
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
         self.add_callback(CheckpointTiming(job.stop, job.pause_at))
         self.remove_callback(PrinterCallback)
         self.add_callback(ReportCallback(job.tracker))
-        patience = config.trainer.early_stopping_patience
+        patience = job.config.trainer.early_stopping_patience
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
 
-    def row_order(self) -> Sampler[int] | None:
-        """The order of the rows in each epoch."""
-        return self._order
-
     def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """Summed loss of a micro-batch over the labels of the effective batch.
-
-        Args:
-            model: the model in training.
-            inputs: ``input_ids``, ``attention_mask``, ``labels``, each [rows, length].
-            return_outputs: not supported; evaluation does not pass here.
-            num_items_in_batch: labels of the effective batch, over all devices.
-        """
-        if num_items_in_batch is None or return_outputs:
-            raise ValueError("compute_loss is for training steps: it needs the number of labels")
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Summed loss of a padded micro-batch over the labels of the effective batch on all devices."""
         # Gradients are averaged over processes, but num_items_in_batch counts the labels of all.
         processes = self.accelerator.num_processes
         return summed_loss(model, inputs) / num_items_in_batch * processes
 
     def training_step(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """One micro-batch, forward and backward; returns its loss.
-
-        Args:
-            model: the model in training.
-            inputs: a padded batch, or ``packs`` and ``rows`` of `SharedSchemaCollator`.
-            num_items_in_batch: labels of the effective batch, over all devices.
-        """
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """One micro-batch, padded or of packs, forward and backward; returns its loss."""
         rows = inputs.pop("row_numbers")
         loss = self._computed(model, inputs, num_items_in_batch)
         self._watch.add(self.state.global_step + 1, float(loss), rows)
         return loss
 
-    def _computed(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
-    ) -> torch.Tensor:
+    def _computed(self, model: Any, inputs: dict[str, Any], labels: Any) -> Tensor:
         if "packs" not in inputs:
-            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-            return loss
-        if num_items_in_batch is None:
-            raise ValueError("training_step needs the number of labels")
+            return super().training_step(model, inputs, labels)
         if self._packs is None:
             self._packs = self._packs_agree(inputs["rows"])
         model.train()
-        scale = self.accelerator.num_processes / num_items_in_batch
+        scale = self.accelerator.num_processes / labels
         total = torch.zeros((), device=self.args.device)
-        # A step takes several backward passes: gradients are exchanged between processes once,
-        # after the last one.
+        # A step has several backward passes: processes exchange gradients once, after the last one.
         with self.accelerator.no_sync(model):
             if self._packs:
                 for pack in inputs["packs"]:
@@ -151,13 +107,10 @@ class TextToSqlTrainer(OpenTrainer):
             average_gradients(model)
         return total
 
-    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+    def _scaled(self, loss: Tensor) -> Tensor:
         """The loss as float16 wants it, so that small gradients do not vanish."""
         scaler = self.accelerator.scaler
-        if scaler is None:
-            return loss
-        larger: torch.Tensor = scaler.scale(loss)
-        return larger
+        return loss if scaler is None else scaler.scale(loss)
 
     def _packs_agree(self, rows: list[Any]) -> bool:
         """Compare a few rows packed with the same rows padded; says so if they differ."""
@@ -180,28 +133,28 @@ class TextToSqlTrainer(OpenTrainer):
             self._watch.check_gradient(self.state.global_step + 1, gradient_norm)
         self._watch.end_step()
 
-    def resume(self, progress: dict[str, Any]) -> None:
-        """Go on in the middle of a logging interval; to be called before `train`."""
-        self.seconds_before = progress["seconds"]
-        self.add_callback(LoggingInterval(self, progress))
+    def run(self) -> None:
+        """Train, from a checkpoint if there is one, or take what a training has left that is done."""
+        start = self._job.resume_from
+        if start is not None:
+            self.seconds_before = start.progress["seconds"]
+        if start is None or not (start.progress["ended"] or start.step == self._job.pause_at):
+            if start is not None:
+                self.add_callback(LoggingInterval(self, start.progress))
+            with self._stop.patiently():
+                self.train(resume_from_checkpoint=str(start.path) if start else None)
+            return
+        self.load_weights(start.path)
+        self.state = TrainerState.load_from_json(str(start.path / TRAINER_STATE_NAME))
+        if start.progress["ended"]:
+            self.state.best_model_checkpoint = str(best) if (best := self.best()) else None
+            if self.args.load_best_model_at_end and best is not None:
+                self.load_best_weights()
 
     @property
     def seconds(self) -> float:
         """Time spent on this training up to now, by earlier starts too."""
         return self.seconds_before + time.perf_counter() - self._started
-
-    def become_finished(self, checkpoint: Checkpoint) -> None:
-        """Become the trainer that had ended its training when it wrote a checkpoint."""
-        self.load_checkpoint(checkpoint)
-        self.state.best_model_checkpoint = str(best) if (best := self.best()) else None
-        if self.args.load_best_model_at_end and best is not None:
-            self.load_best_weights()
-
-    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Take weights and state of a checkpoint, to measure them."""
-        self.seconds_before = checkpoint.progress["seconds"]
-        self.load_weights(checkpoint.path)
-        self.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE_NAME))
 
     def best(self) -> Path | None:
         """The best checkpoint, where this run's folder is now."""
@@ -210,20 +163,16 @@ class TextToSqlTrainer(OpenTrainer):
         place = self._store.folder / name
         return place if place.is_dir() else None
 
-    def checkpoint_folder(self) -> Path | None:
-        """The draft of the checkpoint that is being written."""
-        return self._draft
-
     def write_checkpoint(self, write: Callable[[], None]) -> None:
         """Save a checkpoint, whole or not at all; then end the training if somebody asked for it."""
         step, best = self.state.global_step, self.best()
         try:
-            self._draft = self._store.draft()
-            self._barrier()
+            self.checkpoint_folder = self._store.draft()
+            self.accelerator.wait_for_everyone()
             write()
-            written = self._draft / self._store.place(step).name
+            written = self.checkpoint_folder / self._store.place(step).name
             loss, logged_at = self.since_logged
-            losses = self._gathered(loss)
+            losses = gather_object([loss])
             if self.args.should_save:
                 if self.state.best_global_step == step:
                     best = self._store.place(step)
@@ -240,8 +189,8 @@ class TextToSqlTrainer(OpenTrainer):
         except (OSError, RuntimeError, SafetensorError) as error:
             raise self._unsaved(step, error) from error
         finally:
-            self._draft = None
-        self._barrier()
+            self.checkpoint_folder = None
+        self.accelerator.wait_for_everyone()
         if self._stop.requested is not None:
             raise Interrupted(self._stop.requested)
 
@@ -258,30 +207,59 @@ class TextToSqlTrainer(OpenTrainer):
             f"({reason}); {kept}: make room and run the same command again"
         )
 
-    def _barrier(self) -> None:
-        if self.args.world_size > 1:
-            torch.distributed.barrier()
-
-    def _gathered(self, value: float) -> list[float]:
-        if self.args.world_size == 1:
-            return [value]
-        values: list[Any] = [None] * self.args.world_size
-        torch.distributed.all_gather_object(values, value)
-        return values
-
-    def evaluate(
-        self,
-        eval_dataset: Any = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Measure the model, log the figures, and let callbacks act on them.
-
-        The arguments are the Trainer's; what is measured is the job's.
-        """
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure what the job says, log the figures, and let callbacks act on them."""
         figures = self._job.measured(self.model, "trainer.metric_for_best_model")
         self.log(dict(figures))
-        self.control: Any = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, figures
-        )
+        told = (self.args, self.state, self.control, figures)
+        self.control: Any = self.callback_handler.on_evaluate(*told)
         return figures
+
+
+def _arguments(job: TrainingJob) -> TrainingArguments:
+    config, trainer, dtype = job.config, job.config.trainer, torch_dtype(job.config.model.dtype)
+    on_gpu = torch.cuda.is_available()
+    best: dict[str, Any] = {}
+    if trainer.eval_strategy is not Strategy.never:
+        metric = config.metric(trainer.metric_for_best_model)
+        best = {
+            "metric_for_best_model": metric.logged_as,
+            "greater_is_better": metric.higher_is_better,
+            "load_best_model_at_end": trainer.load_best_model_at_end,
+        }
+    return TrainingArguments(
+        output_dir=str(job.store.folder),
+        learning_rate=trainer.learning_rate,
+        per_device_train_batch_size=trainer.micro_batch_size(),
+        gradient_accumulation_steps=trainer.gradient_accumulation_steps,
+        max_steps=-1 if trainer.max_steps is None else trainer.max_steps,
+        num_train_epochs=trainer.num_train_epochs,
+        lr_scheduler_type=trainer.lr_scheduler_type,
+        warmup_steps=job.plan.warmup_steps(trainer.warmup_steps),
+        weight_decay=trainer.weight_decay,
+        adam_beta2=trainer.adam_beta2,
+        max_grad_norm=trainer.max_grad_norm,
+        optim=trainer.optim,
+        activation_checkpointing=trainer.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy=STRATEGIES[trainer.eval_strategy],
+        eval_steps=trainer.eval_steps,
+        save_strategy=STRATEGIES[trainer.save_strategy],
+        save_steps=trainer.save_steps or 500,
+        save_total_limit=None,  # CheckpointStore.prune keeps the newest and the best
+        logging_strategy="steps",
+        logging_steps=trainer.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # a NaN must be seen
+        dataloader_num_workers=trainer.dataloader_num_workers,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        bf16=on_gpu and dtype is torch.bfloat16,
+        fp16=on_gpu and dtype is torch.float16,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to="none",
+        use_cpu=only_cpu(),
+        disable_tqdm=True,
+        **best,
+    )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
@@ -22,14 +24,10 @@ from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
-ROWS = 2
-"""Rows on which the loss is taken, the shortest there are."""
-AGREEMENT = 1e-3
-"""Nats by which the loss of a label may differ on average: the same weights are computed alike."""
-COARSE_AGREEMENT = 0.1
-"""The same where a part was taken out of 16-bit weights, and rounded there."""
-SAVED = "saved"
-"""What the saved adapter is called beside the trained one."""
+ROWS = 2  # rows on which the loss is taken, the shortest there are
+AGREEMENT = 1e-3  # nats by which the loss of a label may differ on average
+COARSE_AGREEMENT = 0.1  # the same where a part was taken out of 16-bit weights, and rounded there
+SAVED = "saved"  # what the saved adapter is called beside the trained one
 
 
 def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None:
@@ -37,9 +35,6 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
 
     An adapter on an unchanged base is loaded beside the trained one; where the training has changed the
     base (PiSSA, OLoRA, full fine-tuning), the base or the whole model is loaded again.
-
-    Raises:
-        UserError: if they differ by more than rounding.
     """
     rows = sorted(plan.validation or plan.train, key=len)[:ROWS]
     batch = pad_batch(rows, plan.tokenizer.pad_token_id)
@@ -71,8 +66,6 @@ def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterat
         whole = replace(plan.source, name_or_path=str(folder), revision=None, gguf_file=None)
         yield load_base_model(whole, config.model, config.quant)
     elif changes_base(config.lora):
-        from peft import PeftModel
-
         base = load_base_model(plan.source, config.model, config.quant)
         yield PeftModel.from_pretrained(base, str(folder)).eval()
     else:
@@ -87,7 +80,7 @@ def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterat
             model.delete_adapter(SAVED)
 
 
-def _losses(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _losses(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """Loss of each label in nats, [labels]."""
     inputs = {k: batch[k].to(model.device) for k in ("input_ids", "attention_mask")}
     targets = batch["labels"][:, 1:].to(model.device)

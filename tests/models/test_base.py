@@ -11,9 +11,8 @@ from helpers.runs import CACHE
 
 from qc_experiments.config.schema import DType, ModelConfig, QuantConfig
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapters import read_adapter_config
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
-from qc_experiments.models.lora import attention_modules
+from qc_experiments.models.lora import attention_modules, read_adapter_config
 from qc_experiments.models.packaged import SMOLLM2, gguf_file
 from qc_experiments.models.saved import SavedPrompting
 

@@ -13,7 +13,7 @@ import pytest
 
 from qc_experiments.cli import plan as plan_command
 from qc_experiments.cli import train as command_line
-from qc_experiments.models import hub
+from qc_experiments.models import source
 from qc_experiments.models.base import load_tokenizer
 from qc_experiments.models.source import ModelSource
 
@@ -26,9 +26,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    hub.hub_problem.cache_clear()
+    source.hub_problem.cache_clear()
     yield
-    hub.hub_problem.cache_clear()
+    source.hub_problem.cache_clear()
 
 
 ARGUMENTS = ["model=hub", "model.name_or_path=owner/name", "tracking=none"]
@@ -61,11 +61,11 @@ def test_what_is_cached_is_used_without_a_network(tiny_model, tokenizer, tmp_pat
 
 
 def test_a_hub_that_did_not_answer_is_asked_again_by_the_next_run(monkeypatch):
-    assert hub.hub_problem() is not None
+    assert source.hub_problem() is not None
     monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: True)
-    assert "does not answer" in (hub.hub_problem() or "")
-    hub.forget_failure()
-    assert hub.hub_problem() == "HF_HUB_OFFLINE is set"
+    assert "does not answer" in (source.hub_problem() or "")
+    source.forget_failure()
+    assert source.hub_problem() == "HF_HUB_OFFLINE is set"
 
 
 @pytest.mark.parametrize(("status", "answers"), [(404, True), (200, True), (503, False)])
@@ -84,7 +84,7 @@ def test_whatever_the_hub_itself_answers_is_an_answer(monkeypatch, status, answe
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     try:
-        problem = hub.hub_problem()
+        problem = source.hub_problem()
     finally:
         server.shutdown()
         server.server_close()

@@ -20,9 +20,9 @@ from qc_experiments.config.schema import ModelConfig, QuantConfig, QuantMode, Ru
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
-from qc_experiments.models.adapters import load_adapter
 from qc_experiments.models.base import load_base_model, load_tokenizer, model_source, model_window
 from qc_experiments.models.fingerprint import base_model_fingerprint
+from qc_experiments.models.lora import load_adapter
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.training.plan import check_adapter_files
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from qc_experiments.config.schema import LoraConfig, ModelConfig, QuantConfig, QuantMode, RunConfig
-from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.models.base import KeptBaseModel, load_base_model, model_source
 from qc_experiments.models.lora import add_adapter
-from qc_experiments.models.shared_base import KeptBaseModel
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 

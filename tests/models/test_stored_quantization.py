@@ -20,9 +20,8 @@ from qc_experiments.config.schema import (
     RunConfig,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import load_base_model, model_source
+from qc_experiments.models.base import KeptBaseModel, load_base_model, model_source
 from qc_experiments.models.files import Spelling
-from qc_experiments.models.shared_base import KeptBaseModel
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.training.inputs import load_data
 from qc_experiments.training.plan import make_plan

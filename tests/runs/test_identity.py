@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from qc_experiments.config.schema import DataConfig, ModelConfig, PathsConfig, RunConfig
 from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
-from qc_experiments.models.hub import hub_commit
+from qc_experiments.models.source import hub_commit
 from qc_experiments.runs.train import run_folder
 from qc_experiments.training.inputs import load_data
 

@@ -18,10 +18,9 @@ from transformers.models.mamba import MambaConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.packing import agreement
-from qc_experiments.packing.agreement import gradient_difference
+from qc_experiments.packing.agreement import cannot_pack, gradient_difference
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
-from qc_experiments.packing.supported import cannot_pack
 from qc_experiments.training import trainer
 
 
