@@ -46,9 +46,7 @@ class Jobs:
         self._place = place
         self._sweep = sweep
         self._worker = Worker(sweep)
-        self._pace: list[
-            tuple[int, float]
-        ] = []  # round and seconds of each job run in this process
+        self._pace: list[tuple[int, float]] = []  # round and seconds of each job run here
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A launcher sends it to its processes, of which each has one for the whole sweep."""
