@@ -16,6 +16,9 @@ from qc_experiments.models.transformers_hooks import (
     plain_lora,
 )
 
+COMPUTED = (torch.float32, torch.bfloat16)
+"""Number formats of the weights with which layers are computed here."""
+
 
 def lean_layers(model: Any) -> int:
     """Compute a model's layers with fewer passes over memory and less kept for the way back.
@@ -25,7 +28,9 @@ def lean_layers(model: Any) -> int:
     to rounding. With dropout the operations are PEFT's own, bit by bit, but of the dropout one byte per
     number is kept instead of eight. Layers with DoRA, quantized or trained base weights, or several
     adapters are left to PEFT. Gated MLPs and RMS norms whose code is Llama's (as most families' is) keep
-    less for the backward pass, and norms make fewer passes; others are left alone.
+    less for the backward pass, and norms make fewer passes; others are left alone. With bfloat16 weights the
+    products are bfloat16's as well, and an adapter in float32 gets its gradients in float32; PEFT would turn
+    each layer's input into float32, and keep that.
 
     The layers of a PEFT model on a CPU are changed in place; returns how many of LoRA's are.
     """
@@ -60,8 +65,8 @@ class LeanLoraLinear(LoraLinear):
         if lora is None or x.is_cuda or lora.weight.requires_grad:
             return None
         trained_bias = lora.bias is not None and lora.bias.requires_grad
-        same = x.dtype == lora.weight.dtype == lora.a.dtype == torch.float32
-        return lora if same and not trained_bias else None
+        same = x.dtype == lora.weight.dtype and lora.a.dtype == torch.float32
+        return lora if same and x.dtype in COMPUTED and not trained_bias else None
 
 
 class LeanGatedMlp(torch.nn.Module):
@@ -78,13 +83,13 @@ class LeanGatedMlp(torch.nn.Module):
 
 
 class LeanRmsNorm(torch.nn.Module):
-    """Llama's RMS norm in fewer passes over memory, in training with its weight frozen, in float32."""
+    """Llama's RMS norm in fewer passes over memory, in training with its weight frozen."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """The normed states, [..., width]."""
         weight: Any = self.weight
         frozen = torch.is_grad_enabled() and not weight.requires_grad
-        if not (frozen and hidden_states.dtype == weight.dtype == torch.float32):
+        if not (frozen and hidden_states.dtype == weight.dtype and weight.dtype in COMPUTED):
             return super().forward(hidden_states)
         return _RmsNorm.apply(hidden_states, weight, self.variance_epsilon)
 
@@ -101,10 +106,11 @@ class _DroppedLowRank(torch.autograd.Function):
     ) -> Tensor:
         noise = torch.empty_like(x).bernoulli_(1 - lora.dropout)  # as torch drops on a CPU
         kept = noise.bool()
-        low = linear(x * noise.div_(1 - lora.dropout), a)
+        low = linear(x * noise.div_(1 - lora.dropout), a.to(x.dtype))
         ctx.save_for_backward(x, kept, low, a, b)
         ctx.lora = lora
-        return linear(x, lora.weight, lora.bias).add_(linear(low, b).mul_(lora.scaling))
+        update = linear(low, b.to(x.dtype)).mul_(lora.scaling)
+        return linear(x, lora.weight, lora.bias).add_(update)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -112,12 +118,12 @@ class _DroppedLowRank(torch.autograd.Function):
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         noise = kept.to(x.dtype).div_(1 - ctx.lora.dropout)
         of_up = gradient * ctx.lora.scaling
-        of_low = of_up @ b
-        of_b = of_up.T @ low.reshape(-1, low.shape[-1])
-        of_a = of_low.T @ (x * noise).reshape(-1, x.shape[-1])
+        of_low = of_up @ b.to(x.dtype)
+        of_b = (of_up.T @ low.reshape(-1, low.shape[-1])).to(b.dtype)
+        of_a = (of_low.T @ (x * noise).reshape(-1, x.shape[-1])).to(a.dtype)
         through_dropout = through_base = None
         if ctx.needs_input_grad[0]:
-            through_dropout = (of_low @ a).view(x.shape).mul_(noise)
+            through_dropout = (of_low @ a.to(x.dtype)).view(x.shape).mul_(noise)
             through_base = (gradient @ ctx.lora.weight).view(x.shape)
         return through_dropout, through_base, of_a, of_b, None
 
@@ -127,18 +133,19 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        squares = norm.square_()
         inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        return (x * inverse).mul_(weight)
+        return (x * inverse).to(x.dtype).mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
-        of_x = gradients[0] * weight
+        of_x = (gradients[0] * weight).float()
         along = (of_x * x).sum(-1, keepdim=True)
         along.mul_(inverse.square()).div_(-x.shape[-1])
-        return torch.addcmul(of_x, x, along).mul_(inverse), None, None
+        return torch.addcmul(of_x, x.float(), along).mul_(inverse).to(x.dtype), None, None
 
 
 class _GatedLowRank(torch.autograd.Function):
@@ -162,7 +169,7 @@ class _GatedLowRank(torch.autograd.Function):
         silu_of_gate = gate * opened
         flat = (silu_of_gate * up).view(-1, gate.shape[-1])
         of_low, of_a, of_b = _low_rank_gradients(gradient, flat, low, b, ctx.lora)
-        of_flat = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(gate.shape)
+        of_flat = (gradient @ ctx.lora.weight).addmm_(of_low, a.to(of_low.dtype)).view(gate.shape)
         of_up = of_flat * silu_of_gate
         # silu'(g) = s + g s (1 - s) = s + silu(g) (1 - s), with s the logistic function of g
         slope = silu_of_gate.mul_(1 - opened).add_(opened)
@@ -188,17 +195,19 @@ class _AddedLowRank(torch.autograd.Function):
         of_low, of_a, of_b = _low_rank_gradients(gradient, flat, low, b, ctx.lora)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ ctx.lora.weight).addmm_(of_low, a).view(ctx.shape)
+            of_x = (gradient @ ctx.lora.weight).addmm_(of_low, a.to(of_low.dtype)).view(ctx.shape)
         return of_x, of_a, of_b, None
 
 
 def _with_low_rank(flat: Tensor, a: Tensor, b: Tensor, lora: PlainLora) -> tuple[Tensor, Tensor]:
-    low = flat @ a.T
-    return linear(flat, lora.weight, lora.bias).addmm_(low, b.T, alpha=lora.scaling), low
+    low = flat @ a.T.to(flat.dtype)
+    out = linear(flat, lora.weight, lora.bias)
+    return out.addmm_(low, b.T.to(flat.dtype), alpha=lora.scaling), low
 
 
 def _low_rank_gradients(
     gradient: Tensor, flat: Tensor, low: Tensor, b: Tensor, lora: PlainLora
 ) -> tuple[Tensor, Tensor, Tensor]:
-    of_low = (gradient @ b).mul_(lora.scaling)
-    return of_low, of_low.T @ flat, (gradient.T @ low).mul_(lora.scaling)
+    of_low = (gradient @ b.to(gradient.dtype)).mul_(lora.scaling)
+    of_b = (gradient.T @ low).mul_(lora.scaling)
+    return of_low, (of_low.T @ flat).to(b.dtype), of_b.to(b.dtype)

@@ -124,3 +124,58 @@ def test_trained_norms_are_left_to_autograd():
     lean_layers(model)
     found = loss_and_gradients(model, lambda: summed_loss(model, rows))
     assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-5
+
+
+def in_bfloat16(family: str, **options):
+    """The base in bfloat16, the adapter in float32, as PEFT has it by default."""
+    return adapted(made(FAMILIES[family]).bfloat16(), **options)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_in_bfloat16_are_float32_numbers_as_near_to_float32s_as_pefts(family, dropout):
+    batch = pad_batch(some_rows(1))
+
+    def of(model, lean=True):
+        if lean:
+            assert lean_layers(model) == 3 * 7
+        model.train()
+        torch.manual_seed(1)
+        return loss_and_gradients(model, lambda: summed_loss(model, batch))
+
+    loss, gradients = of(adapted(made(FAMILIES[family]), lora_dropout=dropout))
+    model = in_bfloat16(family, lora_dropout=dropout)
+    found, own = of(model)
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+    assert found == pytest.approx(loss, rel=0.01)
+    away = float((own - gradients).norm() / gradients.norm())
+    assert away < (0.15 if dropout else 0.05)
+    if not dropout:  # PEFT draws other masks in bfloat16
+        _, pefts = of(in_bfloat16(family), lean=False)
+        assert away < 1.5 * float((pefts - gradients).norm() / gradients.norm())
+
+
+def kept_bytes(model) -> int:
+    """What a forward pass keeps for the way back, weights left out."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = (storage.nbytes(), storage)
+        return tensor
+
+    batch = pad_batch(some_rows(1, count=30))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        summed_loss(model, batch)
+    return sum(size for size, _ in sizes.values())
+
+
+def test_in_bfloat16_half_as_much_is_kept_as_in_float32():
+    models = [adapted(made(FAMILIES["llama"])), in_bfloat16("llama"), in_bfloat16("llama")]
+    for model in models[:2]:
+        lean_layers(model)
+    whole, half, pefts = map(kept_bytes, models)
+    assert half < 0.65 * whole
+    assert half < 0.5 * pefts
