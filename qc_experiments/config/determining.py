@@ -6,6 +6,7 @@ from enum import Flag, auto
 from operator import attrgetter
 from typing import Any
 
+from qc_experiments.config.model import auto_is_bfloat16
 from qc_experiments.config.schema import RunConfig, keys_of, plain
 
 
@@ -90,8 +91,11 @@ def keys_affecting(what: Affects) -> tuple[str, ...]:
 
 
 def settings_affecting(what: Affects, config: RunConfig) -> dict[str, Any]:
-    """The same with their values."""
-    return {key: plain(attrgetter(key)(config)) for key in keys_affecting(what)}
+    """The same with their values; of a number format that is chosen by the machine, what it means here."""
+    found = {key: plain(attrgetter(key)(config)) for key in keys_affecting(what)}
+    if found.get("model.dtype") == "auto" and auto_is_bfloat16(config.lora, config.quant):
+        found["model.dtype"] = "auto: bfloat16"
+    return found
 
 
 def hashed(config: RunConfig) -> dict[str, Any]:

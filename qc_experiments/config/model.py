@@ -9,6 +9,7 @@ from typing import Any
 from qc_experiments.config.ranges import Range, at_least, check_ranges, one_of, setting
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import user_path
+from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
 
 class Wrap(Enum):
@@ -21,7 +22,7 @@ class Wrap(Enum):
 class DType(Enum):
     """Number format of the model's weights (and of the computation with 4 and 8 bit weights)."""
 
-    auto = "auto"  # bfloat16 on a GPU that has it, float16 on an older GPU, float32 on a CPU
+    auto = "auto"  # whatever is fastest where it runs and exact enough
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -49,8 +50,8 @@ class ModelConfig:
     adapter: str | None = None
     """Folder of a saved LoRA adapter from which training continues; null starts a fresh one."""
     dtype: DType = DType.auto
-    """Number format of the weights; auto: bfloat16 on a GPU that has it, float16 on an older GPU, float32
-    on a CPU."""
+    """Number format of the weights; auto: bfloat16 on a GPU that has it, float16 on an older GPU; on a CPU
+    bfloat16 for frozen weights where the CPU has units for it (AVX512-BF16, AMX), else float32."""
     pad_token: str | None = None
     """Token that fills up short rows; null takes the tokenizer's, else its end token."""
     wrap: Wrap = Wrap.plain
@@ -147,3 +148,9 @@ class QuantConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "quant")
+
+
+def auto_is_bfloat16(lora: LoraConfig, quant: QuantConfig) -> bool:
+    """Whether ``model.dtype=auto`` means bfloat16 on this CPU: for frozen weights that are not quantized."""
+    frozen = not changes_base(lora) and quant.mode is QuantMode.none
+    return frozen and cpu_multiplies_bfloat16()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.model import auto_is_bfloat16
 from qc_experiments.config.schema import (
     DType,
     ModelConfig,
@@ -31,6 +32,7 @@ from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
 from qc_experiments.models.source import ModelSource, hub_commit
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
+from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
@@ -184,6 +186,15 @@ def only_cpu() -> bool:
     return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
+def to_train(config: RunConfig) -> ModelConfig:
+    """The model section, with what ``model.dtype=auto`` means for a run on a CPU."""
+    model = config.model
+    if model.dtype is not DType.auto or training_device().type != "cpu":
+        return model
+    fast = auto_is_bfloat16(config.lora, config.quant)
+    return replace(model, dtype=DType.bfloat16 if fast else DType.float32)
+
+
 def torch_dtype(dtype: DType) -> Any:
     """The torch number format that ``model.dtype`` names."""
     import torch
@@ -192,7 +203,7 @@ def torch_dtype(dtype: DType) -> Any:
         return getattr(torch, dtype.value)
     if training_device().type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float32
+    return torch.bfloat16 if only_cpu() and cpu_multiplies_bfloat16() else torch.float32
 
 
 def _quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
@@ -305,7 +316,7 @@ class KeptBaseModel:
         if key != self._key:
             self._key = self._model = None  # two models may be more than the memory holds
         if self._model is None:
-            model = load_base_model(source, config.model, config.quant)
+            model = load_base_model(source, to_train(config), config.quant)
             if not keeps:
                 return model
             self._key, self._model = key, model

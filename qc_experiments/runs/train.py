@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.models.base import model_source
+from qc_experiments.models.base import model_source, to_train
 from qc_experiments.models.source import forget_failure
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.earlier import earlier_result
@@ -98,7 +98,7 @@ def plan_of(config: RunConfig, data: RunData) -> Plan:
     with redirect_stdout(io.StringIO()):  # transformers prints there that WANDB_MODE is offline
         from qc_experiments.training.plan import make_plan
 
-    return make_plan(config, data, model_source(config.model, _cache(config)))
+    return make_plan(config, data, model_source(to_train(config), _cache(config)))
 
 
 def _cache(config: RunConfig) -> Path:
@@ -158,7 +158,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     exit_code = 1
     try:
         if kept is None:
-            model = load_base_model(source, config.model, config.quant)
+            model = load_base_model(source, to_train(config), config.quant)
         else:
             model = kept.base_model.load(source, config)
         fitted = fit(model, job)

@@ -13,6 +13,7 @@ from qc_experiments.collators.standard import Collate, CollatorInput, build_coll
 from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import (
     LORA_VARIANTS,
+    DType,
     LossOn,
     OnInvalid,
     QuantConfig,
@@ -22,7 +23,7 @@ from qc_experiments.config.schema import (
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
 from qc_experiments.models import adapter_checks
-from qc_experiments.models.base import load_tokenizer, model_window
+from qc_experiments.models.base import load_tokenizer, model_window, to_train
 from qc_experiments.models.lora import check_adapter_files
 from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (
@@ -113,7 +114,11 @@ class Plan:
         if self.stored is not None:
             return f"in {in_words(self.stored)}, as the checkpoint has them"
         mode = config.quant.mode
-        return "not quantized" if mode is QuantMode.none else f"in {mode.value}"
+        if mode is not QuantMode.none:
+            return f"in {mode.value}"
+        if config.model.dtype is DType.auto and to_train(config).dtype is DType.bfloat16:
+            return "in bfloat16, which this CPU multiplies faster (model.dtype=float32: exact)"
+        return "not quantized"
 
     def _method(self, config: RunConfig) -> str:
         """What is trained, and from where."""

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import load_base_model
+from qc_experiments.models.base import load_base_model, to_train
 from qc_experiments.models.loss import evaluating, pad_batch
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.plan import Plan
@@ -64,9 +64,9 @@ def _as_saved(model: Any, folder: Path, config: RunConfig, plan: Plan) -> Iterat
     """The model as it is loaded from its folder."""
     if not config.lora.enabled:
         whole = replace(plan.source, name_or_path=str(folder), revision=None, gguf_file=None)
-        yield load_base_model(whole, config.model, config.quant)
+        yield load_base_model(whole, to_train(config), config.quant)
     elif changes_base(config.lora):
-        base = load_base_model(plan.source, config.model, config.quant)
+        base = load_base_model(plan.source, to_train(config), config.quant)
         yield PeftModel.from_pretrained(base, str(folder)).eval()
     else:
         trained = model.active_adapter
