@@ -13,8 +13,6 @@ from torch.utils.data import Sampler
 from qc_experiments.collators.standard import CollatorInput
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
-from qc_experiments.errors import UserError
-from qc_experiments.packing.agreement import cannot_pack
 from qc_experiments.packing.prefix_tree import pack_rows, schema_groups
 
 CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a pass by default: a CPU gains nothing from more
@@ -43,16 +41,6 @@ class SharedSchemaCollator:
         labels = torch.tensor([label for example in examples for label in example.labels[1:]])
         packs = pack_rows(examples, self.max_tokens)
         return {"packs": packs, "labels": labels, "shift_labels": labels, "rows": examples}
-
-    def check(self, model: Any) -> None:
-        """Refuse a model whose attention cannot be computed within packs."""
-        reason = cannot_pack(model)
-        if reason is not None:
-            kind = model.config.get_text_config().model_type
-            raise UserError(
-                f"collator=shared_schema: {kind} cannot be trained on packed rows ({reason}): use "
-                "collator=seq2seq"
-            )
 
     def computed_tokens(self, examples: Sequence[Example], micro_batch: int) -> int:
         """Tokens that the first epoch computes, in micro-batches of so many rows."""

@@ -106,7 +106,7 @@ class DataConfig:
 class CollatorConfig:
     """How rows become a batch."""
 
-    name: str = "seq2seq"
+    name: str = "shared_schema"
     """default, seq2seq or language_modeling (transformers' collators), shared_schema (which computes a
     schema's tokens once), or a function of your own by its dotted name."""
     max_tokens: int | None = setting(None, at_least(1))

@@ -112,7 +112,7 @@ TEST_SUITE = _at_end(
 EXACT = _each("exact_match", "exact match", lambda one: one.exact)
 VALID = _each("valid_sql", "valid SQL", lambda one: one.verdict.valid)
 
-METRICS = (LOSS, EXECUTION, REPAIRED, RECALL, FUZZ, BIRD, TEST_SUITE, EXACT, VALID)
+METRICS = (LOSS, EXECUTION, REPAIRED, FUZZ, BIRD, TEST_SUITE, RECALL, EXACT, VALID)
 
 OF_EXECUTION = (
     Recorded("execution_accuracy_low", SHARE),

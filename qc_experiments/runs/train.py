@@ -98,7 +98,8 @@ def plan_of(config: RunConfig, data: RunData) -> Plan:
     with redirect_stdout(io.StringIO()):  # transformers prints there that WANDB_MODE is offline
         from qc_experiments.training.plan import make_plan
 
-    return make_plan(config, data, model_source(to_train(config), _cache(config)))
+        model = to_train(config)
+    return make_plan(config, data, model_source(model, _cache(config)))
 
 
 def _cache(config: RunConfig) -> Path:

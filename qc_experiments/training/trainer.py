@@ -23,6 +23,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.models.base import only_cpu, torch_dtype
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.models.transformers_hooks import OpenTrainer
+from qc_experiments.packing.agreement import cannot_pack
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
@@ -113,7 +114,14 @@ class TextToSqlTrainer(OpenTrainer):
         return loss if scaler is None else scaler.scale(loss)
 
     def _packs_agree(self, rows: list[Any]) -> bool:
-        """Compare a few rows packed with the same rows padded; says so if they differ."""
+        """Compare a few rows packed with the same rows padded; says why the run goes on with padded ones."""
+        goes_on = "this run goes on with padded rows, as collator=seq2seq"
+        if reason := cannot_pack(self.model):
+            kind = self.model.config.get_text_config().model_type
+            log.warning(
+                "collator=shared_schema: %s cannot be packed (%s): %s", kind, reason, goes_on
+            )
+            return False
         away = self._job.agreement.disagreement(
             self.model, rows, gradients=True, whole_mask=self._whole_mask
         )
@@ -121,8 +129,9 @@ class TextToSqlTrainer(OpenTrainer):
             return True
         log.warning(
             "collator=shared_schema: packed rows give other gradients than padded ones (relative "
-            "difference %.2g): this run goes on with padded rows, as collator=seq2seq",
+            "difference %.2g): %s",
             away,
+            goes_on,
         )
         return False
 

@@ -503,7 +503,11 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(refusal, override)
             ["trainer.effective_batch_size=7", "trainer.per_device_train_batch_size"],
         ),
         (
-            ("trainer.effective_batch_size=7", "trainer.per_device_train_batch_size=null"),
+            (
+                "trainer.effective_batch_size=7",
+                "trainer.per_device_train_batch_size=null",
+                "trainer.gradient_accumulation_steps=4",
+            ),
             ["trainer.effective_batch_size=7", "trainer.gradient_accumulation_steps"],
         ),
     ],
@@ -896,8 +900,18 @@ def test_the_name_says_what_the_run_is_and_ends_with_its_hash(project):
     )
     name, _, tail = found.name.rpartition("-")
     assert tail == found.config_hash[:8]
-    for part in ("tiny-1b", "data", "seq2seq", "r24", "a6", "d0.25", "lr0.0005", "b8x1", "s7"):
-        assert part in name.split("_"), part
+    for part in (
+        "tiny-1b",
+        "data",
+        "shared_schema",
+        "r24",
+        "a6",
+        "d0.25",
+        "lr0.0005",
+        "b8x1",
+        "s7",
+    ):
+        assert f"_{part}_" in f"_{name}_", part
     assert len(found.config_hash) == 64
 
 
