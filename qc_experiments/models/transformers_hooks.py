@@ -6,8 +6,9 @@ A new version of the library may lose any of it: `tests/models/test_transformers
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import AttentionInterface, Trainer
+from transformers import AttentionInterface
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+with redirect_stdout(io.StringIO()):  # on which it prints that WANDB_MODE is offline
+    from transformers import Trainer
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,11 +94,9 @@ def announce(config: RunConfig) -> None:
 
 def plan_of(config: RunConfig, data: RunData) -> Plan:
     """What a run will compute; a `UserError` for what cannot be computed."""
-    with redirect_stdout(io.StringIO()):  # transformers prints there that WANDB_MODE is offline
-        from qc_experiments.training.plan import make_plan
+    from qc_experiments.training.plan import make_plan
 
-        model = to_train(config)
-    return make_plan(config, data, model_source(model, _cache(config)))
+    return make_plan(config, data, model_source(to_train(config), _cache(config)))
 
 
 def _cache(config: RunConfig) -> Path:
