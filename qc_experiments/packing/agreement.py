@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +23,8 @@ from qc_experiments.models.transformers_hooks import (
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import Pack, pack_rows
 
-CHECKED_ROWS = 4  # rows of the check: enough for two that share, few enough to cost little
+CHECKED_ROWS = 3  # rows of the check: enough for two that share, few enough to cost little
+CHECKED_TOKENS = 24, 12, 6  # of each: the prompt's first, its last, and the completion's first
 AGREEMENT = 1e-3  # relative difference that passes for rounding in float32
 COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1  # the same with 16-bit numbers or quantized weights
 
@@ -56,17 +59,18 @@ class PackAgreement:
     ) -> float | None:
         """How far packed rows are from padded ones where that is more than rounding, else None.
 
-        A few of the rows are tried, and gradients compared or only the loss; the model is left as it was.
+        A few of the rows are tried, cut short, and gradients compared or only the loss; the model is left as
+        it was. What a model does with tokens does not depend on how many there are, but the time does.
         """
         kind = (*_kind(model), gradients, whole_mask)
         if kind in self._agreed:
             return None
-        few = sorted(examples, key=lambda example: example.prompt_ids)[:CHECKED_ROWS]
+        few = list(map(_cut, sorted(examples, key=lambda one: one.prompt_ids)[:CHECKED_ROWS]))
         compare: Any = _loss_difference
         if gradients:
             compare = partial(gradient_difference, whole_mask=whole_mask)
         passes = (sum(map(len, few)), 1)  # all in one, and as many as there are rows
-        away = max(compare(model, few, pack_rows(few, most)) for most in passes)
+        away = compare(model, few, *(pack_rows(few, most) for most in passes))
         limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
         if model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False):
             limit = AGREEMENT
@@ -84,11 +88,24 @@ def _kind(model: Any) -> tuple[Any, ...]:
     return kinds, model.num_parameters(), model.dtype, str(model.device), attention, checkpointing
 
 
-def _loss_difference(model: Any, examples: Sequence[Example], packs: Sequence[Pack]) -> float:
+def _cut(example: Example) -> Example:
+    first, last, written = CHECKED_TOKENS
+    prompt = example.prompt_ids
+    if len(prompt) > first + last:
+        prompt = prompt[:first] + prompt[-last:]
+    return replace(example, prompt_ids=prompt, completion_ids=example.completion_ids[:written])
+
+
+def _loss_difference(model: Any, examples: Sequence[Example], *packings: Sequence[Pack]) -> float:
     with torch.no_grad():
         expected = sum(float(_padded_loss(model, example)) for example in examples)
-        found = sum(float(pack_loss(model, pack)) for pack in packs)
-    return abs(found - expected) / expected if expected else abs(found)
+        found = [sum(float(pack_loss(model, pack)) for pack in packs) for packs in packings]
+    return _farthest(abs(one - expected) / (expected or 1) for one in found)
+
+
+def _farthest(differences: Iterable[float]) -> float:
+    """The largest; one that is no number counts as the largest of all."""
+    return max(differences, key=lambda one: (math.isnan(one), one))
 
 
 def _padded_loss(model: Any, example: Example) -> Tensor:
@@ -97,11 +114,12 @@ def _padded_loss(model: Any, example: Example) -> Tensor:
 
 
 def gradient_difference(
-    model: Any, examples: Sequence[Example], packs: Sequence[Pack], whole_mask: bool = False
+    model: Any, examples: Sequence[Example], *packings: Sequence[Pack], whole_mask: bool = False
 ) -> float:
     """How far gradients of packed rows are from those of each row by itself, relative to the latter's norm.
 
-    Dropout is left out, and the model's gradients are left as they were.
+    Of several ways in which the rows are packed, the farthest counts. Dropout is left out, and the model's
+    gradients are left as they were.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     before = [p.grad for p in trained]
@@ -119,14 +137,22 @@ def gradient_difference(
         for example in examples:
             _padded_loss(model, example).backward()
         reference = gradients()
-        for pack in packs:
-            backward_pack(model, pack, whole_mask=whole_mask)
-        found = gradients()
+        found = []
+        for packs in packings:
+            for pack in packs:
+                backward_pack(model, pack, whole_mask=whole_mask)
+            found.append(gradients())
     finally:
         model.train(was_training)
         for parameter, gradient in zip(trained, before, strict=True):
             parameter.grad = gradient
-    pairs = zip(reference, found, strict=True)
-    away = sum(float((one.double() - other.double()).square().sum()) for one, other in pairs)
-    size = sum(float(one.double().square().sum()) for one in reference)
-    return (away / size) ** 0.5 if size else 0.0
+
+    def squares(tensors: Iterable[Tensor]) -> float:
+        return sum(float(one.double().square().sum()) for one in tensors)
+
+    size = squares(reference) or 1.0
+    away = _farthest(
+        squares(a.double() - b.double() for a, b in zip(reference, own, strict=True))
+        for own in found
+    )
+    return (away / size) ** 0.5

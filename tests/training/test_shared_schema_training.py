@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.examples import example
 from helpers.families import FAMILIES, TINY, adapted, loss_and_gradients, made, some_rows
 from helpers.runs import adapter_weights, determined
 from transformers import AutoModelForCausalLM
@@ -18,7 +19,7 @@ from transformers.models.mamba import MambaConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.packing import agreement
-from qc_experiments.packing.agreement import cannot_pack, gradient_difference
+from qc_experiments.packing.agreement import PackAgreement, cannot_pack, gradient_difference
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
 from qc_experiments.training import trainer
@@ -216,3 +217,35 @@ def test_a_template_that_prevents_sharing_is_said_so(train, capsys, tmp_path: Pa
     said = capsys.readouterr()
     assert "put {context} before {question}" in said.err
     assert "times fewer" in said.err
+
+
+def test_the_check_of_the_first_step_computes_few_tokens_and_finds_a_model_that_disagrees():
+    """It is to cost no more than a few steps, whatever the rows' length."""
+    model = adapted(made(FAMILIES["llama"]))
+    computed = []
+
+    def count(module, arguments, options):
+        computed.append(options["input_ids"].numel())
+
+    hook = model.get_base_model().register_forward_pre_hook(count, with_kwargs=True)
+    long = [
+        example([number % 200 + 5 for number in range(900)] + [7 + row] * 40, [5, 6, 7] * 20)
+        for row in range(8)
+    ]
+    check = PackAgreement()
+    assert check.disagreement(model, long, gradients=True) is None
+    assert 0 < sum(computed) < 400
+    again = len(computed)
+    assert check.disagreement(model, long, gradients=True) is None
+    assert len(computed) == again  # once for each kind of model
+    hook.remove()
+
+    def from_zero(module, inputs, options):
+        positions = options["position_ids"]
+        counted = torch.arange(positions.shape[1]).expand_as(positions)
+        return inputs, {**options, "position_ids": counted}
+
+    # A model that counts positions itself, whatever it is told.
+    rotary = model.get_base_model().model.rotary_emb
+    rotary.register_forward_pre_hook(from_zero, with_kwargs=True)
+    assert PackAgreement().disagreement(model, long, gradients=True) is not None
