@@ -15,6 +15,7 @@ if (
 ):  # threads of several processes would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ import pytest
 from helpers.postgresql import server  # noqa: F401
 from helpers.runs import TINY_TRAINING, Run, run_folders
 from tiny_model import embedded_tokenizer, save_tiny_model
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.table_names import TableNames, table_names
 
 _FENCE = re.compile(r"[ \t\r\n]*(`{0,3}|```\s*(s|sq|sql|sqli|sqlit|sqlite)?\s*)", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_NEVER = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]|\A\s{5}|\s{64}")
+"""Control characters, and blanks without end."""
 _FENCED = re.compile(r"\s*```(?:sql(?:ite)?)?\s+", re.IGNORECASE)
 
 
@@ -42,7 +43,7 @@ class PrefixCheck:
             text: what the model has written.
             ended: whether it writes no more.
         """
-        if _CONTROL.search(text):
+        if _NEVER.search(text):
             return Outlook.IMPOSSIBLE
         if not ended and _FENCE.fullmatch(text):
             return Outlook.POSSIBLE

@@ -189,6 +189,7 @@ def test_what_was_not_measured_is_none_not_zero():
         "ex_test_suite",
         "fuzz_accuracy",
         "repaired_execution_accuracy",
+        "candidate_recall",
     }
     assert found["exact_match"] == 0.5
     assert found["valid_sql"] == 0.0  # of the one whose schema SQLite runs

@@ -546,6 +546,8 @@ def test_predictions_from_the_saved_adapter_alone(train, tmp_path, capsys, refus
             str(run.folder / "predictions.csv"),
             "--output",
             str(output),
+            "--decoding",
+            "greedy",
         ]
     )
     with output.open(newline="") as file:
