@@ -11,7 +11,7 @@ from qc_experiments.sql.scopes import Outlook
 
 COMPLETING = frozenset(";`")
 """An answer without any of these is not complete, so that few answers need to be looked at."""
-TRIES = 16
+TRIES = 256
 """How many tokens are looked at before a text that can become no valid query goes on all the same."""
 
 

@@ -144,6 +144,10 @@ class StopWhenComplete(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
 
+SAMPLED = 32
+"""Of so many tokens that may be written one is drawn, nearly always."""
+
+
 class CheckedTokens(LogitsProcessor):
     """Keeps the likeliest tokens from making a text that can become no valid query.
 
@@ -162,13 +166,17 @@ class CheckedTokens(LogitsProcessor):
         """Scores [rows, vocabulary] in which refused tokens are impossible, unless all of them are."""
         decode = self._settings.tokenizer.decode
         per_prompt = len(scores) // len(self._checks)
+        decoding = self._settings.decoding
+        enough = SAMPLED if decoding.temperature > 0 else 2 * decoding.num_beams
         for row, ids in enumerate(input_ids[:, self._prompt_length :].tolist()):
             check = self._checks[row // per_prompt]
             if check is None:
                 continue
             likely = scores[row].topk(min(TRIES, scores.shape[1])).indices.tolist()
-            refused = []
-            for token in likely:
+            refused: list[int] = []
+            for looked_at, token in enumerate(likely):
+                if looked_at - len(refused) == enough:
+                    break
                 ended = token in self._settings.stop_ids
                 text = decode([*ids, token], skip_special_tokens=True)
                 if check.outlook(text, ended=ended) is Outlook.IMPOSSIBLE:

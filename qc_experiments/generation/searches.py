@@ -20,7 +20,7 @@ from qc_experiments.generation.decoding import TRIES, Decoding, Hypothesis, Writ
 from qc_experiments.sql.prefix_check import PrefixCheck
 from qc_experiments.sql.scopes import Outlook
 
-DOUBT = math.log(0.01)
+DOUBT = math.log(0.001)
 """What a token costs that makes a text doubtful, in log-probability."""
 
 

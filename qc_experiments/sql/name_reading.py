@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qc_experiments.sql.scopes import Outlook, Reference, Scope, Source
 from qc_experiments.sql.table_names import Columns, TableNames
 from qc_experiments.sql.tokens import Token
-from qc_experiments.sql.words import CLAUSES, sqlite_functions
+from qc_experiments.sql.words import AGGREGATES, CLAUSES, sqlite_functions
 
 _UNNAMED_TABLES = (
     "main",
@@ -111,6 +111,8 @@ class NameReading:
             self._name_after_operand(token, name, partial)
         elif self._ahead().text == "(" and len(parts) == 1:
             self._need(not self._sqlite or token.kind == "quoted" or name in sqlite_functions())
+            if scope.clause == "where" and name in AGGREGATES:  # of a query around it, if at all
+                self._note(Outlook.DOUBTFUL)
         else:
             qualifier = parts[-2] if len(parts) > 1 else None
             forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
@@ -131,6 +133,8 @@ class NameReading:
             if not self._alias:
                 self._note(Outlook.DOUBTFUL)
         elif partial:
+            if self._source is not None:
+                self._note(self._scope.outlook_of_alias(name, self._source, given=self._alias))
             return
         elif self._source is not None:
             source, self._source = self._source, None
@@ -143,7 +147,8 @@ class NameReading:
 
     def _table(self, parts: list[str], partial: bool) -> None:
         name, tables = parts[-1], self._scope.tables
-        odd = len(parts) > 1 or not self._sqlite
+        odd = not self._sqlite or parts[0] in ("main", "temp")
+        self._need(odd or len(parts) == 1)
         if partial:
             if not any(table.startswith(name) for table in tables):
                 self._need(odd or any(one.startswith(name) for one in _UNNAMED_TABLES))

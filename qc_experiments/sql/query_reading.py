@@ -179,7 +179,11 @@ class QueryReading(NameReading):
             starts = _QUERY if self._ahead(-1).text == "(" else ("lateral",)
             return any(one.startswith(word) for one in starts)
         if partial:
-            return begins(word, operand=not self._operand and self._source is None)
+            due = not self._operand and self._source is None
+            if not due and not self._inside() and word in (*CLAUSES, *SET_OPERATIONS):
+                self._word(word)  # whole, since no name goes on from it: what waits must be bound
+                return True
+            return begins(word, operand=due)
         if word not in WORDS or (self._sqlite and word in TYPES_AND_UNITS):
             return False
         after = self._ahead().text
@@ -213,6 +217,7 @@ class QueryReading(NameReading):
             self._scope.shares_names |= word == "using"
             self._joining, self._operand = True, False
         elif word == "as":
+            self._need(self._source is not None or not (in_from and outside))
             self._need(self._operand or self._source is not None or self._scope.clause == "with")
             self._alias = self._scope.clause != "with" or self._inside()
         elif word == "with" and outside and self._scope.clause == "":

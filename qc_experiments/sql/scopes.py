@@ -14,6 +14,7 @@ from re import compile as pattern
 from typing import NamedTuple
 
 from qc_experiments.sql.table_names import Columns
+from qc_experiments.sql.words import begins
 
 ROW_IDS = frozenset({"rowid", "oid", "_rowid_", "ctid"})
 SHORT_ALIAS = pattern(r"[a-z]{1,2}\d?")
@@ -97,6 +98,20 @@ class Scope:
             return self._resolve(reference)
         self.waiting.append(reference)
         return self._hope(reference)
+
+    def outlook_of_alias(self, beginning: str, source: Source, *, given: bool) -> Outlook:
+        """What a source's alias can become of which this is the beginning, with AS before it or not.
+
+        Doubtful is one that runs on from a name that waits (``T2ON``), is the name of a source with columns
+        that this one lacks, or comes without AS and is no short name.
+        """
+        waiting = {one.qualifier for one in self.waiting if one.qualifier is not None}
+        if any(beginning.startswith(name) and beginning != name for name in waiting):
+            return Outlook.DOUBTFUL
+        of_it = [one for one in self.waiting if one.qualifier == beginning]
+        usual = given or SHORT_ALIAS.fullmatch(beginning) is not None
+        usual = usual or begins(beginning, operand=False)
+        return Outlook.POSSIBLE if usual and all(map(source.has, of_it)) else Outlook.DOUBTFUL
 
     def bind(self, source: Source) -> Outlook:
         """Take up a source; impossible where a name that waits for it is none of its columns."""

@@ -33,6 +33,7 @@ ENDS_OPERAND = _words(
     "notnull localtime localtimestamp current_user row rows only ties unknown preceding following"
 )
 """Words after which an expression may be complete."""
+AGGREGATES = frozenset({"count", "sum", "avg", "total"})
 FREE_NEXT = frozenset({"collate", "over", "interval", "window"})
 """Words after which a name of any kind may come."""
 TYPES_AND_UNITS = _words(

@@ -31,3 +31,7 @@ SELECT T1.age FROM (SELECT name FROM singer) AS T1
 WITH a AS (SELECT name FROM singer) SELECT age FROM a WHERE
 SELECT name FROM singer HAVING AND
 SELECT (name FROM singer
+SELECT T2.age FROM singer AS T1 JOIN concert AS T2
+SELECT age FROM concert WHERE
+SELECT name FROM singer s AS t
+SELECT name FROM Department.singer
