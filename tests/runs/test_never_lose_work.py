@@ -642,7 +642,7 @@ def test_the_best_checkpoint_is_the_adapter_and_the_newest_is_kept(train, kept):
     """transformers itself fails here with a limit of one, or removes the newest checkpoint."""
     from safetensors.numpy import load_file
 
-    run = train(*BEST, f"trainer.save_total_limit={kept}")
+    run = train(*BEST, "collator=seq2seq", f"trainer.save_total_limit={kept}")
     losses = {line["step"]: line["eval_loss"] for line in run.metrics if "eval_loss" in line}
     best = min(losses, key=lambda step: losses[step])
     assert list(losses) == [2, 4, 6]

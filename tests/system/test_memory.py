@@ -54,7 +54,8 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
     trainer = TrainerConfig(per_device_train_batch_size=8, gradient_accumulation_steps=2)
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50)
-    found = str(explain_shortage(caught.value, RunConfig(trainer=trainer), Path("run")))
+    padded = RunConfig(trainer=trainer, collator=CollatorConfig(name="seq2seq"))
+    found = str(explain_shortage(caught.value, padded, Path("run")))
     assert found.startswith("out of memory (")
     assert (
         "trainer.per_device_train_batch_size=4 with trainer.gradient_accumulation_steps=4" in found
