@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action")
     get = actions.add_parser("fetch", help="download one into the cache folder and unpack it")
     get.add_argument("name", help="name of the model, as `qc models` lists it")
+    get.add_argument("--cache", metavar="DIR", default=argparse.SUPPRESS, help="as above")
     return parser
 
 

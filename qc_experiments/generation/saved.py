@@ -176,7 +176,7 @@ class SavedPredictor:
             saved.template.after_query(),
             saved.max_new_tokens,
             str(self._settings),
-            None if database is None else database.content_hash(),
+            None if database is None else database.target,
             str(settings),
             str(scaling),
             weights_hash(self._model),

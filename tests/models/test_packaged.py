@@ -79,7 +79,8 @@ def test_a_model_is_fetched_in_parts_and_loads(tiny, tmp_path, monkeypatch, caps
     assert source.label == "tiny"
     assert load_tokenizer(source, None).eos_token_id == TOKENS - 1
     assert load_base_model(source, config, QuantConfig()).config.tie_word_embeddings
-    command(monkeypatch, "fetch", "tiny")  # again: nothing is fetched
+    again = ("--cache", str(tmp_path / "cache"))  # nothing is fetched
+    command(monkeypatch, "fetch", "tiny", *again)
     assert "Fetching" not in capsys.readouterr().out
     assert not [name for name in sys.modules if name.startswith("qc_tiny_part")]
 
