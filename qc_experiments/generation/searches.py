@@ -46,6 +46,11 @@ class Search(ABC):
         self._writer = writer
         self._check = check
         self.hypotheses = [Hypothesis()]
+        self._begin()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Set up what a kind of search keeps besides."""
 
     @classmethod
     @abstractmethod
@@ -73,17 +78,11 @@ class Candidates(Search):
     The prompt goes into the seeds, so that what is drawn depends on nothing else.
     """
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        decoding: Decoding,
-        writer: Writer,
-        check: PrefixCheck | None = None,
-    ) -> None:
-        super().__init__(prompt, decoding, writer, check)
-        self._numbers = list(range(decoding.candidates))  # of those that go on
-        self._draws = [random.Random(_seed(decoding.seed, prompt, n)) for n in self._numbers]
-        self._candidates = [Hypothesis()] * decoding.candidates
+    def _begin(self) -> None:
+        count, seed = self._decoding.candidates, self._decoding.seed
+        self._numbers = list(range(count))  # of those that go on
+        self._draws = [random.Random(_seed(seed, self._prompt, n)) for n in self._numbers]
+        self._candidates = [Hypothesis()] * count
         self.hypotheses = self._candidates[:]
 
     @classmethod
@@ -227,14 +226,7 @@ class Beams(Search):
     them.
     """
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        decoding: Decoding,
-        writer: Writer,
-        check: PrefixCheck | None = None,
-    ) -> None:
-        super().__init__(prompt, decoding, writer, check)
+    def _begin(self) -> None:
         self._finished: list[tuple[float, Hypothesis]] = []  # with the mean log-probability
 
     @classmethod
