@@ -78,6 +78,25 @@ def _summed(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
 
 
+def _summed_with_gradient(
+    logits: Tensor, targets: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The same, and its gradient with respect to the logits, in few passes over memory.
+
+    The gradient is the softmax less one at the target, times the label's weight; float32 logits become it.
+    """
+    places = targets[:, None]
+    scores = logits.float()
+    picked = scores.gather(1, places)
+    most = scores.amax(1, keepdim=True)
+    scores.sub_(most).exp_()
+    sums = scores.sum(1, keepdim=True)
+    losses = sums.log() + most - picked
+    counts = torch.ones_like(losses) if weights is None else weights[:, None].to(losses.dtype)
+    scores.mul_(counts / sums).scatter_add_(1, places, -counts)
+    return (losses * counts).sum(), scores.to(logits.dtype)
+
+
 def _backbone_output(model: Any, backbone: Any, inputs: dict[str, Any]) -> Any:
     """Run a model as a whole, for the sake of whatever wraps it, but give its head no places."""
     kept: list[Any] = []
@@ -144,12 +163,13 @@ class _InParts(torch.autograd.Function):
             some = hidden[part].detach().requires_grad_()
             chosen = None if weights is None else weights[part]
             with torch.enable_grad():
-                loss = _summed(logits_of(some), targets[part], chosen)
-            own, *others = torch.autograd.grad(loss, [some, *trained])
+                logits = logits_of(some)
+            loss, of_logits = _summed_with_gradient(logits.detach(), targets[part], chosen)
+            own, *others = torch.autograd.grad(logits, [some, *trained], of_logits)
             of_hidden[part] = own
             for sums, gradient in zip(of_trained, others, strict=True):
                 sums += gradient
-            total += loss.detach()
+            total += loss
         ctx.save_for_backward(of_hidden, *of_trained)
         return total
 

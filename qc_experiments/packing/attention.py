@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from qc_experiments.models.transformers_hooks import AttentionLayer
+from qc_experiments.packing.folded_attention import folded_attention
 from qc_experiments.packing.prefix_tree import Node
 
 BLOCK_TOKENS = 192  # of leaves together: more waste attention, fewer make more calls
+CUT_TOKENS = 256  # of a node's queries at once, where attention computes all keys that it is given
 GPU_BLOCK_TOKENS = 1024  # calls are dear there and products cheap (an estimate: not measured)
 
 
@@ -64,6 +66,17 @@ def _block(group: Sequence[Node], nodes: Sequence[Node]) -> Block:
     return Block(start, end, tuple(ranges), len(group) == 1 and ranges == [(start, end)])
 
 
+def _cut(block: Block, most: int) -> list[Block]:
+    """A block as several of at most so many queries, which do not see what comes after them."""
+    *before, (first, _) = block.keys
+    found = []
+    for start in range(block.start, block.end, most):
+        end = min(start + most, block.end)
+        alone = block.causal and start == block.start
+        found.append(Block(start, end, (*before, (first, end)), alone))
+    return found
+
+
 class TrunkStates:
     """Keys and values of a trunk in every layer, for the passes after it.
 
@@ -104,10 +117,14 @@ class PackedAttention:
         trunk: TrunkStates
         | None,  # of the first pass, for the others; None where it is the only one
         whole: bool,  # whether it is one block, with a mask of all its queries and keys
+        folds: bool = False,  # whether a block's attention is `folded_attention`
     ) -> None:
         most = GPU_BLOCK_TOKENS if positions.is_cuda else BLOCK_TOKENS
         self._nodes = nodes
         self._blocks = [_whole_pass(nodes, span)] if whole else blocks_of(nodes, span, most)
+        if folds:
+            self._blocks = [part for block in self._blocks for part in _cut(block, CUT_TOKENS)]
+        self._folds = folds
         self._start = span[0]
         self._trunk_tokens = nodes[0].end if span[0] else 0  # tokens of the trunk before this pass
         self._query_sizes = [block.end - block.start for block in self._blocks]
@@ -122,6 +139,7 @@ class PackedAttention:
         self._positions = positions
         self._trunk = trunk
         self._masks: dict[tuple[int, int | None], Tensor] = {}
+        self._hidden: dict[tuple[int, int | None], Tensor | None] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
         """Attend: all [1, heads, length of the pass, head size], perhaps with fewer heads of keys."""
@@ -138,12 +156,16 @@ class PackedAttention:
         keys, values = key.split(self._key_sizes, dim=2), value.split(self._key_sizes, dim=2)
         parts = []
         for number, (own, pieces) in enumerate(zip(queries, self._pieces, strict=True)):
+            seen = _joined(keys, pieces), _joined(values, pieces)
+            if self._folds and not layer.dropout:
+                hidden = self._added(number, layer.window, own.dtype)
+                parts.append(folded_attention(own, *seen, hidden, layer.scaling))
+                continue
             mask = self._mask(number, layer.window)
             parts.append(
                 scaled_dot_product_attention(
                     own,
-                    _joined(keys, pieces),
-                    _joined(values, pieces),
+                    *seen,
                     attn_mask=mask,
                     dropout_p=layer.dropout,
                     is_causal=mask is None,
@@ -165,6 +187,15 @@ class PackedAttention:
         if (number, window) not in self._masks:
             self._masks[number, window] = self._seen(block, window)
         return self._masks[number, window]
+
+    def _added(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """What hides keys from a block's queries, from the first key that is hidden from any."""
+        if (number, window) not in self._hidden:
+            hidden = ~self._seen(self._blocks[number], window)
+            places = hidden.any(0).nonzero()
+            added = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
+            self._hidden[number, window] = added[:, int(places[0]) :] if len(places) else None
+        return self._hidden[number, window]
 
     def _seen(self, block: Block, window: int | None) -> Tensor:
         device = self._positions.device

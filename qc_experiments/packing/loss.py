@@ -79,7 +79,9 @@ def _attending(
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
-    return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask))
+    # Where products are faster than torch's kernel; a mask of the whole pass would be held many times.
+    folds = model.dtype is torch.bfloat16 and model.device.type == "cpu" and not whole_mask
+    return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask, folds))
 
 
 def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> Tensor:
