@@ -23,6 +23,7 @@ from qc_experiments.models.transformers_hooks import attending
 from qc_experiments.packing.attention import PackedAttention, TrunkStates
 from qc_experiments.packing.prefix_tree import Pack
 
+FOLDED = (torch.bfloat16,)  # in which `folded_attention` beats torch's kernel on a CPU
 PADDED_TOKENS = 2048  # tokens of a padded batch, where packs cannot be used
 
 
@@ -79,8 +80,7 @@ def _attending(
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
-    # Where products are faster than torch's kernel; a mask of the whole pass would be held many times.
-    folds = model.dtype is torch.bfloat16 and model.device.type == "cpu" and not whole_mask
+    folds = model.dtype in FOLDED and model.device.type == "cpu" and not whole_mask
     return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask, folds))
 
 

@@ -17,8 +17,10 @@ from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
 
 from qc_experiments.data.encode import Example
+from qc_experiments.models import loss as label_loss
 from qc_experiments.models.loss import pad_batch, summed_loss
-from qc_experiments.packing import agreement
+from qc_experiments.packing import agreement, attention
+from qc_experiments.packing import loss as packing_loss
 from qc_experiments.packing.agreement import PackAgreement, cannot_pack, gradient_difference
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
@@ -56,7 +58,9 @@ def test_every_family_has_the_gradients_of_padded_rows(family):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_trees_and_splits_have_the_gradients_of_padded_rows(seed):
+def test_random_trees_and_splits_have_the_gradients_of_padded_rows(seed, monkeypatch):
+    if seed % 2:  # logits of three labels at once
+        monkeypatch.setattr(label_loss, "LOGITS_AT_ONCE", 3 * TINY["vocab_size"])
     draw = random.Random(seed)
     model = adapted(made(FAMILIES["llama"]))
     rows = some_rows(seed, count=draw.randint(1, 14), full=seed % 3 == 0)
@@ -88,6 +92,26 @@ def test_a_mask_of_the_whole_pass_gives_the_same(family, max_tokens):
     packs = pack_rows(rows, max_tokens)
     assert gradient_difference(model, rows, packs, whole_mask=True) < 1e-5
     assert gradient_difference(model, rows, packs) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("max_tokens", [60, 5000])
+def test_attention_as_products_has_the_gradients_of_padded_rows(family, max_tokens, monkeypatch):
+    monkeypatch.setattr(packing_loss, "FOLDED", (torch.float32,))  # exact there, but slower
+    monkeypatch.setattr(attention, "CUT_TOKENS", 16)
+    assert_alike(adapted(made(FAMILIES[family])), some_rows(9), max_tokens, 1e-5)
+
+
+def test_in_bfloat16_attention_keeps_no_scores_for_the_backward_pass():
+    model = adapted(made(FAMILIES["llama"]).to(torch.bfloat16))
+    long = [example([5] * 10 + [7 + n] * 290, [9]) for n in range(2)]
+    [pack] = pack_rows(long, 5000)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        backward_pack(model, pack)
+    assert max(kept) < 600 * 256  # a node's scores would be 4 heads x 290 x 300
 
 
 def test_bfloat16_agrees_within_its_rounding():
