@@ -1,8 +1,8 @@
 """Other frameworks for `bench_training.py`: how each is installed, run by its own command, and timed.
 
 Each has a virtual environment of its own below the folder given to ``--peers``, at the versions named
-here. All run in float32 with LoRA r=16 on all linear layers, without dropout, on the rows and with the
-effective batch of the benchmark, and with the memory settings that make them fastest on a CPU (the same
+here. All run in float32 or bfloat16 with LoRA r=16 on all linear layers, without dropout, on the rows and
+with the effective batch of the benchmark, and with the memory settings that make them fastest on a CPU (the same
 that our own runs make for themselves). Times are those that a framework reports of its training,
 loading left out. LLaMA-Factory's plainest template with an end token adds a few tokens to each row.
 """
@@ -27,8 +27,12 @@ REQUIREMENTS = {
     "trl": (TORCH, "trl==1.16.0", "peft", "transformers==5.23.0", "datasets"),
 }
 PEERS = tuple(REQUIREMENTS)
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-"""As `qc_experiments.system.memory.keep_memory`."""
+MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""As `keep_memory` and `use_huge_pages` of `qc_experiments.system.memory`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Job:
         max_length: longest row in tokens.
         threads: of torch.
         seed: of the run.
-        on_gpu: whether it trains there, in bfloat16 (TRL alone).
+        name: what LitGPT calls the model, which it knows by its folder's name.
+        bfloat16: whether it trains in that, as the framework itself does; else in float32.
+        on_gpu: whether it trains there (TRL alone).
         in_4_bits: whether the base weights are stored so (TRL alone).
         packing: whether rows are packed to the longest length (TRL alone).
     """
@@ -55,6 +61,8 @@ class Job:
     max_length: int
     threads: int
     seed: int
+    name: str
+    bfloat16: bool = False
     on_gpu: bool = False
     in_4_bits: bool = False
     packing: bool = False
@@ -139,7 +147,7 @@ def _waited(process: subprocess.Popen[bytes], *, on_gpu: bool) -> tuple[int, int
 
 
 def _litgpt(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[str], float]]:
-    model = work / "SmolLM2-135M-Instruct"
+    model = work / job.name
     shutil.copytree(job.model, model)
     subprocess.run(
         [str(binaries / "litgpt"), "convert_to_litgpt", str(model)],
@@ -154,7 +162,7 @@ def _litgpt(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[
     (data / "val.json").write_text(json.dumps(rows[:1]))
     steps = len(rows) // job.rows_per_step
     options = {
-        "precision": "32-true",
+        "precision": "bf16-true" if job.bfloat16 else "32-true",
         "lora_r": 16,
         "lora_alpha": 32,
         "lora_dropout": 0.0,
@@ -226,7 +234,7 @@ def _llama_factory(
         "save_strategy": "no",
         "report_to": "none",
         "disable_gradient_checkpointing": True,
-        "bf16": False,
+        "bf16": job.bfloat16,
         "use_cpu": True,
         "seed": job.seed,
     }
@@ -249,7 +257,7 @@ def _trl(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[str
         "lora_alpha": 32,
         "lora_dropout": 0.0,
         "lora_target_modules": "all-linear",
-        "dtype": "bfloat16" if job.on_gpu else "float32",
+        "dtype": "bfloat16" if job.bfloat16 else "float32",
         "load_in_4bit": job.in_4_bits,
         "packing": job.packing,
         "per_device_train_batch_size": job.micro_batch,
@@ -262,7 +270,7 @@ def _trl(binaries: Path, work: Path, job: Job) -> tuple[list[str], Callable[[str
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "bf16": job.on_gpu,
+        "bf16": job.bfloat16,
         "gradient_checkpointing": False,
         "use_cpu": not job.on_gpu,
         "seed": job.seed,

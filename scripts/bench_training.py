@@ -1,19 +1,22 @@
 """Time a training step: ``python scripts/bench_training.py --spider DIR [--rounds 3] [--peers DIR]``.
 
-Spider's training rows up to ``data.max_length``, the embedded model, LoRA r=16 on all linear layers,
-float32, no dropout. Every method takes the same rows in the same effective batches, starts from the same
-base weights, and runs in a process of its own, in turns; loading is left out of the time. Methods:
+Spider's training rows up to ``data.max_length``, the embedded model or another (``--shape``), LoRA r=16
+on all linear layers, no dropout. Every method takes the same rows in the same effective batches, starts
+from the same base weights, and runs in a process of its own, in turns; loading is left out of the time.
+Methods:
 
     shared_schema   our collator: each schema's tokens once for its questions in a step
     seq2seq         our seq2seq collator: padded micro-batches
     plain           a loop of PEFT and torch alone: padded micro-batches, logits at labels only
     litgpt, llama_factory, trl   by their own commands (see bench_peers.py); with ``--peers``
 
-On a GPU (``--device cuda --shape qwen2-1.5b`` or ``llama-8b-4bit``, with random weights) all run in bfloat16
-and the peer is TRL with packing; ``--micro-batch`` gives each side its best size.
+With ``--types float32 bfloat16`` each runs in both, in bfloat16 as its own makers compute in it; ours in
+its fastest type is compared with each. On a GPU (``--device cuda --shape qwen2-1.5b`` or
+``llama-8b-4bit``, with random weights) all run in bfloat16 and the peer is TRL with packing;
+``--micro-batch`` gives each side its best size.
 
 With ``--groups`` methods are timed on steps planned with so many questions a schema. The share of the
-peak is the floating-point rate of the step over that of the best float32 product measured in the same
+peak is the floating-point rate of the step over that of the best product in its type measured in the same
 process. With ``--record`` each run is kept in a file, so that rounds can be made at different times; the
 table is of all that the file holds.
 """
@@ -36,7 +39,9 @@ from typing import Any
 
 from bench_peers import PEERS, Job, install, timed
 
-SHAPES = ("embedded", "tiny", "qwen2-1.5b", "llama-8b-4bit")
+PACKAGED = "qwen2.5-coder-0.5b"  # real weights, once fetched with `qc models fetch`
+SHAPES = ("embedded", PACKAGED, "tiny", "qwen2-1.5b", "llama-8b-4bit")
+TYPES = ("float32", "bfloat16")
 OURS = ("shared_schema", "seq2seq", "plain")
 LEARNING_RATE = 5e-4
 CHECKED_ROWS = 8
@@ -47,6 +52,10 @@ def main() -> None:
     """Run the methods in turns and print a table."""
     options = _options()
     if options.child:
+        if options.child != "plain" and options.device == "cpu":
+            from qc_experiments.system.memory import use_huge_pages
+
+            use_huge_pages()
         print(json.dumps(_child(options)))
         return
     # On a GPU, TRL with packing; the settings of the other two are those that run on a CPU.
@@ -57,7 +66,8 @@ def main() -> None:
         for peer in peers:
             install(peer, options.peers.absolute())
     groups = options.groups or [options.max_group]
-    jobs = [(method, group) for group in groups for method in methods]
+    types = ["bfloat16"] if options.device == "cuda" else options.types
+    jobs = [(method, group, kind) for group in groups for kind in types for method in methods]
     found = _recorded(options.record)
     for number in range(options.rounds):
         for job in jobs:
@@ -68,28 +78,41 @@ def main() -> None:
                 with options.record.open("a") as file:
                     print(json.dumps([*job, result]), file=file)
     print()
-    for (method, group), results in sorted(found.items(), key=lambda item: item[0][1]):
-        ours = found.get(("shared_schema", group))
+    for job, results in sorted(found.items(), key=lambda item: item[0][1]):
         middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
-        line = f"{_line((method, group), middle)}  {len(results)} runs"
-        if ours and method != "shared_schema":
+        line = f"{_line(job, middle)}  {len(results)} runs"
+        ours = _fastest(found, job[1])
+        if ours is not None and job[0] != "shared_schema":
             ratios = [
                 a["examples_per_second"] / b["examples_per_second"]
-                for a, b in zip(ours, results, strict=False)
+                for a, b in zip(found[ours], results, strict=False)
             ]
             line += (
-                f"; shared_schema is {statistics.median(ratios):.2f} x as fast "
+                f"; shared_schema in {ours[2]} is {statistics.median(ratios):.2f} x as fast "
                 f"({min(ratios):.2f} to {max(ratios):.2f})"
             )
         print(line)
 
 
-def _recorded(record: Path | None) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+Timed = tuple[str, int, str]
+"""A method, its questions a schema, and the type of its weights."""
+
+
+def _fastest(found: dict[Timed, list[dict[str, Any]]], group: int) -> Timed | None:
+    """Our collator in the type in which it is fastest."""
+    ours = [job for job in found if job[:2] == ("shared_schema", group)]
+    speed = {
+        job: statistics.median(one["examples_per_second"] for one in found[job]) for job in ours
+    }
+    return max(ours, key=lambda job: speed[job], default=None)
+
+
+def _recorded(record: Path | None) -> dict[Timed, list[dict[str, Any]]]:
+    found: dict[Timed, list[dict[str, Any]]] = {}
     if record and record.exists():
         for line in record.read_text().splitlines():
-            method, group, result = json.loads(line)
-            found.setdefault((method, group), []).append(result)
+            *job, result = json.loads(line)
+            found.setdefault((job[0], job[1], job[2]), []).append(result)
     return found
 
 
@@ -112,6 +135,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-group", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, help="of a pass; 1024 on a CPU, 8192 on a GPU")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--types", nargs="*", choices=TYPES, default=["float32"])
+    parser.add_argument("--type", choices=TYPES, default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--shape", default="embedded", choices=SHAPES)
     parser.add_argument(
         "--packing", action="store_true", help="TRL packs its rows (on a GPU always)"
@@ -122,7 +147,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]:
+def _run(options: argparse.Namespace, method: str, group: int, kind: str) -> dict[str, Any]:
+    options.type = kind
     if method in PEERS:
         options.max_group = group
         return _peer(options, method)
@@ -138,6 +164,7 @@ def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]
         "seed",
         "device",
         "shape",
+        "type",
     ):
         arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
@@ -148,10 +175,9 @@ def _run(options: argparse.Namespace, method: str, group: int) -> dict[str, Any]
 def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
-    from qc_experiments.config.schema import DataConfig, PathsConfig
-    from qc_experiments.models.packaged import embedded_model
+    from qc_experiments.config.schema import DataConfig
 
-    folder = embedded_model(Path(PathsConfig().cache).expanduser())
+    folder = _folder(options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     packed = [row for batch in _batches(options, folder) for row in batch]
     rows = [
@@ -166,6 +192,8 @@ def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
         DataConfig().max_length,
         options.threads,
         options.seed,
+        "Qwen2.5-Coder-0.5B-Instruct" if options.shape == PACKAGED else "SmolLM2-135M-Instruct",
+        bfloat16=options.type == "bfloat16",
         on_gpu=options.device == "cuda",
         in_4_bits=options.shape.endswith("4bit"),
         packing=options.packing,
@@ -173,11 +201,23 @@ def _peer(options: argparse.Namespace, peer: str) -> dict[str, Any]:
     return {**timed(peer, options.peers.absolute(), job), "tokens": sum(map(len, packed))}
 
 
-def _line(job: tuple[str, int], result: dict[str, Any]) -> str:
+def _folder(options: argparse.Namespace) -> Path:
+    """Of the tokenizer, and of the weights unless they are random."""
+    from qc_experiments.config.schema import ModelConfig, PathsConfig
+    from qc_experiments.models.base import model_source
+    from qc_experiments.models.packaged import embedded_model
+
+    cache = Path(PathsConfig().cache).expanduser()
+    if options.shape != PACKAGED:
+        return embedded_model(cache)
+    return Path(model_source(ModelConfig(name_or_path=f"packaged:{PACKAGED}"), cache).name_or_path)
+
+
+def _line(job: Timed, result: dict[str, Any]) -> str:
     away = f"  gradients {result['difference']:.0e} from padded" if "difference" in result else ""
     share = f"{100 * result['peak_share']:3.0f} % of the peak" if "peak_share" in result else ""
     return (
-        f"{job[1]:4} a schema  {job[0]:<14} {result['examples_per_second']:6.3f} examples/s  "
+        f"{job[1]:4} a schema  {job[0]:<14} {job[2]:<8} {result['examples_per_second']:6.3f} examples/s  "
         f"{result['tokens']:7.0f} tokens  {result['tokens'] / result['seconds']:5.0f} tokens/s  "
         f"{result['peak_bytes'] / 1e9:5.2f} GB  {share:16}{away}"
     )
@@ -189,9 +229,8 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     import transformers
 
     from qc_experiments.collators.shared_schema import pass_tokens
-    from qc_experiments.config.schema import CollatorConfig, PathsConfig
+    from qc_experiments.config.schema import CollatorConfig
     from qc_experiments.models.cpu_layers import lean_layers
-    from qc_experiments.models.packaged import embedded_model
     from qc_experiments.packing.agreement import gradient_difference
     from qc_experiments.packing.prefix_tree import pack_rows
     from qc_experiments.system.memory import keep_memory
@@ -204,7 +243,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     if lean:
         keep_memory()
     options.max_tokens = pass_tokens(CollatorConfig(max_tokens=options.max_tokens))
-    folder = embedded_model(Path(PathsConfig().cache).expanduser())
+    folder = _folder(options)
     batches = _batches(options, folder)
     model = _model(options, folder)
     if lean:
@@ -213,7 +252,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
     step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
-    peak = _matrix_peak(options.device)
+    peak = _matrix_peak(options.device, getattr(torch, options.type))
 
     def take(batch: list[Any]) -> tuple[int, float]:
         with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
@@ -264,8 +303,8 @@ def _model(options: argparse.Namespace, folder: Path) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
-    if options.shape == "embedded":
+    dtype = getattr(torch, options.type)
+    if options.shape in ("embedded", PACKAGED):
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device)
     else:
         with torch.device(options.device):
@@ -330,11 +369,11 @@ def _peers_model(options: argparse.Namespace, embedded: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if options.shape == "embedded":
+    if options.shape in ("embedded", PACKAGED):
         return embedded
     place: Path = options.peers.absolute() / "shapes" / options.shape
     if not place.exists():
-        dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+        dtype = getattr(torch, options.type)
         torch.manual_seed(options.seed)
         AutoModelForCausalLM.from_config(_shape(options.shape), dtype=dtype).save_pretrained(place)
         AutoTokenizer.from_pretrained(embedded).save_pretrained(place)
@@ -421,17 +460,16 @@ def _operations(model: Any, tokens: float, seen: float, labels: float) -> float:
     return float(layers + attention + labels * config.vocab_size * config.hidden_size * 4)
 
 
-def _matrix_peak(device: str) -> float:
+def _matrix_peak(device: str, dtype: Any) -> float:
     """Operations a second of the best matrix product of some sizes, in the number format of the run."""
     import torch
 
     on_gpu = device == "cuda"
-    sizes = [(1024, 576, 1536), (2048, 576, 576), (2048, 1536, 576), (2048, 2048, 2048)]
+    sizes = [(1024, 576, 1536), (2048, 1536, 576), (2048, 2048, 2048), (4096, 896, 4864)]
     if on_gpu:
         sizes = [(8192, 8192, 8192), (8192, 1536, 8960), (16384, 4096, 14336)]
     best = 0.0
     for m, k, n in sizes:
-        dtype = torch.bfloat16 if on_gpu else torch.float32
         a = torch.randn(m, k, device=device, dtype=dtype)
         b = torch.randn(k, n, device=device, dtype=dtype)
         a @ b
