@@ -2,9 +2,9 @@
 
 Each has a virtual environment of its own below the folder given to ``--peers``, at the versions named
 here. All run in float32 or bfloat16 with LoRA r=16 on all linear layers, without dropout, on the rows and
-with the effective batch of the benchmark, and with the memory settings that make them fastest on a CPU (the same
-that our own runs make for themselves). Times are those that a framework reports of its training,
-loading left out. LLaMA-Factory's plainest template with an end token adds a few tokens to each row.
+with the effective batch of the benchmark, and with the memory settings that make them fastest on a CPU
+(the same that our own runs make for themselves). Times are those that a framework reports of its
+training, loading left out. LLaMA-Factory's plainest template with an end token adds a few tokens to each row.
 """
 
 from __future__ import annotations

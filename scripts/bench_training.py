@@ -3,7 +3,7 @@
 Spider's training rows up to ``data.max_length``, the embedded model or another (``--shape``), LoRA r=16
 on all linear layers, no dropout. Every method takes the same rows in the same effective batches, starts
 from the same base weights, and runs in a process of its own, in turns; loading is left out of the time.
-Methods:
+These are the methods:
 
     shared_schema   our collator: each schema's tokens once for its questions in a step
     seq2seq         our seq2seq collator: padded micro-batches
