@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_URL",
         help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
+    add(
+        "--golds",
+        metavar="CSV",
+        help="columns db_id, question, query; CSV then has row (place in this file, the first is 1) "
+        "and prediction",
+    )
     add("--engine", metavar="NAME", help=HELP)
     add("--output", required=True, metavar="DIR", help="where the verdicts go")
     add(

@@ -13,7 +13,7 @@ from typing import Any
 
 from qc_experiments.config.metrics import own_metrics
 from qc_experiments.config.schema import PathsConfig
-from qc_experiments.data.table import Row, column_place, read_cells
+from qc_experiments.data.table import Row, column_place, name_rows, read_cells
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.errors import UserError
@@ -49,6 +49,8 @@ UNFINISHED = ".judged.partial"
 REPLACED = (*VERDICT_COLUMNS, FUZZ_COLUMN)
 """Columns of an earlier evaluation, whose output may be judged again."""
 NEEDED = ("db_id", "question", "query", "prediction")
+PLACE = "row"
+"""Column of predictions without golds: a row's place among these, the first is 1."""
 MOST_SECONDS = 86_400
 
 
@@ -69,6 +71,8 @@ class Asked:
         metrics: dotted names of the user's own metrics.
         columns: what the CSV calls some of `NEEDED`.
         engine: name of the engine of the databases, as ``data.engine`` in training.
+        golds: CSV with all of `NEEDED` but the prediction; ``predictions`` then has the columns ``row``
+            (place in that file, the first is 1) and ``prediction``, one for each of its rows.
     """
 
     predictions: str
@@ -83,6 +87,7 @@ class Asked:
     metrics: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None
+    golds: str | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, and that the output can be written."""
@@ -151,8 +156,9 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         if asked.against is None
         else read_judged(user_path(asked.against, "--against"), "--against")
     )
-    table = _read(source, asked.columns)
-    databases.check_rows(((row.number, row.db_id) for row in table.rows), source)
+    golds = None if asked.golds is None else user_path(asked.golds, "--golds")
+    table = _read(source, asked.columns, golds)
+    databases.check_rows(((row.number, row.db_id) for row in table.rows), golds or source)
     hashes = judged_on(table.rows, databases, Limits(seconds=asked.timeout))
     if first is not None:  # refuse before computing
         compare_judged(first, [None] * len(table.rows), hashes, str(source))
@@ -175,12 +181,14 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     return Evaluation(content, lines, output)
 
 
-def _read(source: Path, columns: Mapping[str, str]) -> _Table:
-    header, numbered = read_cells(source)
+def _read(source: Path, columns: Mapping[str, str], golds: Path | None) -> _Table:
     names = {column: columns.get(column, column) for column in NEEDED}
+    header, numbered = read_cells(golds or source)
+    if golds is not None:
+        header, numbered = _joined(golds, header, numbered, source, names["prediction"])
     place = {
         column: column_place(
-            source, header, name, f"name it with --{column.replace('_', '-')}-column"
+            golds or source, header, name, f"name it with --{column.replace('_', '-')}-column"
         )
         for column, name in names.items()
     }
@@ -188,11 +196,48 @@ def _read(source: Path, columns: Mapping[str, str]) -> _Table:
     for number, cells in numbered:
         query = cells[place["query"]].strip()
         if not query:
-            raise UserError(f"{source}: row {number} has an empty {names['query']}: fill it")
+            raise UserError(
+                f"{golds or source}: row {number} has an empty {names['query']}: fill it"
+            )
         db_id = cells[place["db_id"]].strip()
         rows.append(Row(number, cells[place["question"]].strip(), query, "", db_id))
         predictions.append(cells[place["prediction"]])
     return _Table(source, header, [cells for _, cells in numbered], rows, predictions)
+
+
+Cells = list[tuple[int, list[str]]]
+
+
+def _joined(
+    golds: Path, header: list[str], numbered: Cells, source: Path, prediction: str
+) -> tuple[list[str], Cells]:
+    """Header and rows of the golds with the predictions of another file, which names them by their place."""
+    own_header, own = read_cells(source)
+    of_row = column_place(source, own_header, PLACE, f"with --golds it is a row's place in {golds}")
+    said = column_place(source, own_header, prediction, "name it with --prediction-column")
+    found: dict[int, str] = {}
+    for number, cells in own:
+        place = cells[of_row].strip()
+        if not place.isdecimal() or not 0 < int(place) <= len(numbered):
+            raise UserError(
+                f"{source}: row {number}: {PLACE} is {place!r}, and must be a number from 1 to "
+                f"{len(numbered)}: the place of a row in {golds}"
+            )
+        if int(place) in found:
+            raise UserError(f"{source}: row {number}: {PLACE} {place} stands there twice: keep one")
+        found[int(place)] = cells[said]
+    missing = [place for place in range(1, len(numbered) + 1) if place not in found]
+    if missing:
+        raise UserError(
+            f"{source}: no prediction for {name_rows(missing)} of the {len(numbered)} of {golds}: add "
+            "them; an empty one counts as wrong"
+        )
+    kept = [place for place, name in enumerate(header) if name not in (PLACE, prediction)]
+    joined = [
+        (number, [str(place), *(cells[one] for one in kept), found[place]])
+        for place, (number, cells) in enumerate(numbered, 1)
+    ]
+    return [PLACE, *(header[one] for one in kept), prediction], joined
 
 
 def _judged(

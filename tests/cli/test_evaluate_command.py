@@ -200,6 +200,46 @@ def test_columns_of_other_names(databases, tmp_path):
     assert report["count"] == 5
 
 
+def test_predictions_without_golds_name_their_rows_by_place(databases, tmp_path):
+    whole = evaluate(write(tmp_path / "whole.csv", ROWS), databases, tmp_path / "judged")
+    golds = write(tmp_path / "golds.csv", [row[:3] for row in ROWS], HEADER[:3])
+    said = [[str(place), row[3]] for place, row in enumerate(ROWS, 1)]
+    source = write(tmp_path / "predictions.csv", said[::-1], ["row", "prediction"])
+    output = tmp_path / "apart"
+    report = evaluate(source, databases, output, "--golds", str(golds))
+    assert report["figures"] == whole["figures"]
+    assert report["judged_on"] == whole["judged_on"]
+    assert [row["prediction"] for row in read(output / "judged.csv")] == [row[3] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "named"),
+    [
+        (
+            [["0", "SELECT 1"]],
+            ["row", "prediction"],
+            "row 2: row is '0', and must be a number from 1 to 5",
+        ),
+        ([["1", "a"], ["1", "b"]], ["row", "prediction"], "row 3: row 1 stands there twice"),
+        (
+            [["2", "a"], ["4", "b"]],
+            ["row", "prediction"],
+            "no prediction for rows 1, 3, 5 of the 5 of",
+        ),
+        ([["1", "a"]], ["place", "prediction"], "with --golds it is a row's place in"),
+    ],
+)
+def test_predictions_that_do_not_fit_their_golds_are_refused(
+    databases, tmp_path, refused, rows, header, named
+):
+    golds = write(tmp_path / "golds.csv", [row[:3] for row in ROWS], HEADER[:3])
+    source = write(tmp_path / "predictions.csv", rows, header)
+    line = refused(evaluate, source, databases, tmp_path / "out", "--golds", str(golds))
+    assert named in line
+    assert str(source) in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch, capsys):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]
