@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -262,10 +262,9 @@ class Beams(Search):
         sums = logits.new_tensor([one.log_probability for one in self.hypotheses])
         scores = (logits.log_softmax(dim=-1) + sums[:, None]).flatten()
         tries = keep if self._check is None else TRIES * keep
-        best = scores.topk(min(tries, len(scores)))
         found: list[tuple[int, Hypothesis]] = []
         lost: list[tuple[int, Hypothesis]] = []
-        for score, flat in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        for score, flat in _best(scores, 2 * keep, tries):
             place, token = divmod(flat, logits.shape[1])
             before = self.hypotheses[place]
             longer = self._writer.checked(self._writer.extend(before, token, score), self._check)
@@ -281,3 +280,14 @@ class Beams(Search):
         chosen = found or lost[:keep]
         chosen.sort(key=lambda pair: pair[1].log_probability, reverse=True)
         return [place for place, _ in chosen], [one for _, one in chosen]
+
+
+def _best(scores: torch.Tensor, first: int, most: int) -> Iterator[tuple[float, int]]:
+    """The highest scores with their places, best first; few of them are looked for at first."""
+    seen: set[int] = set()
+    for count in sorted({min(first, most, len(scores)), min(most, len(scores))}):
+        best = scores.topk(count)
+        for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            if place not in seen:  # equal scores may come in another order
+                seen.add(place)
+                yield score, place

@@ -14,6 +14,7 @@ keys of all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
@@ -23,7 +24,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from qc_experiments.generation.step_attention import step_attention
 from qc_experiments.models.loss import unwrapped
+from qc_experiments.models.transformers_hooks import attending
+from qc_experiments.packing.agreement import cannot_pack
 
 FORWARD_TOKENS = 2048
 """Most tokens of a forward that begins branches: they bound the mask and the activations."""
@@ -81,6 +85,7 @@ class TokenTree:
         self._hidden = torch.finfo(weight.dtype).min
         self._keeps_logits = "logits_to_keep" in signature(unwrapped(model).forward).parameters
         self._most_tokens = FORWARD_TOKENS if self._keeps_logits else FORWARD_TOKENS_WITH_LOGITS
+        self._attends = self._device.type == "cpu" and cannot_pack(model) is None
         self._cache = _RowCache(_Rows(rows))
         self._branches: list[Branch | None] = [None] * rows
         self._held: list[int | None] = [None] * rows  # prefix whose copy is in a row, used or not
@@ -159,7 +164,9 @@ class TokenTree:
         positions = rows.positions[:, None]
         later = torch.arange(rows.shown, device=self._device) > positions
         mask = torch.zeros_like(later, dtype=self._dtype).masked_fill(later, self._hidden)
-        logits = self._forward(ids, positions, self._cache, mask[:, None, None])[:, -1]
+        ours = attending(self._model, step_attention(mask)) if self._attends else nullcontext()
+        with ours:
+            logits = self._forward(ids, positions, self._cache, mask[:, None, None])[:, -1]
         return logits if order == list(range(len(order))) else logits[order]
 
     def _chunks(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
