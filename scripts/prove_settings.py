@@ -1,7 +1,8 @@
-"""Which settings work on Spider? ``python scripts/prove_settings.py --spider DIR [--stage S]``.
+"""Which settings work on Spider? ``python scripts/prove_settings.py --spider DIR [--model M] [--stage S]``.
 
-Stage ``sweep``: 12 configurations of the embedded model (learning rate, rank, alpha) go through a halving on
-384 of Spider's training rows, chosen by the loss on rows of other schemas that are held out of train.csv;
+Stage ``sweep``: 12 configurations of a model (the embedded one: learning rate, rank, alpha; the 0.5B code
+model: learning rate, rank, dropout) go through a halving on 384 of Spider's training rows, chosen by the
+loss on rows of other schemas that are held out of train.csv;
 those that get to its end are trained with a second seed, the best of them also with attention's projections
 alone as target modules, with both seeds. dev.csv is not touched. Stage
 ``train``: the configuration with the best mean is trained on ``--rows`` training rows and measured on all
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -24,18 +26,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROOT = Path(__file__).resolve().parents[1]
-GRID = (
-    "trainer.learning_rate=1e-3,2e-3,4e-3",
-    "lora.r=8,32",
-    "lora.alpha=16,64",
-)
+MODELS = {
+    "smollm2-135m": (
+        ("lora.dropout=0",),
+        ("trainer.learning_rate=1e-3,2e-3,4e-3", "lora.r=8,32", "lora.alpha=16,64"),
+    ),
+    "qwen2.5-coder-0.5b-packaged": (
+        ("data.template=pkg://qc_experiments.data/templates/sql_instruction.txt",),
+        ("trainer.learning_rate=2e-4,5e-4,1e-3", "lora.r=8,32", "lora.dropout=0,0.05"),
+    ),
+}
+"""Of each model the settings that all share, and those that are compared."""
 SEEDS = "seed=42,43"
 TARGETS = "lora.target_modules=attention"
 """What the best is compared with; the presets take all linear layers."""
 ALIKE = (
     "data=spider",
     "collator=shared_schema",
-    "lora.dropout=0",
     "trainer.per_device_train_batch_size=16",
     "trainer.gradient_accumulation_steps=1",
     "trainer.eval_strategy=never",
@@ -65,35 +72,43 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs")
     parser.add_argument("--rows", type=int, default=2048, help="training rows of the last stage")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "spider_settings.png")
+    parser.add_argument("--model", choices=MODELS, default="smollm2-135m")
     options = parser.parse_args()
-    sweep, final = options.output / "spider_sweep", options.output / "spider"
+    folder = options.output / f"spider_{options.model}"
+    sweep, final = folder / "sweep", folder / "final"
+    own, grid = MODELS[options.model]
     if options.stage == "report":
-        _report(sweep, final, options.plot)
+        _report(sweep, final, options.plot, _keys(grid))
         return
+    same = (f"model={options.model}", *own, *ALIKE)
     if options.stage == "sweep":
-        alike = ("-m", *ALIKE, *HELD_OUT, f"paths.output={sweep}")
-        _run(options.spider, *alike, "sweep.halving=2", *GRID)
-        for finalist in _ranked(sweep):
+        alike = ("-m", *same, *HELD_OUT, f"paths.output={sweep}")
+        _run(options.spider, *alike, "sweep.halving=2", *grid)
+        for finalist in _ranked(sweep, grid):
             _run(options.spider, *alike, SEEDS, *finalist)
-        _run(options.spider, *alike, SEEDS, *_ranked(sweep)[0], TARGETS)
+        _run(options.spider, *alike, SEEDS, *_ranked(sweep, grid)[0], TARGETS)
         return
-    best = _ranked(sweep)[0]
+    best = _ranked(sweep, grid)[0]
     print("The best configuration:", " ".join(best))
     settings = [f"data.limit={options.rows}", "data.max_length=1024", "trainer.num_train_epochs=1"]
     settings.append("trainer.save_steps=16")
-    _run(options.spider, *ALIKE, *settings, *best, f"paths.output={final}")
+    _run(options.spider, *same, *settings, *best, f"paths.output={final}")
 
 
-def _ranked(sweep: Path) -> list[list[str]]:
+def _keys(grid: Sequence[str]) -> list[str]:
+    return [setting.partition("=")[0] for setting in grid]
+
+
+def _ranked(sweep: Path, grid: Sequence[str]) -> list[list[str]]:
     """Overrides of the configurations that were trained to their end, best first; seeds are pooled."""
     from qc_experiments.comparison.study import compare
 
-    keys = [setting.partition("=")[0] for setting in (*GRID, TARGETS)]
+    keys = _keys((*grid, TARGETS))
     finalists = compare([sweep], "eval_loss").groups[0].configurations
     return [[f"{key}={finalist.facts[key]}" for key in keys] for finalist in finalists]
 
 
-def _report(sweep: Path, final: Path, plot: Path) -> None:
+def _report(sweep: Path, final: Path, plot: Path, swept: Sequence[str]) -> None:
     """Print what the stages found, and draw it."""
     from matplotlib.figure import Figure
 
@@ -101,7 +116,7 @@ def _report(sweep: Path, final: Path, plot: Path) -> None:
     from qc_experiments.evaluation.plot import COLOURS
 
     print(comparison_table([sweep], "eval_loss"))
-    curves = _curves(sweep)
+    curves = _curves(sweep, swept)
     first = [(config, losses[0][1]) for config, losses in curves]
     print("\n| swept value | configurations | mean loss after the first round | least |")
     print("| --- | --- | --- | --- |")
@@ -126,11 +141,11 @@ Curve = tuple[dict[str, Any], list[tuple[int, float]]]
 """A run's swept values, and its held-out loss after each of its pauses, with the step."""
 
 
-def _curves(sweep: Path) -> list[Curve]:
+def _curves(sweep: Path, swept: Sequence[str]) -> list[Curve]:
     from qc_experiments.comparison.facts import facts
     from qc_experiments.comparison.study import compare
 
-    keys = ["seed", *(setting.partition("=")[0] for setting in GRID)]
+    keys = ["seed", *swept]
     found = []
     for run in compare([sweep], "eval_loss").runs:
         places = (run.folder / name for name in ("paused.json", "rungs.json"))  # of older runs
