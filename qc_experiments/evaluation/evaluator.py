@@ -19,6 +19,7 @@ from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.console import progress
+from qc_experiments.system.memory import free_memory
 from qc_experiments.system.words import counted
 
 PART_ROWS = 64
@@ -117,6 +118,7 @@ class Evaluator:
                 else:
                     advance(len(part))
                 found.update(zip(numbers, known, strict=True))
+        free_memory()  # the caches of what was written, before a training fills it with other sizes
         predicted = [found[row.number] for row in rows]
         repaired = [one.after_repair for one in predicted if one.after_repair is not None]
         judged = assess(

@@ -42,8 +42,8 @@ def use_huge_pages() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
-def give_memory_back() -> None:
-    """Free what a job has left, on CPU and GPU, and count the peak from here."""
+def free_memory() -> None:
+    """Give back to the system what is free, on CPU and GPU; what comes next may need it in other pieces."""
     gc.collect()
     libc = _glibc()
     if libc is not None:
@@ -51,6 +51,13 @@ def give_memory_back() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def give_memory_back() -> None:
+    """Free what a job has left, and count the peak from here."""
+    free_memory()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     # Elsewhere, or in a container that forbids it, the peak stays that of all jobs so far.
     with suppress(OSError):
