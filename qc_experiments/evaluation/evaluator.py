@@ -22,7 +22,7 @@ from qc_experiments.system.console import progress
 from qc_experiments.system.memory import free_memory
 from qc_experiments.system.words import counted
 
-PART_ROWS = 64
+PART_ROWS = 256
 """Questions that are answered before their answers are kept."""
 
 
