@@ -48,11 +48,10 @@ def main() -> None:
     if options.run is not None:
         source = options.run / f"{'base_' if options.base else ''}predictions.csv"
         _publish(source, RESULTS / options.name, options.spider)
-    reports = {
-        path.parent.name: json.loads(path.read_text())
-        for path in sorted(RESULTS.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
+    found = {
+        path.parent.name: json.loads(path.read_text()) for path in RESULTS.glob("*/report.json")
     }
-    reports = dict(sorted(reports.items(), key=lambda one: _value(one[1], COLUMNS[0][1])))
+    reports = dict(sorted(found.items(), key=lambda one: _value(one[1], COLUMNS[0][1])))
     print(_table(reports))
     _draw(reports)
     print(f"\nDrawn: {PICTURE.relative_to(ROOT)}")
@@ -66,6 +65,7 @@ def _publish(source: Path, folder: Path, spider: Path) -> None:
         # A run counts as a spreadsheet does, with the header as row 1.
         said = {int(row["row"]) - 1: row["prediction"] for row in csv.DictReader(file)}
     rows = [[place, said[place]] for place in sorted(said)]
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "predictions.csv", csv_text(["row", "prediction"], rows))
     judged = ROOT / "build" / "judged" / folder.name
     report = evaluate(
@@ -120,7 +120,7 @@ def _draw(reports: dict[str, dict[str, Any]]) -> None:
             place, value, 0.6, color=COLOURS[0], xerr=[[value - low], [high - value]], capsize=3
         )
         axes.text(high + 1, place, f"{value:.1f} %", va="center")
-        names.append(name.replace("_", " "))
+        names.append(f"here: {name.replace('_', ' ')}")
     for place, (name, before, after) in enumerate(PUBLISHED, len(reports)):
         axes.barh(place, after, 0.6, color="white", edgecolor=COLOURS[1], hatch="//")
         if before is not None:
@@ -131,8 +131,8 @@ def _draw(reports: dict[str, dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel(
-        "right answers on Spider's dev questions in %; hatched: published by others, with other judges,\n"
-        "prompts and training data (the line: untrained)"
+        "right answers on Spider's dev questions in %\n"
+        "hatched: others' figures (line: untrained), by other judges, prompts and data"
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, dpi=110)

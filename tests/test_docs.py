@@ -171,6 +171,9 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
     if words[:3] == ["qc", "models", "fetch"]:
         assert named_model(words[3])  # fetched from a folder of wheels in test_packaged.py
         return
+    if words[:2] == ["qc", "evaluate"]:
+        assert evaluation_command.parser().parse_args(words[2:])
+        return
     settings = words[words.index("train.py") + 1 :] if "train.py" in words else words[2:]
     if "-m" in settings:
         run_command(["qc", "plan", *settings, f"model.name_or_path={tiny_model}"], monkeypatch)
