@@ -132,7 +132,7 @@ def _draw(reports: dict[str, dict[str, Any]]) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel(
         "right answers on Spider's dev questions in %\n"
-        "hatched: others' figures (line: untrained), by other judges, prompts and data"
+        "hatched: published by others (line: untrained)"
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, dpi=110)
