@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qc_experiments.data.encode import Example
-from qc_experiments.models.loss import label_loss
+from qc_experiments.models.loss import label_loss, unwrapped
 from qc_experiments.models.transformers_hooks import attending
 from qc_experiments.packing.attention import PackedAttention, TrunkStates
 from qc_experiments.packing.prefix_tree import Pack
@@ -80,7 +80,7 @@ def _attending(
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
     positions = torch.tensor(pack.position_ids, device=model.device)
-    folds = model.dtype in FOLDED and model.device.type == "cpu" and not whole_mask
+    folds = unwrapped(model).dtype in FOLDED and model.device.type == "cpu" and not whole_mask
     return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask, folds))
 
 
