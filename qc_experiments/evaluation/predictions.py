@@ -218,9 +218,9 @@ def _joined(
     found: dict[int, str] = {}
     for number, cells in own:
         place = cells[of_row].strip()
-        if not place.isdecimal() or not 0 < int(place) <= len(numbered):
+        if not (place.isdecimal() and len(place) < 10 and 0 < int(place) <= len(numbered)):
             raise UserError(
-                f"{source}: row {number}: {PLACE} is {place!r}, and must be a number from 1 to "
+                f"{source}: row {number}: {PLACE} is {place[:20]!r}, and must be a number from 1 to "
                 f"{len(numbered)}: the place of a row in {golds}"
             )
         if int(place) in found:

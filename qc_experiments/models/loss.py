@@ -83,10 +83,12 @@ def _summed_with_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The same, and its gradient with respect to the logits, in few passes over memory.
 
-    The gradient is the softmax less one at the target, times the label's weight; float32 logits become it.
+    The gradient is the softmax less one at the target, times the label's weight.
     """
     places = targets[:, None]
-    scores = logits.float()
+    scores = logits.to(
+        torch.float32, copy=True
+    )  # the model's own code may need them on the way back
     picked = scores.gather(1, places)
     most = scores.amax(1, keepdim=True)
     scores.sub_(most).exp_()

@@ -220,6 +220,7 @@ def test_predictions_without_golds_name_their_rows_by_place(databases, tmp_path)
             ["row", "prediction"],
             "row 2: row is '0', and must be a number from 1 to 5",
         ),
+        ([["9" * 5000, "a"]], ["row", "prediction"], "row 2: row is '99999999999999999999'"),
         ([["1", "a"], ["1", "b"]], ["row", "prediction"], "row 3: row 1 stands there twice"),
         (
             [["2", "a"], ["4", "b"]],
