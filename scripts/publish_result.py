@@ -17,9 +17,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qc_experiments.config.metrics import BIRD, EXECUTION, FUZZ, TEST_SUITE, VALID, Metric
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PICTURE = ROOT / "docs" / "results", ROOT / "docs" / "images" / "spider_result.png"
-FUZZ = 5
+COPIES = 5
 PUBLISHED = (
     ("distill-sql: Qwen2.5-0.5B, LoRA, 3,397 checked traces, greedy", 33.9, 60.0),
     ("SLM-SQL: Qwen2.5-Coder-0.5B, 916,000 rows, vote over 16", 42.1, 65.3),
@@ -27,13 +29,7 @@ PUBLISHED = (
     ("FINER-SQL: Qwen2.5-Coder-0.5B, vote over 30", None, 75.0),
 )
 """Others' figures on Spider's dev set, untrained and trained (docs/results/index.md)."""
-COLUMNS = (
-    ("execution accuracy", "execution_accuracy"),
-    ("`ex_bird`", "ex_bird"),
-    ("`ex_test_suite`", "ex_test_suite"),
-    ("on 5 perturbed copies too", "fuzz_accuracy"),
-    ("valid SQL", "valid_sql"),
-)
+COLUMNS = (EXECUTION, BIRD, TEST_SUITE, FUZZ, VALID)
 
 
 def main() -> None:
@@ -46,12 +42,14 @@ def main() -> None:
     parser.add_argument("--base", action="store_true", help="the base model's answers")
     options = parser.parse_args()
     if options.run is not None:
+        if options.name is None:
+            parser.error("a run needs a NAME")
         source = options.run / f"{'base_' if options.base else ''}predictions.csv"
         _publish(source, RESULTS / options.name, options.spider)
     found = {
         path.parent.name: json.loads(path.read_text()) for path in RESULTS.glob("*/report.json")
     }
-    reports = dict(sorted(found.items(), key=lambda one: _value(one[1], COLUMNS[0][1])))
+    reports = dict(sorted(found.items(), key=lambda one: _value(one[1], EXECUTION)))
     print(_table(reports))
     _draw(reports)
     print(f"\nDrawn: {PICTURE.relative_to(ROOT)}")
@@ -73,7 +71,7 @@ def _publish(source: Path, folder: Path, spider: Path) -> None:
         str(spider / "database"),
         str(judged),
         golds=str(spider / "dev.csv"),
-        fuzz=FUZZ,
+        fuzz=COPIES,
     )
     for golds in ("gold_errors", "ambiguous_golds"):
         report[golds] = [{"row": one["row"], "db_id": one["db_id"]} for one in report[golds]]
@@ -82,19 +80,19 @@ def _publish(source: Path, folder: Path, spider: Path) -> None:
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
 
 
-def _value(report: dict[str, Any], key: str) -> float:
-    return 100 * float(report["figures"][key]["value"])
+def _value(report: dict[str, Any], metric: Metric) -> float:
+    return 100 * float(report["figures"][metric.key]["value"])
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:
-    lines = [f"| | {' | '.join(title for title, _ in COLUMNS)} |", "| --- " * 6 + "|"]
+    lines = [f"| | {' | '.join(one.title for one in COLUMNS)} |", "| --- " * 6 + "|"]
     for name, report in reports.items():
-        found = report["figures"][COLUMNS[0][1]]
+        found = report["figures"][EXECUTION.key]
         cells = [
             f"**{100 * found['value']:.1f} %** ({found['hits']} of {found['count']}; "
             f"{100 * found['low']:.1f} to {100 * found['high']:.1f})"
         ]
-        cells += [f"{_value(report, key):.1f}" for _, key in COLUMNS[1:]]
+        cells += [f"{_value(report, one):.1f}" for one in COLUMNS[1:]]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     kinds = list(dict.fromkeys(kind for one in reports.values() for kind in one["by_hardness"]))
     lines += ["", f"| | {' | '.join(kinds)} |", "| --- " * (len(kinds) + 1) + "|"]
@@ -114,7 +112,7 @@ def _draw(reports: dict[str, dict[str, Any]]) -> None:
     axes = figure.subplots()
     names = []
     for place, (name, report) in enumerate(reports.items()):
-        share = report["figures"][COLUMNS[0][1]]
+        share = report["figures"][EXECUTION.key]
         value, low, high = (100 * share[key] for key in ("value", "low", "high"))
         axes.barh(
             place, value, 0.6, color=COLOURS[0], xerr=[[value - low], [high - value]], capsize=3

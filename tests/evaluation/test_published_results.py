@@ -31,6 +31,23 @@ def test_published_predictions_give_the_figures_that_are_reported(kept, tmp_path
     assert found["by_hardness"] == said["by_hardness"]
 
 
+def test_the_pages_say_what_the_reports_say():
+    page = (ROOT / "docs" / "results" / "index.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for kept in RESULTS:
+        figures = json.loads(kept.read_text())["figures"]
+        right, valid = figures["execution_accuracy"], figures["valid_sql"]
+        share, low, high = (f"{100 * right[key]:.1f}" for key in ("value", "low", "high"))
+        others = [
+            f"{100 * figures[k]['value']:.1f}"
+            for k in ("ex_bird", "ex_test_suite", "fuzz_accuracy")
+        ]
+        cells = [f"**{share} %** ({right['hits']} of {right['count']}; {low} to {high})", *others]
+        assert " | ".join([*cells, f"{100 * valid['value']:.1f}"]) in page
+        found = f"{share} % ({right['hits']}) | {low} to {high} % | {100 * valid['value']:.1f} %"
+        assert found in readme.replace("**", "")
+
+
 def test_published_files_quote_no_gold():
     assert RESULTS
     for kept in RESULTS:
