@@ -32,7 +32,7 @@ MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-"""As `keep_memory` and `use_huge_pages` of `qc_experiments.system.memory`."""
+"""As `keep_memory` and `set_up_allocators` of `qc_experiments.system.memory`."""
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def main() -> None:
     options = argparse.Namespace(**json.loads(sys.argv[1]))
     options.spider = Path(options.spider)
     if options.method != "plain" and options.device == "cpu":
-        from qc_experiments.system.memory import use_huge_pages
+        from qc_experiments.system.memory import set_up_allocators
 
-        use_huge_pages()
+        set_up_allocators()
     print(json.dumps(_timed_method(options)))
 
 

@@ -29,7 +29,7 @@ from qc_experiments.sweeps.halving import closing_lines
 from qc_experiments.sweeps.jobs import sweeping
 from qc_experiments.sweeps.preview import SweepPlan, plan_sweep
 from qc_experiments.system.console import set_up_logging, told_to_users, unbreakable_output
-from qc_experiments.system.memory import use_huge_pages
+from qc_experiments.system.memory import set_up_allocators
 from qc_experiments.system.words import counted
 
 log = logging.getLogger("qc_experiments")
@@ -64,7 +64,7 @@ def train(arguments: Sequence[str], program: str = "qc train") -> dict[str, Any]
         UserError: for a user's mistake.
         SystemExit: with code 1 if a job of a sweep failed.
     """
-    use_huge_pages()
+    set_up_allocators()
     with command_line(arguments) as parsed:
         if not parsed.multirun or parsed.informs:
             return _run_one(parsed, program)

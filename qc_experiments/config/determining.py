@@ -74,7 +74,7 @@ EFFECTS = {
 }
 """By key or section; a key that is not named here affects what its section does."""
 
-ADDED_LATER = frozenset(("evaluation.metrics", "evaluation.constrain"))
+ADDED_LATER = frozenset(("evaluation.metrics", "evaluation.constrain", "trainer.full_determinism"))
 """Keys that came after runs were hashed: at their defaults they are left out, so that hashes stay."""
 
 

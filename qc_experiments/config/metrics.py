@@ -151,7 +151,10 @@ def recorded(own: Sequence[Metric] = ()) -> dict[str, Recorded]:
         Recorded("seconds_total", AMOUNT),
         SECONDS,
         *(Recorded(key, AMOUNT) for key in amounts),
+        Recorded("rows_computed", NAME),
+        Recorded("packed_difference", AMOUNT),
         MEMORY,
+        Recorded("peak_reserved_bytes", COUNT),
         Recorded("error", TEXT),
     )
     return {one.key: one for one in every}

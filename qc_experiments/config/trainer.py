@@ -55,6 +55,8 @@ class TrainerConfig:
     """Optimizer by transformers' name (adamw_torch, paged_adamw_8bit, ...)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
+    full_determinism: bool = False
+    """Whether a GPU computes the same to the last bit at each start, slower; a CPU does so anyway."""
     eval_strategy: Strategy = Strategy.epoch
     """When the validation rows are measured during training."""
     eval_steps: int | None = setting(None, at_least(1))

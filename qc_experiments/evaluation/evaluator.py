@@ -15,11 +15,13 @@ from qc_experiments.data.table import Row
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
 from qc_experiments.evaluation.metrics import Judged, assess, figures, with_recall
+from qc_experiments.evaluation.processes import gathered, of_main_process, own_share
 from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.console import progress
 from qc_experiments.system.memory import free_memory
+from qc_experiments.system.processes import is_main_process, world_size
 from qc_experiments.system.words import counted
 
 PART_ROWS = 256
@@ -106,20 +108,45 @@ class Evaluator:
     ) -> list[Judged]:
         """Let the model answer some questions, and judge the answers; arguments as in `measure`."""
         rows = [example.row for example in examples]
-        found: dict[int, Predicted] = {}
-        with progress(f"{what}: answering {counted(len(rows), 'question')}", len(rows)) as advance:
-            for part in parts(examples):
-                numbers = [row.number for row in part]
-                known = journal.answers(numbers) if journal is not None else None
-                if known is None:
-                    known = self._predictor.predict(model, part, advance)
-                    if journal is not None:
-                        journal.add(numbers, known)
-                else:
-                    advance(len(part))
-                found.update(zip(numbers, known, strict=True))
+        found = self._answered(model, examples, what, journal)
         free_memory()  # the caches of what was written, before a training fills it with other sizes
         predicted = [found[row.number] for row in rows]
+        # One process runs the SQL, so that all know the same; the others would only take its cores.
+        return of_main_process(self._judged(rows, predicted) if is_main_process() else [])
+
+    def _answered(
+        self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None
+    ) -> dict[int, Predicted]:
+        """What the model answers, by the number of the row; several processes share the work."""
+        todo = parts(examples)
+        numbers = [[row.number for row in part] for part in todo]
+        known = of_main_process(
+            [None if journal is None else journal.answers(part) for part in numbers]
+        )
+        missing = [place for place, answers in enumerate(known) if answers is None]
+        own = own_share(missing)
+        others = len(examples) - sum(len(todo[place]) for place in own)
+        new = []
+        with progress(
+            f"{what}: answering {counted(len(examples), 'question')}", len(examples)
+        ) as advance:
+            advance(others)
+            for place in own:
+                answers = self._predictor.predict(model, todo[place], advance)
+                if journal is not None:  # the main process writes its own at once
+                    journal.add(numbers[place], answers)
+                new.append((place, answers))
+        for place, answers in gathered(new):
+            if journal is not None and place not in own:
+                journal.add(numbers[place], answers)
+            known[place] = answers
+        return {
+            row.number: answer
+            for part, answers in zip(todo, known, strict=True)
+            for row, answer in zip(part, answers, strict=True)
+        }
+
+    def _judged(self, rows: Sequence[Row], predicted: Sequence[Predicted]) -> list[Judged]:
         repaired = [one.after_repair for one in predicted if one.after_repair is not None]
         judged = assess(
             rows,
@@ -155,4 +182,5 @@ def parts(examples: Sequence[Example]) -> list[list[Row]]:
     """Cut questions into parts that are answered one after the other, similar prompts together."""
     ordered = sorted(examples, key=lambda example: list(example.prompt_ids))
     rows = [example.row for example in ordered]
-    return [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]
+    most = min(PART_ROWS, max(1, -(-len(rows) // world_size())))  # one for each process at least
+    return [rows[start : start + most] for start in range(0, len(rows), most)]

@@ -43,14 +43,14 @@ def validation_loss(
     agreement = agreement or PackAgreement()
     count = sum(len(example.completion_ids) for example in examples)
     with evaluating(model):
-        packs_differ = cannot_pack(model) is not None or (
-            agreement.disagreement(model, examples, gradients=False) is not None
+        packs_agree = cannot_pack(model) is None and (
+            agreement.difference(model, examples, gradients=False).is_rounding
         )
-        if packs_differ:
-            total = _padded_loss(model, examples, pad_id, batch_size)
-        else:
+        if packs_agree:
             packs = pack_rows(examples, PACK_TOKENS)
             total = sum(float(pack_loss(model, pack)) for pack in packs)
+        else:
+            total = _padded_loss(model, examples, pad_id, batch_size)
     return total, count
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
 from qc_experiments.databases.locate import Database, SingleDatabase, named_database
 from qc_experiments.errors import UserError
+from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.words import items
@@ -51,6 +52,7 @@ class SavedPredictor:
 
         self.folder = folder
         tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
+        self._precision = precision_of(self._saved.model)
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
         settings: dict[str, Any] = GUIDED if guided else {}
         self._settings = EvaluationConfig(
@@ -139,7 +141,8 @@ class SavedPredictor:
         databases = None if database is None else SingleDatabase(database)
         with Judge(databases, Limits(), cache=None) as judge:
             predictor = Predictor(self._encoder, self._settings, None, judge)
-            return [one.sql for one in predictor.predict(self._model, rows, on_answer)]
+            with self._precision():
+                return [one.sql for one in predictor.predict(self._model, rows, on_answer)]
 
     def parts(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The prompts' places in parts to answer, and to keep, together: as small as costs no speed.
@@ -150,7 +153,8 @@ class SavedPredictor:
         from qc_experiments.generation.prefixes import cannot_share_prefixes
 
         longest = max(map(len, prompts), default=0) + self._saved.max_new_tokens
-        shared = cannot_share_prefixes(self._model, longest) is None
+        with self._precision():
+            shared = cannot_share_prefixes(self._model, longest) is None
         size = (SHARED_BATCH if shared else 1) * self._settings.batch_size
         # Without a shared prefix a part is one batch, which is padded to its longest prompt.
         ordered = sorted(

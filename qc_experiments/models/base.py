@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.config.model import auto_is_bfloat16
 from qc_experiments.config.schema import (
-    DType,
     ModelConfig,
     QuantConfig,
     QuantMode,
@@ -20,6 +18,7 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.errors import UserError
 from qc_experiments.models import gguf, packaged
+from qc_experiments.models.device import GPU, to_train, torch_dtype, training_device
 from qc_experiments.models.files import (
     TRAINING,
     Spelling,
@@ -32,7 +31,6 @@ from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
 from qc_experiments.models.source import ModelSource, hub_commit
 from qc_experiments.models.stored_quantization import stored_quantization
 from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
-from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
@@ -171,41 +169,6 @@ def model_window(source: ModelSource) -> int | None:
     return int(window) if window else None
 
 
-def training_device() -> Any:
-    """The device of this process: its GPU where there is one, else the CPU."""
-    from accelerate import PartialState
-
-    # Unless told that it is on a CPU, accelerate lets each of several processes train alone there.
-    return PartialState(cpu=only_cpu()).device
-
-
-def only_cpu() -> bool:
-    """Whether this machine has no accelerator that torch can use."""
-    import torch
-
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
-def to_train(config: RunConfig) -> ModelConfig:
-    """The model section, with what ``model.dtype=auto`` means for a run on a CPU."""
-    model = config.model
-    if model.dtype is not DType.auto or training_device().type != "cpu":
-        return model
-    fast = auto_is_bfloat16(config.lora, config.quant)
-    return replace(model, dtype=DType.bfloat16 if fast else DType.float32)
-
-
-def torch_dtype(dtype: DType) -> Any:
-    """The torch number format that ``model.dtype`` names."""
-    import torch
-
-    if dtype is not DType.auto:
-        return getattr(torch, dtype.value)
-    if training_device().type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if only_cpu() and cpu_multiplies_bfloat16() else torch.float32
-
-
 def _quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
     """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits."""
     if quant.mode is QuantMode.none:
@@ -221,7 +184,7 @@ def _quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str,
             bnb_4bit_use_double_quant=quant.double_quant,
             bnb_4bit_compute_dtype=compute_dtype,
         )
-    return {"quantization_config": settings, "device_map": {"": training_device()}}
+    return {"quantization_config": settings}
 
 
 def _check_kernels(source: ModelSource) -> None:
@@ -253,11 +216,11 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         _check_kernels(source)
     else:
         arguments["attn_implementation"] = config.attn_implementation
-    stored = stored_quantization(source)
-    if stored is None:
+    stored, device = stored_quantization(source), training_device()
+    if stored is None:  # else `check_quantization` has seen to it that nothing else is asked for
         arguments |= _quantization_arguments(quant, dtype)
-    else:  # `check_quantization` has seen to it that nothing else is asked for
-        arguments["device_map"] = {"": training_device()}
+    if stored is not None or quant.mode is not QuantMode.none or device.type == GPU:
+        arguments["device_map"] = {"": device}  # read straight to where they are computed
     if not source.allow_pickle:
         arguments["use_safetensors"] = True
     with source.loading("weights"):
@@ -283,7 +246,7 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
         )
     check_loaded(report, source.named)
     if quant.mode is QuantMode.none and stored is None:
-        model = model.to(training_device())
+        model = model.to(device)
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first evaluation for a kernel
         # that has no gradient; adapters trained afterwards would silently get none through it.

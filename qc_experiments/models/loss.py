@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.data.encode import IGNORED, Example
 
 LOGITS_AT_ONCE = 2**24  # logits that are there at once (64 MiB in float32)
+GPU_LOGITS_AT_ONCE = 2**27  # fewer would leave a GPU idle between them
 
 
 def label_loss(
@@ -40,7 +41,8 @@ def label_loss(
     hidden = output.last_hidden_state.flatten(0, 1)[places]
 
     logits_of = partial(_logits, inner, output)
-    rows = max(1, LOGITS_AT_ONCE // inner.config.get_text_config().vocab_size)
+    at_once = GPU_LOGITS_AT_ONCE if hidden.is_cuda else LOGITS_AT_ONCE
+    rows = max(1, at_once // inner.config.get_text_config().vocab_size)
     if len(targets) <= rows or not torch.is_grad_enabled():
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(targets), rows):
@@ -95,7 +97,8 @@ def _summed_with_gradient(
     sums = scores.sum(1, keepdim=True)
     losses = sums.log() + most - picked
     counts = torch.ones_like(losses) if weights is None else weights[:, None].to(losses.dtype)
-    scores.mul_(counts / sums).scatter_add_(1, places, -counts)
+    scores.mul_(counts / sums)
+    scores.scatter_(1, places, scores.gather(1, places) - counts)  # no sums, whose order may vary
     return (losses * counts).sum(), scores.to(logits.dtype)
 
 

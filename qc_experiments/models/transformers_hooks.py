@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import AttentionInterface
+from transformers import AttentionInterface, TrainingArguments
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
@@ -149,6 +149,13 @@ def _forward_code(kind: Any) -> str | None:
         return inspect.getsource(kind.forward)
     except (OSError, TypeError):
         return None
+
+
+def with_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Have a process train on one device: the Trainer would share a batch among all the GPUs that it sees."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 class OpenTrainer(Trainer):

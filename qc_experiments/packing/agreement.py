@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from qc_experiments.packing.prefix_tree import Pack, pack_rows
 CHECKED_ROWS = 3  # rows of the check: enough for two that share, few enough to cost little
 CHECKED_TOKENS = 24, 12, 6  # of each: the prompt's first, its last, and the completion's first
 AGREEMENT = 1e-3  # relative difference that passes for rounding in float32
+ENLARGED = 2.0**10  # by which losses are multiplied, so that float16 does not lose small gradients
 COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.1  # the same with 16-bit numbers or quantized weights
 
 
@@ -48,23 +49,36 @@ def cannot_pack(model: Any) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How far packed rows are from padded ones, relative to these, and how far rounding may take them."""
+
+    found: float
+    limit: float
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it is no more than rounding; what is no number is more."""
+        return self.found <= self.limit
+
+
 class PackAgreement:
     """Checks each kind of model once."""
 
     def __init__(self) -> None:
-        self._agreed: set[tuple[Any, ...]] = set()
+        self._agreed: dict[tuple[Any, ...], Difference] = {}
 
-    def disagreement(
+    def difference(
         self, model: Any, examples: Sequence[Example], *, gradients: bool, whole_mask: bool = False
-    ) -> float | None:
-        """How far packed rows are from padded ones where that is more than rounding, else None.
+    ) -> Difference:
+        """How far packed rows are from padded ones: in their gradients, or only in the loss.
 
-        A few of the rows are tried, cut short, and gradients compared or only the loss; the model is left as
-        it was. What a model does with tokens does not depend on how many there are, but the time does.
+        A few of the rows are tried, cut short; the model is left as it was. What a model does with tokens
+        does not depend on how many there are, but the time does.
         """
         kind = (*_kind(model), gradients, whole_mask)
         if kind in self._agreed:
-            return None
+            return self._agreed[kind]
         few = list(map(_cut, sorted(examples, key=lambda one: one.prompt_ids)[:CHECKED_ROWS]))
         compare: Any = _loss_difference
         if gradients:
@@ -74,10 +88,10 @@ class PackAgreement:
         limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
         if model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False):
             limit = AGREEMENT
-        if not away <= limit:
-            return away
-        self._agreed.add(kind)
-        return None
+        found = Difference(away, limit)
+        if found.is_rounding:
+            self._agreed[kind] = found
+        return found
 
 
 def _kind(model: Any) -> tuple[Any, ...]:
@@ -135,12 +149,12 @@ def gradient_difference(
     try:
         gradients()
         for example in examples:
-            _padded_loss(model, example).backward()
+            (_padded_loss(model, example) * ENLARGED).backward()
         reference = gradients()
         found = []
         for packs in packings:
             for pack in packs:
-                backward_pack(model, pack, whole_mask=whole_mask)
+                backward_pack(model, pack, ENLARGED, whole_mask=whole_mask)
             found.append(gradients())
     finally:
         model.train(was_training)

@@ -80,8 +80,8 @@ def _cut(block: Block, most: int) -> list[Block]:
 class TrunkStates:
     """Keys and values of a trunk in every layer, for the passes after it.
 
-    The passes see copies without a history, on which their gradients gather; `gradients` carries
-    them on into the trunk.
+    The passes see copies without a history, on which their gradients gather, in float32, since there may be
+    many; `gradients` carries them on into the trunk.
     """
 
     def __init__(self) -> None:
@@ -91,18 +91,19 @@ class TrunkStates:
         """Keep a layer's keys and values, each [1, key heads, trunk, head size]."""
         if layer not in self._layers:  # else computed again, for a checkpointed layer
             self._layers[layer] = [
-                (own, own.detach().requires_grad_(own.requires_grad)) for own in (key, value)
+                (own, own.detach().float().requires_grad_(own.requires_grad))
+                for own in (key, value)
             ]
 
     def before(self, layer: int, key: Tensor, value: Tensor) -> list[Tensor]:
         """Keys and values of trunk and pass together."""
         pairs = zip(self._layers[layer], (key, value), strict=True)
-        return [torch.cat([copy, own], dim=2) for (_, copy), own in pairs]
+        return [torch.cat([copy.to(own.dtype), own], dim=2) for (_, copy), own in pairs]
 
     def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
         """States that have a history, and the gradients that passes left on them."""
         pairs = [pair for layer in self._layers.values() for pair in layer]
-        reached = [(own, copy.grad) for own, copy in pairs if copy.grad is not None]
+        reached = [(o, copy.grad.to(o.dtype)) for o, copy in pairs if copy.grad is not None]
         return [own for own, _ in reached], [gradient for _, gradient in reached]
 
 

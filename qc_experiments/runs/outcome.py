@@ -13,7 +13,7 @@ from qc_experiments.evaluation.plot import accuracy_plot
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
-from qc_experiments.system.memory import peak_memory_bytes
+from qc_experiments.system.memory import peak_memory_bytes, peak_reserved_bytes
 from qc_experiments.training.inputs import RunData
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def write_down(
         "seconds_evaluation": trained.seconds + base_seconds,
         "examples_per_second": fitted.examples_per_second,
         "tokens_per_second": fitted.tokens_per_second,
+        "rows_computed": fitted.rows_computed,
+        "packed_difference": fitted.packed_difference,
         "peak_memory_bytes": peak_memory_bytes(),
+        "peak_reserved_bytes": peak_reserved_bytes(),
     }
     folder.write("accuracy.png", accuracy_plot(found))
     continued = config.model.adapter is not None

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.models.base import model_source, to_train
+from qc_experiments.models.base import model_source
+from qc_experiments.models.device import precision_of, set_determinism, to_train
 from qc_experiments.models.source import forget_failure
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.earlier import earlier_result
@@ -19,6 +20,7 @@ from qc_experiments.runs.identity import identify
 from qc_experiments.runs.log import failures_recorded, logged
 from qc_experiments.runs.provenance import environment
 from qc_experiments.system.locking import locked
+from qc_experiments.system.processes import refuse_sharded_weights
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import check_tracking, open_tracker
 from qc_experiments.training.inputs import RunData, load_data
@@ -49,6 +51,7 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
     Raises:
         UserError: for anything the user can mend.
     """
+    refuse_sharded_weights()
     forget_failure()
     data = load_data(config)
     folder = run_folder(config, data)
@@ -84,6 +87,7 @@ def run_folder(config: RunConfig, data: RunData) -> RunFolder:
 
 def announce(config: RunConfig) -> None:
     """Say what `run` would do, without doing it; refuse all that it would refuse before it computes."""
+    refuse_sharded_weights()
     data = load_data(config)
     folder = run_folder(config, data)
     with _prepared(config, data, folder) as prepared:
@@ -151,6 +155,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     config, folder, source = run.config, run.folder, run.plan.source
     silence_transformers()
     transformers.set_seed(config.seed)
+    set_determinism(config.trainer.full_determinism)
     keep_memory()
     job = _job(run, stop, share, kept or Kept())
     exit_code = 1
@@ -166,7 +171,8 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
             answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
             name = trained_name(config, fitted.steps).capitalize()
             what = "Trained model" if fitted.steps else name
-            trained = job.evaluator.measure(fitted.model, what, answers)
+            with job.precision():
+                trained = job.evaluator.measure(fitted.model, what, answers)
             result = write_down(run, job.tracker, fitted, trained, time.perf_counter() - started)
             for journal in (answers, base_journal(folder)):
                 journal.remove()  # all of it stands in the tables of predictions now
@@ -207,4 +213,5 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
         base_place=shared_place(config, run.data, plan),
         agreement=kept.agreement,
         pace=kept.pace,
+        precision=precision_of(config.model, trained_weights=not config.lora.enabled),
     )

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 from qc_experiments.config.schema import RunConfig
+from qc_experiments.sweeps.gpus import ClaimedGpu
 from qc_experiments.system.signals import Interrupted
 
 Handler = Callable[[int, FrameType | None], Any]
@@ -48,6 +49,7 @@ class Worker:
         self._sweep = sweep
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
+        self._gpu: ClaimedGpu | None = None
 
     def run(self, config: RunConfig, share: float = 1.0, threads: int | None = None) -> Outcome:
         """Train as a config says; a signal to this process reaches the job.
@@ -93,6 +95,9 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._process = self._answers = None
+        if self._gpu is not None:
+            self._gpu.let_go()
+            self._gpu = None
 
     def _ready(self, threads: int | None) -> tuple[subprocess.Popen[bytes], BinaryIO]:
         if self._process is None or self._answers is None or self._process.poll() is not None:
@@ -100,13 +105,14 @@ class Worker:
             read, write = os.pipe()
             # Before torch is imported there: later it would have made its threads already.
             shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+            self._gpu = ClaimedGpu()
             # A session of its own: Ctrl-C reaches this process alone, which passes it on.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", CHILD, str(write), str(self._sweep)],
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,
-                env={**os.environ, **shared},
+                env={**os.environ, **shared, **self._gpu.environment},
             )
             os.close(write)
             self._answers = os.fdopen(read, "rb")

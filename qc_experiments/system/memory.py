@@ -16,8 +16,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 """What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-"""What torch says of the CPU's memory, and bitsandbytes of the GPU's."""
+NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"),
+)
+"""What torch says of the CPU's memory, bitsandbytes of the GPU's, and NVIDIA's libraries of theirs."""
 
 
 def keep_memory() -> bool:
@@ -34,12 +37,15 @@ def keep_memory() -> bool:
     return all(taken)
 
 
-def use_huge_pages() -> None:
+def set_up_allocators() -> None:
     """Let torch ask Linux for huge pages for large tensors, which makes steps on a CPU faster.
 
-    Torch looks once, at its first tensor; what the user has set stays.
+    And let its memory on a GPU grow in place: packs have other lengths at each step, which leave gaps
+    between blocks of fixed sizes. Torch looks once, at its first tensor; what the user has set stays.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def free_memory() -> None:
@@ -64,8 +70,15 @@ def give_memory_back() -> None:
         CLEAR_REFS.write_text(RESET_PEAK)
 
 
+def peak_reserved_bytes() -> int | None:
+    """Most memory that torch took of the GPU, its gaps included, which the card has to have; else None."""
+    import torch
+
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else None
+
+
 def peak_memory_bytes() -> int:
-    """Most memory this process held: the GPU's where there is one, else resident memory."""
+    """Most memory in use: the GPU's where there is one, by tensors, else this process's resident memory."""
     import torch
 
     if torch.cuda.is_available():

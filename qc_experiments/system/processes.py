@@ -11,10 +11,32 @@ import os
 import warnings
 from functools import cache
 
+from qc_experiments.errors import UserError
+
 
 def world_size() -> int:
     """Number of training processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+"""What ``accelerate launch`` sets where a model's weights are divided among processes, and its name."""
+
+
+def refuse_sharded_weights() -> None:
+    """Refuse launchers that divide a model's weights, whose head and gradients are used whole here."""
+    for key, name in SHARDED.items():
+        if os.environ.get(key, "").lower() in ("1", "true", "yes"):
+            raise UserError(
+                f"accelerate is set to {name} ({key}), which divides the weights among processes: that is "
+                "not supported; start with torchrun or accelerate launch --multi_gpu, where each process "
+                "has the whole model, and with quant=4bit where it is too large"
+            )
 
 
 def usable_cores() -> int:

@@ -22,7 +22,7 @@ from qc_experiments.system.files import write_failure
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.words import duration
 from qc_experiments.training.base_model import measure_base
-from qc_experiments.training.job import TrainingJob
+from qc_experiments.training.job import CHECKPOINTING, TrainingJob
 from qc_experiments.training.trainer import TextToSqlTrainer
 from qc_experiments.training.worth import check_worth
 
@@ -42,6 +42,8 @@ class Fitted:
     tokens_per_second: float | None  # padding left out
     parameters_trainable: int
     parameters_total: int  # the adapter's included
+    rows_computed: str | None = None  # by shared_schema: packed, or padded where packs would differ
+    packed_difference: float | None = None  # of gradients, relative, as found at the first step
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     changed = changes_base(config.lora)
     measures_base = config.evaluation.base and job.pause_at is None  # asked for at the end alone
     if measures_base and changed:
-        base = measure_base(job.evaluator, model, job.folder, job.base_place)
+        with job.precision():
+            base = measure_base(job.evaluator, model, job.folder, job.base_place)
     if config.lora.enabled:
         model = _with_adapter(model, config)
     initial = None  # the adapter as it starts, by which its shift of the base weights is undone
@@ -73,11 +76,9 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     if plan.steps:
         share = 100 * trainable / total
         log.info("Trains  %s of %s weights (%.2f %%)", f"{trainable:,}", f"{total:,}", share)
-        computed = plan.computed_tokens(config) * plan.epochs
-        estimate = job.pace.seconds(model, plan.train, computed, plan.tokenizer.pad_token_id)
-        log.info("Time    the training will take about %s", duration(estimate))
+        _say_how_long(model, job)
     if measures_base and not changed:
-        with model.disable_adapter():
+        with model.disable_adapter(), job.precision():
             base = measure_base(job.evaluator, model, job.folder, job.base_place)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
@@ -106,7 +107,18 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
         tokens_per_second=plan.tokens * epochs / seconds,
         parameters_trainable=trainable,
         parameters_total=total,
+        rows_computed=trainer.rows_computed,
+        packed_difference=trainer.packed_difference,
     )
+
+
+def _say_how_long(model: Any, job: TrainingJob) -> None:
+    if job.config.trainer.gradient_checkpointing:  # as the Trainer will
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=CHECKPOINTING)
+    computed = job.plan.computed_tokens(job.config) * job.plan.epochs
+    estimate = job.pace.seconds(model, job.plan.train, computed, job.precision)
+    if estimate is not None:
+        log.info("Time    the training will take about %s", duration(estimate))
 
 
 def _with_adapter(model: Any, config: RunConfig) -> Any:

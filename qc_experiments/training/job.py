@@ -15,15 +15,19 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.evaluator import Evaluator
+from qc_experiments.models.device import GPU, Precision
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.records.folder import RunFolder
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
 from qc_experiments.training.plan import Plan
 
+CHECKPOINTING = {"use_reentrant": False}  # how activations are computed again
 TRIAL_ROWS = 2
+GPU_TRIAL_TOKENS = 2048  # fewer do not fill a GPU, and would take as long
 
 
 class Pace:
@@ -32,33 +36,53 @@ class Pace:
     def __init__(self) -> None:
         self._seconds_per_token: dict[tuple[Any, ...], float] = {}
 
-    def seconds(self, model: Any, examples: Sequence[Example], tokens: float, pad_id: int) -> float:
-        """Time a pass over two rows, forward and backward, and scale it to so many tokens.
+    def seconds(
+        self, model: Any, examples: Sequence[Example], tokens: float, precision: Precision
+    ) -> float | None:
+        """Time a pass over two rows (more on a GPU), forward and backward, and scale it to so many tokens.
 
-        The model's weights, gradients and random states are afterwards as they were.
+        The model's weights, gradients and random states are afterwards as they were. None where memory did
+        not suffice for the trial: the training itself may take less at once.
         """
         device = next(model.parameters()).device
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         shape = (model.num_parameters(), trained, model.dtype, device)
-        if shape in self._seconds_per_token:
-            return self._seconds_per_token[shape] * tokens
-        rows = sorted(examples, key=len)[len(examples) // 2 :][:TRIAL_ROWS]
-        batch = {key: value.to(device) for key, value in pad_batch(rows, pad_id).items()}
-        devices = [device] if device.type == "cuda" else []
-        was_training = model.training
-        seconds = 0.0
+        if shape not in self._seconds_per_token:
+            rows = sorted(examples, key=len)[len(examples) // 2 :]
+            few = TRIAL_ROWS
+            if device.type == GPU:
+                few = max(few, GPU_TRIAL_TOKENS // len(rows[0]))
+            try:
+                self._seconds_per_token[shape] = _seconds_per_token(model, rows[:few], precision)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                return None
+            finally:
+                model.zero_grad(set_to_none=True)
+        return self._seconds_per_token[shape] * tokens
+
+
+def _seconds_per_token(model: Any, rows: Sequence[Example], precision: Precision) -> float:
+    device = next(model.parameters()).device
+    batch = {key: value.to(device) for key, value in pad_batch(rows).items()}
+    devices = [device] if device.type == GPU else []
+    was_training = model.training
+    seconds = 0.0
+    try:
         with torch.random.fork_rng(devices=devices):
             model.train()
             for _ in range(2):  # the first pass warms up
                 started = time.perf_counter()
-                summed_loss(model, batch).backward()
+                with precision():
+                    loss = summed_loss(model, batch)
+                loss.backward()
                 if devices:
                     torch.cuda.synchronize(device)
                 seconds = time.perf_counter() - started
-        model.zero_grad(set_to_none=True)
+    finally:
         model.train(was_training)
-        self._seconds_per_token[shape] = seconds / sum(map(len, rows))
-        return self._seconds_per_token[shape] * tokens
+    return seconds / sum(map(len, rows))
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,7 @@ class TrainingJob:
     base_place: Path | None  # file that runs share in which the base model is the same
     agreement: PackAgreement
     pace: Pace
+    precision: Precision  # how the model is computed, in training and measuring alike
 
     def measured(self, model: Any, key: str) -> dict[str, float]:
         """Figures during training, the one that is chosen by among them.
@@ -86,7 +111,8 @@ class TrainingJob:
         config = self.config
         chosen = config.objective if key == "objective" else config.trainer.metric_for_best_model
         metric = config.metric(chosen)
-        figures = self.evaluator.during_training(model, generates=metric is not LOSS)
+        with self.precision():
+            figures = self.evaluator.during_training(model, generates=metric is not LOSS)
         if metric.logged_as not in figures:
             raise UserError(
                 f"{key}={metric.key} cannot be measured any more: every gold query fails on its "

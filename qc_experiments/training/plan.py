@@ -23,7 +23,8 @@ from qc_experiments.config.schema import (
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
 from qc_experiments.models import adapter_checks
-from qc_experiments.models.base import load_tokenizer, model_window, to_train
+from qc_experiments.models.base import load_tokenizer, model_window
+from qc_experiments.models.device import to_train
 from qc_experiments.models.lora import check_adapter_files
 from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -20,9 +21,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 from qc_experiments.collators.standard import Collate, numbered
 from qc_experiments.config.schema import PackAttention, Strategy
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import only_cpu, torch_dtype
+from qc_experiments.evaluation.processes import of_main_process
+from qc_experiments.models.device import GPU, only_cpu
 from qc_experiments.models.loss import pad_batch, summed_loss
-from qc_experiments.models.transformers_hooks import OpenTrainer
+from qc_experiments.models.transformers_hooks import OpenTrainer, with_one_device
 from qc_experiments.packing.agreement import cannot_pack
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
@@ -30,7 +32,7 @@ from qc_experiments.system.signals import Interrupted
 from qc_experiments.training.callbacks import CheckpointTiming, LoggingInterval, ReportCallback
 from qc_experiments.training.checkpoints import DRAFT
 from qc_experiments.training.divergence import LossWatch
-from qc_experiments.training.job import TrainingJob
+from qc_experiments.training.job import CHECKPOINTING, TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class TextToSqlTrainer(OpenTrainer):
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
+        self.rows_computed: str | None = None  # packed or padded; None where no packs were given
+        self.packed_difference: float | None = None  # how far their gradients are from each other
         self.add_callback(CheckpointTiming(job.stop, job.pause_at))
         self.remove_callback(PrinterCallback)
         self.add_callback(ReportCallback(job.tracker))
@@ -80,7 +84,7 @@ class TextToSqlTrainer(OpenTrainer):
         """One micro-batch, padded or of packs, forward and backward; returns its loss."""
         rows = inputs.pop("row_numbers")
         loss = self._computed(model, inputs, num_items_in_batch)
-        self._watch.add(self.state.global_step + 1, float(loss), rows)
+        self._watch.add(loss.detach(), rows)
         return loss
 
     def _computed(self, model: Any, inputs: dict[str, Any], labels: Any) -> Tensor:
@@ -88,6 +92,7 @@ class TextToSqlTrainer(OpenTrainer):
             return super().training_step(model, inputs, labels)
         if self._packs is None:
             self._packs = self._packs_agree(inputs["rows"])
+            self.rows_computed = "packed" if self._packs else "padded"
         model.train()
         scale = self.accelerator.num_processes / labels
         total = torch.zeros((), device=self.args.device)
@@ -122,31 +127,33 @@ class TextToSqlTrainer(OpenTrainer):
                 "collator=shared_schema: %s cannot be packed (%s): %s", kind, reason, goes_on
             )
             return False
-        away = self._job.agreement.disagreement(
+        away = self._job.agreement.difference(
             self.model, rows, gradients=True, whole_mask=self._whole_mask
         )
-        if away is None:
-            return True
-        log.warning(
-            "collator=shared_schema: packed rows give other gradients than padded ones (relative "
-            "difference %.2g): %s",
-            away,
-            goes_on,
-        )
-        return False
+        if self.packed_difference is None and math.isfinite(away.found):
+            self.packed_difference = away.found
+        if not away.is_rounding:
+            log.warning(
+                "collator=shared_schema: packed rows give other gradients than padded ones (relative "
+                "difference %.2g): %s",
+                away.found,
+                goes_on,
+            )
+        return away.is_rounding
 
     def before_update(self, gradient_norm: float | None) -> None:
-        """Right before the weights are changed, which a gradient that is NaN forbids."""
-        # With a scaler (float16) such steps are skipped.
-        if gradient_norm is not None and self.accelerator.scaler is None:
-            self._watch.check_gradient(self.state.global_step + 1, gradient_norm)
-        self._watch.end_step()
+        """Right before the weights are changed, which a loss or gradient that is NaN forbids."""
+        # With a scaler (float16) steps with such gradients are skipped.
+        norm = gradient_norm if self.accelerator.scaler is None else None
+        self._watch.end_step(self.state.global_step + 1, norm)
 
     def run(self) -> None:
         """Train, from a checkpoint if there is one, or take what a training has left that is done."""
         start = self._job.resume_from
         if start is not None:
             self.seconds_before = start.progress["seconds"]
+            self.rows_computed = start.progress.get("rows_computed")
+            self.packed_difference = start.progress.get("packed_difference")
         if start is None or not (start.progress["ended"] or start.step == self._job.pause_at):
             if start is not None:
                 self.add_callback(LoggingInterval(self, start.progress))
@@ -188,6 +195,8 @@ class TextToSqlTrainer(OpenTrainer):
                 self.state.best_model_checkpoint = str(best) if best else None
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
                 progress = {
+                    "rows_computed": self.rows_computed,
+                    "packed_difference": self.packed_difference,
                     "ended": self.control.should_training_stop,
                     "loss_since_logged": losses,
                     "logged_at": logged_at,
@@ -219,6 +228,8 @@ class TextToSqlTrainer(OpenTrainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure what the job says, log the figures, and let callbacks act on them."""
         figures = self._job.measured(self.model, "trainer.metric_for_best_model")
+        # Each process has its own rounding and limits of time, but all have to stop or go on together.
+        figures = of_main_process(figures)
         self.log(dict(figures))
         told = (self.args, self.state, self.control, figures)
         self.control: Any = self.callback_handler.on_evaluate(*told)
@@ -226,8 +237,8 @@ class TextToSqlTrainer(OpenTrainer):
 
 
 def _arguments(job: TrainingJob) -> TrainingArguments:
-    config, trainer, dtype = job.config, job.config.trainer, torch_dtype(job.config.model.dtype)
-    on_gpu = torch.cuda.is_available()
+    config, trainer, mixed = job.config, job.config.trainer, job.precision.mixed
+    on_gpu = job.precision.device == GPU
     best: dict[str, Any] = {}
     if trainer.eval_strategy is not Strategy.never:
         metric = config.metric(trainer.metric_for_best_model)
@@ -236,7 +247,10 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
             "greater_is_better": metric.higher_is_better,
             "load_best_model_at_end": trainer.load_best_model_at_end,
         }
-    return TrainingArguments(
+    optim = trainer.optim
+    if on_gpu and optim == "adamw_torch":
+        optim = "adamw_torch_fused"  # the same in one kernel
+    arguments = TrainingArguments(
         output_dir=str(job.store.folder),
         learning_rate=trainer.learning_rate,
         per_device_train_batch_size=trainer.micro_batch_size(),
@@ -248,9 +262,9 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         weight_decay=trainer.weight_decay,
         adam_beta2=trainer.adam_beta2,
         max_grad_norm=trainer.max_grad_norm,
-        optim=trainer.optim,
+        optim=optim,
         activation_checkpointing=trainer.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing_kwargs=CHECKPOINTING,
         eval_strategy=STRATEGIES[trainer.eval_strategy],
         eval_steps=trainer.eval_steps,
         save_strategy=STRATEGIES[trainer.save_strategy],
@@ -263,8 +277,8 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         dataloader_num_workers=trainer.dataloader_num_workers,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
-        bf16=on_gpu and dtype is torch.bfloat16,
-        fp16=on_gpu and dtype is torch.float16,
+        bf16=mixed is torch.bfloat16,
+        fp16=mixed is torch.float16,
         seed=config.seed,
         data_seed=config.seed,
         report_to="none",
@@ -272,3 +286,4 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         disable_tqdm=True,
         **best,
     )
+    return with_one_device(arguments)

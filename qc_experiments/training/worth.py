@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import load_base_model, to_train
+from qc_experiments.models.base import load_base_model
+from qc_experiments.models.device import precision_of, to_train
 from qc_experiments.models.loss import evaluating, pad_batch
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.plan import Plan
@@ -38,11 +39,13 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
     """
     rows = sorted(plan.validation or plan.train, key=len)[:ROWS]
     batch = pad_batch(rows, plan.tokenizer.pad_token_id)
-    expected = _losses(model, batch)
+    precision = precision_of(config.model, trained_weights=not config.lora.enabled)
+    with precision():
+        expected = _losses(model, batch)
     if not expected.isfinite().all():
         return  # a training that diverged is told of elsewhere
     try:
-        with _as_saved(model, folder, config, plan) as saved:
+        with _as_saved(model, folder, config, plan) as saved, precision():
             found = _losses(saved, batch)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

@@ -11,7 +11,7 @@ from qc_experiments.config import model as model_section
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.determining import hashed
 from qc_experiments.config.schema import DType
-from qc_experiments.models.base import to_train
+from qc_experiments.models.device import to_train
 from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
 

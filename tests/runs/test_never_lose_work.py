@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.runs import (
     ROOT,
     TINY_TRAINING,
@@ -454,18 +455,20 @@ def test_an_exploding_loss_ends_the_run_and_names_step_and_rows(train, tmp_path,
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 100.0])
 def test_the_watch_names_the_rows_of_the_step(loss):
     watch = LossWatch(vocabulary=100)
-    watch.add(7, 1.0, [2, 3])
+    watch.add(torch.tensor(1.0), [2, 3])
+    watch.add(torch.tensor(loss), [9])
     with pytest.raises(UserError, match=r"step 7: the loss .*rows") as stopped:
-        watch.add(7, loss, [9])
+        watch.end_step(7, 1.0)
     assert "9" in str(stopped.value)
 
 
 def test_a_gradient_that_is_no_number_ends_the_run():
     watch = LossWatch(vocabulary=100)
-    watch.add(3, 1.0, [5])
-    watch.check_gradient(3, 2.0)
-    with pytest.raises(UserError, match=r"step 3: the gradient's norm is nan .training rows 5"):
-        watch.check_gradient(3, float("nan"))
+    watch.add(torch.tensor(1.0), [4])
+    watch.end_step(2, 2.0)
+    watch.add(torch.tensor(1.0), [5])
+    with pytest.raises(UserError, match=r"step 3: the gradient's norm is nan .training rows 5\)"):
+        watch.end_step(3, float("nan"))
 
 
 def test_other_settings_in_a_runs_folder_are_shown(train, tmp_path, refused):
