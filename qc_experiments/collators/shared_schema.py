@@ -13,6 +13,7 @@ from torch.utils.data import Sampler
 from qc_experiments.collators.standard import CollatorInput
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
+from qc_experiments.packing.pack_tensors import PackTensors
 from qc_experiments.packing.prefix_tree import pack_rows, schema_groups
 
 CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a pass by default: a CPU gains nothing from more
@@ -39,7 +40,7 @@ class SharedSchemaCollator:
         batch: it looks for the one and counts the other.
         """
         labels = torch.tensor([label for example in examples for label in example.labels[1:]])
-        packs = pack_rows(examples, self.max_tokens)
+        packs = [PackTensors.of(pack) for pack in pack_rows(examples, self.max_tokens)]
         return {"packs": packs, "labels": labels, "shift_labels": labels, "rows": examples}
 
     def computed_tokens(self, examples: Sequence[Example], micro_batch: int) -> int:

@@ -35,9 +35,10 @@ class OnInvalid(Enum):
 class PackAttention(Enum):
     """How attention within packs is computed; all give the same numbers up to rounding."""
 
-    auto = "auto"  # blocks
+    auto = "auto"  # blocks; on a GPU flex, where a run's own check finds no difference
     blocks = "blocks"
     mask = "mask"
+    flex = "flex"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class CollatorConfig:
     different schemas as long as there are any."""
     attention: PackAttention = PackAttention.auto
     """shared_schema: ``blocks`` computes only what rows see of each other's text, in several calls and
-    without a mask of the whole pass; ``mask`` is one call with such a mask; ``auto`` is ``blocks``."""
+    without a mask of the whole pass; ``mask`` is one call with such a mask; ``flex`` is one call without (on
+    a GPU); ``auto`` is ``blocks``, on a GPU ``flex`` where the run's own check finds no difference."""
     pad_to_multiple_of: int | None = setting(None, at_least(1))
     """Pad batches to a multiple of this many tokens (8 suits tensor cores); null: no rounding."""
 

@@ -151,7 +151,7 @@ def recorded(own: Sequence[Metric] = ()) -> dict[str, Recorded]:
         Recorded("seconds_total", AMOUNT),
         SECONDS,
         *(Recorded(key, AMOUNT) for key in amounts),
-        Recorded("rows_computed", NAME),
+        Recorded("pack_attention", NAME),
         Recorded("packed_difference", AMOUNT),
         MEMORY,
         Recorded("peak_reserved_bytes", COUNT),

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from qc_experiments.config.schema import PackAttention
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import pad_batch, summed_loss, unwrapped
 from qc_experiments.models.transformers_hooks import (
@@ -69,20 +70,24 @@ class PackAgreement:
         self._agreed: dict[tuple[Any, ...], Difference] = {}
 
     def difference(
-        self, model: Any, examples: Sequence[Example], *, gradients: bool, whole_mask: bool = False
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        *,
+        gradients: bool,
+        attention: PackAttention = PackAttention.blocks,
     ) -> Difference:
         """How far packed rows are from padded ones: in their gradients, or only in the loss.
 
         A few of the rows are tried, cut short; the model is left as it was. What a model does with tokens
         does not depend on how many there are, but the time does.
         """
-        kind = (*_kind(model), gradients, whole_mask)
+        kind = (*_kind(model), gradients, attention)
         if kind in self._agreed:
             return self._agreed[kind]
         few = list(map(_cut, sorted(examples, key=lambda one: one.prompt_ids)[:CHECKED_ROWS]))
-        compare: Any = _loss_difference
-        if gradients:
-            compare = partial(gradient_difference, whole_mask=whole_mask)
+        measure: Any = gradient_difference if gradients else _loss_difference
+        compare = partial(measure, attention=attention)
         passes = (sum(map(len, few)), 1)  # all in one, and as many as there are rows
         away = compare(model, few, *(pack_rows(few, most) for most in passes))
         limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
@@ -110,10 +115,14 @@ def _cut(example: Example) -> Example:
     return replace(example, prompt_ids=prompt, completion_ids=example.completion_ids[:written])
 
 
-def _loss_difference(model: Any, examples: Sequence[Example], *packings: Sequence[Pack]) -> float:
+def _loss_difference(
+    model: Any, examples: Sequence[Example], *packings: Sequence[Pack], attention: PackAttention
+) -> float:
     with torch.no_grad():
         expected = sum(float(_padded_loss(model, example)) for example in examples)
-        found = [sum(float(pack_loss(model, pack)) for pack in packs) for packs in packings]
+        found = [
+            sum(float(pack_loss(model, pack, attention)) for pack in packs) for packs in packings
+        ]
     return _farthest(abs(one - expected) / (expected or 1) for one in found)
 
 
@@ -128,7 +137,10 @@ def _padded_loss(model: Any, example: Example) -> Tensor:
 
 
 def gradient_difference(
-    model: Any, examples: Sequence[Example], *packings: Sequence[Pack], whole_mask: bool = False
+    model: Any,
+    examples: Sequence[Example],
+    *packings: Sequence[Pack],
+    attention: PackAttention = PackAttention.blocks,
 ) -> float:
     """How far gradients of packed rows are from those of each row by itself, relative to the latter's norm.
 
@@ -154,7 +166,7 @@ def gradient_difference(
         found = []
         for packs in packings:
             for pack in packs:
-                backward_pack(model, pack, ENLARGED, whole_mask=whole_mask)
+                backward_pack(model, pack, ENLARGED, attention=attention)
             found.append(gradients())
     finally:
         model.train(was_training)

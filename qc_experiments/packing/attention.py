@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from qc_experiments.models.transformers_hooks import AttentionLayer
 from qc_experiments.packing.folded_attention import folded_attention
+from qc_experiments.packing.pack_tensors import PackTensors
 from qc_experiments.packing.prefix_tree import Node
 
 BLOCK_TOKENS = 192  # of leaves together: more waste attention, fewer make more calls
@@ -107,21 +108,32 @@ class TrunkStates:
         return [own for own, _ in reached], [gradient for _, gradient in reached]
 
 
+def with_trunk(
+    trunk: TrunkStates | None, start: int, layer: int, key: Tensor, value: Tensor
+) -> list[Tensor]:
+    """Keys and values that a pass from a place on sees; the first pass is the trunk, and keeps its own."""
+    if trunk is not None and start:
+        return trunk.before(layer, key, value)
+    if trunk is not None:
+        trunk.keep(layer, key, value)
+    return [key, value]
+
+
 class PackedAttention:
     """The attention of one pass of a pack, for all layers."""
 
     def __init__(
         self,
-        nodes: Sequence[Node],
-        positions: Tensor,  # each token's place in its row, [length of the pack]
+        pack: PackTensors,
         span: tuple[int, int],  # places of the pass
         trunk: TrunkStates
         | None,  # of the first pass, for the others; None where it is the only one
         whole: bool,  # whether it is one block, with a mask of all its queries and keys
         folds: bool = False,  # whether a block's attention is `folded_attention`
     ) -> None:
-        most = GPU_BLOCK_TOKENS if positions.is_cuda else BLOCK_TOKENS
-        self._nodes = nodes
+        nodes = pack.pack.nodes
+        most = GPU_BLOCK_TOKENS if pack.tokens.is_cuda else BLOCK_TOKENS
+        self._pack = pack
         self._blocks = [_whole_pass(nodes, span)] if whole else blocks_of(nodes, span, most)
         if folds:
             self._blocks = [part for block in self._blocks for part in _cut(block, CUT_TOKENS)]
@@ -137,18 +149,13 @@ class PackedAttention:
         self._pieces = [
             [n for a, b in keys for n in range(marks.index(a), marks.index(b))] for keys in ranges
         ]
-        self._positions = positions
         self._trunk = trunk
         self._masks: dict[tuple[int, int | None], Tensor] = {}
         self._hidden: dict[tuple[int, int | None], Tensor | None] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
         """Attend: all [1, heads, length of the pass, head size], perhaps with fewer heads of keys."""
-        if self._trunk is not None:
-            if self._start:
-                key, value = self._trunk.before(layer.number, key, value)
-            else:
-                self._trunk.keep(layer.number, key, value)
+        key, value = with_trunk(self._trunk, self._start, layer.number, key, value)
         groups = query.shape[1] // key.shape[1]
         if groups > 1 and query.is_cuda:  # its kernels that take a mask want a key head for each
             key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -199,17 +206,14 @@ class PackedAttention:
         return self._hidden[number, window]
 
     def _seen(self, block: Block, window: int | None) -> Tensor:
-        device = self._positions.device
+        pack, device = self._pack, self._pack.tokens.device
         keys = torch.cat([torch.arange(a, b, device=device) for a, b in block.keys])[None]
         queries = torch.arange(block.start, block.end, device=device)[:, None]
-        enter = torch.zeros(len(self._positions), dtype=torch.long, device=device)
-        leave = torch.zeros_like(enter)
-        for node in self._nodes:
-            enter[node.start : node.end] = node.start
-            leave[node.start : node.end] = node.exit
-        seen = (enter[keys] <= enter[queries]) & (enter[queries] < leave[keys]) & (keys <= queries)
+        enter = pack.enter
+        within = (enter[keys] <= enter[queries]) & (enter[queries] < pack.leave[keys])
+        seen = within & (keys <= queries)
         if window is not None:
-            seen &= self._positions[queries] - self._positions[keys] < window
+            seen &= pack.positions[queries] - pack.positions[keys] < window
         return seen
 
 

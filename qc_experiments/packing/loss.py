@@ -8,7 +8,6 @@ its keys and values. This is the chain rule cut there, and so exact.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,55 +16,61 @@ import torch.distributed
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from qc_experiments.config.schema import PackAttention
 from qc_experiments.data.encode import Example
 from qc_experiments.models.loss import label_loss, unwrapped
 from qc_experiments.models.transformers_hooks import attending
 from qc_experiments.packing.attention import PackedAttention, TrunkStates
+from qc_experiments.packing.pack_tensors import PackTensors
 from qc_experiments.packing.prefix_tree import Pack
 
 FOLDED = (torch.bfloat16,)  # in which `folded_attention` beats torch's kernel on a CPU
 PADDED_TOKENS = 2048  # tokens of a padded batch, where packs cannot be used
 
 
-def pack_loss(model: Any, pack: Pack) -> Tensor:
+def pack_loss(
+    model: Any, pack: Pack | PackTensors, attention: PackAttention = PackAttention.blocks
+) -> Tensor:
     """Cross entropy of a pack's labels, summed over its rows; a scalar in nats, without gradient."""
+    given = PackTensors.of(pack, model.device)
     with torch.no_grad():
         trunk = TrunkStates()
         total = torch.zeros((), device=model.device)
-        for span in pack.passes:
-            with _attending(model, pack, span, trunk, whole_mask=False):
-                total += _pass_loss(model, pack, span)
+        for span in given.pack.passes:
+            with _attending(model, given, span, trunk, attention):
+                total += _pass_loss(model, given, span)
     return total
 
 
 def backward_pack(
     model: Any,
-    pack: Pack,
+    pack: Pack | PackTensors,
     scale: Tensor | float = 1.0,
     scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
     *,
-    whole_mask: bool = False,
+    attention: PackAttention = PackAttention.blocks,
 ) -> Tensor:
     """The same with a backward pass: gradients are added to those of the model's weights.
 
     The loss is multiplied by ``scale``, and ``scaled`` further where the returned one does not show it, as
-    for float16; ``whole_mask`` attends in one call with a mask of the whole pass, not in blocks.
+    for float16.
     """
-    first, *others = pack.passes
+    given = PackTensors.of(pack, model.device)
+    first, *others = given.pack.passes
     trunk = TrunkStates() if others else None
-    with _attending(model, pack, first, trunk, whole_mask):
-        loss = _pass_loss(model, pack, first) * scale
+    with _attending(model, given, first, trunk, attention):
+        loss = _pass_loss(model, given, first) * scale
         if trunk is None:
             scaled(loss).backward()
             return loss.detach()
     total = loss.detach()
     for span in others:
-        with _attending(model, pack, span, trunk, whole_mask):
-            of_pass = _pass_loss(model, pack, span) * scale
+        with _attending(model, given, span, trunk, attention):
+            of_pass = _pass_loss(model, given, span) * scale
             scaled(of_pass).backward()
         total += of_pass.detach()
     # Layers that are checkpointed compute the trunk again: within its own attention.
-    with _attending(model, pack, first, trunk, whole_mask):
+    with _attending(model, given, first, trunk, attention):
         states, gradients = trunk.gradients()
         if loss.requires_grad:
             ones = scaled(torch.ones_like(loss.detach()))
@@ -76,31 +81,25 @@ def backward_pack(
 
 
 def _attending(
-    model: Any, pack: Pack, span: tuple[int, int], trunk: TrunkStates | None, whole_mask: bool
+    model: Any,
+    pack: PackTensors,
+    span: tuple[int, int],
+    trunk: TrunkStates | None,
+    attention: PackAttention,
 ) -> Any:
     """A context in which a model attends within a pass, forward and backward."""
-    positions = torch.tensor(pack.position_ids, device=model.device)
-    folds = unwrapped(model).dtype in FOLDED and model.device.type == "cpu" and not whole_mask
-    return attending(model, PackedAttention(pack.nodes, positions, span, trunk, whole_mask, folds))
+    if attention is PackAttention.flex:
+        from qc_experiments.packing.flex_attention import FlexAttention
+
+        return attending(model, FlexAttention(pack, span, trunk))
+    whole = attention is PackAttention.mask
+    folds = unwrapped(model).dtype in FOLDED and model.device.type == "cpu" and not whole
+    return attending(model, PackedAttention(pack, span, trunk, whole, folds))
 
 
-def _pass_loss(model: Any, pack: Pack, span: tuple[int, int]) -> Tensor:
-    start, end = span
-    labels = slice(bisect_left(pack.label_places, start), bisect_left(pack.label_places, end))
-
-    def tensor(numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=model.device)
-
-    return label_loss(
-        model,
-        {
-            "input_ids": tensor(pack.input_ids[start:end])[None],
-            "position_ids": tensor(pack.position_ids[start:end])[None],
-        },
-        tensor(pack.label_places[labels]) - start,
-        tensor(pack.label_targets[labels]),
-        tensor(pack.label_weights[labels]),
-    )
+def _pass_loss(model: Any, pack: PackTensors, span: tuple[int, int]) -> Tensor:
+    places, targets, weights = pack.labels_within(span)
+    return label_loss(model, pack.inputs(span), places, targets, weights)
 
 
 def padded_parts(examples: Sequence[Example]) -> list[list[Example]]:

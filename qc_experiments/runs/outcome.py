@@ -94,7 +94,7 @@ def write_down(
         "seconds_evaluation": trained.seconds + base_seconds,
         "examples_per_second": fitted.examples_per_second,
         "tokens_per_second": fitted.tokens_per_second,
-        "rows_computed": fitted.rows_computed,
+        "pack_attention": fitted.pack_attention,
         "packed_difference": fitted.packed_difference,
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_reserved_bytes": peak_reserved_bytes(),

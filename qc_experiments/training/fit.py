@@ -42,7 +42,7 @@ class Fitted:
     tokens_per_second: float | None  # padding left out
     parameters_trainable: int
     parameters_total: int  # the adapter's included
-    rows_computed: str | None = None  # by shared_schema: packed, or padded where packs would differ
+    pack_attention: str | None = None  # how packed rows attend, or "padded"; None without packs
     packed_difference: float | None = None  # of gradients, relative, as found at the first step
 
 
@@ -107,7 +107,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
         tokens_per_second=plan.tokens * epochs / seconds,
         parameters_trainable=trainable,
         parameters_total=total,
-        rows_computed=trainer.rows_computed,
+        pack_attention=trainer.pack_attention,
         packed_difference=trainer.packed_difference,
     )
 

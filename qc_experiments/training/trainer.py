@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -19,13 +18,12 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState, T
 from transformers.trainer import TRAINER_STATE_NAME
 
 from qc_experiments.collators.standard import Collate, numbered
-from qc_experiments.config.schema import PackAttention, Strategy
+from qc_experiments.config.schema import Strategy
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.processes import of_main_process
 from qc_experiments.models.device import GPU, only_cpu
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.models.transformers_hooks import OpenTrainer, with_one_device
-from qc_experiments.packing.agreement import cannot_pack
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
@@ -33,6 +31,7 @@ from qc_experiments.training.callbacks import CheckpointTiming, LoggingInterval,
 from qc_experiments.training.checkpoints import DRAFT
 from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.job import CHECKPOINTING, TrainingJob
+from qc_experiments.training.pack_choice import PackChoice, choose
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +56,12 @@ class TextToSqlTrainer(OpenTrainer):
         )
         self._job, self._store, self._stop = job, job.store, job.stop
         self.row_order = getattr(collate, "order", None)
-        self._whole_mask = job.config.collator.attention is PackAttention.mask
         self._watch = LossWatch(self.model.config.get_text_config().vocab_size)
         self._started, self.seconds_before = time.perf_counter(), 0.0
-        self._packs: bool | None = None  # whether packed rows agree with padded ones; None: unknown
-        self.rows_computed: str | None = None  # packed or padded; None where no packs were given
+        self._packs: PackChoice | None = None  # made at the first step of each start
+        self.pack_attention: str | None = (
+            None  # as `PackChoice.name`; None where no packs were given
+        )
         self.packed_difference: float | None = None  # how far their gradients are from each other
         self.add_callback(CheckpointTiming(job.stop, job.pause_at))
         self.remove_callback(PrinterCallback)
@@ -91,18 +91,19 @@ class TextToSqlTrainer(OpenTrainer):
         if "packs" not in inputs:
             return super().training_step(model, inputs, labels)
         if self._packs is None:
-            self._packs = self._packs_agree(inputs["rows"])
-            self.rows_computed = "packed" if self._packs else "padded"
+            asked = self._job.config.collator.attention
+            self._packs = choose(self.model, inputs["rows"], asked, self._job.agreement)
+            if self.pack_attention is None:  # else as an earlier start found
+                self.pack_attention = self._packs.name
+                self.packed_difference = self._packs.difference
         model.train()
         scale = self.accelerator.num_processes / labels
         total = torch.zeros((), device=self.args.device)
         # A step has several backward passes: processes exchange gradients once, after the last one.
         with self.accelerator.no_sync(model):
-            if self._packs:
+            if attention := self._packs.attention:
                 for pack in inputs["packs"]:
-                    total += backward_pack(
-                        model, pack, scale, self._scaled, whole_mask=self._whole_mask
-                    )
+                    total += backward_pack(model, pack, scale, self._scaled, attention=attention)
             else:
                 for rows in padded_parts(inputs["rows"]):
                     batch = {k: v.to(self.args.device) for k, v in pad_batch(rows).items()}
@@ -118,29 +119,6 @@ class TextToSqlTrainer(OpenTrainer):
         scaler = self.accelerator.scaler
         return loss if scaler is None else scaler.scale(loss)
 
-    def _packs_agree(self, rows: list[Any]) -> bool:
-        """Compare a few rows packed with the same rows padded; says why the run goes on with padded ones."""
-        goes_on = "this run goes on with padded rows, as collator=seq2seq"
-        if reason := cannot_pack(self.model):
-            kind = self.model.config.get_text_config().model_type
-            log.warning(
-                "collator=shared_schema: %s cannot be packed (%s): %s", kind, reason, goes_on
-            )
-            return False
-        away = self._job.agreement.difference(
-            self.model, rows, gradients=True, whole_mask=self._whole_mask
-        )
-        if self.packed_difference is None and math.isfinite(away.found):
-            self.packed_difference = away.found
-        if not away.is_rounding:
-            log.warning(
-                "collator=shared_schema: packed rows give other gradients than padded ones (relative "
-                "difference %.2g): %s",
-                away.found,
-                goes_on,
-            )
-        return away.is_rounding
-
     def before_update(self, gradient_norm: float | None) -> None:
         """Right before the weights are changed, which a loss or gradient that is NaN forbids."""
         # With a scaler (float16) steps with such gradients are skipped.
@@ -152,7 +130,7 @@ class TextToSqlTrainer(OpenTrainer):
         start = self._job.resume_from
         if start is not None:
             self.seconds_before = start.progress["seconds"]
-            self.rows_computed = start.progress.get("rows_computed")
+            self.pack_attention = start.progress.get("pack_attention")
             self.packed_difference = start.progress.get("packed_difference")
         if start is None or not (start.progress["ended"] or start.step == self._job.pause_at):
             if start is not None:
@@ -195,7 +173,7 @@ class TextToSqlTrainer(OpenTrainer):
                 self.state.best_model_checkpoint = str(best) if best else None
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
                 progress = {
-                    "rows_computed": self.rows_computed,
+                    "pack_attention": self.pack_attention,
                     "packed_difference": self.packed_difference,
                     "ended": self.control.should_training_stop,
                     "loss_since_logged": losses,

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
 
+from qc_experiments.config.schema import PackAttention
 from qc_experiments.data.encode import Example
 from qc_experiments.models import loss as label_loss
 from qc_experiments.models.loss import pad_batch, summed_loss
@@ -90,7 +91,7 @@ def test_a_mask_of_the_whole_pass_gives_the_same(family, max_tokens):
     model = adapted(made(FAMILIES[family]))
     rows = some_rows(8)
     packs = pack_rows(rows, max_tokens)
-    assert gradient_difference(model, rows, packs, whole_mask=True) < 1e-5
+    assert gradient_difference(model, rows, packs, attention=PackAttention.mask) < 1e-5
     assert gradient_difference(model, rows, packs) < 1e-5
 
 
@@ -273,3 +274,27 @@ def test_the_check_of_the_first_step_computes_few_tokens_and_finds_a_model_that_
     rotary = model.get_base_model().model.rotary_emb
     rotary.register_forward_pre_hook(from_zero, with_kwargs=True)
     assert not PackAgreement().difference(model, long, gradients=True).is_rounding
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("max_tokens", [60, 250, 5000])
+def test_flex_attention_sees_what_blocks_and_a_mask_see(family, max_tokens):
+    """Forwards, which is all that torch computes by it on a CPU; windows, trunks and padding included."""
+    model = adapted(made(FAMILIES[family])).eval()
+    rows = some_rows(11)
+    for pack in pack_rows(rows, max_tokens):
+        expected = float(pack_loss(model, pack))
+        for attention in (PackAttention.mask, PackAttention.flex):
+            assert float(pack_loss(model, pack, attention)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_that_asks_for_flex_on_a_cpu_is_told_in_one_line(train, refused):
+    line = refused(lambda: train("collator=shared_schema", "collator.attention=flex", *SETTINGS))
+    assert "collator.attention=flex" in line
+    assert "take blocks" in line
+
+
+def test_the_result_says_how_rows_were_computed_and_how_far_they_were_from_padded_ones(train):
+    run = train("collator=shared_schema", *SETTINGS)
+    assert run.result["pack_attention"] == "blocks"
+    assert 0 <= run.result["packed_difference"] < 1e-3
