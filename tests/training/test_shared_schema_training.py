@@ -284,8 +284,8 @@ def test_flex_attention_sees_what_blocks_and_a_mask_see(family, max_tokens):
     rows = some_rows(11)
     for pack in pack_rows(rows, max_tokens):
         expected = float(pack_loss(model, pack))
-        for attention in (PackAttention.mask, PackAttention.flex):
-            assert float(pack_loss(model, pack, attention)) == pytest.approx(expected, rel=1e-5)
+        for other in (PackAttention.mask, PackAttention.flex):
+            assert float(pack_loss(model, pack, other)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_that_asks_for_flex_on_a_cpu_is_told_in_one_line(train, refused):
