@@ -53,17 +53,18 @@ def _timed_method(options: argparse.Namespace) -> dict[str, Any]:
     folder = model_folder(options)
     batches = planned_batches(options, folder)
     model = _model(options, folder)
-    if lean:
+    if options.method != "plain":
         lean_layers(model)
+    if on_gpu:
+        model = as_trained(model)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=on_gpu)
     step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
     peak = _matrix_peak(options.device, getattr(torch, options.type))
 
     def take(batch: list[Any]) -> tuple[int, float]:
-        with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
-            found = step[options.method](model, batch, options)
+        found = step[options.method](model, batch, options)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -73,16 +74,26 @@ def _timed_method(options: argparse.Namespace) -> dict[str, Any]:
 
     # A first step, so that nothing is made for the first time in the measured ones; on a CPU a small one.
     take(batches[0] if on_gpu else batches[0][:4])
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     found: dict[str, Any] = {}
     if options.method == "shared_schema":
         few = batches[0][:CHECKED_ROWS]
-        with torch.autocast(options.device, torch.bfloat16, enabled=on_gpu):
-            found["difference"] = gradient_difference(
-                model, few, pack_rows(few, options.max_tokens)
-            )
+        found["difference"] = gradient_difference(model, few, pack_rows(few, options.max_tokens))
     found |= _timed(take, batches, peak)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {**found, "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident}
+
+
+def as_trained(model: Any) -> Any:
+    """A model on a GPU as the Trainer has it: mixed precision within its forward, and nowhere else."""
+    import torch
+    from accelerate import Accelerator
+
+    from qc_experiments.models.device import prepare
+
+    prepare(torch.device("cuda"))
+    return Accelerator(mixed_precision="bf16").prepare_model(model)
 
 
 def _timed(
@@ -110,6 +121,8 @@ def _model(options: argparse.Namespace, folder: Path) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from qc_experiments.models.lora import as_loaded
+
     dtype = getattr(torch, options.type)
     if options.shape in ("embedded", PACKAGED):
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device)
@@ -131,7 +144,9 @@ def _model(options: argparse.Namespace, folder: Path) -> Any:
             base = AutoModelForCausalLM.from_pretrained(
                 place, quantization_config=quantized, dtype=dtype, device_map=options.device
             )
+            ends = (base.get_input_embeddings(), base.get_output_embeddings())
             base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+            as_loaded([(end, dtype) for end in ends])
     torch.manual_seed(options.seed)
     settings = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", lora_dropout=0.0)
     return get_peft_model(base, settings)

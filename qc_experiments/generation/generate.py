@@ -18,6 +18,7 @@ from transformers import (
 from qc_experiments.generation.decoding import TRIES, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
+from qc_experiments.models.device import GPU
 from qc_experiments.models.loss import evaluating
 from qc_experiments.sql.extraction import answer_complete
 from qc_experiments.sql.prefix_check import PrefixCheck
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 SHARED_BATCH = 4
 """Answers with a shared prefix take so little memory that as many times more are written at once."""
+GPU_ROWS = 256
+"""So many at least are written at once on a GPU, where a step of few takes as long."""
+GPU_SHARE = 0.5
+"""Of a GPU's free memory that their keys and values may take."""
 
 
 def write_answers(
@@ -56,9 +61,22 @@ def write_answers(
     if reason is not None:
         log.info("Each prompt is computed whole: %s", reason)
         return generate_texts(model, prompts, settings, on_answer, checks)
-    settings = replace(settings, batch_size=SHARED_BATCH * settings.batch_size)
+    settings = replace(settings, batch_size=_rows_at_once(model, longest, settings.batch_size))
     answers = tree_decode(model, prompts, settings, answer_complete, on_answer, checks)
     return [[answer.text for answer in candidates] for candidates in answers]
+
+
+def _rows_at_once(model: Any, longest: int, batch_size: int) -> int:
+    """Answers that are written at once; ``longest`` is the most tokens of one with its prompt."""
+    rows = SHARED_BATCH * batch_size
+    if model.device.type != GPU:
+        return rows
+    config = model.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * size * longest
+    free, _ = torch.cuda.mem_get_info(model.device)
+    most = int(GPU_SHARE * free / (numbers * model.dtype.itemsize))
+    return max(1, min(max(rows, GPU_ROWS), most))
 
 
 def generate_texts(

@@ -30,6 +30,7 @@ from qc_experiments.models.files import (
 from qc_experiments.models.fingerprint import file_hash, files_hash, model_files
 from qc_experiments.models.source import ModelSource, hub_commit
 from qc_experiments.models.stored_quantization import stored_quantization
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.paths import NO_SUCH_FILE, file_problem, folder_problem, user_path
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
@@ -201,11 +202,32 @@ def _check_kernels(source: ModelSource) -> None:
             )
 
 
+class NoRoomForWeightsError(UserError):
+    """A model's weights do not fit into memory, whatever is computed with them."""
+
+
 def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     """The pretrained causal language model, on this process's device, not in training mode.
 
     Its weights have to be those that its config asks for, one by one.
     """
+    try:
+        return _loaded(source, config, quant)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        smaller = ["a smaller model"]
+        if quant.mode is QuantMode.none:
+            smaller.append("quant=4bit")
+            if torch_dtype(config.dtype).itemsize > 2:
+                smaller.append("model.dtype=bfloat16")
+        raise NoRoomForWeightsError(
+            f"{source.named}: memory ran out while its weights were loaded, before anything was computed: "
+            f"take {', or '.join(smaller)}"
+        ) from error
+
+
+def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
     from qc_experiments.models.transformers_hooks import loaded_with_adapter

@@ -32,13 +32,16 @@ def lean_layers(model: Any) -> int:
     products are bfloat16's as well, and an adapter in float32 gets its gradients in float32; PEFT would turn
     each layer's input into float32, and keep that.
 
-    The layers of a PEFT model on a CPU are changed in place; returns how many of LoRA's are.
+    The layers of a PEFT model are changed in place; returns how many of LoRA's are. On a GPU it is LoRA's
+    alone, and only while nothing is trained: an answer's token costs fewer calls so.
     """
     count = 0
     for module in model.modules():
         if type(module) is LoraLinear:
             module.__class__ = LeanLoraLinear
             count += 1
+        elif model.device.type != "cpu":
+            continue
         elif has_llamas_mlp(module):
             module.__class__ = type("LeanGatedMlp", (LeanGatedMlp, type(module)), {})
         elif has_llamas_norm(module):
@@ -62,7 +65,7 @@ class LeanLoraLinear(LoraLinear):
     def plain(self, x: Tensor) -> PlainLora | None:
         """The one adapter that is active, or None where PEFT has to compute this layer."""
         lora = plain_lora(self)
-        if lora is None or x.is_cuda or lora.weight.requires_grad:
+        if lora is None or lora.weight.requires_grad or (x.is_cuda and torch.is_grad_enabled()):
             return None
         trained_bias = lora.bias is not None and lora.bias.requires_grad
         same = x.dtype == lora.weight.dtype and lora.a.dtype == torch.float32

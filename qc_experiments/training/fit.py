@@ -128,8 +128,7 @@ def _with_adapter(model: Any, config: RunConfig) -> Any:
     else:
         folder = Path(config.model.adapter).expanduser()
         adapted = continue_adapter(model, folder, lora, gradient_checkpointing=checkpointing)
-    if adapted.device.type == "cpu":
-        lean_layers(adapted)
+    lean_layers(adapted)
     return adapted
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from qc_experiments.config.schema import RunConfig, changes_base, shifts_base
 from qc_experiments.data.encode import IGNORED
 from qc_experiments.errors import UserError
-from qc_experiments.models.base import load_base_model
+from qc_experiments.models.base import NoRoomForWeightsError, load_base_model
 from qc_experiments.models.device import precision_of, to_train
 from qc_experiments.models.loss import evaluating, pad_batch
 from qc_experiments.system.memory import out_of_memory
@@ -47,8 +47,8 @@ def check_worth(model: Any, folder: Path, config: RunConfig, plan: Plan) -> None
     try:
         with _as_saved(model, folder, config, plan) as saved, precision():
             found = _losses(saved, batch)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+    except (RuntimeError, MemoryError, NoRoomForWeightsError) as error:
+        if not (isinstance(error, NoRoomForWeightsError) or out_of_memory(error)):
             raise
         log.warning("%s: memory did not suffice to load it again and check its loss", folder.name)
         return

@@ -12,6 +12,7 @@ import torch
 from helpers.runs import child
 
 from qc_experiments.config.schema import CollatorConfig, RunConfig, TrainerConfig
+from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.out_of_memory import explain_shortage
 
 LINUX = pytest.mark.skipif(
@@ -63,6 +64,31 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
     assert "quant=4bit" in found
     packed = RunConfig(collator=CollatorConfig(name="shared_schema"))
     assert "collator.max_tokens" in str(explain_shortage(MemoryError(), packed, Path("run")))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_what_a_gpus_libraries_say_of_memory_is_understood(said):
+    assert out_of_memory(RuntimeError(said))
+    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+def test_weights_that_do_not_fit_are_not_answered_with_smaller_batches(train, refused, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *_, **__: torch.empty(1 << 50)
+    )
+    line = refused(train)
+    assert "while its weights were loaded" in line
+    assert "quant=4bit" in line
+    assert "batch" not in line
 
 
 def test_a_full_disk_is_told_wherever_it_is_met():
