@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup train test test-slow lint docs model-qwen demo-data bench-peers kill-test clean
+.PHONY: setup train test test-slow lint docs model-qwen demo-data bench-peers gpu kill-test clean
 
 train: setup
 	$(BIN)/python train.py experiment=quickstart
@@ -33,6 +33,10 @@ docs: setup
 # Side by side with LitGPT, LLaMA-Factory and TRL, in environments of their own; needs Spider: QC_SPIDER=DIR.
 bench-peers: setup
 	$(BIN)/python scripts/bench_training.py --peers build/peers --rounds 3 --record build/bench_training.jsonl
+
+# Whether all of it works on this machine's GPU, and how fast: a table, and build/gpu.json.
+gpu: setup
+	$(BIN)/python scripts/check_gpu.py
 
 kill-test: setup
 	$(BIN)/python scripts/kill_and_resume.py

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from qc_experiments.comparison.runs import Run, load_runs
 from qc_experiments.comparison.significance import LEVEL, holm, pair_bits
@@ -40,6 +41,10 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "float32 weights": ("model.dtype=float32",),
 }
 """Each change by its name, as overrides of the experiment."""
+
+
+Runs = dict[Any, Run]
+"""Finished runs of a configuration by their seed."""
 
 
 def main() -> None:
@@ -90,11 +95,11 @@ def _train(options: argparse.Namespace, name: str, seed: int) -> None:
 
 
 def _report(output: Path) -> None:
-    found: dict[str, dict[object, Run]] = {}
+    found: dict[str, Runs] = {}
     for name in CHANGES:
         folder = _folder(output, name)
-        runs = load_runs([folder])[0] if folder.is_dir() else []
-        done = {run.config["seed"]: run for run in runs if run.finished and run.outcomes}
+        there = load_runs([folder])[0] if folder.is_dir() else []
+        done = {run.config["seed"]: run for run in there if run.finished and run.outcomes}
         done = dict(sorted(done.items(), key=lambda one: str(one[0])))
         if done:
             found[name] = done
@@ -131,7 +136,7 @@ def _report(output: Path) -> None:
     print(f"Drawn: {PICTURE.relative_to(ROOT)}")
 
 
-def _first(runs: dict[object, Run]) -> Run:
+def _first(runs: Runs) -> Run:
     """The run that is tested: answers of several seeds to one question are not independent."""
     return next(iter(runs.values()))
 
@@ -146,16 +151,16 @@ def _paired(one: Run, other: Run) -> Paired:
     return pair_bits(one.outcomes.bits, other.outcomes.bits)
 
 
-def _right(runs: dict[object, Run]) -> tuple[int, int]:
+def _right(runs: Runs) -> tuple[int, int]:
     result = _first(runs).result
     return result["execution_correct"], result["execution_count"]
 
 
-def _mean(runs: dict[object, Run], key: str) -> float:
+def _mean(runs: Runs, key: str) -> float:
     return mean(run.figure(key) or float("nan") for run in runs.values())
 
 
-def _draw(found: dict[str, dict[object, Run]]) -> None:
+def _draw(found: dict[str, Runs]) -> None:
     from matplotlib.figure import Figure
 
     from qc_experiments.evaluation.plot import COLOURS

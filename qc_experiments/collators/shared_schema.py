@@ -14,7 +14,7 @@ from qc_experiments.collators.standard import CollatorInput
 from qc_experiments.config.schema import CollatorConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.packing.pack_tensors import PackTensors
-from qc_experiments.packing.prefix_tree import pack_rows, schema_groups
+from qc_experiments.packing.prefix_tree import Pack, pack_rows, schema_groups
 
 CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a pass by default: a CPU gains nothing from more
 
@@ -45,9 +45,20 @@ class SharedSchemaCollator:
 
     def computed_tokens(self, examples: Sequence[Example], micro_batch: int) -> int:
         """Tokens that the first epoch computes, in micro-batches of so many rows."""
+        return sum(map(len, self._packs(examples, micro_batch)))
+
+    def largest_pass(self, examples: Sequence[Example], micro_batch: int) -> int:
+        """Most tokens of it whose way back is kept at once: of a pass with the trunk before it."""
+        passes = (
+            [end - start for start, end in pack.passes]
+            for pack in self._packs(examples, micro_batch)
+        )
+        return max(first + max(others, default=0) for first, *others in passes)
+
+    def _packs(self, examples: Sequence[Example], micro_batch: int) -> Iterator[Pack]:
         ordered = [examples[place] for place in self.order.order(0)]
-        batches = (ordered[n : n + micro_batch] for n in range(0, len(ordered), micro_batch))
-        return sum(len(pack) for rows in batches for pack in pack_rows(rows, self.max_tokens))
+        for start in range(0, len(ordered), micro_batch):
+            yield from pack_rows(ordered[start : start + micro_batch], self.max_tokens)
 
 
 def shared_schema(given: CollatorInput) -> SharedSchemaCollator:

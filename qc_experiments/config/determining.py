@@ -69,6 +69,7 @@ EFFECTS = {
     "tracking": NOTHING,
     "paths": NOTHING,
     "sweep": NOTHING,
+    "plan": NOTHING,
     "seed": TRAINING,
     "objective": NOTHING,
 }

@@ -1,4 +1,4 @@
-"""The sections ``tracking``, ``paths`` and ``sweep``: where results go, and how a sweep is run."""
+"""The sections ``tracking``, ``paths``, ``sweep`` and ``plan``: where results go, how runs are started."""
 
 from __future__ import annotations
 
@@ -86,6 +86,15 @@ class PathsConfig:
     def __post_init__(self) -> None:
         user_path(self.output, "paths.output")
         user_path(self.cache, "paths.cache")
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """What ``qc plan`` is asked besides the run."""
+
+    device: str | None = None
+    """The device that memory and time are planned for: a size such as 24GB, a card such as h100, or cpu;
+    null: this machine's."""
 
 
 class Rerun(Enum):

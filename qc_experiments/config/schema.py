@@ -41,6 +41,7 @@ from qc_experiments.config.model import (
 from qc_experiments.config.outputs import (
     MOST_IN_WANDB_NAME,
     PathsConfig,
+    PlanConfig,
     Rerun,
     SweepConfig,
     TrackingConfig,
@@ -67,6 +68,7 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     seed: int = setting(42, at_least(0))
     """Fixes the order of the rows, the adapter's initialisation and dropout."""
     objective: str = LOSS.key

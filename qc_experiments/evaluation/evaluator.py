@@ -143,7 +143,7 @@ class Evaluator:
         return {
             row.number: answer
             for part, answers in zip(todo, known, strict=True)
-            for row, answer in zip(part, answers, strict=True)
+            for row, answer in zip(part, answers or (), strict=True)
         }
 
     def _judged(self, rows: Sequence[Row], predicted: Sequence[Predicted]) -> list[Judged]:

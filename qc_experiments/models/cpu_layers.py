@@ -67,6 +67,9 @@ class LeanLoraLinear(LoraLinear):
         lora = plain_lora(self)
         if lora is None or lora.weight.requires_grad or (x.is_cuda and torch.is_grad_enabled()):
             return None
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.get_autocast_dtype(kind):
+            return None  # products would be cast
         trained_bias = lora.bias is not None and lora.bias.requires_grad
         same = x.dtype == lora.weight.dtype and lora.a.dtype == torch.float32
         return lora if same and x.dtype in COMPUTED and not trained_bias else None

@@ -14,6 +14,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Names of glibc's malloc.h."""
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATM = Path("/proc/self/statm")
 RESET_PEAK = "5"
 """What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
 NO_MEMORY = (
@@ -46,6 +47,54 @@ def set_up_allocators() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
+class Trimmer:
+    """Gives memory back that a training keeps in vain.
+
+    Passes are of other lengths at each step, and what they free (`keep_memory`) does not always fit the next:
+    with each such gap the process grows. It is given back once it has grown by `GROWN` over what one step
+    takes, which costs the time to map it again, once in some steps.
+    """
+
+    GROWN = 1.15
+
+    def __init__(self) -> None:
+        self._least: int | None = None
+
+    def step_ended(self) -> bool:
+        """Look at what is held, and give it back if it is too much; whether it was."""
+        held = resident_bytes()
+        if held is None:
+            return False
+        if self._least is None or held < self._least:
+            self._least = held
+        if held <= self.GROWN * self._least:
+            return False
+        libc = _glibc()
+        return libc is not None and bool(libc.malloc_trim(0))
+
+
+def usable_memory_bytes() -> float:
+    """Memory that this process may have: what the system has free, within the limit of a container."""
+    found = [float("inf")]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line]
+    with suppress(OSError, ValueError):
+        found.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    if found == [float("inf")]:  # no Linux
+        found.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
+    return min(found)
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process now; None where the system does not say."""
+    try:
+        pages = int(STATM.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState
 
+from qc_experiments.system.memory import Trimmer
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import duration
 from qc_experiments.tracking.tracker import Tracker
@@ -51,6 +52,17 @@ class ReportCallback(TrainerCallback):
         left = duration(each * (state.max_steps - state.global_step))
         rate = logs.get("learning_rate", float("nan"))
         log.info("%s  loss %.4f  learning rate %.2e  %s left", place, logs["loss"], rate, left)
+
+
+class MemoryTrimming(TrainerCallback):
+    """Gives back what a training on a CPU holds in vain, between its steps."""
+
+    def __init__(self) -> None:
+        self._trimmer = Trimmer()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Look at what is held."""
+        self._trimmer.step_ended()
 
 
 class CheckpointTiming(TrainerCallback):

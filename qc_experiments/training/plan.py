@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
 from qc_experiments.errors import UserError
+from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
 from qc_experiments.models.base import load_tokenizer, model_window
-from qc_experiments.models.device import to_train
+from qc_experiments.models.device import GPU, to_train
 from qc_experiments.models.lora import check_adapter_files
 from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (
@@ -34,7 +35,17 @@ from qc_experiments.models.stored_quantization import (
 )
 from qc_experiments.system.processes import world_size
 from qc_experiments.system.words import counted
+from qc_experiments.training.device_plan import Device, device_of
 from qc_experiments.training.inputs import RunData
+from qc_experiments.training.memory_plan import (
+    MULTIPLE,
+    MemoryPlan,
+    ModelShape,
+    formats_of,
+    memory_line,
+    memory_plan,
+    pass_tokens_within,
+)
 
 LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
 
@@ -55,6 +66,8 @@ class Plan:
     rows_per_step: int  # effective batch size
     label_tokens: int  # labels of all training rows
     tokens: int  # tokens of all training rows, padding left out
+    device: Device  # that it is planned for
+    shape: ModelShape | None  # of the model, where its config tells it
 
     @property
     def epochs(self) -> float:
@@ -67,7 +80,34 @@ class Plan:
 
     def _collator_input(self, config: RunConfig, rows: Sequence[Example]) -> CollatorInput:
         per_step = self.rows_per_step
-        return CollatorInput(config.collator, self.tokenizer, rows, per_step, config.seed)
+        sized = replace(config.collator, max_tokens=self.pass_tokens(config))
+        return CollatorInput(sized, self.tokenizer, rows, per_step, config.seed)
+
+    def pass_tokens(self, config: RunConfig) -> int:
+        """Most tokens of a pass of packs: as asked, else as the device's memory allows."""
+        if config.collator.max_tokens is not None or self.device.kind != GPU or self.shape is None:
+            return pass_tokens(config.collator)
+        formats = formats_of(config, self.device.kind)
+        fitting = pass_tokens_within(self.device.memory, self.shape, formats, config)
+        return max(fitting, MULTIPLE)
+
+    def largest_pass(self, config: RunConfig) -> int:
+        """Most tokens whose way back is kept at once."""
+        rows, micro = self.train, config.trainer.micro_batch_size()
+        if config.collator.name == "shared_schema":
+            return shared_schema(self._collator_input(config, rows)).largest_pass(rows, micro)
+        return micro * max(map(len, rows))
+
+    def memory(self, config: RunConfig) -> MemoryPlan | None:
+        """What the run needs at most; None where the model's shape is not known."""
+        if self.shape is None:
+            return None
+        evaluation = config.evaluation
+        prompts = [len(example.prompt_ids) for example in self.validation]
+        texts = min(len(prompts) * evaluation.candidates, SHARED_BATCH * evaluation.batch_size)
+        longest = max(prompts, default=0) + evaluation.max_new_tokens
+        formats, most = formats_of(config, self.device.kind), self.largest_pass(config)
+        return memory_plan(self.shape, formats, config, most, texts, longest)
 
     def warmup_steps(self, warmup: float) -> int:
         """Steps of warm-up, for ``trainer.warmup_steps``: a value below 1 is a share of all steps.
@@ -106,8 +146,11 @@ class Plan:
                 )
             lines.append(
                 f"Packs   {computed} tokens an epoch instead of {self.tokens}: {saved}; at most "
-                f"{pass_tokens(config.collator)} at once"
+                f"{self.pass_tokens(config)} at once"
             )
+        needed = self.memory(config)
+        if needed is not None:
+            lines.append(memory_line(needed, self.device, config, self.largest_pass(config)))
         return lines
 
     def storage(self, config: RunConfig) -> str:
@@ -197,6 +240,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         )
         dropped += unfit
     known: list[str] = []
+    layers: dict[str, Any] = {}
     outline = adapter_checks.model_outline(source)
     if outline is not None:
         _check_tokens(len(outline.get_input_embeddings().weight), tokenizer, [*train, *validation])
@@ -220,6 +264,8 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         rows_per_step=config.trainer.rows_per_step(),
         label_tokens=sum(x != IGNORED for example in train for x in example.labels),
         tokens=sum(map(len, train)),
+        device=device_of(config.plan.device),
+        shape=None if outline is None else ModelShape.of(outline, layers, config),
     )
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing

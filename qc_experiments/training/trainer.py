@@ -27,7 +27,12 @@ from qc_experiments.models.transformers_hooks import OpenTrainer, with_one_devic
 from qc_experiments.packing.loss import average_gradients, backward_pack, padded_parts
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.signals import Interrupted
-from qc_experiments.training.callbacks import CheckpointTiming, LoggingInterval, ReportCallback
+from qc_experiments.training.callbacks import (
+    CheckpointTiming,
+    LoggingInterval,
+    MemoryTrimming,
+    ReportCallback,
+)
 from qc_experiments.training.checkpoints import DRAFT
 from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.job import CHECKPOINTING, TrainingJob
@@ -64,6 +69,8 @@ class TextToSqlTrainer(OpenTrainer):
         )
         self.packed_difference: float | None = None  # how far their gradients are from each other
         self.add_callback(CheckpointTiming(job.stop, job.pause_at))
+        if job.precision.device == "cpu":
+            self.add_callback(MemoryTrimming())
         self.remove_callback(PrinterCallback)
         self.add_callback(ReportCallback(job.tracker))
         patience = job.config.trainer.early_stopping_patience

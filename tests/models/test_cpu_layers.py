@@ -23,6 +23,17 @@ def test_lean_layers_have_the_loss_and_gradients_of_pefts(family, options):
     assert float((own - gradients).norm() / gradients.norm()) < 1e-5
 
 
+def test_in_mixed_precision_weights_of_another_format_are_left_to_peft():
+    """As on a GPU with weights in float32: their products are cast, and an update added in place is not."""
+    model, batch = adapted(made(FAMILIES["llama"])), pad_batch(some_rows(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
+        lean_layers(model)
+        found, own = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    assert found == pytest.approx(loss, rel=1e-2)
+    assert float((own - gradients).norm() / gradients.norm()) < 0.05
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_with_dropout_loss_and_gradients_are_pefts_bit_by_bit(family, checkpointing):

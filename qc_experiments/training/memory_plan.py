@@ -1,0 +1,230 @@
+"""What memory a run needs at most, known from its model's shape before anything is loaded.
+
+Counted are numbers that are there at once: weights, what is kept of a pass for its way back, logits, and
+the keys and values of answers. What was counted for CPUs was compared with measured peaks
+(`scripts/check_memory_plan.py`, docs/log.md); for GPUs it is arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qc_experiments.config.model import auto_is_bfloat16
+from qc_experiments.config.schema import DType, QuantMode, RunConfig, changes_base
+from qc_experiments.generation.generate import SHARED_BATCH
+from qc_experiments.models.device import GPU
+from qc_experiments.models.loss import GPU_LOGITS_AT_ONCE, LOGITS_AT_ONCE
+from qc_experiments.training.device_plan import Device
+
+GB = 1e9
+LIBRARIES = {"cpu": 1.4 * GB, GPU: 1.2 * GB}
+"""What torch and the others take themselves, in resident memory or on a card."""
+TRAINED = 16
+"""Bytes of a trained weight: itself, its gradient and AdamW's two moments in float32."""
+QUANTIZED = {QuantMode.int4: 0.55, QuantMode.int8: 1.05}
+"""Bytes of a weight that is stored so, scales included."""
+LOGIT = 14
+"""Bytes of a logit while its loss and gradient are taken."""
+MOST_PASS_TOKENS, MULTIPLE = 16384, 128
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Numbers of a model that its memory depends on."""
+
+    hidden: int
+    intermediate: int  # of the MLP
+    layers: int
+    queries: int  # numbers of a token's queries in a layer
+    keys: int  # of its keys, or its values
+    vocabulary: int
+    parameters: int
+    linear: int  # of these, in layers that quantization stores in fewer bits
+    trained: int
+
+    @classmethod
+    def of(cls, outline: Any, adapted: dict[str, Any], config: RunConfig) -> ModelShape:
+        """That of a model's outline, with the layers that an adapter is put on."""
+        found = outline.config.get_text_config()
+        heads = found.num_attention_heads
+        size = getattr(found, "head_dim", None) or found.hidden_size // heads
+        key_heads = getattr(found, "num_key_value_heads", None) or heads
+        inner = getattr(found, "intermediate_size", None) or 4 * found.hidden_size
+        ends = {id(outline.get_input_embeddings()), id(outline.get_output_embeddings())}
+        linear = sum(
+            module.weight.numel()
+            for module in outline.modules()
+            if getattr(module, "in_features", 0) and id(module) not in ends
+        )
+        total = sum(parameter.numel() for parameter in outline.parameters())
+        trained = total
+        if config.lora.enabled:
+            widths = [sum(layer.weight.shape) for layer in adapted.values()]
+            trained = config.lora.r * sum(widths)
+        return cls(
+            hidden=found.hidden_size,
+            intermediate=max(inner) if isinstance(inner, list) else inner,
+            layers=found.num_hidden_layers,
+            queries=heads * size,
+            keys=key_heads * size,
+            vocabulary=found.vocab_size,
+            parameters=total,
+            linear=linear,
+            trained=trained,
+        )
+
+
+@dataclass(frozen=True)
+class Formats:
+    """In how many bytes numbers are kept, and where."""
+
+    device: str  # cpu or cuda
+    weight: float  # bytes of a base weight that is not quantized
+    computed: float  # of a number of a pass
+    quantized: QuantMode = QuantMode.none
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes at the run's peak, by what takes them."""
+
+    libraries: float
+    weights: float
+    trained: float  # adapter, its gradients and the optimizer's moments
+    of_pass: float  # kept of a pass for its way back
+    logits: float  # of its labels, with their gradients
+    answers: float  # keys and values of the answers that are written at once
+    texts: int  # these answers
+
+    @property
+    def always(self) -> float:
+        """What is there all the time."""
+        return self.libraries + self.weights + self.trained
+
+    @property
+    def total(self) -> float:
+        """Passes and answers are not there at once."""
+        return self.always + max(self.of_pass + self.logits, self.answers)
+
+    def text(self) -> str:
+        """In words, the largest first."""
+        parts = {
+            "libraries": self.libraries,
+            "weights": self.weights,
+            "what is trained": self.trained,
+            "a pass": self.of_pass,
+            "logits": self.logits,
+            "answers": self.answers,
+        }
+        named = sorted(parts.items(), key=lambda one: -one[1])
+        return ", ".join(f"{name} {size / GB:.1f}" for name, size in named if size >= 0.05 * GB)
+
+
+def kept_per_token(shape: ModelShape, formats: Formats, config: RunConfig) -> float:
+    """Bytes that are kept of each token of a pass."""
+    h, i = shape.hidden, shape.intermediate
+    if formats.device == GPU:
+        layer = (28 * h + 8 * i + 4 * (shape.queries - shape.keys)) * formats.computed / 2
+    else:
+        attention = 2 * shape.queries + 6 * shape.keys
+        layer = (4 * h + attention + 2 * i) * formats.computed
+        if not config.lora.enabled:
+            layer = (8 * h + attention + 4 * i) * formats.computed
+        elif config.lora.dropout:
+            layer = (6 * h + attention + 5 * i) * formats.computed + 4 * h + 2 * i
+    if config.trainer.gradient_checkpointing:
+        return shape.layers * h * formats.computed + layer
+    return shape.layers * layer
+
+
+def memory_plan(
+    shape: ModelShape,
+    formats: Formats,
+    config: RunConfig,
+    tokens: int,
+    texts: int = 0,
+    text_tokens: int = 0,
+) -> MemoryPlan:
+    """What a run needs at most.
+
+    Args:
+        shape: of its model.
+        formats: in which its numbers are kept.
+        config: of the run.
+        tokens: of its largest pass.
+        texts: answers that are written at once.
+        text_tokens: of the longest with its prompt.
+    """
+    plain = shape.parameters
+    weights = 0.0
+    if formats.quantized is not QuantMode.none:
+        plain -= shape.linear
+        weights = shape.linear * QUANTIZED[formats.quantized]
+    weights += plain * formats.weight
+    full = not config.lora.enabled
+    at_once = GPU_LOGITS_AT_ONCE if formats.device == GPU else LOGITS_AT_ONCE
+    return MemoryPlan(
+        libraries=LIBRARIES[formats.device],
+        weights=0.0 if full else weights,  # else they are what is trained
+        trained=shape.trained * TRAINED,
+        of_pass=tokens * kept_per_token(shape, formats, config),
+        logits=min(at_once, tokens * shape.vocabulary) * LOGIT,
+        answers=texts * text_tokens * shape.layers * 2 * shape.keys * formats.computed,
+        texts=texts,
+    )
+
+
+def formats_of(config: RunConfig, device: str) -> Formats:
+    """In how many bytes a run's numbers are kept on a device, this machine's or another one."""
+    dtype, changes = config.model.dtype, changes_base(config.lora)
+    narrow = dtype in (DType.bfloat16, DType.float16)
+    if device == GPU:
+        narrow |= dtype is DType.auto
+    elif dtype is DType.auto:
+        narrow = auto_is_bfloat16(config.lora, config.quant)
+    stored_wide = not config.lora.enabled or (changes and dtype is DType.auto)
+    computed = 2.0 if narrow else 4.0
+    return Formats(device, 4.0 if stored_wide else computed, computed, config.quant.mode)
+
+
+def pass_tokens_within(free: float, shape: ModelShape, formats: Formats, config: RunConfig) -> int:
+    """Most tokens of a pass that fit into so many free bytes, as a multiple of 128; 0 if none do."""
+    unit = memory_plan(shape, formats, config, MOST_PASS_TOKENS)
+    fixed = unit.always + unit.logits
+    tokens = int((0.9 * free - fixed) / kept_per_token(shape, formats, config))
+    return max(0, min(MOST_PASS_TOKENS, tokens // MULTIPLE * MULTIPLE))
+
+
+def memory_line(needed: MemoryPlan, device: Device, config: RunConfig, tokens: int) -> str:
+    """What the user is told of it, and what to change first where it does not fit.
+
+    ``tokens`` are those of its largest pass.
+    """
+    line = f"Memory  about {needed.total / GB:.1f} GB ({needed.text()})"
+    if needed.total <= device.memory:
+        return f"{line}; {device.name} has {device.memory / GB:.1f}"
+    remedies = []
+    trains = needed.of_pass + needed.logits >= needed.answers
+    if trains and (room := device.memory - needed.always - needed.logits) > 0:
+        share = room / needed.of_pass
+        if config.collator.name == "shared_schema":
+            fitting = max(MULTIPLE, int(share * tokens) // MULTIPLE * MULTIPLE)
+            remedies.append(f"collator.max_tokens={fitting}")
+        elif (rows := config.trainer.micro_batch_size()) > 1:
+            remedies.append(f"trainer.per_device_train_batch_size={max(1, int(share * rows))}")
+    if not trains and device.memory > needed.always:
+        share = (device.memory - needed.always) / needed.answers
+        smaller = max(1, int(share * needed.texts / SHARED_BATCH))
+        remedies.append(f"evaluation.batch_size={smaller}")
+    if trains and not config.trainer.gradient_checkpointing:
+        remedies.append("trainer.gradient_checkpointing=true")
+    if config.quant.mode is QuantMode.none and config.lora.enabled:
+        remedies.append("quant=4bit")
+    if not config.lora.enabled:
+        remedies.append("lora=r16")
+    remedies.append("a smaller model")
+    return (
+        f"{line}: more than {device.name} has ({device.memory / GB:.1f}); "
+        f"try {', then '.join(remedies)}"
+    )
