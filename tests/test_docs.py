@@ -98,7 +98,7 @@ def test_a_file_that_two_pages_show_is_the_same_on_both():
 def test_commands_are_ours():
     assert len(RUN_HERE) >= 30
     assert {shlex.split(line)[0] for line in RUN_HERE} == {"python", "qc"}
-    assert {shlex.split(line)[0] for line in NEEDS_MORE} <= {"python", "qc", "torchrun"}
+    assert {shlex.split(line)[0] for line in NEEDS_MORE} <= {"python", "qc", "torchrun", "make"}
 
 
 @pytest.mark.parametrize("command", RUN_HERE)
@@ -168,6 +168,9 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
 ):
     monkeypatch.setenv("MY_PASSWORD", "secret")
     words = shlex.split(command)
+    if words[0] == "make":
+        assert f"\n{words[1]}: setup\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        return
     if words[:3] == ["qc", "models", "fetch"]:
         assert named_model(words[3])  # fetched from a folder of wheels in test_packaged.py
         return

@@ -10,7 +10,12 @@ from qc_experiments.config.schema import keys_of
 from qc_experiments.system.words import nearest
 
 GROUP, SECTION = "group", ""
-GROUPS = (*(key for key, _, section in keys_of() if section and "." not in key), "experiment")
+WITHOUT_OPTIONS = ("plan",)
+"""Sections whose keys are set one by one."""
+GROUPS = (
+    *(k for k, _, section in keys_of() if section and "." not in k and k not in WITHOUT_OPTIONS),
+    "experiment",
+)
 OWN = {
     "data": "data=csv data.train={}",
     "model": "model=hub model.name_or_path={}",

@@ -33,6 +33,7 @@ from qc_experiments.config.schema import (
     OnInvalid,
     PackAttention,
     PathsConfig,
+    PlanConfig,
     QuantMode,
     Rerun,
     RunConfig,
@@ -850,6 +851,7 @@ DETERMINING = {
     "evaluation.candidates": None,
     "evaluation.choose": None,
     "evaluation.constrain": "schema",
+    "trainer.full_determinism": True,
     "evaluation.repair": 1,
     "evaluation.fuzz": 2,
     "evaluation.timeout": 1.0,
@@ -873,7 +875,9 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
     hashed_keys = set(DETERMINING) - ADDED_LATER | BY_CONTENT - by_own_content
     assert set(leaves(hashed(RunConfig()))) == hashed_keys
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
-    assert {key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep")} == {
+    assert {
+        key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep", "plan")
+    } == {
         "objective",
         "evaluation.metrics",
         "model.allow_pickle",
@@ -958,6 +962,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
         ("objective", "exact_match"),
         ("collator.attention", PackAttention.mask),
         ("sweep", SweepConfig(halving=2, rerun=Rerun.changed)),
+        ("plan", PlanConfig(device="h100")),
         ("trainer.save_total_limit", None),
         ("trainer.logging_steps", 1),
         ("trainer.dataloader_num_workers", 2),

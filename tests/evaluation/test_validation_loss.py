@@ -81,7 +81,7 @@ def test_packs_label_the_end_token_of_each_row(tokenizer, examples):
     ends = sum(
         weight
         for pack in packs
-        for target, weight in zip(pack.label_targets, pack.label_weights, strict=True)
+        for _, target, weight in pack.labels.T.tolist()
         if target == tokenizer.eos_token_id
     )
     assert ends == len(examples)
