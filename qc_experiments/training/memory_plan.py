@@ -18,7 +18,7 @@ from qc_experiments.models.loss import GPU_LOGITS_AT_ONCE, LOGITS_AT_ONCE
 from qc_experiments.training.device_plan import Device
 
 GB = 1e9
-LIBRARIES = {"cpu": 1.4 * GB, GPU: 1.2 * GB}
+LIBRARIES = {"cpu": 1.1 * GB, GPU: 1.2 * GB}
 """What torch and the others take themselves, in resident memory or on a card."""
 TRAINED = 16
 """Bytes of a trained weight: itself, its gradient and AdamW's two moments in float32."""
@@ -132,7 +132,7 @@ def kept_per_token(shape: ModelShape, formats: Formats, config: RunConfig) -> fl
         if not config.lora.enabled:
             layer = (8 * h + attention + 4 * i) * formats.computed
         elif config.lora.dropout:
-            layer = (6 * h + attention + 5 * i) * formats.computed + 4 * h + 2 * i
+            layer = (4 * h + attention + 4 * i) * formats.computed + 6 * h + i  # a byte of each mask
     if config.trainer.gradient_checkpointing:
         return shape.layers * h * formats.computed + layer
     return shape.layers * layer
