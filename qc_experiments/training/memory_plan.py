@@ -132,7 +132,9 @@ def kept_per_token(shape: ModelShape, formats: Formats, config: RunConfig) -> fl
         if not config.lora.enabled:
             layer = (8 * h + attention + 4 * i) * formats.computed
         elif config.lora.dropout:
-            layer = (4 * h + attention + 4 * i) * formats.computed + 6 * h + i  # a byte of each mask
+            layer = (
+                (4 * h + attention + 4 * i) * formats.computed + 6 * h + i
+            )  # a byte of each mask
     if config.trainer.gradient_checkpointing:
         return shape.layers * h * formats.computed + layer
     return shape.layers * layer

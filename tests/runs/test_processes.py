@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -43,3 +44,29 @@ def test_two_processes_train_as_one_does(train, tiny_model, tmp_path, collator):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
     assert together.result["eval_loss"] == pytest.approx(alone.result["eval_loss"], rel=1e-3)
     assert done.stdout.count("held-out questions") == 1
+
+
+def test_two_processes_share_the_answering_and_find_what_one_does(train, tiny_model, tmp_path):
+    untrained = ("trainer.max_steps=0", "evaluation.base=false", "evaluation.limit=12")
+    alone = train(*untrained, output=tmp_path / "alone")
+    output = tmp_path / "together"
+    done = child(
+        str(Path(sys.executable).parent / "torchrun"),
+        "--nproc_per_node=2",
+        "train.py",
+        "model=hub",
+        f"model.name_or_path={tiny_model}",
+        "tracking=none",
+        f"paths.output={output}",
+        *TINY_TRAINING,
+        *untrained,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(output)
+
+    def answered(where: Path) -> list[tuple[str, ...]]:
+        with (where / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            return [(row["row"], row["prediction"], row["verdict"]) for row in csv.DictReader(file)]
+
+    assert len(answered(folder)) == 12
+    assert answered(folder) == answered(alone.folder)
