@@ -61,7 +61,7 @@ def _timed_method(options: argparse.Namespace) -> dict[str, Any]:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=on_gpu)
     step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
-    peak = _matrix_peak(options.device, getattr(torch, options.type))
+    peak = matrix_peak(options.device, getattr(torch, options.type))
 
     def take(batch: list[Any]) -> tuple[int, float]:
         found = step[options.method](model, batch, options)
@@ -278,7 +278,7 @@ def _operations(model: Any, tokens: float, seen: float, labels: float) -> float:
     return float(layers + attention + labels * config.vocab_size * config.hidden_size * 4)
 
 
-def _matrix_peak(device: str, dtype: Any) -> float:
+def matrix_peak(device: str, dtype: Any) -> float:
     """Operations a second of the best matrix product of some sizes, in the number format of the run."""
     import torch
 

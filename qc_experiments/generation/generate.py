@@ -18,6 +18,7 @@ from transformers import (
 from qc_experiments.generation.decoding import TRIES, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
+from qc_experiments.models.base import attention_widths
 from qc_experiments.models.device import GPU
 from qc_experiments.models.loss import evaluating
 from qc_experiments.sql.extraction import answer_complete
@@ -72,8 +73,8 @@ def _rows_at_once(model: Any, longest: int, batch_size: int) -> int:
     if model.device.type != GPU:
         return rows
     config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * size * longest
+    _, keys = attention_widths(config)
+    numbers = 2 * config.num_hidden_layers * keys * longest
     free, _ = torch.cuda.mem_get_info(model.device)
     most = int(GPU_SHARE * free / (numbers * model.dtype.itemsize))
     return max(1, min(max(rows, GPU_ROWS), most))

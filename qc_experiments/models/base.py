@@ -170,6 +170,17 @@ def model_window(source: ModelSource) -> int | None:
     return int(window) if window else None
 
 
+def attention_widths(config: Any) -> tuple[int, int]:
+    """Numbers of a token's queries in a layer, and of its keys (or values), by a model's config.
+
+    Raises:
+        AttributeError: if it is no model with attention, as a recurrent one is not.
+    """
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return heads * size, (getattr(config, "num_key_value_heads", None) or heads) * size
+
+
 def _quantization_arguments(quant: QuantConfig, compute_dtype: Any) -> dict[str, Any]:
     """Keyword arguments for ``from_pretrained`` that store the base weights in 4 or 8 bits."""
     if quant.mode is QuantMode.none:

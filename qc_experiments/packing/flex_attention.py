@@ -43,8 +43,7 @@ class FlexAttention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
         """Attend: all [1, heads, length of the pass, head size], perhaps with fewer heads of keys."""
-        if layer.dropout:
-            raise NotImplementedError("FlexAttention drops no attention")
+        assert not layer.dropout, "`training.pack_choice` takes it for models without only"
         key, value = with_trunk(self._trunk, self._start, layer.number, key, value)
         length = query.shape[2]
         query = pad(query, (0, 0, 0, len(self._queries) - length))

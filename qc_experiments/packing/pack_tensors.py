@@ -56,11 +56,11 @@ class PackTensors:
         ids, positions = self.tokens[:2, slice(*span)]
         return {"input_ids": ids[None], "position_ids": positions[None]}
 
-    def labels_within(self, span: tuple[int, int]) -> Tensor:
-        """The labels of a pass, their places counted from its start, [3, labels]."""
+    def labels_within(self, span: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the labels of a pass: their places from its start on, themselves, and rows, each [labels]."""
         first, last = (bisect_left(self.pack.label_places, place) for place in span)
-        shift = torch.tensor([[span[0]], [0], [0]], device=self.labels.device)
-        return self.labels[:, first:last] - shift
+        places, labels, rows = self.labels[:, first:last]
+        return places - span[0], labels, rows
 
     def to(self, device: Any, non_blocking: bool = False) -> PackTensors:
         """The same on another device."""

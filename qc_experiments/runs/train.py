@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import RunConfig
+from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
 from qc_experiments.models.device import precision_of, set_determinism, to_train
 from qc_experiments.models.source import forget_failure
@@ -52,6 +53,11 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
         UserError: for anything the user can mend.
     """
     refuse_sharded_weights()
+    if config.plan.device is not None:
+        raise UserError(
+            f"plan.device={config.plan.device}: is for qc plan; a run is computed where it is started: leave "
+            "it out"
+        )
     forget_failure()
     data = load_data(config)
     folder = run_folder(config, data)

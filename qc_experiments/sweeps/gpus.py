@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+from qc_experiments.system.locking import taken
 
 DEVICES = Path("/dev")
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
@@ -43,16 +43,17 @@ class ClaimedGpu:
     def _claim(self, name: str) -> bool:
         file = re.sub(r"\W", "_", name)
         path = Path(tempfile.gettempdir()) / f"qc_experiments_gpu_{os.getuid()}_{file}.lock"
-        with suppress(OSError):  # a folder that cannot be written: nothing is known of others
-            lock = path.open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.close()
-                return False
-            self._lock = lock
-            return True
-        return False
+        # In a folder that all users write in, a link may have been laid: it is not followed.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            lock = os.fdopen(os.open(path, flags, 0o600), "r+")
+        except OSError:  # nothing can be known of other jobs
+            return False
+        if not taken(lock.fileno()):
+            lock.close()
+            return False
+        self._lock = lock
+        return True
 
 
 def visible_gpus() -> list[str]:

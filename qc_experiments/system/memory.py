@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import sys
 from contextlib import suppress
@@ -14,7 +15,6 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Names of glibc's malloc.h."""
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-STATM = Path("/proc/self/statm")
 RESET_PEAK = "5"
 """What Linux takes in ``clear_refs`` to set the peak of resident memory to what it is now (proc(5))."""
 NO_MEMORY = (
@@ -60,41 +60,27 @@ class Trimmer:
     GROWN = 1.15
 
     def __init__(self) -> None:
-        self._least: int | None = None
+        import psutil
+
+        self._process, self._libc = psutil.Process(), _glibc()
+        self._least = math.inf
 
     def step_ended(self) -> bool:
-        """Look at what is held, and give it back if it is too much; whether it was."""
-        held = resident_bytes()
-        if held is None:
-            return False
-        if self._least is None or held < self._least:
-            self._least = held
-        if held <= self.GROWN * self._least:
-            return False
-        libc = _glibc()
-        return libc is not None and bool(libc.malloc_trim(0))
+        """Look at what is held, and give back what is too much; whether anything was."""
+        held = self._process.memory_info().rss
+        self._least = min(self._least, held)
+        grown = self._libc is not None and held > self.GROWN * self._least
+        return grown and bool(self._libc.malloc_trim(0))
 
 
 def usable_memory_bytes() -> float:
     """Memory that this process may have: what the system has free, within the limit of a container."""
-    found = [float("inf")]
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found += [1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line]
-    with suppress(OSError, ValueError):
+    import psutil
+
+    found = [float(psutil.virtual_memory().available)]
+    with suppress(OSError, ValueError):  # no container, or one without a limit
         found.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    if found == [float("inf")]:  # no Linux
-        found.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
     return min(found)
-
-
-def resident_bytes() -> int | None:
-    """Resident memory of this process now; None where the system does not say."""
-    try:
-        pages = int(STATM.read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> None:

@@ -39,7 +39,7 @@ class Device:
     name: str
     kind: str  # cpu or cuda
     memory: float  # bytes
-    operations: float | None = None  # a second at its peak; None where it is not known
+    operations: float | None = None  # a second at its peak, of a card that is named; else not known
 
 
 def device_of(asked: str | None) -> Device:
@@ -54,10 +54,9 @@ def device_of(asked: str | None) -> Device:
         return Device(name.upper(), GPU, memory * 1e9, speed * 1e12)
     if size := SIZE.fullmatch(name):
         return Device(f"a card of {size[1]} GB", GPU, float(size[1]) * 1e9)
-    known = ("cpu", *CARDS)
     raise UserError(
         f"plan.device={asked}: must be a size such as 24GB, cpu, or one of {', '.join(CARDS)}"
-        f"{nearest(name, list(known))}"
+        f"{nearest(name, list(CARDS))}"
     )
 
 

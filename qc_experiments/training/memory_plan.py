@@ -13,9 +13,11 @@ from typing import Any
 from qc_experiments.config.model import auto_is_bfloat16
 from qc_experiments.config.schema import DType, QuantMode, RunConfig, changes_base
 from qc_experiments.generation.generate import SHARED_BATCH
+from qc_experiments.models.base import attention_widths
 from qc_experiments.models.device import GPU
 from qc_experiments.models.loss import GPU_LOGITS_AT_ONCE, LOGITS_AT_ONCE
-from qc_experiments.training.device_plan import Device
+from qc_experiments.system.words import duration
+from qc_experiments.training.device_plan import OF_PEAK, Device
 
 GB = 1e9
 LIBRARIES = {"cpu": 1.1 * GB, GPU: 1.2 * GB}
@@ -44,12 +46,16 @@ class ModelShape:
     trained: int
 
     @classmethod
-    def of(cls, outline: Any, adapted: dict[str, Any], config: RunConfig) -> ModelShape:
-        """That of a model's outline, with the layers that an adapter is put on."""
+    def of(cls, outline: Any, adapted: dict[str, Any], config: RunConfig) -> ModelShape | None:
+        """That of a model's outline, with the layers that an adapter is put on.
+
+        None for models that are made otherwise than of attention and MLPs, such as recurrent ones.
+        """
         found = outline.config.get_text_config()
-        heads = found.num_attention_heads
-        size = getattr(found, "head_dim", None) or found.hidden_size // heads
-        key_heads = getattr(found, "num_key_value_heads", None) or heads
+        try:
+            queries, keys = attention_widths(found)
+        except AttributeError:
+            return None
         inner = getattr(found, "intermediate_size", None) or 4 * found.hidden_size
         ends = {id(outline.get_input_embeddings()), id(outline.get_output_embeddings())}
         linear = sum(
@@ -66,8 +72,8 @@ class ModelShape:
             hidden=found.hidden_size,
             intermediate=max(inner) if isinstance(inner, list) else inner,
             layers=found.num_hidden_layers,
-            queries=heads * size,
-            keys=key_heads * size,
+            queries=queries,
+            keys=keys,
             vocabulary=found.vocab_size,
             parameters=total,
             linear=linear,
@@ -199,9 +205,9 @@ def pass_tokens_within(free: float, shape: ModelShape, formats: Formats, config:
 
 
 def memory_line(needed: MemoryPlan, device: Device, config: RunConfig, tokens: int) -> str:
-    """What the user is told of it, and what to change first where it does not fit.
+    """The plan's line on memory: how much is needed, and what to change first if it does not fit.
 
-    ``tokens`` are those of its largest pass.
+    ``tokens`` are those of the largest pass.
     """
     line = f"Memory  about {needed.total / GB:.1f} GB ({needed.text()})"
     if needed.total <= device.memory:
@@ -229,4 +235,23 @@ def memory_line(needed: MemoryPlan, device: Device, config: RunConfig, tokens: i
     return (
         f"{line}: more than {device.name} has ({device.memory / GB:.1f}); "
         f"try {', then '.join(remedies)}"
+    )
+
+
+def time_line(shape: ModelShape, device: Device, config: RunConfig, tokens: float) -> str | None:
+    """The plan's line on the time to train on so many tokens; None where a device's speed is not known.
+
+    A frozen weight costs four operations a token (two forwards, two for the gradient of what comes in), a
+    trained one six, and with checkpointing two more for the second way forwards.
+    """
+    if device.operations is None:
+        return None
+    again = 2 if config.trainer.gradient_checkpointing else 0
+    adapter = shape.trained if config.lora.enabled else 0
+    of_weights = shape.linear * ((4 if config.lora.enabled else 6) + again)
+    operations = tokens * (of_weights + adapter * (6 + again))
+    seconds = operations / (OF_PEAK * device.operations)
+    return (
+        f"Time    the training about {duration(seconds)} on {device.name}, if it reaches {OF_PEAK:.0%} of "
+        "what its maker gives (an estimate)"
     )

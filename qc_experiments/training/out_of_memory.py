@@ -1,4 +1,4 @@
-"""Memory or disk that has run out: what the user is told instead of a traceback."""
+"""What a run asks of a machine and does not get (memory, disk, an order of sums), told in one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.files import FULL
 from qc_experiments.system.memory import out_of_memory
 
+NO_ORDER = "does not have a deterministic implementation"
+"""What torch says of an operation under `torch.use_deterministic_algorithms`."""
+
 
 def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> UserError | None:
     """What the user can change, where an exception says that memory or disk has run out, else None."""
@@ -18,6 +21,11 @@ def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> U
     if isinstance(error, OSError) and error.errno in FULL:
         return UserError(
             f"{folder}: cannot be written ({error.strerror}): make room and run the same command again"
+        )
+    if NO_ORDER in str(error):
+        return UserError(
+            f"trainer.full_determinism=true: {str(error).split('.')[0]}: leave it out, or do without what "
+            "needs that operation"
         )
     if out_of_memory(error):
         return UserError(_memory_advice(str(error), config))

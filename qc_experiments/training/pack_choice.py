@@ -43,7 +43,13 @@ def choose(
         log.warning("collator=shared_schema: %s cannot be packed (%s): %s", kind, reason, GOES_ON)
         return PackChoice(None)
     difference: float | None = None
-    for attention in _candidates(asked, model.device.type):
+    drops = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
+    if drops and asked is PackAttention.flex:
+        raise UserError(
+            f"collator.attention=flex: this model drops attention in training (attention_dropout={drops:g}), "
+            "which FlexAttention cannot: take blocks"
+        )
+    for attention in _candidates(asked, model.device.type, drops=bool(drops)):
         try:
             away = agreement.difference(model, rows, gradients=True, attention=attention)
         except (ImportError, RuntimeError, NotImplementedError) as error:
@@ -73,8 +79,8 @@ def choose(
     return PackChoice(None, difference)
 
 
-def _candidates(asked: PackAttention, device: str) -> tuple[PackAttention, ...]:
+def _candidates(asked: PackAttention, device: str, *, drops: bool) -> tuple[PackAttention, ...]:
     if asked is not PackAttention.auto:
         return (asked,)
     blocks = (PackAttention.blocks,)
-    return (PackAttention.flex, *blocks) if device == GPU else blocks
+    return (PackAttention.flex, *blocks) if device == GPU and not drops else blocks

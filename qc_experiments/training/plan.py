@@ -45,6 +45,7 @@ from qc_experiments.training.memory_plan import (
     memory_line,
     memory_plan,
     pass_tokens_within,
+    time_line,
 )
 
 LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
@@ -151,6 +152,9 @@ class Plan:
         needed = self.memory(config)
         if needed is not None:
             lines.append(memory_line(needed, self.device, config, self.largest_pass(config)))
+        tokens = self.computed_tokens(config) * self.epochs
+        if self.shape and (line := time_line(self.shape, self.device, config, tokens)):
+            lines.append(line)
         return lines
 
     def storage(self, config: RunConfig) -> str:
@@ -158,6 +162,8 @@ class Plan:
         if self.stored is not None:
             return f"in {in_words(self.stored)}, as the checkpoint has them"
         mode = config.quant.mode
+        if not config.lora.enabled:
+            return "in float32, as they are trained"
         if mode is not QuantMode.none:
             return f"in {mode.value}"
         if config.model.dtype is DType.auto and to_train(config).dtype is DType.bfloat16:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, DynamicCache, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, StoppingCriteriaList
 
 from qc_experiments.generation import token_tree
 from qc_experiments.generation.decoding import (
@@ -18,6 +19,7 @@ from qc_experiments.generation.decoding import (
     Hypothesis,
     Writer,
 )
+from qc_experiments.generation.generate import _rows_at_once
 from qc_experiments.generation.prefixes import agrees, cannot_share_prefixes, group_prompts
 from qc_experiments.generation.searches import drawn_tokens
 from qc_experiments.generation.token_tree import TokenTree
@@ -534,3 +536,19 @@ def test_decoding_refuses_contradictions():
     ):
         with pytest.raises(ValueError, match=r"must be|contradicts|need"):
             Decoding(**values)
+
+
+@pytest.mark.parametrize(
+    ("free", "rows"),
+    [(80e9, 256), (1e9, 127), (1e5, 1)],  # as many as fit into half of what is free
+)
+def test_a_gpu_writes_as_many_answers_at_once_as_its_memory_holds(free, rows, monkeypatch):
+    config = LlamaConfig(
+        hidden_size=512, num_attention_heads=8, num_key_value_heads=4, num_hidden_layers=4
+    )
+    model = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, config=config)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
+    # 2 x 4 layers x 4 heads of 64 numbers x 960 tokens x 2 bytes = 3.9 MB a text
+    assert _rows_at_once(model, 960, 16) == rows
+    model.device = torch.device("cpu")
+    assert _rows_at_once(model, 960, 16) == 64

@@ -38,6 +38,15 @@ def test_where_there_is_no_choice_the_environment_stays(monkeypatch, given):
     assert ClaimedGpu().environment == {}
 
 
+def test_a_link_that_somebody_has_laid_is_not_followed(monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, "0,1")
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / f"qc_experiments_gpu_{os.getuid()}_0.lock").symlink_to(precious)
+    assert ClaimedGpu().environment[VISIBLE] == "1"
+    assert precious.read_text() == "kept"
+
+
 def test_the_gpus_are_known_by_their_devices(monkeypatch, tmp_path):
     monkeypatch.delenv(VISIBLE, raising=False)
     for name in ("nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):

@@ -66,6 +66,38 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
     assert "collator.max_tokens" in str(explain_shortage(MemoryError(), packed, Path("run")))
 
 
+@LINUX
+def test_what_a_training_holds_in_vain_is_given_back():
+    code = """
+import psutil, torch
+from qc_experiments.system.memory import Trimmer, keep_memory
+keep_memory()
+trimmer, process = Trimmer(), psutil.Process()
+step = [torch.ones(1 << 20) for _ in range(50)]
+del step
+print(trimmer.step_ended())
+kept = [(torch.ones(1 << 20), torch.ones(1000)) for _ in range(400)]
+kept = [small for _, small in kept]  # holes between what is still there
+before = process.memory_info().rss
+print(trimmer.step_ended(), (before - process.memory_info().rss) >> 20)
+"""
+    first, second, given_back = printed(code).split()
+    assert (first, second) == ("False", "True")
+    assert int(given_back) > 1000
+
+
+def test_an_operation_without_a_fixed_order_is_told_with_the_setting():
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            torch.nn.functional.max_unpool1d(torch.ones(1, 1, 2), torch.tensor([[[0, 2]]]), 2)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    told = str(explain_shortage(caught.value, RunConfig(), Path("run")))
+    assert told.startswith("trainer.full_determinism=true: max_unpool")
+    assert "leave it out" in told
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.families import FAMILIES
+from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
+from transformers.models.mamba import MambaConfig
 
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.errors import UserError
@@ -14,7 +17,13 @@ from qc_experiments.models.lora import add_adapter
 from qc_experiments.runs.train import plan_of
 from qc_experiments.training.device_plan import CARDS, device_of
 from qc_experiments.training.inputs import load_data
-from qc_experiments.training.memory_plan import memory_line
+from qc_experiments.training.memory_plan import (
+    ModelShape,
+    formats_of,
+    memory_line,
+    memory_plan,
+    time_line,
+)
 
 
 @pytest.fixture
@@ -130,6 +139,48 @@ def test_a_run_is_the_same_run_whatever_device_it_was_planned_for(planned):
     from qc_experiments.config.determining import hashed
 
     assert hashed(planned("plan.device=h100")[0]) == hashed(planned()[0])
+
+
+def test_a_run_is_not_planned_for_another_device_than_it_is_computed_on(train, refused, tmp_path):
+    line = refused(lambda: train("plan.device=h100"))
+    assert "plan.device=h100: is for qc plan" in line
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_time_on_a_card_is_an_estimate_and_longer_for_more(planned):
+    def told(*settings: str) -> str:
+        config, plan = planned(*settings)
+        return " ".join(one for one in plan.lines(config) if one.startswith("Time"))
+
+    assert "an estimate" in told("plan.device=h100")
+    assert told() == told("plan.device=24GB") == ""  # whose speed is not known
+    config, plan = planned("plan.device=t4")
+    card = plan.device
+    lines = [time_line(plan.shape, card, config, tokens) for tokens in (1e9, 1e12)]
+    assert lines[0] != lines[1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=64),
+        BloomConfig(n_layer=1, n_head=2, hidden_size=16, vocab_size=64),
+        MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1),
+        *FAMILIES.values(),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_any_model_has_a_shape_or_none(config):
+    register_schema()
+    run = to_run_config(composed(["lora=none"], None))
+    model = AutoModelForCausalLM.from_config(config)
+    shape = ModelShape.of(model, {}, run)
+    if config.model_type == "mamba":
+        assert shape is None
+        return
+    assert shape.parameters == model.num_parameters()
+    assert 0 < shape.keys <= shape.queries
+    assert memory_plan(shape, formats_of(run, "cpu"), run, 100, 2, 100).total > 1e9
 
 
 def test_memory_line_is_told_before_a_run_that_does_not_fit(planned):

@@ -18,6 +18,7 @@ from transformers.models.mamba import MambaConfig
 
 from qc_experiments.config.schema import PackAttention
 from qc_experiments.data.encode import Example
+from qc_experiments.errors import UserError
 from qc_experiments.models import loss as label_loss
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.packing import agreement, attention
@@ -26,6 +27,7 @@ from qc_experiments.packing.agreement import PackAgreement, cannot_pack, gradien
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
 from qc_experiments.training import trainer
+from qc_experiments.training.pack_choice import choose
 
 
 def packed(
@@ -292,6 +294,14 @@ def test_a_run_that_asks_for_flex_on_a_cpu_is_told_in_one_line(train, refused):
     line = refused(lambda: train("collator=shared_schema", "collator.attention=flex", *SETTINGS))
     assert "collator.attention=flex" in line
     assert "take blocks" in line
+
+
+def test_flex_is_not_taken_for_a_model_that_drops_attention():
+    model = adapted(made(FAMILIES["llama"]))
+    model.config.attention_dropout = 0.1
+    with pytest.raises(UserError, match=r"attention=flex: .*attention_dropout=0\.1.*take blocks"):
+        choose(model, some_rows(1), PackAttention.flex, PackAgreement())
+    assert choose(model, some_rows(1), PackAttention.auto, PackAgreement()).name == "blocks"
 
 
 def test_the_result_says_how_rows_were_computed_and_how_far_they_were_from_padded_ones(train):
