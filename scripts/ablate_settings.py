@@ -1,9 +1,10 @@
 """What does each setting of ``experiment=spider_qwen0.5b`` bring? One change each, and a paired test.
 
-    python scripts/ablate_settings.py --spider DIR [--rows 512] [--questions 256] [--seeds 42 43] [NAME ...]
-    python scripts/ablate_settings.py --report          the tables and the picture of what there is
+    python scripts/ablate_settings.py --spider DIR      all changes
+    python scripts/ablate_settings.py "rank 8"          this change and the settings as they are
+    python scripts/ablate_settings.py --report          the table and the picture of what there is
 
-Each change of `CHANGES` (or those named) is trained on the same rows of train.csv and asked the same
+Each change is trained on the same rows of train.csv and asked the same
 questions about schemas that were held out of it; dev.csv is not touched. It is compared with the settings
 as they are on the same questions: McNemar's exact test, p corrected by Holm for the number of changes, with
 the first seed; losses are means over the seeds. Finished runs are not repeated, so that what was stopped
@@ -49,17 +50,28 @@ Runs = dict[Any, Run]
 
 def main() -> None:
     """Train what is missing, and show what there is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHANGES)}")
-    parser.add_argument("--spider", type=Path, default=Path(os.environ.get("QC_SPIDER", "spider")))
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="\n".join(("changes, of which each is given in quotes:", *CHANGES)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="changes to train; all if none is")
+    default = os.environ.get("QC_SPIDER", "spider")
+    parser.add_argument(
+        "--spider", type=Path, default=Path(default), help="folder with train.csv and database/"
+    )
     parser.add_argument("--rows", type=int, default=512, help="training rows")
     parser.add_argument("--questions", type=int, default=256, help="held-out questions")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "ablations")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="each change with each")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "outputs" / "ablations", help="folder of the runs"
+    )
     parser.add_argument("--report", action="store_true", help="train nothing")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(CHANGES)):
-        parser.error(f"no such change: {', '.join(unknown)}")
+        parser.error(f"no such change: {unknown[0]}; there are {', '.join(CHANGES)}")
+    if not options.report and not (options.spider / "train.csv").is_file():
+        parser.error(f"--spider {options.spider}: has no train.csv")
     names = [name for name in CHANGES if not options.names or name in (AS_IT_IS, *options.names)]
     if not options.report:
         for seed in options.seeds:
@@ -89,9 +101,11 @@ def _train(options: argparse.Namespace, name: str, seed: int) -> None:
         f"paths.output={_folder(options.output, name)}",
     )
     environment = {**os.environ, "QC_SPIDER": str(options.spider.absolute())}
-    subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *command], cwd=ROOT, env=environment, check=True
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *command], cwd=ROOT, env=environment
     )
+    if done.returncode:  # it has said why
+        sys.exit(done.returncode)
 
 
 def _report(output: Path) -> None:
@@ -104,7 +118,11 @@ def _report(output: Path) -> None:
         if done:
             found[name] = done
     if AS_IT_IS not in found:
-        sys.exit(f"{output}: holds no finished run of the settings as they are")
+        print(
+            f"error: --output {output}: holds no finished run of the settings as they are",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     against = {
         name: _paired(_first(found[AS_IT_IS]), _first(found[name]))
         for name in found

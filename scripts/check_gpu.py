@@ -42,7 +42,8 @@ def main() -> None:
 
     if options.device == "cuda" and not torch.cuda.is_available():
         print(
-            "error: torch sees no GPU here; --device cpu tries the checks on a tiny model",
+            "error: torch sees no GPU here; python scripts/check_gpu.py --device cpu tries the checks on "
+            "a tiny model",
             file=sys.stderr,
         )
         sys.exit(2)

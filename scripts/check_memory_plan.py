@@ -64,9 +64,15 @@ SETTINGS = {
 
 def main() -> None:
     """Run the settings that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SETTINGS)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="\n".join(("names, of which each is given in quotes:", *SETTINGS)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="settings to run; all if none is")
     names = parser.parse_args().names or list(SETTINGS)
+    if unknown := [name for name in names if name not in SETTINGS]:
+        parser.error(f"no such settings: {unknown[0]}; there are {'; '.join(SETTINGS)}")
     print("| settings | planned, GB | measured, GB | planned / measured | largest parts |")
     print("| --- " * 5 + "|", flush=True)
     for name in names:

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _plan_sweep(parsed: Arguments) -> None:
+    if asked := [one for one in parsed.overrides if one.startswith("plan.")]:
+        raise UserError(f"{asked[0]}: is for one run; leave out -m and give one value for each key")
     from qc_experiments.sweeps.preview import first_job, plan_sweep, tell_jobs
 
     plan = plan_sweep(parsed.overrides, parsed.config_dir)

@@ -93,8 +93,8 @@ class PlanConfig:
     """What ``qc plan`` is asked besides the run."""
 
     device: str | None = None
-    """The device that memory and time are planned for: a size such as 24GB, a card such as h100, or cpu;
-    null: this machine's."""
+    """The device that memory is planned for, and for a named card the time: a size such as 24GB, a card
+    such as h100, or cpu; null: this machine's."""
 
 
 class Rerun(Enum):

@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from qc_experiments.generation.token_tree import TokenTree
 from qc_experiments.models.loss import evaluating
 from qc_experiments.models.transformers_hooks import attention_kernel, is_recurrent
+from qc_experiments.packing.agreement import is_coarse
 from qc_experiments.packing.prefix_tree import common_prefix
 
 SUFFIX_COST = 2
@@ -150,7 +151,5 @@ def agrees(model: Any) -> bool:
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False  # a forward of its own that does not take what is asked of it
     expected = torch.stack(alone).float()
-    quantized = getattr(model.config, "quantization_config", None) is not None
-    coarse = weight.dtype != torch.float32 or quantized
-    allowed = (COARSE_AGREEMENT if coarse else AGREEMENT) * expected.abs().max()
+    allowed = (COARSE_AGREEMENT if is_coarse(model) else AGREEMENT) * expected.abs().max()
     return bool((shared.float() - expected).abs().max() <= allowed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qc_experiments.config.model import auto_is_bfloat16, changes_base
-from qc_experiments.config.schema import DType, ModelConfig, RunConfig
+from qc_experiments.config.schema import DType, ModelConfig, PackAttention, RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
@@ -67,18 +67,28 @@ def to_train(config: RunConfig) -> ModelConfig:
     model = config.model
     if config.lora.enabled and model.dtype is not DType.auto:
         return model
-    on_cpu = training_device().type == "cpu"
-    if model.dtype is DType.float16 and on_cpu:
-        raise UserError(
-            "model.dtype=float16 with lora=none: a CPU has no mixed precision in float16; take "
-            "model.dtype=bfloat16 or float32"
-        )
     if changes_base(config.lora):
         return replace(model, dtype=DType.float32)
-    if not on_cpu:
+    if training_device().type != "cpu":
         return model
     fast = auto_is_bfloat16(config.lora, config.quant)
     return replace(model, dtype=DType.bfloat16 if fast else DType.float32)
+
+
+def check_device(config: RunConfig, kind: str) -> None:
+    """Refuse what a kind of device (cpu, cuda) cannot compute."""
+    if kind == GPU:
+        return
+    if not config.lora.enabled and config.model.dtype is DType.float16:
+        raise UserError(
+            "model.dtype=float16 with lora=none: only a GPU has mixed precision in float16; take "
+            "model.dtype=bfloat16 or float32"
+        )
+    if config.collator.attention is PackAttention.flex:
+        raise UserError(
+            "collator.attention=flex: is for GPUs, elsewhere torch computes it forwards only; take "
+            "collator.attention=blocks"
+        )
 
 
 def torch_dtype(dtype: DType) -> Any:

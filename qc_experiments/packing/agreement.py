@@ -82,7 +82,7 @@ class PackAgreement:
         A few of the rows are tried, cut short; the model is left as it was. What a model does with tokens
         does not depend on how many there are, but the time does.
         """
-        kind = (*_kind(model), gradients, attention)
+        kind = (*_kind(model), gradients, attention, is_coarse(model))
         if kind in self._agreed:
             return self._agreed[kind]
         few = list(map(_cut, sorted(examples, key=lambda one: one.prompt_ids)[:CHECKED_ROWS]))
@@ -91,12 +91,21 @@ class PackAgreement:
         passes = (sum(map(len, few)), 1)  # all in one, and as many as there are rows
         away = compare(model, few, *(pack_rows(few, most) for most in passes))
         limit = COARSE_GRADIENTS if gradients else COARSE_LOSS
-        if model.dtype == torch.float32 and not getattr(unwrapped(model), "is_quantized", False):
+        if not is_coarse(model):
             limit = AGREEMENT
         found = Difference(away, limit)
         if found.is_rounding:
             self._agreed[kind] = found
         return found
+
+
+def is_coarse(model: Any) -> bool:
+    """Whether a model's products are rounded to fewer bits than float32's, as it is computed now."""
+    return (
+        model.dtype != torch.float32
+        or getattr(unwrapped(model), "is_quantized", False)
+        or torch.is_autocast_enabled(model.device.type)
+    )
 
 
 def _kind(model: Any) -> tuple[Any, ...]:

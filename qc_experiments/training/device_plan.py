@@ -27,9 +27,11 @@ CARDS = {
     "b200": (180, 2250),
 }
 """GB of memory and dense 16-bit TFLOP/s, as their makers give them."""
-OF_PEAK = 0.35
+FREE = " free"
+OF_PEAK = 1 / 3
 """Share of that which a training reaches; an estimate."""
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?gi?b", re.IGNORECASE)
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([mgt])(i?)b")
+POWERS = {"m": 2, "g": 3, "t": 4}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Device:
     name: str
     kind: str  # cpu or cuda
     memory: float  # bytes
+    of_it: str = ""  # " free" where that is what is left of it now
     operations: float | None = None  # a second at its peak, of a card that is named; else not known
 
 
@@ -48,23 +51,30 @@ def device_of(asked: str | None) -> Device:
         return _found()
     name = asked.strip().lower()
     if name == "cpu":
-        return Device("this CPU", "cpu", usable_memory_bytes())
+        return _this_cpu()
     if name in CARDS:
         memory, speed = CARDS[name]
-        return Device(name.upper(), GPU, memory * 1e9, speed * 1e12)
+        return Device(name.upper(), GPU, memory * 1e9, operations=speed * 1e12)
     if size := SIZE.fullmatch(name):
-        return Device(f"a card of {size[1]} GB", GPU, float(size[1]) * 1e9)
+        memory = float(size[1]) * (1024 if size[3] else 1000) ** POWERS[size[2]]
+        if memory:
+            return Device(f"a card of {asked.strip()}", GPU, memory)
+    number = name.replace(".", "", 1).isdecimal()
+    hint = f" (did you mean {name}GB?)" if number else nearest(name, list(CARDS))
     raise UserError(
-        f"plan.device={asked}: must be a size such as 24GB, cpu, or one of {', '.join(CARDS)}"
-        f"{nearest(name, list(CARDS))}"
+        f"plan.device={asked}: must be a size such as 24GB, cpu, or one of {', '.join(CARDS)}{hint}"
     )
 
 
 def _found() -> Device:
     device = training_device()
     if device.type != GPU:
-        return Device("this CPU", "cpu", usable_memory_bytes())
+        return _this_cpu()
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return Device(torch.cuda.get_device_name(device), GPU, float(free))
+    return Device(torch.cuda.get_device_name(device), GPU, float(free), FREE)
+
+
+def _this_cpu() -> Device:
+    return Device("this machine", "cpu", usable_memory_bytes(), FREE)

@@ -29,6 +29,8 @@ QUANTIZED = {QuantMode.int4: 0.55, QuantMode.int8: 1.05}
 LOGIT = 14
 """Bytes of a logit while its loss and gradient are taken."""
 MOST_PASS_TOKENS, MULTIPLE = 16384, 128
+SURE = 0.87
+"""Share of a device's memory up to which a plan fits for sure: plans are within 15 % of what is measured."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,16 @@ class MemoryPlan:
         return self.always + max(self.of_pass + self.logits, self.answers)
 
     def text(self) -> str:
-        """In words, the largest first."""
+        """In words: what is there at the peak, the largest first."""
         parts = {
             "libraries": self.libraries,
             "weights": self.weights,
             "what is trained": self.trained,
-            "a pass": self.of_pass,
-            "logits": self.logits,
-            "answers": self.answers,
         }
+        if self.of_pass + self.logits >= self.answers:
+            parts |= {"a pass": self.of_pass, "logits": self.logits}
+        else:
+            parts["answers"] = self.answers
         named = sorted(parts.items(), key=lambda one: -one[1])
         return ", ".join(f"{name} {size / GB:.1f}" for name, size in named if size >= 0.05 * GB)
 
@@ -210,32 +213,46 @@ def memory_line(needed: MemoryPlan, device: Device, config: RunConfig, tokens: i
     ``tokens`` are those of the largest pass.
     """
     line = f"Memory  about {needed.total / GB:.1f} GB ({needed.text()})"
+    has = f"{device.name} has {device.memory / GB:.1f} GB{device.of_it}"
     if needed.total <= device.memory:
-        return f"{line}; {device.name} has {device.memory / GB:.1f}"
-    remedies = []
-    trains = needed.of_pass + needed.logits >= needed.answers
-    if trains and (room := device.memory - needed.always - needed.logits) > 0:
-        share = room / needed.of_pass
+        sure = needed.total <= SURE * device.memory
+        return f"{line}: {'fits' if sure else 'may just fit'}, {has}"
+    if device.memory <= needed.libraries:
+        return f"{line}: does not fit, {has}, which torch and its libraries take alone"
+    first, others = _remedies(needed, device, config, tokens)
+    told = ""
+    if first:
+        told = f"set {' and '.join(first)}" + ("; if that is not enough, also " if others else "")
+    return f"{line}: does not fit, {has}; {told or 'set '}{', then '.join(others)}"
+
+
+def _remedies(
+    needed: MemoryPlan, device: Device, config: RunConfig, tokens: int
+) -> tuple[list[str], list[str]]:
+    """What makes a run fit by itself where anything does, and what else takes less."""
+    first: list[str] = []
+    others: list[str] = []
+    room = device.memory - needed.always
+    if needed.of_pass + needed.logits > room:
+        share = max(0.0, room - needed.logits) / needed.of_pass
+        rows = config.trainer.micro_batch_size()
         if config.collator.name == "shared_schema":
             fitting = max(MULTIPLE, int(share * tokens) // MULTIPLE * MULTIPLE)
-            remedies.append(f"collator.max_tokens={fitting}")
-        elif (rows := config.trainer.micro_batch_size()) > 1:
-            remedies.append(f"trainer.per_device_train_batch_size={max(1, int(share * rows))}")
-    if not trains and device.memory > needed.always:
-        share = (device.memory - needed.always) / needed.answers
+            (first if share else others).append(f"collator.max_tokens={fitting}")
+        elif rows > 1:
+            fitting = max(1, int(share * rows))
+            (first if share else others).append(f"trainer.per_device_train_batch_size={fitting}")
+        if not config.trainer.gradient_checkpointing:
+            others.append("trainer.gradient_checkpointing=true")
+    if needed.answers > room:
+        share = max(0.0, room) / needed.answers
         smaller = max(1, int(share * needed.texts / SHARED_BATCH))
-        remedies.append(f"evaluation.batch_size={smaller}")
-    if trains and not config.trainer.gradient_checkpointing:
-        remedies.append("trainer.gradient_checkpointing=true")
-    if config.quant.mode is QuantMode.none and config.lora.enabled:
-        remedies.append("quant=4bit")
+        (first if share else others).append(f"evaluation.batch_size={smaller}")
     if not config.lora.enabled:
-        remedies.append("lora=r16")
-    remedies.append("a smaller model")
-    return (
-        f"{line}: more than {device.name} has ({device.memory / GB:.1f}); "
-        f"try {', then '.join(remedies)}"
-    )
+        others.append("lora=r16")
+    elif config.quant.mode is QuantMode.none:
+        others.append("quant=4bit")
+    return first, [*others, "a smaller model"]
 
 
 def time_line(shape: ModelShape, device: Device, config: RunConfig, tokens: float) -> str | None:
@@ -252,6 +269,6 @@ def time_line(shape: ModelShape, device: Device, config: RunConfig, tokens: floa
     operations = tokens * (of_weights + adapter * (6 + again))
     seconds = operations / (OF_PEAK * device.operations)
     return (
-        f"Time    the training about {duration(seconds)} on {device.name}, if it reaches {OF_PEAK:.0%} of "
-        "what its maker gives (an estimate)"
+        f"Time    the training about {duration(seconds)} on {device.name}, at a third of the speed that "
+        "its maker gives (an estimate)"
     )

@@ -47,7 +47,7 @@ def choose(
     if drops and asked is PackAttention.flex:
         raise UserError(
             f"collator.attention=flex: this model drops attention in training (attention_dropout={drops:g}), "
-            "which FlexAttention cannot: take blocks"
+            "which FlexAttention cannot: take collator.attention=blocks"
         )
     for attention in _candidates(asked, model.device.type, drops=bool(drops)):
         try:
@@ -60,7 +60,7 @@ def choose(
             )  # what compiles it may lack a compiler, or not know the card
             if asked is PackAttention.flex:
                 raise UserError(
-                    f"collator.attention=flex: fails here ({reason}): take blocks"
+                    f"collator.attention=flex: fails here ({reason}): take collator.attention=blocks"
                 ) from error
             log.warning(
                 "Attention within packs goes on in blocks; FlexAttention fails (%s)", reason

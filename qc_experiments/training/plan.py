@@ -25,7 +25,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
 from qc_experiments.models.base import load_tokenizer, model_window
-from qc_experiments.models.device import GPU, to_train
+from qc_experiments.models.device import GPU, check_device, to_train
 from qc_experiments.models.lora import check_adapter_files
 from qc_experiments.models.source import ModelSource
 from qc_experiments.models.stored_quantization import (
@@ -105,7 +105,8 @@ class Plan:
             return None
         evaluation = config.evaluation
         prompts = [len(example.prompt_ids) for example in self.validation]
-        texts = min(len(prompts) * evaluation.candidates, SHARED_BATCH * evaluation.batch_size)
+        width = max(evaluation.candidates, evaluation.num_beams)
+        texts = min(len(prompts) * width, SHARED_BATCH * evaluation.batch_size)
         longest = max(prompts, default=0) + evaluation.max_new_tokens
         formats, most = formats_of(config, self.device.kind), self.largest_pass(config)
         return memory_plan(self.shape, formats, config, most, texts, longest)
@@ -220,6 +221,8 @@ class Plan:
 
 def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     """Tokenize the rows and check that they, the model and a ``model.adapter`` fit together."""
+    device = device_of(config.plan.device)
+    check_device(config, device.kind)
     adapter = None
     if config.model.adapter is not None:
         adapter = Path(config.model.adapter).expanduser()
@@ -270,7 +273,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         rows_per_step=config.trainer.rows_per_step(),
         label_tokens=sum(x != IGNORED for example in train for x in example.labels),
         tokens=sum(map(len, train)),
-        device=device_of(config.plan.device),
+        device=device,
         shape=None if outline is None else ModelShape.of(outline, layers, config),
     )
     if config.collator.name not in COLLATORS:

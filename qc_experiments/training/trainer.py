@@ -99,7 +99,8 @@ class TextToSqlTrainer(OpenTrainer):
             return super().training_step(model, inputs, labels)
         if self._packs is None:
             asked = self._job.config.collator.attention
-            self._packs = choose(self.model, inputs["rows"], asked, self._job.agreement)
+            with self._job.precision():
+                self._packs = choose(self.model, inputs["rows"], asked, self._job.agreement)
             if self.pack_attention is None:  # else as an earlier start found
                 self.pack_attention = self._packs.name
                 self.packed_difference = self._packs.difference

@@ -8,7 +8,6 @@ from transformers import TrainingArguments
 
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.schema import DType
-from qc_experiments.errors import UserError
 from qc_experiments.models import device
 from qc_experiments.models.device import Precision, precision_of, prepare, to_train, torch_dtype
 from qc_experiments.models.transformers_hooks import with_one_device
@@ -98,8 +97,14 @@ def test_trained_weights_are_multiplied_in_bfloat16_on_a_cpu_only_where_it_is_as
         assert to_train(asked).dtype is DType.float32
         assert precision_of(asked.model, trained_weights=True) == Precision("cpu", multiplied)
         assert precision_of(config(*settings).model) == Precision("cpu", None)
-    with pytest.raises(UserError, match="a CPU has no mixed precision in float16"):
-        to_train(config("lora=none", "model.dtype=float16"))
+
+
+def test_float16_for_trained_weights_is_refused_before_anything_is_written(
+    train, refused, tmp_path
+):
+    line = refused(lambda: train("lora=none", "model.dtype=float16"))
+    assert "only a GPU has mixed precision in float16" in line
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_precision_is_that_of_products_within_it():

@@ -290,16 +290,25 @@ def test_flex_attention_sees_what_blocks_and_a_mask_see(family, max_tokens):
             assert float(pack_loss(model, pack, other)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_run_that_asks_for_flex_on_a_cpu_is_told_in_one_line(train, refused):
+def test_weights_in_float32_that_are_multiplied_in_bfloat16_are_packed(train):
+    run = train("lora=none", "model.dtype=bfloat16", "collator=shared_schema", *SETTINGS)
+    assert run.result["pack_attention"] == "blocks"
+    assert 1e-4 < run.result["packed_difference"] < 0.1  # the rounding of bfloat16
+
+
+def test_a_run_that_asks_for_flex_on_a_cpu_is_told_in_one_line(train, refused, tmp_path):
     line = refused(lambda: train("collator=shared_schema", "collator.attention=flex", *SETTINGS))
     assert "collator.attention=flex" in line
-    assert "take blocks" in line
+    assert "take collator.attention=blocks" in line
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_flex_is_not_taken_for_a_model_that_drops_attention():
     model = adapted(made(FAMILIES["llama"]))
     model.config.attention_dropout = 0.1
-    with pytest.raises(UserError, match=r"attention=flex: .*attention_dropout=0\.1.*take blocks"):
+    with pytest.raises(
+        UserError, match=r"attention=flex: .*attention_dropout=0\.1.*take collator.attention=blocks"
+    ):
         choose(model, some_rows(1), PackAttention.flex, PackAgreement())
     assert choose(model, some_rows(1), PackAttention.auto, PackAgreement()).name == "blocks"
 
