@@ -101,10 +101,11 @@ class PackAgreement:
 
 def is_coarse(model: Any) -> bool:
     """Whether a model's products are rounded to fewer bits than float32's, as it is computed now."""
+    weight = next(model.parameters())
     return (
-        model.dtype != torch.float32
+        weight.dtype != torch.float32
         or getattr(unwrapped(model), "is_quantized", False)
-        or torch.is_autocast_enabled(model.device.type)
+        or torch.is_autocast_enabled(weight.device.type)
     )
 
 

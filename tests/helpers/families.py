@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -56,7 +57,9 @@ FAMILIES: dict[str, PretrainedConfig] = {
 
 def made(config: PretrainedConfig, **options: Any) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", **options).float()
+    return AutoModelForCausalLM.from_config(
+        deepcopy(config), attn_implementation="sdpa", **options
+    ).float()
 
 
 def adapted(model: Any, **options: Any) -> Any:
