@@ -2,17 +2,26 @@
 
 For example:
 
+    qc data context --db shop.sqlite
+    qc data context questions.csv --db shop.sqlite --output my.csv
     qc data check my.csv
     qc data show my.csv --row 2
-    qc data context shop.sqlite
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from qc_experiments.config.schema import ColumnsConfig, DataConfig, OnInvalid
+from qc_experiments.config.data import PRIVATE
+from qc_experiments.config.schema import (
+    ColumnsConfig,
+    DataConfig,
+    OnInvalid,
+    SchemaConfig,
+    SchemaFormat,
+)
 from qc_experiments.data.table import Table, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.databases.engine import HELP
@@ -20,6 +29,10 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import resolve_path
 from qc_experiments.system.words import counted
+
+if TYPE_CHECKING:
+    from qc_experiments.databases.locate import Databases
+    from qc_experiments.databases.schema import SchemaReader
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -42,11 +55,39 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--databases", help="folder or URL, as data.databases in training")
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
-    context = actions.add_parser("context", help="print a database's CREATE TABLE statements")
-    context.add_argument("db", help="SQLite or DuckDB file, or postgresql:// URL")
-    for action in (check, context):
+    _add_context(
+        actions.add_parser("context", help="print a database's schema, or add it to a CSV")
+    )
+    for action in (check, actions.choices["context"]):
         action.add_argument("--engine", metavar="NAME", help=HELP)
     return parser
+
+
+def _add_context(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("csv", nargs="?", help="CSV to which the context is added (without --db: the database)")
+    add("--db", metavar="FILE_OR_URL", help="database; or, for a CSV with db_id, a folder of them")
+    add("-o", "--output", metavar="CSV", help="where the CSV with its contexts goes")
+    for column in ("context", "db_id"):
+        what = f"name of the {column} column ({column})"
+        add(f"--{column}", default=column, metavar="COLUMN", help=what)
+    add(
+        "--format",
+        choices=[one.value for one in SchemaFormat],
+        default=SchemaFormat.ddl.value,
+        help="CREATE statements, a line for each table, or M-Schema with sample values (ddl)",
+    )
+    for what in ("types", "keys", "comments"):
+        add(f"--no-{what}", action="store_true", help=f"leave {what} out (compact, m_schema)")
+    add("--values", type=int, metavar="N", help="sample values a column (m_schema 3, others 0)")
+    add(
+        "--private",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="no values of columns whose names match; besides e-mail, phone, card and password columns",
+    )
+    add("--seed", type=int, default=0, help="which values are drawn (0)")
 
 
 def _table(options: argparse.Namespace) -> Table:
@@ -102,6 +143,70 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _context(options: argparse.Namespace) -> None:
-    from qc_experiments.databases.schema import read_schema
+    """Print the schema of a database, or write a CSV with those of its rows' databases."""
+    from qc_experiments.databases.locate import find_databases
+    from qc_experiments.databases.schema import SchemaReader
 
-    print(read_schema(options.db, "db", options.engine))
+    place = options.db or options.csv
+    if place is None:
+        raise UserError("--db is missing: the database whose schema is to be printed")
+    databases = find_databases(place, "--db", options.engine)
+    style = SchemaConfig(
+        not options.no_types,
+        not options.no_keys,
+        not options.no_comments,
+        options.values,
+        private=[*PRIVATE, *options.private],
+        seed=options.seed,
+    )
+    with SchemaReader(SchemaFormat(options.format), style) as reader:
+        if options.db is not None and options.csv is not None:
+            _add_contexts(options, databases, reader)
+            return
+        if databases.single is None:
+            raise UserError(
+                f"--db {place}: is a place of many databases: name one of them, or give a CSV whose rows "
+                "have a db_id, and --output"
+            )
+        database = databases.find(databases.single)
+        assert database is not None
+        text = reader.of_database(database, f"--db {place}").text
+        reader.check_private("--private")
+    if options.output is not None:
+        raise UserError("--output goes with a CSV of questions; a schema alone is printed")
+    print(text)
+
+
+def _add_contexts(options: argparse.Namespace, databases: Databases, reader: SchemaReader) -> None:
+    """Write a CSV again with the schema of each row's database, in the place of a context that it has."""
+    from qc_experiments.data.contexts import ContextMaker
+    from qc_experiments.data.table import Row, column_place, read_cells
+    from qc_experiments.system.files import csv_text, write_whole
+    from qc_experiments.system.paths import output_file_problem, user_path
+
+    source = user_path(options.csv, "CSV")
+    if options.output is None:
+        raise UserError(f"{source}: --output is missing: where the CSV with its contexts goes")
+    target = user_path(options.output, "--output")
+    if problem := output_file_problem(target):
+        raise UserError(f"--output {target}: {problem}")
+    header, numbered = read_cells(source)
+    place = None
+    if databases.single is None or options.db_id in header:
+        advice = "name it with --db_id, or give one database's file as --db"
+        place = column_place(source, header, options.db_id, advice)
+    rows = [
+        Row(number, "", "", "", None if place is None else cells[place].strip() or None)
+        for number, cells in numbered
+    ]
+    filled = ContextMaker(reader, databases, always=True).fill(rows, source)
+    reader.check_private("--private")
+    kept = [at for at, name in enumerate(header) if name != options.context]
+    written = [
+        [*(cells[at] for at in kept), row.context]
+        for (_, cells), row in zip(numbered, filled, strict=True)
+    ]
+    write_whole(target, csv_text([*(header[at] for at in kept), options.context], written))
+    schemas = counted(len({row.context for row in filled}), "schema")
+    again = f"; its {options.context} was written anew" if len(kept) < len(header) else ""
+    print(f"{target}: {counted(len(filled), 'row')}, {schemas}{again}")

@@ -22,9 +22,11 @@ from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
-    from qc_experiments.databases.locate import Database
+    from qc_experiments.data.table import Row
+    from qc_experiments.databases.locate import Databases
     from qc_experiments.generation.saved import SavedPredictor
 
+QUESTION_ADVICE = "name it with --question-column"
 FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
 
 
@@ -52,16 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--db",
         metavar="FILE_OR_URL",
-        help="database whose schema is the context: SQLite, DuckDB or postgresql://",
+        help="database whose schema is the context: SQLite, DuckDB or postgresql://; or, with --input and a "
+        "db_id column, a folder of them",
     )
     add("--engine", metavar="NAME", help=HELP)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     needed = "a question column, and a context column unless --db is given"
     asked.add_argument("--input", metavar="CSV", help=needed)
-    for column in ("question", "context"):
+    for column in ("question", "context", "db_id"):
         what = f"what --input calls its {column}s"
-        add(f"--{column}-column", default=column, metavar="NAME", help=what)
+        add(f"--{column.replace('_', '-')}-column", default=column, metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
     add(
         "--decoding",
@@ -90,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from qc_experiments.databases.schema import read_schema
+    from qc_experiments.data.table import Row
     from qc_experiments.system.paths import folder_problem, user_path
 
     # Check what the user gave before anything heavy is imported.
@@ -99,23 +102,24 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
-    schema = None if options.db is None else read_schema(options.db, "--db", options.engine)
+    databases = _databases(options)
     if options.question is None:
-        _answer_all(folder, schema, options)
+        _answer_all(folder, databases, options)
         return
-    if schema is None:
-        raise UserError("--question needs --db: the database that it is about")
+    if databases is None or databases.single is None:
+        raise UserError("--question needs --db: the one database that it is about")
     if options.output is not None:
         raise UserError("--output goes with --input; one question's SQL is printed")
     question = options.question.strip()
     if not question:
         raise UserError("--question is empty")
+    rows = _with_contexts([Row(1, question, "", "")], folder, databases, "--db")
     predictor = _predictor(folder, options)
-    predictor.prompts([(schema, question)], ["the question"])  # which refuses one that is too long
-    print(predictor.answer([(schema, question)], _database(options))[0])
+    predictor.prompts(rows, ["the question"])  # which refuses one that is too long
+    print(predictor.answer(rows, databases)[0])
 
 
-def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -> None:
+def _answer_all(folder: Path, databases: Databases | None, options: argparse.Namespace) -> None:
     """Answer the questions of a CSV and write it with the answers, in the place of older ones."""
     from qc_experiments.data.table import read_cells
     from qc_experiments.system.files import csv_text, write_whole
@@ -129,14 +133,15 @@ def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -
     if problem := output_file_problem(target):
         raise UserError(f"{option}: {problem}")
     header, numbered = read_cells(source)
-    pairs = _pairs(source, header, numbered, schema, options)
+    rows = _rows(source, header, numbered, databases, options)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{option}: is the input; choose another name")
+    rows = _with_contexts(rows, folder, databases, source)
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
         predictor = _predictor(folder, options)
-        prompts = predictor.prompts(pairs, [f"row {number}" for number, _ in numbered])
-        answers = _answers(predictor, pairs, prompts, _database(options), (unfinished, option))
+        prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
+        answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
         kept = [place for place, name in enumerate(header) if name != "prediction"]
         columns = [*(header[place] for place in kept), "prediction"]
         cells = [
@@ -149,30 +154,46 @@ def _answer_all(folder: Path, schema: str | None, options: argparse.Namespace) -
     print(f"{counted(len(answers), 'prediction')} in {target}")
 
 
-def _pairs(
+def _rows(
     path: Path,
     header: Sequence[str],
     numbered: Sequence[tuple[int, Sequence[str]]],
-    schema: str | None,
+    databases: Databases | None,
     options: argparse.Namespace,
-) -> list[tuple[str, str]]:
-    """Pairs (context, question) of a CSV; a database given by --db takes the context's place."""
-    from qc_experiments.data.table import column_place
+) -> list[Row]:
+    """The questions of a CSV; databases given by --db take the context's place."""
+    from qc_experiments.data.table import Row, column_place
 
-    advice = "name it with --question-column"
-    question_at = column_place(path, header, options.question_column, advice)
-    advice = "name it with --context-column, or give --db"
-    context_at = -1
-    if schema is None:
-        context_at = column_place(path, header, options.context_column, advice)
-    pairs = []
-    for number, row in numbered:
-        context = row[context_at].strip() if schema is None else schema
-        question = row[question_at].strip()
-        if not question or not context:
-            raise UserError(f"{path}: row {number} has an empty question or context: fill it")
-        pairs.append((context, question))
-    return pairs
+    places = {"question": column_place(path, header, options.question_column, QUESTION_ADVICE)}
+    if databases is None:
+        column, advice = options.context_column, "name it with --context-column, or give --db"
+        places["context"] = column_place(path, header, column, advice)
+    elif databases.single is None:
+        advice = "name it with --db-id-column, or give one database's file as --db"
+        places["db_id"] = column_place(path, header, options.db_id_column, advice)
+    rows = []
+    for number, cells in numbered:
+        found = {name: cells[place].strip() for name, place in places.items()}
+        if empty := [name for name, text in found.items() if not text]:
+            raise UserError(f"{path}: row {number} has an empty {empty[0]}: fill it")
+        rows.append(
+            Row(number, found["question"], "", found.get("context", ""), found.get("db_id"))
+        )
+    return rows
+
+
+def _with_contexts(
+    rows: Sequence[Row], folder: Path, databases: Databases | None, source: Path | str
+) -> list[Row]:
+    """The rows with what the model is told of their databases, written as it was in training."""
+    from qc_experiments.data.contexts import ContextMaker
+    from qc_experiments.models.saved import SavedPrompting
+    from qc_experiments.sql.ddl import is_ddl
+
+    saved = SavedPrompting.load(folder)
+    again = saved.schema_format is not None and all(is_ddl(row.context) for row in rows)
+    with saved.schemas() as reader:
+        return ContextMaker(reader, databases, always=again).fill(rows, source)
 
 
 def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
@@ -186,17 +207,17 @@ def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
     return SavedPredictor(folder, cache, options.batch_size, guided=guided, **given)
 
 
-def _database(options: argparse.Namespace) -> Database | None:
-    from qc_experiments.databases.locate import named_database
+def _databases(options: argparse.Namespace) -> Databases | None:
+    from qc_experiments.databases.locate import find_databases
 
-    return None if options.db is None else named_database(options.db, "--db", options.engine)
+    return None if options.db is None else find_databases(options.db, "--db", options.engine)
 
 
 def _answers(
     predictor: SavedPredictor,
-    pairs: Sequence[tuple[str, str]],
+    rows: Sequence[Row],
     prompts: Sequence[Sequence[int]],
-    database: Database | None,
+    databases: Databases | None,
     kept_in: tuple[Path, str],
 ) -> list[str]:
     """The SQL to all questions, in parts that are kept until all are there.
@@ -210,7 +231,7 @@ def _answers(
 
     total = len(prompts)
     unfinished, option = kept_in
-    journal = Journal(unfinished, predictor.work(prompts, database))
+    journal = Journal(unfinished, predictor.work(prompts, databases))
     if journal.dropped:
         print(
             "The unfinished work there had other questions, another model or settings: starts again"
@@ -225,7 +246,7 @@ def _answers(
         for part in predictor.parts(prompts):
             known = journal.answers(part)
             if known is None:
-                texts = predictor.answer([pairs[place] for place in part], database, advance)
+                texts = predictor.answer([rows[place] for place in part], databases, advance)
                 known = [Predicted(sql) for sql in texts]
                 with written(option):
                     journal.add(part, known)

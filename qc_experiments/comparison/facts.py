@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from qc_experiments.comparison.runs import Run
-from qc_experiments.config.determining import ADDED_LATER, Affects, affects
+from qc_experiments.config.determining import Affects, affects, is_new_default
 from qc_experiments.config.schema import DEFAULT_MICRO_BATCH
 from qc_experiments.records.results import Scalar
 
@@ -22,7 +22,7 @@ def facts(run: Run) -> dict[str, Scalar]:
     kept = {
         key: value
         for key, value in run.config.items()
-        if affects(key) & ~Affects.CONTENT and (value or key not in ADDED_LATER)
+        if affects(key) & ~Affects.CONTENT and not is_new_default(key, value)
     }
     # What belongs to something that is switched off has no effect.
     off: tuple[str, ...] = ("lora.",) if kept.get("lora.enabled") is False else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -9,6 +10,15 @@ from qc_experiments.config.model import Wrap
 from qc_experiments.config.plugins import COLLATORS, check_name
 from qc_experiments.config.ranges import at_least, check_ranges, setting
 from qc_experiments.errors import UserError
+
+SAMPLES = 3
+PRIVATE = (
+    "e?mail",
+    "phone|mobile|fax",
+    "card|iban|account_?n",
+    "passw|pwd|secret|token",
+    "ssn|social_sec",
+)
 
 
 class LossOn(Enum):
@@ -23,6 +33,14 @@ class SplitBy(Enum):
 
     row = "row"
     schema = "schema"  # all rows of a schema on one side
+
+
+class SchemaFormat(Enum):
+    """How a database's schema is written for the model."""
+
+    ddl = "ddl"  # its CREATE statements
+    compact = "compact"  # table(column TYPE, ...), a line each
+    m_schema = "m_schema"  # M-Schema: a line for each column, with sample values
 
 
 class OnInvalid(Enum):
@@ -56,6 +74,44 @@ class ColumnsConfig:
 
 
 @dataclass(frozen=True)
+class SchemaConfig:
+    """What a schema says that is made from a database; ``ddl`` keeps its statements as they are."""
+
+    types: bool = True
+    """Whether columns have their types (compact, m_schema)."""
+    keys: bool = True
+    """Whether primary and foreign keys are said (compact, m_schema)."""
+    comments: bool = True
+    """Whether the comments of tables and columns are said (compact, m_schema)."""
+    values: int | None = setting(None, at_least(0))
+    """Sample values of each column, drawn from the first thousand rows of its table; null: 3 in m_schema,
+    none in the others."""
+    longest_value: int = setting(40, at_least(1, "characters"))
+    """Longer values are not taken for samples."""
+    private: list[str] = field(default_factory=lambda: list(PRIVATE))
+    """Regular expressions; of a column whose name one of them matches anywhere no value is shown. Nor is a
+    text shown that looks like an e-mail address or a number to call or pay with, whatever its column."""
+    seed: int = 0
+    """Which values are drawn."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "data.schema")
+        for pattern in self.private:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UserError(
+                    f"data.schema.private: {pattern} is no regular expression: {error}"
+                ) from None
+
+    def samples(self, form: SchemaFormat) -> int:
+        """The number of sample values a column in a form of the schema."""
+        if self.values is None:
+            return SAMPLES if form is SchemaFormat.m_schema else 0
+        return self.values
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The rows, how they become prompts, and the databases on which SQL is run."""
 
@@ -76,8 +132,13 @@ class DataConfig:
     template: str = "pkg://qc_experiments.data/templates/sql.txt"
     """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
     databases: str | None = None
-    """Folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or ``postgresql://host/{db_id}``; null
-    measures exact match and validity only."""
+    """One database (a file or a URL), a folder with ``<db_id>/<db_id>.sqlite`` or ``<db_id>.sqlite`` (or
+    ``.duckdb``), or ``postgresql://host/{db_id}``; null measures exact match and validity only."""
+    schema_format: SchemaFormat | None = None
+    """Write each row's schema so (ddl, compact, m_schema), from its database, or from the statements in its
+    context where it has none; null takes the CSV's context as it is, and ddl for a row without one."""
+    schema: SchemaConfig = field(default_factory=SchemaConfig)
+    """What such a schema says."""
     engine: str | None = None
     """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
     Python module of your own; null: the files' suffix or the URL's scheme tells."""

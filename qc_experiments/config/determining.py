@@ -75,8 +75,21 @@ EFFECTS = {
 }
 """By key or section; a key that is not named here affects what its section does."""
 
-ADDED_LATER = frozenset(("evaluation.metrics", "evaluation.constrain", "trainer.full_determinism"))
-"""Keys that came after runs were hashed: at their defaults they are left out, so that hashes stay."""
+ADDED_LATER = frozenset(
+    (
+        *("evaluation.metrics", "evaluation.constrain", "trainer.full_determinism"),
+        *("data.schema_format", "data.schema"),
+    )
+)
+"""Keys and sections that came after runs were hashed: left out at their defaults, so that hashes stay."""
+
+
+def is_new_default(key: str, value: object) -> bool:
+    """Whether a key came after runs were hashed, and says what they did before it came."""
+    if ADDED_LATER.isdisjoint((key, key.rpartition(".")[0])):
+        return False
+    known = {one for one, _, section in keys_of() if not section}
+    return key in known and bool(value == plain(attrgetter(key)(RunConfig())))
 
 
 def affects(key: str) -> Affects:
@@ -102,9 +115,8 @@ def settings_affecting(what: Affects, config: RunConfig) -> dict[str, Any]:
 def hashed(config: RunConfig) -> dict[str, Any]:
     """The tree of settings that a run's hash is made of; contents are hashed beside it."""
     tree: dict[str, Any] = {}
-    defaults = RunConfig()
     for key, value in settings_affecting(~CONTENT, config).items():
-        if key in ADDED_LATER and value == plain(attrgetter(key)(defaults)):
+        if is_new_default(key, value):
             continue
         *sections, name = key.split(".")
         place = tree

@@ -22,6 +22,8 @@ from qc_experiments.config.data import (
     LossOn,
     OnInvalid,
     PackAttention,
+    SchemaConfig,
+    SchemaFormat,
     SplitBy,
 )
 from qc_experiments.config.evaluation import Choose, Constrain, EvaluationConfig
@@ -51,7 +53,9 @@ from qc_experiments.config.ranges import at_least, check_ranges, setting
 from qc_experiments.config.trainer import DEFAULT_MICRO_BATCH, Strategy, TrainerConfig
 from qc_experiments.errors import UserError
 
-A_FOLDER = "data.databases: a folder with <db_id>/<db_id>.sqlite (or .duckdb), or a server's URL"
+A_FOLDER = (
+    "data.databases: a database's file, a folder with <db_id>/<db_id>.sqlite (or .duckdb), or a URL"
+)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ from qc_experiments.system.words import counted, noun_for
 
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
-MAKE_CONTEXT = "for a database's schema as a context, run qc data context FILE_OR_URL"
+MAKE_CONTEXT = (
+    "or give the databases (data.databases, in qc data: --databases), from which contexts are made"
+)
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
 
@@ -45,6 +47,7 @@ class Row:
         number: the row of the CSV as a spreadsheet counts (the header is 1).
         context: what the model is told of the database, usually its CREATE TABLE statements.
         db_id: the database it is about, or None where the CSV does not say.
+        statements: of the schema, where the context is another form of it.
     """
 
     number: int
@@ -52,6 +55,12 @@ class Row:
     query: str
     context: str
     db_id: str | None = None
+    statements: str | None = None
+
+    @property
+    def schema(self) -> str:
+        """The schema's CREATE statements, as far as they are known."""
+        return self.context if self.statements is None else self.statements
 
 
 @dataclass(frozen=True)
@@ -88,20 +97,23 @@ def name_rows(numbers: Sequence[int]) -> str:
     return f"{noun_for(len(numbers), 'row')} {shown}{rest}"
 
 
-def read_table(path: Path, columns: ColumnsConfig, on_invalid: OnInvalid) -> Table:
-    """Read and check a CSV; of its columns ``db_id`` may be absent.
+def read_table(
+    path: Path, columns: ColumnsConfig, on_invalid: OnInvalid, *, needs_context: bool = True
+) -> Table:
+    """Read and check a CSV; of its columns ``db_id`` may be absent, and the context if it is not needed.
 
     Exact duplicates are left out (counted); one question with two different queries is kept and
     named, since both may be right; a row with an empty cell is an error or left out.
     """
     header, cells = read_cells(path)
-    places = _column_places(path, header, columns)
+    places = _column_places(path, header, columns, needs_context)
+    filled = ("question", "query", "context") if needs_context else ("question", "query")
     kept: list[Row] = []
     empty: dict[str, list[int]] = {}
     for number, row_cells in cells:
         values: dict[str, Any] = {name: row_cells[place].strip() for name, place in places.items()}
-        values["db_id"] = values.get("db_id") or None
-        column = next((c for c in ("question", "query", "context") if not values[c]), None)
+        values |= {"db_id": values.get("db_id") or None, "context": values.get("context", "")}
+        column = next((c for c in filled if not values[c]), None)
         if column is None:
             kept.append(Row(number, **values))
         else:
@@ -188,13 +200,16 @@ def _decode(path: Path, raw: bytes) -> str:
     return text
 
 
-def _column_places(path: Path, header: list[str], columns: ColumnsConfig) -> dict[str, int]:
+def _column_places(
+    path: Path, header: list[str], columns: ColumnsConfig, needs_context: bool
+) -> dict[str, int]:
     places = {}
+    optional = ("db_id",) if needs_context else ("db_id", "context")
     for name in ("question", "query", "context", "db_id"):
         column = getattr(columns, name)
-        if column in header or name != "db_id":
+        if column in header or name not in optional:
             advice = f"rename it or map it with data.columns.{name}=... (in qc data: --{name} ...)"
-            advice += f"; {MAKE_CONTEXT}" if name == "context" else ""
+            advice += f", {MAKE_CONTEXT}" if name == "context" else ""
             places[name] = column_place(path, header, column, advice)
     return places
 

@@ -30,12 +30,20 @@ DIALECT = "duckdb"
 SUFFIX = ".duckdb"
 LOGS = (".wal",)
 LIBRARIES = ("duckdb",)
-SCHEMA_QUERY = (
-    "SELECT sql FROM (SELECT 1 AS kind, schema_name, table_name AS name, sql "
-    "FROM duckdb_tables() WHERE NOT internal AND database_name = current_database() UNION ALL "
-    "SELECT 2, schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal "
-    "AND database_name = current_database()) ORDER BY kind, schema_name, name"
-)
+SCHEMA_QUERY = """
+SELECT sql FROM (
+    SELECT 1 AS kind, schema_name, table_name AS name, 0 AS place, sql, internal, database_name
+    FROM duckdb_tables()
+    UNION ALL SELECT 2, schema_name, view_name, 0, sql, internal, database_name FROM duckdb_views()
+    UNION ALL SELECT 3, schema_name, table_name, 0, format(
+        'COMMENT ON TABLE "{}" IS ''{}''', replace(table_name, '"', '""'), replace(comment, '''', '''''')
+    ), internal, database_name FROM duckdb_tables() WHERE comment IS NOT NULL
+    UNION ALL SELECT 3, schema_name, table_name, column_index, format(
+        'COMMENT ON COLUMN "{}"."{}" IS ''{}''',
+        replace(table_name, '"', '""'), replace(column_name, '"', '""'), replace(comment, '''', '''''')
+    ), internal, database_name FROM duckdb_columns() WHERE comment IS NOT NULL
+) WHERE NOT internal AND database_name = current_database() ORDER BY kind, schema_name, name, place
+"""
 CONFIG = {
     "enable_external_access": "false",  # nor does a table's name find variables of this process
     "autoinstall_known_extensions": "false",

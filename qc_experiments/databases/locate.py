@@ -1,10 +1,11 @@
-"""Where the databases of a data set stand: files in folders of their own, or a server."""
+"""Where the databases of a data set stand: one file, a folder of them, or a server."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -21,6 +22,7 @@ from qc_experiments.system.paths import (
     resolve_path,
     user_path,
 )
+from qc_experiments.system.words import counted
 
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
@@ -91,8 +93,9 @@ def engine_of_url(url: str, key: str) -> str:
 class Databases:
     """The databases of a data set.
 
-    They stand in a folder, as ``<db_id>/<db_id>.sqlite`` (or another engine's suffix), or on a server, in
-    whose URL ``{db_id}`` stands for the name. Without an engine the suffix or the URL's scheme says it.
+    They stand in a folder, as ``<db_id>/<db_id>.sqlite`` or ``<db_id>.sqlite`` (or with another engine's
+    suffix), or on a server, in whose URL ``{db_id}`` stands for the name. Or ``place`` is a single one: a
+    file, or a URL without such a name. Without an engine the suffix or the URL's scheme says it.
     """
 
     place: str
@@ -104,8 +107,16 @@ class Databases:
         """Whether they are a server's."""
         return "://" in self.place
 
+    @property
+    def single(self) -> str | None:
+        """The name of the one database that ``place`` is; None if it is a place of many."""
+        if self.on_server:
+            name = None if PLACEHOLDER in self.place else _path_of_url(self.place)
+            return name if name is None else name.rpartition("/")[2] or "database"
+        return None if os.path.isdir(self.place) else Path(self.place).stem
+
     def check(self, key: str) -> None:
-        """Make sure that there is such a folder, or that it is a URL that is understood."""
+        """Make sure that there is such a file or folder, or that it is a URL that is understood."""
         engine = engine_of(self.engine) if self.engine else None
         if engine and not (engine.schemes if self.on_server else engine.suffix):
             reads = "files in a folder" if engine.suffix else "a server's databases, by a URL"
@@ -118,12 +129,22 @@ class Databases:
                     f"{key}: {PLACEHOLDER} stands for the database's name and for nothing else in a URL: "
                     f"write {URL_FORM.replace('postgresql', engine.schemes[0])}"
                 )
-        elif problem := folder_problem(self.place):
+        elif file_problem(Path(self.place)) and (problem := folder_problem(self.place)):
             hint = f"; a server is written {URL_FORM}" if "@" in self.place else ""
-            raise UserError(f"{key}={self.place}: must be a folder of databases; {problem}{hint}")
+            raise UserError(
+                f"{key}={self.place}: must be a database or a folder of them; {problem}{hint}"
+            )
 
     def find(self, db_id: str) -> Database | None:
-        """The database of a ``db_id``; None if there is nothing, `UserError` if it cannot be read."""
+        """The database of a ``db_id``; None if there is nothing, `UserError` if it cannot be read.
+
+        A single one is that of any name.
+        """
+        if self.single is not None:
+            return replace(
+                named_database(self.place, "databases", self.engine),
+                server_hashes=self.server_hashes,
+            )
         # One path component, or one database's name, and no more.
         is_name = db_id.strip() and db_id not in (".", "..") and not NOT_IN_NAMES.search(db_id)
         if not is_name or (self.on_server and NOT_IN_URL_NAMES.search(db_id)):
@@ -133,12 +154,13 @@ class Databases:
             url = self.place.replace(PLACEHOLDER, quote(db_id, safe=""))
             return Database(name, url, self.server_hashes)
         for suffix, name in self._suffixes().items():
-            path = Path(self.place) / db_id / f"{db_id}{suffix}"
-            problem = file_problem(path)
-            if problem is None:
-                return Database(name, str(path.absolute()))
-            if problem != NO_SUCH_FILE:
-                raise UserError(f"{path}: {problem}")
+            for folder in (Path(self.place) / db_id, Path(self.place)):
+                path = folder / f"{db_id}{suffix}"
+                problem = file_problem(path)
+                if problem is None:
+                    return Database(name, str(path.absolute()))
+                if problem != NO_SUCH_FILE:
+                    raise UserError(f"{path}: {problem}")
         return None
 
     def _suffixes(self) -> dict[str, str]:
@@ -148,7 +170,17 @@ class Databases:
 
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
         """Make sure that every row of a CSV (by its number and ``db_id``) names a database that is there."""
-        for number, db_id in named:
+        rows = list(named)
+        if self.single is not None:
+            names = sorted({db_id for _, db_id in rows if db_id})
+            if len(names) > 1:
+                raise UserError(
+                    f"{source}: its rows are about {counted(len(names), 'database')} "
+                    f"({', '.join(names[:3])}{', ...' if names[3:] else ''}), but {self.place} is one: "
+                    "give the folder in which they stand"
+                )
+            return
+        for number, db_id in rows:
             if not db_id:
                 raise UserError(
                     f"{source}: row {number} has no db_id, which judging by databases needs: add "
@@ -182,19 +214,8 @@ def _path_of_url(url: str) -> str:
 
 
 def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
-    """The databases that a setting ``key`` names: a folder, also inside a package, or a server's URL."""
+    """The databases that a setting ``key`` names: a file or folder, also inside a package, or a URL."""
     is_url = "://" in text and not text.startswith(PACKAGE_PREFIX)
     databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
     databases.check(key)
     return databases
-
-
-@dataclass(frozen=True)
-class SingleDatabase:
-    """The one database that all questions are about, in the place of `Databases`."""
-
-    database: Database
-
-    def find(self, db_id: str) -> Database:
-        """That database, whatever the name."""
-        return self.database

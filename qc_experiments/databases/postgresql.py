@@ -76,11 +76,27 @@ WHERE c.relkind = 'v' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'informat
 ORDER BY n.nspname, c.relname
 """
 """Name and query of each view that the role may read, but for those of extensions."""
+COMMENTS = """
+SELECT 'COMMENT ON ' || CASE WHEN objsubid = 0 THEN 'TABLE ' || c.oid::regclass::text ELSE
+    'COLUMN ' || c.oid::regclass::text || '.' || quote_ident(a.attname) END
+    || ' IS ' || quote_literal(description)
+FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = objsubid AND objsubid > 0
+WHERE d.classoid = 'pg_catalog.pg_class'::regclass
+    AND c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
+    AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
+    AND (objsubid = 0 OR has_column_privilege(c.oid, a.attnum, 'SELECT'))
+ORDER BY n.nspname, c.relname, objsubid
+"""
+"""What is said of those tables and their columns."""
 SCHEMA_QUERY = (
     "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
     f"FROM ({TABLES}) AS tables (name, columns, definition) "
     "UNION ALL SELECT 'CREATE VIEW ' || name || ' AS' || query "
-    f"FROM ({VIEW_STATEMENTS}) AS views (name, query)"
+    f"FROM ({VIEW_STATEMENTS}) AS views (name, query) "
+    f"UNION ALL SELECT * FROM ({COMMENTS}) AS comments"
 )
 CLASSES = {
     "42601": "syntax",

@@ -59,8 +59,8 @@ class Asked:
     """What is judged, and how.
 
     Attributes:
-        predictions: CSV with the columns `NEEDED`.
-        databases: folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or ``postgresql://host/{db_id}``.
+        predictions: CSV with the columns `NEEDED`; with a single database ``db_id`` may be absent.
+        databases: a database's file, a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a URL.
         output: folder for ``judged.csv``, ``report.json`` and ``accuracy.png``.
         against: an earlier evaluation's output, or a run's folder, to compare with question by question.
         timeout: seconds for each statement.
@@ -157,7 +157,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         else read_judged(user_path(asked.against, "--against"), "--against")
     )
     golds = None if asked.golds is None else user_path(asked.golds, "--golds")
-    table = _read(source, asked.columns, golds)
+    table = _read(source, asked.columns, golds, databases.single)
     databases.check_rows(((row.number, row.db_id) for row in table.rows), golds or source)
     hashes = judged_on(table.rows, databases, Limits(seconds=asked.timeout))
     if first is not None:  # refuse before computing
@@ -181,11 +181,17 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     return Evaluation(content, lines, output)
 
 
-def _read(source: Path, columns: Mapping[str, str], golds: Path | None) -> _Table:
+def _read(
+    source: Path, columns: Mapping[str, str], golds: Path | None, single: str | None
+) -> _Table:
+    """The rows of a CSV, which need no db_id where there is a single database, of this name."""
     names = {column: columns.get(column, column) for column in NEEDED}
     header, numbered = read_cells(golds or source)
     if golds is not None:
         header, numbered = _joined(golds, header, numbered, source, names["prediction"])
+    if single is not None and names["db_id"] not in header:
+        header = [names["db_id"], *header]
+        numbered = [(number, [single, *cells]) for number, cells in numbered]
     place = {
         column: column_place(
             golds or source, header, name, f"name it with --{column.replace('_', '-')}-column"

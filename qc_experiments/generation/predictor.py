@@ -82,7 +82,7 @@ class Predictor:
         if self._config.constrain is Constrain.none:
             return None
         closing = self._encoder.template.after_query()
-        return [schema_check(row.context, self._judge.dialect(row), closing) for row in rows]
+        return [schema_check(row.schema, self._judge.dialect(row), closing) for row in rows]
 
     def _write(
         self,

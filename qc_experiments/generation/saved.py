@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
-from qc_experiments.databases.locate import Database, SingleDatabase, named_database
+from qc_experiments.data.table import Row
+from qc_experiments.databases.locate import Databases, named_database
+from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import check_vocabulary, load_saved
@@ -81,30 +83,37 @@ class SavedPredictor:
         """
         if (context is None) == (database is None):
             raise UserError("predict: takes either a context or a database")
-        found = None
+        found, statements = None, None
         if context is None:
-            from qc_experiments.databases.schema import read_schema
+            one = named_database(str(database), "database", engine)
+            found = Databases(one.target, one.engine)
+            with self.schemas() as reader:
+                schema = reader.of_database(one, f"database {database}")
+            context, statements = schema.text, schema.statements
+        rows = [
+            Row(place, question, "", context, None, statements)
+            for place, question in enumerate(items(questions))
+        ]
+        self.prompts(rows, [f"question {row.number}" for row in rows])
+        return self.answer(rows, found)
 
-            context = read_schema(str(database), "database", engine)
-            found = named_database(str(database), "database", engine)
-        questions = items(questions)
-        pairs = [(context, one) for one in questions]
-        self.prompts(pairs, [f"question {place}" for place in range(len(questions))])
-        return self.answer(pairs, found)
+    def schemas(self) -> SchemaReader:
+        """Reads schemas in the form in which they were trained."""
+        return self._saved.schemas()
 
-    def prompts(
-        self, pairs: Sequence[tuple[str, str]], names: Sequence[str]
-    ) -> list[Sequence[int]]:
+    def prompts(self, rows: Sequence[Row], names: Sequence[str]) -> list[Sequence[int]]:
         """What the model reads, in tokens.
 
         Args:
-            pairs: context and question of each.
+            rows: whose queries are not looked at.
             names: of these, for messages.
 
         Raises:
             UserError: if a prompt leaves no room for an answer, or the tokenizer is another model's.
         """
-        prompts: list[Sequence[int]] = list(self._encoder.prompts(pairs))
+        prompts: list[Sequence[int]] = list(
+            self._encoder.prompts([(row.context, row.question) for row in rows])
+        )
         check_vocabulary(prompts, self._encoder, self._model, self.folder)
         window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         room = self._saved.max_new_tokens
@@ -118,27 +127,21 @@ class SavedPredictor:
 
     def answer(
         self,
-        pairs: Sequence[tuple[str, str]],
-        database: Database | None,
+        rows: Sequence[Row],
+        databases: Databases | None,
         on_answer: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """The SQL to each pair (context, question).
+        """The SQL to each row's question.
 
         Args:
-            pairs: whose prompts `prompts` has let through.
-            database: on which queries are tried; None: on empty tables made from the contexts.
+            rows: whose prompts `prompts` has let through.
+            databases: on which queries are tried; None: on empty tables made from the contexts.
             on_answer: called with the number of questions just answered.
         """
-        from qc_experiments.data.table import Row
         from qc_experiments.databases.engine import Limits
         from qc_experiments.generation.predictor import Predictor
         from qc_experiments.judging.judge import Judge
 
-        rows = [
-            Row(number, question, "", context, "")
-            for number, (context, question) in enumerate(pairs)
-        ]
-        databases = None if database is None else SingleDatabase(database)
         with Judge(databases, Limits(), cache=None) as judge:
             predictor = Predictor(self._encoder, self._settings, None, judge)
             with self._precision():
@@ -163,7 +166,7 @@ class SavedPredictor:
         )
         return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
-    def work(self, prompts: Sequence[Sequence[int]], database: Database | None) -> str:
+    def work(self, prompts: Sequence[Sequence[int]], databases: Databases | None) -> str:
         """Tells what is answered, by which model and how: by content, wherever it is read from."""
         from qc_experiments.models.base import weights_hash
         from qc_experiments.system.unfinished import code_hash
@@ -180,7 +183,7 @@ class SavedPredictor:
             saved.template.after_query(),
             saved.max_new_tokens,
             str(self._settings),
-            None if database is None else database.target,
+            None if databases is None else databases.place,
             str(settings),
             str(scaling),
             weights_hash(self._model),

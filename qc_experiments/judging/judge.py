@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Call, Execution, Failed, Limits
-from qc_experiments.databases.locate import Database, Databases, SingleDatabase
+from qc_experiments.databases.locate import Database, Databases
 from qc_experiments.databases.perturbation import PerturbedCopies
 from qc_experiments.databases.pool import PROCESS, SqlPool
 from qc_experiments.errors import UserError
@@ -40,7 +40,7 @@ class Judge:
 
     def __init__(
         self,
-        databases: Databases | SingleDatabase | None,
+        databases: Databases | None,
         limits: Limits,
         *,
         cache: Path | None,
@@ -167,7 +167,7 @@ class Judge:
 
     def _run_for(self, row: Row, sql: str) -> Execution:
         if self._databases is None:
-            return self._pool.run_on_schema(row.context, sql, self._limits)
+            return self._pool.run_on_schema(row.schema, sql, self._limits)
         return self._run(self._database(row), sql)
 
     def _run(self, database: Database, sql: str) -> Execution:
@@ -178,9 +178,8 @@ class Judge:
 
     def _database(self, row: Row) -> Database:
         assert self._databases is not None
-        assert row.db_id is not None  # check_rows has seen to both
-        database = self._databases.find(row.db_id)
-        assert database is not None
+        database = self._databases.find(row.db_id or "")
+        assert database is not None  # check_rows has seen to it
         if database.engine == "sqlite" and database not in self._readable:
             self._check_readable(database)
         return database

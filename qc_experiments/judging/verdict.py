@@ -87,7 +87,7 @@ def _plain(cell: object) -> object:
 def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
     """Hashes (questions, golds, databases, judge) of all that a verdict depends on besides the prediction."""
     asked = list(rows)
-    contents = [one.context for one in asked]
+    contents = [one.schema for one in asked]
     if databases is not None:
         contents = []
         for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from os.path import lexists
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qc_experiments.config.schema import ModelConfig, QuantConfig, RunConfig, Wrap, plain
+from qc_experiments.config.schema import (
+    ModelConfig,
+    QuantConfig,
+    RunConfig,
+    SchemaConfig,
+    SchemaFormat,
+    Wrap,
+    plain,
+)
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template, read_template
+from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model, model_source, silence_transformers
 from qc_experiments.models.files import Spelling, part_of_run, read_json
@@ -28,6 +38,8 @@ from qc_experiments.models.source import ModelSource
 TEMPLATE_FILE = "template.txt"
 PROMPTING_FILE = "prompting.json"
 
+Choice = TypeVar("Choice", bound=Enum)
+
 
 @dataclass(frozen=True)
 class SavedPrompting:
@@ -39,6 +51,8 @@ class SavedPrompting:
     model: ModelConfig  # the base model's section of the config
     quant: QuantConfig
     base: BaseModelFingerprint | None = None  # of the base model, where it was written down
+    schema_format: SchemaFormat | None = None  # as data.schema_format
+    schema: SchemaConfig = field(default_factory=SchemaConfig)
 
     @classmethod
     def of(
@@ -46,7 +60,12 @@ class SavedPrompting:
     ) -> SavedPrompting:
         """That of a run."""
         most = config.evaluation.max_new_tokens
-        return cls(encoder.template, encoder.wrap, most, config.model, config.quant, base)
+        form = (config.data.schema_format, config.data.schema)
+        return cls(encoder.template, encoder.wrap, most, config.model, config.quant, base, *form)
+
+    def schemas(self) -> SchemaReader:
+        """Reads schemas in the form in which they were trained."""
+        return SchemaReader(self.schema_format or SchemaFormat.ddl, self.schema)
 
     def save(self, folder: Path) -> None:
         """Write ``template.txt`` and ``prompting.json``."""
@@ -58,6 +77,8 @@ class SavedPrompting:
             "quant": plain(self.quant),
             "base": None if self.base is None else asdict(self.base),
         }
+        if self.schema_format is not None:
+            settings |= {"schema_format": self.schema_format.value, "schema": plain(self.schema)}
         text = json.dumps(settings, indent=2) + "\n"
         (folder / PROMPTING_FILE).write_text(text, encoding="utf-8")
 
@@ -74,7 +95,8 @@ class SavedPrompting:
             raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
-        lacks, unknown = needed - settings.keys(), settings.keys() - needed - {"base"}
+        may = {"base", "schema_format", "schema"}
+        lacks, unknown = needed - settings.keys(), settings.keys() - needed - may
         if lacks or unknown:
             what = "lacks" if lacks else "has an unknown"
             keys = ", ".join(sorted(lacks or unknown))
@@ -84,17 +106,26 @@ class SavedPrompting:
             raise UserError(
                 f"{file}: max_new_tokens={json.dumps(most)} must be a whole number of at least 1"
             )
-        wraps, wrap = {one.value: one for one in Wrap}, settings["wrap"]
-        if wrap not in list(wraps):
-            raise UserError(f"{file}: wrap={json.dumps(wrap)} must be one of {', '.join(wraps)}")
+        form = settings.get("schema_format")
         return cls(
             template=read_template(folder / TEMPLATE_FILE),
-            wrap=wraps[wrap],
+            wrap=_named(Wrap, settings["wrap"], file, "wrap"),
             max_new_tokens=most,
             model=_typed(ModelConfig, settings["model"], file, "model"),
             quant=_typed(QuantConfig, settings["quant"], file, "quant"),
             base=_base(settings.get("base"), file),
+            schema_format=None
+            if form is None
+            else _named(SchemaFormat, form, file, "schema_format"),
+            schema=_typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
         )
+
+
+def _named(kind: type[Choice], value: object, file: Path, key: str) -> Choice:
+    names = {one.value: one for one in kind}
+    if value not in list(names):
+        raise UserError(f"{file}: {key}={json.dumps(value)} must be one of {', '.join(names)}")
+    return names[value]
 
 
 def _typed(schema: type[Any], values: object, file: Path, key: str) -> Any:

@@ -115,6 +115,13 @@ def statement(sql: str, dialect: str = "sqlite") -> str:
     return sql[: found[-1].end] if found else ""
 
 
+def statements(sql: str, dialect: str = "sqlite") -> list[str]:
+    """The statements of a text, without the semicolons (outside parentheses) that end them."""
+    ends = [one.end for one in tokens(sql, dialect) if one.text == ";" and not one.depth]
+    parts = (sql[start:end] for start, end in pairwise((0, *ends, len(sql))))
+    return [part.strip().removesuffix(";") for part in parts if tokens(part.strip(" ;"), dialect)]
+
+
 def calls_random(sql: str, dialect: str = "sqlite") -> bool:
     """Whether a query calls a random function or samples rows: it may return others each time."""
     if _RANDOM_WORD.search(sql) is None:  # which saves the tokens of a query of megabytes

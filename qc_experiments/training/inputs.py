@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from qc_experiments.config.schema import DataConfig, RunConfig
+from qc_experiments.config.schema import DataConfig, RunConfig, SchemaFormat
+from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.split import sample_rows, split_rows
-from qc_experiments.data.table import Decision, Row, hash_rows, read_table
+from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, find_databases
+from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.paths import PACKAGE_PREFIX, hash_texts, resolve_path
@@ -47,12 +49,14 @@ def load_data(config: RunConfig) -> RunData:
     databases = None
     if data.databases is not None:
         databases = find_databases(data.databases, "data.databases", data.engine)
-    table = read_table(resolve_path(data.train, "data.train"), data.columns, data.on_invalid)
+    with SchemaReader(data.schema_format or SchemaFormat.ddl, data.schema) as reader:
+        contexts = ContextMaker(reader, databases, always=data.schema_format is not None)
+        table = _read(data, "data.train", contexts)
+        given = data.validation is not None
+        held_out = _read(data, "data.validation", contexts) if given else table
+        reader.check_private("data.schema.private")
     lines = [decision.line(table.path) for decision in table.decisions]
-    held_out = table
-    if data.validation is not None:
-        path = resolve_path(data.validation, "data.validation")
-        held_out = read_table(path, data.columns, data.on_invalid)
+    if given:
         lines += [decision.line(held_out.path) for decision in held_out.decisions]
         train, validation = list(table.rows), list(held_out.rows)
     else:
@@ -76,6 +80,14 @@ def load_data(config: RunConfig) -> RunData:
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
     )
+
+
+def _read(data: DataConfig, key: str, contexts: ContextMaker) -> Table:
+    """The rows of a CSV with their contexts."""
+    path = resolve_path(getattr(data, key.removeprefix("data.")), key)
+    needed = contexts.databases is None
+    table = read_table(path, data.columns, data.on_invalid, needs_context=needed)
+    return replace(table, rows=tuple(contexts.fill(table.rows, path)))
 
 
 def _refuse_mixture(data: DataConfig) -> None:

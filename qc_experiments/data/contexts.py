@@ -1,0 +1,52 @@
+"""The context of each row: the CSV's own, or made from its database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qc_experiments.data.table import Row
+from qc_experiments.databases.locate import Databases
+from qc_experiments.databases.schema import Schema, SchemaReader
+
+
+@dataclass(frozen=True)
+class ContextMaker:
+    """Gives rows their contexts.
+
+    Attributes:
+        reader: reads schemas, in the form that they are to have.
+        databases: of the rows; None if there are none at hand.
+        always: whether a context that a row brings is written anew, in the reader's form.
+    """
+
+    reader: SchemaReader
+    databases: Databases | None
+    always: bool
+
+    def fill(self, rows: Sequence[Row], source: Path | str) -> list[Row]:
+        """The rows of a CSV with their contexts, and with the name of a single database.
+
+        Raises:
+            UserError: if a row has neither a context nor a database, or that cannot be read.
+        """
+        if self.databases is not None and (name := self.databases.single) is not None:
+            self.databases.check_rows(((row.number, row.db_id) for row in rows), source)
+            rows = [row if row.db_id else replace(row, db_id=name) for row in rows]
+        return [self._filled(row, source) for row in rows]
+
+    def _filled(self, row: Row, source: Path | str) -> Row:
+        if row.context and not self.always:
+            return row
+        schema = self._schema(row, f"{source}: row {row.number}", source)
+        return replace(row, context=schema.text, statements=schema.statements)
+
+    def _schema(self, row: Row, where: str, source: Path | str) -> Schema:
+        if self.databases is not None and (row.db_id or not row.context):
+            found = self.databases.find(row.db_id) if row.db_id else None
+            if found is not None:
+                return self.reader.of_database(found, f"{where}: db_id {row.db_id}")
+            if not row.context or self.reader.samples:
+                self.databases.check_rows([(row.number, row.db_id)], source)
+        return self.reader.of_statements(row.context, where)
