@@ -4,7 +4,7 @@ For example:
 
     qc data context --db shop.sqlite
     qc data context questions.csv --db shop.sqlite --output my.csv
-    qc data check my.csv
+    qc data check my.csv --databases shop.sqlite --page check.html
     qc data show my.csv --row 2
 """
 
@@ -14,15 +14,15 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.data_check import check, columns_of
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
-    ColumnsConfig,
     DataConfig,
     OnInvalid,
     SchemaConfig,
     SchemaFormat,
 )
-from qc_experiments.data.table import Table, name_rows, read_table
+from qc_experiments.data.table import Table, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run one of the three; exits with 2 where the user has to mend something."""
     with told_to_users():
         options = _parser().parse_args(arguments)
-        {"check": _check, "show": _show, "context": _context}[options.action](options)
+        {"check": check, "show": _show, "context": _context}[options.action](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         for column in ("question", "query", "context", "db_id"):
             what = f"name of the {column} column ({column})"
             action.add_argument(f"--{column}", default=column, metavar="COLUMN", help=what)
-    check.add_argument("--databases", help="folder or URL, as data.databases in training")
+    _add_check(check)
     show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
     show.add_argument("--template", help="template file (default: the shipped one)")
     _add_context(
@@ -61,6 +61,23 @@ def _parser() -> argparse.ArgumentParser:
     for action in (check, actions.choices["context"]):
         action.add_argument("--engine", metavar="NAME", help=HELP)
     return parser
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--databases", metavar="PLACE", help="file, folder or URL, as data.databases in training")
+    add("--validation", metavar="CSV", help="held-out rows: which are known from training?")
+    add("--like", metavar="CSV", help="questions as they will come: what is seldom among yours?")
+    add(
+        "--model",
+        metavar="NAME",
+        help="count its tokens: an option of the group model, an id or a folder",
+    )
+    add("--template", help="template file (default: the shipped one)")
+    add("--max-length", type=int, metavar="TOKENS", help="as data.max_length in training")
+    add("--page", metavar="HTML", help="write the report as a page with plots")
+    add("--json", metavar="FILE", help="write it as JSON")
+    add("--fix", metavar="CSV", help="write the rows again, with what is safe to mend mended")
 
 
 def _add_context(parser: argparse.ArgumentParser) -> None:
@@ -91,44 +108,7 @@ def _add_context(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(options: argparse.Namespace) -> Table:
-    columns = ColumnsConfig(options.question, options.query, options.context, options.db_id)
-    return read_table(resolve_path(options.csv, "CSV"), columns, OnInvalid.drop)
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Print what training would decide about the rows, and the queries that do not run (exit 1)."""
-    from qc_experiments.databases.engine import Limits
-    from qc_experiments.databases.locate import find_databases
-    from qc_experiments.judging.judge import Judge
-
-    table = _table(options)
-    rows = table.rows
-    contexts = counted(len({row.context for row in rows}), "context")
-    db_ids = counted(len({row.db_id for row in rows if row.db_id is not None}), "db_id")
-    print(f"{table.path}: {counted(len(rows), 'usable row')}, {contexts}, {db_ids}")
-    for decision in table.decisions:
-        print(f"  {decision.line(table.path)}")
-    databases = None
-    if options.databases is not None:
-        databases = find_databases(options.databases, "--databases", options.engine)
-        databases.check_rows(((row.number, row.db_id) for row in rows), table.path)
-    with Judge(databases, Limits(), cache=None) as judge:
-        tried = judge.try_all([(row, row.query) for row in rows])
-    failing: dict[str, list[int]] = {}
-    for row, found in zip(rows, tried, strict=True):
-        if found.error is not None:
-            kind = "" if found.error_class is None else f"{found.error_class}: "
-            failing.setdefault(f"{kind}{found.error}", []).append(row.number)
-    where = "an empty database made from its context" if databases is None else "its database"
-    for problem, numbers in sorted(failing.items(), key=lambda item: -len(item[1])):
-        print(f"  {table.path}: query fails on {where} ({problem}): {name_rows(numbers)}")
-    if not failing:
-        print(f"  every query runs on {where}")
-    empty = any("empty" in decision.what for decision in table.decisions)
-    if empty:
-        print("  training refuses empty cells: fill them, or give data.on_invalid=drop")
-    if failing or empty:
-        raise SystemExit(1)
+    return read_table(resolve_path(options.csv, "CSV"), columns_of(options), OnInvalid.drop)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -110,16 +110,24 @@ class Judge:
 
         return self._each(try_one, pairs)
 
+    def run_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Execution]:
+        """What SQL returns on the databases of rows (else on their contexts)."""
+        return self._each(self._run_for, pairs)
+
     def try_golds(
         self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
     ) -> list[Tried]:
         """Run the gold queries of rows and keep what they return, for `judge`; tells ``on_done`` of each."""
+        ran = [one.execution for one in self.golds(rows, on_done)]
+        return [Tried(one.error, one.error_class, None) for one in ran]
 
-        def try_one(row: Row) -> Tried:
-            found = self._gold(self._database(row), row.query).execution
-            return Tried(found.error, found.error_class, None)
-
-        return self._each(try_one, [(row,) for row in rows], on_done)
+    def golds(
+        self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
+    ) -> list[Gold]:
+        """What the gold queries of rows return on their databases."""
+        return self._each(
+            lambda row: self._gold(self.database(row), row.query), [(row,) for row in rows], on_done
+        )
 
     def call_each(
         self, module: str, calls: Sequence[tuple[Any, ...]], seconds: float
@@ -139,7 +147,7 @@ class Judge:
 
     def dialect(self, row: Row) -> str:
         """What sqlglot calls the SQL of a row's database; SQLite's where there is none."""
-        return "sqlite" if self._databases is None else self._database(row).dialect
+        return "sqlite" if self._databases is None else self.database(row).dialect
 
     def _each(
         self,
@@ -168,7 +176,7 @@ class Judge:
     def _run_for(self, row: Row, sql: str) -> Execution:
         if self._databases is None:
             return self._pool.run_on_schema(row.schema, sql, self._limits)
-        return self._run(self._database(row), sql)
+        return self._run(self.database(row), sql)
 
     def _run(self, database: Database, sql: str) -> Execution:
         return self._pool.run(database.engine, database.target, sql, self._limits)
@@ -176,7 +184,8 @@ class Judge:
     def _gold(self, database: Database, sql: str) -> Gold:
         return self._golds.get(self._pool, database, sql, self._limits)
 
-    def _database(self, row: Row) -> Database:
+    def database(self, row: Row) -> Database:
+        """That of a row; `UserError` if it cannot be read."""
         assert self._databases is not None
         database = self._databases.find(row.db_id or "")
         assert database is not None  # check_rows has seen to it
@@ -203,7 +212,7 @@ class Judge:
             if tried.error and not tried.error_class:
                 return Verdict(None, "not_executed")  # nor is it known whether it is valid
             return Verdict(None, "not_executed", error=tried.error, valid=tried.error is None)
-        database = self._database(row)
+        database = self.database(row)
         gold = self._gold(database, row.query)
         predicted = self._run(database, prediction)
         valid = predicted.error is None

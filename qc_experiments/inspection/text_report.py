@@ -1,0 +1,105 @@
+"""What was found of a data set, in lines for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from qc_experiments.data.table import name_rows
+from qc_experiments.evaluation.metrics import HARDNESS
+from qc_experiments.inspection.checks import Inspection
+from qc_experiments.inspection.faults import KINDS, LEVELS, Fault
+from qc_experiments.inspection.query_facts import QueryFacts
+from qc_experiments.system.words import counted
+
+SHOWN_SCHEMAS = 5
+SHOWN_NAMES = 8
+
+
+def report_lines(found: Inspection, with_databases: bool) -> Iterator[str]:
+    """The whole report."""
+    table, schemas = found.table, found.schemas()
+    contexts = counted(len({row.context for row in table.rows}), "context")
+    db_ids = counted(len({row.db_id for row in table.rows if row.db_id is not None}), "db_id")
+    yield f"{table.path}: {counted(len(table.rows), 'usable row')}, {contexts}, {db_ids}"
+    yield (
+        f"  {schemas[0]} to {schemas[-1]} questions a schema, {median(schemas):g} at the middle; "
+        f"hardness: {_shares(found.facts)}"
+    )
+    if found.target is not None:
+        yield f"  hardness of the target: {_shares(found.target)}"
+        yield from _missing_shapes(found.facts, found.target)
+    yield from _token_lines(found)
+    yield from _untouched_lines(found)
+    yield from _fault_lines(found.faults)
+    if not any(fault.kind in ("query_fails", "not_sql") for fault in found.faults):
+        where = "its database" if with_databases else "an empty database made from its context"
+        yield f"  every query runs on {where}"
+    if found.held_out is not None:
+        faults, count = found.held_out
+        yield f"held out: {counted(count, 'row')}"
+        yield from _fault_lines(faults, count)
+
+
+def _shares(facts: Sequence[QueryFacts]) -> str:
+    counts = Counter(fact.hardness for fact in facts)
+    return ", ".join(f"{level} {counts[level]}" for level in HARDNESS if counts[level])
+
+
+def _missing_shapes(own: Sequence[QueryFacts], target: Sequence[QueryFacts]) -> Iterator[str]:
+    """Features of the target's queries that the rows have much more seldom."""
+    have, wanted = (
+        {
+            name: count / len(facts)
+            for name, count in Counter(n for f in facts for n in f.features).items()
+        }
+        for facts in (own, target)
+    )
+    seldom = [
+        f"{name} ({100 * have.get(name, 0):.0f} % instead of {100 * share:.0f} %)"
+        for name, share in sorted(wanted.items(), key=lambda one: -one[1])
+        if share >= 0.02 and have.get(name, 0) < share / 2
+    ]
+    if seldom:
+        yield f"  less than half as often as in the target: {', '.join(seldom)}"
+
+
+def _token_lines(found: Inspection) -> Iterator[str]:
+    tokens = found.tokens
+    if tokens is None:
+        return
+    lengths = sorted(tokens.lengths)
+    ninety = lengths[min(len(lengths) - 1, int(0.9 * len(lengths)))]
+    window = "" if tokens.window is None else f", window {tokens.window}"
+    yield (
+        f"  tokens of {tokens.model}: {lengths[len(lengths) // 2]} at the middle, 90 % up to {ninety}, "
+        f"longest {lengths[-1]}; data.max_length={tokens.longest}{window}"
+    )
+    if tokens.computed:
+        yield (
+            f"  shared_schema computes {tokens.computed:,} of {tokens.fitting:,} tokens an epoch: "
+            f"{tokens.fitting / tokens.computed:.1f} times fewer"
+        )
+
+
+def _untouched_lines(found: Inspection) -> Iterator[str]:
+    if not found.untouched:
+        return
+    count = sum(map(len, found.untouched.values()))
+    yield f"  no question is about {counted(count, 'table or column', 'tables and columns')}:"
+    for schema, names in list(found.untouched.items())[:SHOWN_SCHEMAS]:
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        yield f"    {schema}: {', '.join(names[:SHOWN_NAMES])}{more}"
+    if len(found.untouched) > SHOWN_SCHEMAS:
+        yield f"    and in {len(found.untouched) - SHOWN_SCHEMAS} more schemas"
+
+
+def _fault_lines(faults: Sequence[Fault], held_out: int = 0) -> Iterator[str]:
+    """Each fault in a line; what to do about a kind stands in a line below its last one."""
+    ordered = sorted(faults, key=lambda one: LEVELS.index(one.level))
+    for place, fault in enumerate(ordered):
+        share = f"{100 * len(fault.rows) / held_out:.0f} % of them, " if held_out else ""
+        yield f"  {fault.level}: {KINDS[fault.kind].title.format(fault.what)}: {share}{name_rows(fault.rows)}"
+        if fault.kind != next((one.kind for one in ordered[place + 1 :]), None):
+            yield f"      {KINDS[fault.kind].advice}"
