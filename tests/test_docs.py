@@ -62,7 +62,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_text(text, encoding="utf-8")
     shutil.copy(tmp_path / "gpt.csv", tmp_path / "predictions.csv")
     monkeypatch.chdir(tmp_path)
-    for script in ("make_pets.py", "compress_pets.py"):
+    for script in ("make_pets.py", "compress_pets.py", "make_library.py"):
         runpy.run_path(script)
     # as the page on extending says
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "my_code"), prepend=os.pathsep)
@@ -199,7 +199,8 @@ def test_what_a_page_says_is_printed_is_printed(command, shown, workplace, monke
 def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
     told = set(re.findall(r"--[a-z][a-z_-]+", PAGES["docs/reference/commands.md"]))
     found = {"--help", "--flags", "--multirun", "--cfg", "--config-dir"}  # Hydra's, and the text's
-    for command in ("evaluate", "predict", "compare", "wandb", "models", "data check", "data show"):
+    commands = ("evaluate", "predict", "compare", "wandb", "models")
+    for command in (*commands, "data check", "data show", "data context"):
         monkeypatch.setattr(sys, "argv", ["qc", *command.split(), "--help"])
         with pytest.raises(SystemExit):
             __main__.main()

@@ -14,20 +14,16 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qc_experiments.cli.data_check import check, columns_of
+from qc_experiments.cli.data_check import check
+from qc_experiments.cli.data_show import show
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
-    DataConfig,
-    OnInvalid,
     SchemaConfig,
     SchemaFormat,
 )
-from qc_experiments.data.table import Table, read_table
-from qc_experiments.data.template import read_template
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
-from qc_experiments.system.paths import resolve_path
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
@@ -39,42 +35,50 @@ def main(arguments: Sequence[str]) -> None:
     """Run one of the three; exits with 2 where the user has to mend something."""
     with told_to_users():
         options = _parser().parse_args(arguments)
-        {"check": check, "show": _show, "context": _context}[options.action](options)
+        {"check": check, "show": show, "context": _context}[options.action](options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qc data", description="Look at data before training.")
     actions = parser.add_subparsers(dest="action", required=True)
-    check = actions.add_parser("check", help="read a CSV as training would and say what was found")
-    show = actions.add_parser("show", help="print a row's prompt and completion")
-    for action in (check, show):
-        action.add_argument("csv", help="the CSV file")
-        for column in ("question", "query", "context", "db_id"):
-            what = f"name of the {column} column ({column})"
-            action.add_argument(f"--{column}", default=column, metavar="COLUMN", help=what)
-    _add_check(check)
-    show.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
-    show.add_argument("--template", help="template file (default: the shipped one)")
+    checking = actions.add_parser("check", help="say what is wrong with a CSV, the worst first")
+    showing = actions.add_parser("show", help="print a row as the model sees it")
+    for action in (checking, showing):
+        _add_rows(action)
+    _add_check(checking)
+    showing.add_argument("--row", type=int, default=2, help="row of the CSV (the header is 1)")
+    showing.add_argument(
+        "--collator", metavar="NAME", help="with --model: whose batch (shared_schema)"
+    )
+    showing.add_argument("--tokens", action="store_true", help="with --model: list the tokens, too")
     _add_context(
         actions.add_parser("context", help="print a database's schema, or add it to a CSV")
     )
-    for action in (check, actions.choices["context"]):
+    for action in actions.choices.values():
         action.add_argument("--engine", metavar="NAME", help=HELP)
     return parser
 
 
-def _add_check(parser: argparse.ArgumentParser) -> None:
+def _add_rows(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("csv", help="the CSV file")
+    for column in ("question", "query", "context", "db_id"):
+        what = f"name of the {column} column ({column})"
+        add(f"--{column}", default=column, metavar="COLUMN", help=what)
     add("--databases", metavar="PLACE", help="file, folder or URL, as data.databases in training")
-    add("--validation", metavar="CSV", help="held-out rows: which are known from training?")
-    add("--like", metavar="CSV", help="questions as they will come: what is seldom among yours?")
     add(
         "--model",
         metavar="NAME",
-        help="count its tokens: an option of the group model, an id or a folder",
+        help="whose tokens: an option of the group model, an id or a folder",
     )
     add("--template", help="template file (default: the shipped one)")
     add("--max-length", type=int, metavar="TOKENS", help="as data.max_length in training")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--validation", metavar="CSV", help="held-out rows: which are known from training?")
+    add("--like", metavar="CSV", help="questions as they will come: what is seldom among yours?")
     add("--page", metavar="HTML", help="write the report as a page with plots")
     add("--json", metavar="FILE", help="write it as JSON")
     add("--fix", metavar="CSV", help="write the rows again, with what is safe to mend mended")
@@ -105,21 +109,6 @@ def _add_context(parser: argparse.ArgumentParser) -> None:
         help="no values of columns whose names match; besides e-mail, phone, card and password columns",
     )
     add("--seed", type=int, default=0, help="which values are drawn (0)")
-
-
-def _table(options: argparse.Namespace) -> Table:
-    return read_table(resolve_path(options.csv, "CSV"), columns_of(options), OnInvalid.drop)
-
-
-def _show(options: argparse.Namespace) -> None:
-    """Print one row's prompt and completion, as text."""
-    table = _table(options)
-    row = next((row for row in table.rows if row.number == options.row), None)
-    if row is None:
-        raise UserError(f"{table.path}: there is no usable row {options.row}")
-    template = read_template(resolve_path(options.template or DataConfig().template, "--template"))
-    print(template.prompt(row.context, row.question), end="")
-    print(f"[the model writes:]{template.completion(row.query)}[end]")
 
 
 def _context(options: argparse.Namespace) -> None:

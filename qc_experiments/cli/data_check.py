@@ -7,18 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.config.schema import ColumnsConfig
+from qc_experiments.cli.data_show import columns_of, row_config
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_file_problem, resolve_path, user_path
 
 if TYPE_CHECKING:
-    from qc_experiments.config.schema import RunConfig
     from qc_experiments.inspection.checks import Inspection
-
-
-def columns_of(options: argparse.Namespace) -> ColumnsConfig:
-    """What the CSV calls its columns."""
-    return ColumnsConfig(options.question, options.query, options.context, options.db_id)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -39,7 +33,7 @@ def check(options: argparse.Namespace) -> None:
             if options.validation is None
             else resolve_path(options.validation, "--validation"),
             None if options.like is None else resolve_path(options.like, "--like"),
-            None if options.model is None else _config(options),
+            None if options.model is None else row_config(options),
         )
     )
     lines = list(report_lines(found, with_databases=databases is not None))
@@ -58,28 +52,6 @@ def _target(options: argparse.Namespace, flag: str) -> Path | None:
     if path.exists() and path.samefile(resolve_path(options.csv, "CSV")):
         raise UserError(f"--{flag} {path}: is the input; choose another name")
     return path
-
-
-def _config(options: argparse.Namespace) -> RunConfig:
-    """The config of a run with this model, template and length."""
-    from qc_experiments.config.compose import composed, register_schema, to_run_config
-
-    register_schema()
-    given = ["data=csv", "data.train=rows.csv", *_model(options.model)]
-    if options.max_length is not None:
-        given.append(f"data.max_length={options.max_length}")
-    config = composed(given, None)
-    if options.template is not None:
-        config.data.template = options.template
-    return to_run_config(config)
-
-
-def _model(name: str) -> list[str]:
-    from importlib.resources import files
-
-    if files("qc_experiments.conf").joinpath("model", f"{name}.yaml").is_file():
-        return [f"model={name}"]
-    return ["model=hub", f"model.name_or_path={name}"]
 
 
 def _write(

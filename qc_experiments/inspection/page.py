@@ -132,6 +132,6 @@ def _svg(figure: Any) -> str:
 
     written = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "qc", "svg.fonttype": "path"}):
-        figure.savefig(written, format="svg", metadata={"Date": None})
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     text = written.getvalue()
     return text[text.index("<svg") :]

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from qc_experiments.data.table import Row, Table
 from qc_experiments.inspection.faults import Faults
 from qc_experiments.sql.extraction import SQL_START, extract_sql
+from qc_experiments.sql.parsing import parse
 
 ALIKE = 90.0
 """Similarity in per cent (as rapidfuzz counts insertions and deletions) of nearly the same questions."""
-SQL_BEGINS = re.compile(
-    r"\s*(select|with|insert|update|delete)\b.*\b(from|as|into|set)\b", re.I | re.S
-)
+SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re.DOTALL)
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
 PLACEHOLDER = re.compile(
     r"\{(?:question|context|query|[a-z_]+)\}|<(?:value|name|table|column)>|\[(?:value|name|table|column)\]"
@@ -40,7 +39,7 @@ def text_faults(rows: Sequence[Row], faults: Faults) -> None:
     """What each row's texts show by themselves, and what schemas its database has in other rows."""
     by_database: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if SQL_BEGINS.match(row.question):
+        if SQL_BEGINS.match(row.question) and parse(row.question).tree is not None:
             faults.add("question_is_sql", row.number)
         if GARBLED.search(row.question) or GARBLED.search(row.query):
             faults.add("garbled", row.number)

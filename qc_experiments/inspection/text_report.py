@@ -13,8 +13,13 @@ from qc_experiments.inspection.faults import KINDS, LEVELS, Fault
 from qc_experiments.inspection.query_facts import QueryFacts
 from qc_experiments.system.words import counted
 
+FAILING = frozenset(
+    (*("not_sql", "several_statements", "query_fails", "query_writes", "too_slow", "fenced"),)
+)
+"""Faults of a query that does not run."""
 SHOWN_SCHEMAS = 5
 SHOWN_NAMES = 8
+SHOWN_FAULTS = 3
 
 
 def report_lines(found: Inspection, with_databases: bool) -> Iterator[str]:
@@ -33,7 +38,8 @@ def report_lines(found: Inspection, with_databases: bool) -> Iterator[str]:
     yield from _token_lines(found)
     yield from _untouched_lines(found)
     yield from _fault_lines(found.faults)
-    if not any(fault.kind in ("query_fails", "not_sql") for fault in found.faults):
+    failing = FAILING if with_databases else FAILING | {"not_in_context"}
+    if failing.isdisjoint(fault.kind for fault in found.faults):
         where = "its database" if with_databases else "an empty database made from its context"
         yield f"  every query runs on {where}"
     if found.held_out is not None:
@@ -96,10 +102,17 @@ def _untouched_lines(found: Inspection) -> Iterator[str]:
 
 
 def _fault_lines(faults: Sequence[Fault], held_out: int = 0) -> Iterator[str]:
-    """Each fault in a line; what to do about a kind stands in a line below its last one."""
-    ordered = sorted(faults, key=lambda one: LEVELS.index(one.level))
-    for place, fault in enumerate(ordered):
-        share = f"{100 * len(fault.rows) / held_out:.0f} % of them, " if held_out else ""
-        yield f"  {fault.level}: {KINDS[fault.kind].title.format(fault.what)}: {share}{name_rows(fault.rows)}"
-        if fault.kind != next((one.kind for one in ordered[place + 1 :]), None):
-            yield f"      {KINDS[fault.kind].advice}"
+    """Each fault in a line, and below those of a kind what to do."""
+    for level in LEVELS:
+        for kind, known in KINDS.items():
+            some = [fault for fault in faults if fault.kind == kind]
+            if known.level != level or not some:
+                continue
+            count = sum(len(fault.rows) for fault in some)
+            for fault in some[:SHOWN_FAULTS]:
+                share = f"{100 * count / held_out:.0f} % of them, " if held_out else ""
+                yield f"  {level}: {known.title.format(fault.what)}: {share}{name_rows(fault.rows)}"
+            if len(some) > SHOWN_FAULTS:
+                left = sorted({row for fault in some[SHOWN_FAULTS:] for row in fault.rows})
+                yield f"      and so in {counted(len(left), 'more row')}: {name_rows(left)}"
+            yield f"      {known.advice}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -79,16 +81,15 @@ def test_check_says_what_was_found_and_which_queries_fail(qc, rows):
     lines = out.splitlines()
     assert lines[0] == "mine.csv: 4 usable rows, 2 contexts, 1 db_id"
     found = {
-        number: [
-            line for line in lines[1:] if line.endswith((f"(row {number})", f": row {number}"))
-        ]
+        number: [line for line in lines[1:] if line.endswith(f": row {number}")]
         for number in range(2, 8)
     }
-    assert [len(found[number]) for number in range(2, 8)] == [0, 1, 1, 1, 1, 1]
-    for number, word in ((3, "no such column: b"), (4, "repeat"), (5, "another query")):
-        assert word in found[number][0]
+    assert [len(found[number]) for number in range(2, 8)] == [0, 1, 1, 1, 1, 2]
+    for number, words in ((3, "does not show (b)"), (4, "repeat"), (5, "another query")):
+        assert words in found[number][0]
     assert "empty query" in found[6][0]
     assert "not a schema" in found[7][0]
+    assert "differs from that of other rows" in found[7][1]
 
 
 def test_check_runs_the_queries_on_the_databases_where_there_are_some(qc, rows, databases):
@@ -98,14 +99,6 @@ def test_check_runs_the_queries_on_the_databases_where_there_are_some(qc, rows, 
     assert "every query runs on its database" in out
     assert "training refuses empty cells" in out
     assert (databases / "shop" / "shop.sqlite").read_bytes() == before
-
-
-def test_check_finds_nothing_wrong_with_the_demo(qc):
-    for name in ("train.csv", "validation.csv"):
-        code, out, err = qc("check", DEMO / name, "--databases", DEMO / "databases")
-        assert (code, err) == (0, [])
-        assert len(out.splitlines()) == 2
-        assert "every query runs on its database" in out
 
 
 def test_check_takes_other_column_names(qc, tmp_path):
@@ -131,9 +124,30 @@ def test_check_takes_other_column_names(qc, tmp_path):
         (("context", "none.sqlite"), ["none.sqlite", "no such file"]),
         (("context", "mine.csv"), ["mine.csv", "not a SQLite database"]),
         (("context", "mysql://host/db"), ["mysql", "postgresql:// URL"]),
+        (("context",), ["--db is missing"]),
+        (("context", "--db", "."), ["place of many databases"]),
+        (("context", "mine.csv", "--db", "databases"), ["--output is missing"]),
+        (
+            ("context", "--db", "databases/shop/shop.sqlite", "-o", "x.csv"),
+            ["--output goes with a CSV"],
+        ),
+        (("context", "none.csv", "--db", "databases", "-o", "x.csv"), ["none.csv", "no such file"]),
+        (
+            ("context", "--db", "databases/shop/shop.sqlite", "--private", "("),
+            ["data.schema.private", "no regular expression"],
+        ),
+        (
+            ("context", "--db", "databases/shop/shop.sqlite", "--private", "salary"),
+            ["--private", "salary", "matches no column"],
+        ),
+        (("show", "mine.csv", "--model", "databases"), ["databases"]),
+        (
+            ("show", "mine.csv", "--model", "smollm2-135m", "--collator", "none"),
+            ["collator", "none"],
+        ),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, arguments, parts):
+def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, arguments, parts):
     line = refusal(*arguments)
     for part in parts:
         assert part in line
@@ -165,6 +179,35 @@ def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
     code, out, err = qc("show", rows.name, PYTHONIOENCODING="ascii")
     assert (code, err) == (0, [])
     assert "SELECT count(*) FROM t" in out
+
+
+@pytest.mark.parametrize("collator", ["shared_schema", "seq2seq", "language_modeling", "default"])
+def test_show_decodes_a_row_from_the_batch_of_a_collator(qc, rows, tiny_model, collator):
+    given = ("--row", "3", "--model", tiny_model, "--collator", collator, "--tokens")
+    code, out, err = qc("show", rows.name, *given)
+    assert (code, err) == (0, [])
+    shown, _, tokens = out.rpartition("row 3: ")
+    whole = collator == "language_modeling"  # which trains on the prompt as well
+    before = "[[" if whole else ""
+    assert f"{before}Schema:\n{SCHEMA}\nQuestion: Which?\nSQL:" in shown
+    assert "SELECT b FROM t" in shown[shown.index("[[") : shown.index("]]")]
+    count, labelled = re.findall(r"\d+", tokens.splitlines()[0])
+    listed = tokens.splitlines()[1:]
+    assert len(listed) == int(count)
+    assert sum(line.split()[1] == "loss" for line in listed) == int(labelled)
+    assert (int(count) == int(labelled)) == whole
+
+
+def test_context_is_added_to_a_csv_from_the_database_of_each_row(qc, rows, databases):
+    given = ("--db", "databases", "--output", "with.csv", "--format", "compact")
+    assert qc("context", rows.name, *given)[0] == 0
+    before, after = (
+        list(csv.reader((rows.parent / name).open(encoding="utf-8")))
+        for name in (rows.name, "with.csv")
+    )
+    assert after[0] == ["question", "query", "db_id", "context"]
+    assert [row[:2] for row in after] == [row[:2] for row in before]
+    assert {row[3] for row in after[1:]} == {"t(a INT, b TEXT, größe TEXT)"}
 
 
 @pytest.mark.parametrize("name", ["shop.sqlite", "shop.db", "shop"])

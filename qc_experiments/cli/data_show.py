@@ -1,0 +1,94 @@
+"""`qc data show`: a row as the model sees it, as text or decoded from the batch that a collator makes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from qc_experiments.config.plugins import COLLATORS
+from qc_experiments.config.schema import ColumnsConfig, DataConfig, OnInvalid, RunConfig
+from qc_experiments.data.table import Row, read_table
+from qc_experiments.data.template import read_template
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import resolve_path
+
+
+def columns_of(options: argparse.Namespace) -> ColumnsConfig:
+    """What the CSV calls its columns."""
+    return ColumnsConfig(options.question, options.query, options.context, options.db_id)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a row; what carries loss is coloured, or in brackets where there are no colours."""
+    path = resolve_path(options.csv, "CSV")
+    row = _row(path, options)
+    if options.model is None:
+        template = resolve_path(options.template or DataConfig().template, "--template")
+        found = read_template(template)
+        print(found.prompt(row.context, row.question), end="")
+        print(f"[the model writes:]{found.completion(row.query)}[end]")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from qc_experiments.inspection.shown_row import shown_parts
+
+    console = Console(highlight=False, soft_wrap=True)
+    parts, tokens = shown_parts(row, row_config(options))
+    text = Text()
+    for part, has_loss in parts:
+        if has_loss:
+            text.append(part if console.is_terminal else f"[[{part}]]", "bold green")
+        else:
+            text.append(part, "dim")
+    console.print(text)
+    labelled = sum(has_loss for *_, has_loss in tokens)
+    print(f"row {row.number}: {len(tokens)} tokens, of which {labelled} carry loss")
+    if options.tokens:
+        for number, token, has_loss in tokens:
+            print(f"{number:>7}  {'loss' if has_loss else '    '}  {token!r}")
+
+
+def _row(path: Path, options: argparse.Namespace) -> Row:
+    from qc_experiments.data.contexts import ContextMaker
+    from qc_experiments.databases.locate import find_databases
+    from qc_experiments.databases.schema import SchemaReader
+
+    place = options.databases
+    databases = None if place is None else find_databases(place, "--databases", options.engine)
+    table = read_table(path, columns_of(options), OnInvalid.drop, needs_context=databases is None)
+    row = next((row for row in table.rows if row.number == options.row), None)
+    if row is None:
+        raise UserError(f"{path}: there is no usable row {options.row}")
+    with SchemaReader() as reader:
+        return ContextMaker(reader, databases, always=False).fill([row], path)[0]
+
+
+def row_config(options: argparse.Namespace) -> RunConfig:
+    """The config of a run with the given model, template, length and collator."""
+    from qc_experiments.config.compose import composed, register_schema, to_run_config
+
+    register_schema()
+    given = ["data=csv", "data.train=rows.csv", *_model(options.model)]
+    if options.max_length is not None:
+        given.append(f"data.max_length={options.max_length}")
+    if (collator := getattr(options, "collator", None)) is not None:
+        if not _is_option("collator", collator):
+            raise UserError(f"--collator {collator}: must be one of {', '.join(COLLATORS)}")
+        given.append(f"collator={collator}")
+    config = composed(given, None)
+    if options.template is not None:
+        config.data.template = options.template
+    return to_run_config(config)
+
+
+def _model(name: str) -> list[str]:
+    if _is_option("model", name):
+        return [f"model={name}"]
+    return ["model=hub", f"model.name_or_path={name}"]
+
+
+def _is_option(group: str, name: str) -> bool:
+    from importlib.resources import files
+
+    return files("qc_experiments.conf").joinpath(group, f"{name}.yaml").is_file()
