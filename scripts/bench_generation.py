@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, StoppingCriteriaLis
 
 from qc_experiments.config.schema import DataConfig, PathsConfig, Wrap
 from qc_experiments.data.encode import Encoder
+from qc_experiments.data.table import Row
 from qc_experiments.data.template import read_template
 from qc_experiments.generation.decoding import Answer, AnswerSettings, Decoding
 from qc_experiments.generation.generate import StopWhenComplete, generate_texts
@@ -53,7 +54,9 @@ def main() -> None:
         rows = _one_database(options.questions or 24)
     else:
         rows = _whole_databases(options.spider / "dev.csv", options.questions or 120, options.seed)
-    prompts = encoder.prompts([(row["context"], row["question"]) for row in rows])
+    prompts = encoder.prompts(
+        [Row(n, row["question"], "", row["context"]) for n, row in enumerate(rows)]
+    )
     decoding = Decoding(num_beams=options.beams or 1)
     new = options.max_new_tokens or (48 if options.beams else 128)
     shared = AnswerSettings(encoder.tokenizer, encoder.stop_ids, new, options.shared, decoding)

@@ -1,7 +1,8 @@
-"""`qc data`: check a CSV, show a row as the model sees it, print a database's schema.
+"""`qc data`: make a CSV, give it contexts, check it, show a row as the model sees it.
 
 For example:
 
+    qc data import dev.json --output my.csv
     qc data context --db shop.sqlite
     qc data context questions.csv --db shop.sqlite --output my.csv
     qc data check my.csv --databases shop.sqlite --page check.html
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qc_experiments.cli.data_check import check
+from qc_experiments.cli.data_import import add_import, import_
 from qc_experiments.cli.data_show import show
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run one of the three; exits with 2 where the user has to mend something."""
+    """Run one of the four; exits with 2 where the user has to mend something."""
     with told_to_users():
         options = _parser().parse_args(arguments)
-        {"check": check, "show": show, "context": _context}[options.action](options)
+        {"check": check, "show": show, "context": _context, "import": import_}[options.action](
+            options
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_context(
         actions.add_parser("context", help="print a database's schema, or add it to a CSV")
     )
-    for action in actions.choices.values():
+    for action in (checking, showing, actions.choices["context"]):
         action.add_argument("--engine", metavar="NAME", help=HELP)
+    add_import(actions.add_parser("import", help="make a CSV of another file or data set"))
     return parser
 
 

@@ -25,7 +25,7 @@ def show(options: argparse.Namespace) -> None:
     if options.model is None:
         template = resolve_path(options.template or DataConfig().template, "--template")
         found = read_template(template)
-        print(found.prompt(row.context, row.question), end="")
+        print(found.prompt(row.context, row.question, row.evidence or ""), end="")
         print(f"[the model writes:]{found.completion(row.query)}[end]")
         return
     from rich.console import Console

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", metavar="NAME", help=HELP)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
+    add("--evidence", metavar="TEXT", help="hint that comes with --question")
     needed = "a question column, and a context column unless --db is given"
     asked.add_argument("--input", metavar="CSV", help=needed)
     for column in ("question", "context", "db_id"):
@@ -113,7 +114,8 @@ def _predict(options: argparse.Namespace) -> None:
     question = options.question.strip()
     if not question:
         raise UserError("--question is empty")
-    rows = _with_contexts([Row(1, question, "", "")], folder, databases, "--db")
+    asked = Row(1, question, "", "", evidence=options.evidence or "")
+    rows = _with_contexts([asked], folder, databases, "--db")
     predictor = _predictor(folder, options)
     predictor.prompts(rows, ["the question"])  # which refuses one that is too long
     print(predictor.answer(rows, databases)[0])
@@ -177,7 +179,14 @@ def _rows(
         if empty := [name for name, text in found.items() if not text]:
             raise UserError(f"{path}: row {number} has an empty {empty[0]}: fill it")
         rows.append(
-            Row(number, found["question"], "", found.get("context", ""), found.get("db_id"))
+            Row(
+                number,
+                found["question"],
+                "",
+                found.get("context", ""),
+                found.get("db_id"),
+                evidence=cells[header.index("evidence")] if "evidence" in header else None,
+            )
         )
     return rows
 
@@ -191,6 +200,10 @@ def _with_contexts(
     from qc_experiments.sql.ddl import is_ddl
 
     saved = SavedPrompting.load(folder)
+    if saved.template.takes_evidence and rows[0].evidence is None:
+        raise UserError(
+            f"{source}: has no column evidence, which the template of {folder} puts into the prompt: add it"
+        )
     again = saved.schema_format is not None and all(is_ddl(row.context) for row in rows)
     with saved.schemas() as reader:
         return ContextMaker(reader, databases, always=again).fill(rows, source)

@@ -71,6 +71,8 @@ class ColumnsConfig:
     """Column of the schema, as ``CREATE TABLE`` statements."""
     db_id: str = "db_id"
     """Optional column: which database of ``data.databases`` the row is about."""
+    evidence: str = "evidence"
+    """Optional column: a hint that comes with the question, for ``{evidence}`` in the template."""
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,10 @@ class Encoder:
         """Tokens at which generation stops: the trained end, and the tokenizer's end token."""
         return sorted({self.end_ids[-1], int(self.tokenizer.eos_token_id)})
 
-    def prompts(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Tokens of prompts, from pairs (context, question)."""
-        texts = [self.template.prompt(context, question) for context, question in pairs]
+    def prompts(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Tokens of the rows' prompts; their queries are not looked at."""
+        prompt = self.template.prompt
+        texts = [prompt(row.context, row.question, row.evidence or "") for row in rows]
         if not texts:
             return []
         if self.wrap is Wrap.chat:
@@ -95,7 +96,7 @@ class Encoder:
 
     def examples(self, rows: Sequence[Row], loss_on: LossOn = LossOn.completion) -> list[Example]:
         """Rows in tokens, in their order."""
-        prompts = self.prompts([(row.context, row.question) for row in rows])
+        prompts = self.prompts(rows)
         completions = self.completions([row.query for row in rows])
         return [
             Example(row, tuple(prompt), tuple(completion), loss_on)

@@ -48,6 +48,7 @@ class Row:
         context: what the model is told of the database, usually its CREATE TABLE statements.
         db_id: the database it is about, or None where the CSV does not say.
         statements: of the schema, where the context is another form of it.
+        evidence: a hint that comes with the question; None where the CSV has no such column.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Row:
     context: str
     db_id: str | None = None
     statements: str | None = None
+    evidence: str | None = None
 
     @property
     def schema(self) -> str:
@@ -86,7 +88,8 @@ class Table:
 
 def hash_rows(rows: Sequence[Row]) -> str:
     """SHA-256 over the cells of some rows, in their order."""
-    return hash_texts(*(c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id)))
+    cells = [c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id)]
+    return hash_texts(*cells, *(r.evidence for r in rows if r.evidence))
 
 
 def name_rows(numbers: Sequence[int]) -> str:
@@ -204,8 +207,8 @@ def _column_places(
     path: Path, header: list[str], columns: ColumnsConfig, needs_context: bool
 ) -> dict[str, int]:
     places = {}
-    optional = ("db_id",) if needs_context else ("db_id", "context")
-    for name in ("question", "query", "context", "db_id"):
+    optional = ("db_id", "evidence") if needs_context else ("db_id", "evidence", "context")
+    for name in ("question", "query", "context", "db_id", "evidence"):
         column = getattr(columns, name)
         if column in header or name not in optional:
             advice = f"rename it or map it with data.columns.{name}=... (in qc data: --{name} ...)"
@@ -237,9 +240,9 @@ def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]
     kept: list[Row] = []
     duplicates: list[int] = []
     conflicts: list[int] = []
-    queries: dict[tuple[str | None, str, str], set[str]] = {}
+    queries: dict[tuple[str | None, ...], set[str]] = {}
     for row in rows:
-        seen = queries.setdefault((row.db_id, row.context, row.question), set())
+        seen = queries.setdefault((row.db_id, row.context, row.question, row.evidence), set())
         if row.query in seen:
             duplicates.append(row.number)
             continue

@@ -1,5 +1,7 @@
 """The prompt template: a text file with ``{context}``, ``{question}`` and, last, ``{query}``.
 
+``{evidence}`` may stand in it as well: a hint that comes with the question, such as what a word means.
+
 Literal braces are written ``{{`` and ``}}``. What stands before ``{query}`` is the prompt, in
 training and in inference alike; what stands after it closes the completion.
 """
@@ -16,6 +18,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.paths import hash_bytes, open_file, readable
 
 FIELDS = ("context", "question", "query")
+OPTIONAL = ("evidence",)
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,13 @@ class Template:
         """Check that each field occurs as it must."""
         found = [name for name, _ in self._pieces if name is not None]
         for name in found:
-            if name not in FIELDS:
+            if name not in (*FIELDS, *OPTIONAL):
                 raise UserError(
                     f"{self.source}: unknown field {{{name}}}; a template has {{context}}, "
-                    "{question} and {query}; write literal braces as {{ and }}"
+                    "{question} and {query}, and may have {evidence}; write literal braces as {{ and }}"
                 )
-        for name in FIELDS:
-            if found.count(name) != 1:
+        for name in (*FIELDS, *OPTIONAL):
+            if found.count(name) != 1 and (name in FIELDS or name in found):
                 problem = "is missing" if name not in found else "occurs more than once"
                 raise UserError(f"{self.source}: the field {{{name}}} {problem}")
         if found[-1] != "query":
@@ -62,13 +65,18 @@ class Template:
             ) from None
         return pieces
 
-    def prompt(self, context: str, question: str) -> str:
+    @property
+    def takes_evidence(self) -> bool:
+        """Whether a hint of the question stands in the prompt."""
+        return any(name == "evidence" for name, _ in self._pieces)
+
+    def prompt(self, context: str, question: str, evidence: str = "") -> str:
         """The text that the model is given: everything before ``{query}``.
 
         Blanks just before ``{query}`` belong to the completion (see `completion`): a prompt that
         ends in a blank would be tokenized unlike the text in which the model learned to go on.
         """
-        values = {None: "", "context": context, "question": question}
+        values = {None: "", "context": context, "question": question, "evidence": evidence}
         head = "".join(values[name] + text for name, text in self._pieces[:-1])
         return head[: len(head) - len(self._blanks_before_query)]
 

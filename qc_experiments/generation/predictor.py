@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
@@ -65,13 +65,12 @@ class Predictor:
             rows: questions; their gold queries are not looked at.
             on_answer: called with the number of questions just answered, for progress.
         """
-        pairs = [(row.context, row.question) for row in rows]
         config = self._config
         decoding = Decoding(
             config.candidates, config.temperature, config.top_p, config.num_beams, config.seed
         )
         checks = self._checks(rows)
-        written = self._write(model, pairs, checks, decoding, on_answer)
+        written = self._write(model, rows, checks, decoding, on_answer)
         chosen = self._choose(rows, written)
         repaired = self._repair(model, rows, chosen) if config.repair else [None] * len(rows)
         different = [tuple(dict.fromkeys(one)) if config.candidates > 1 else () for one in written]
@@ -87,18 +86,18 @@ class Predictor:
     def _write(
         self,
         model: Any,
-        pairs: Sequence[tuple[str, str]],
+        rows: Sequence[Row],
         checks: Sequence[PrefixCheck | None] | None,
         decoding: Decoding,
         on_answer: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
-        """Candidates for each pair (context, question).
+        """Candidates for each row's question.
 
         A prompt that leaves no room in the model's window is not asked; its answer is empty, and so
         wrong.
         """
         config, encoder = self._config, self._encoder
-        prompts = encoder.prompts(pairs)
+        prompts = encoder.prompts(rows)
         room = config.max_new_tokens
         fits = [self._window is None or len(ids) + room <= self._window for ids in prompts]
         asked = [ids for ids, fit in zip(prompts, fits, strict=True) if fit]
@@ -128,14 +127,13 @@ class Predictor:
     def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
         failing = [place for place, one in enumerate(tried) if one.error is not None]
-        pairs = []
+        again = []
         for place in failing:
             row, error = rows[place], tried[place].error
             asked = REPAIR.format(question=row.question, query=chosen[place], error=error)
-            pairs.append((row.context, asked))
+            again.append(replace(row, question=asked))
         repaired = list(chosen)
-        checks = self._checks([rows[place] for place in failing])
-        answers = self._write(model, pairs, checks, Decoding())
+        answers = self._write(model, again, self._checks(again), Decoding())
         for place, (answer,) in zip(failing, answers, strict=True):
             repaired[place] = answer
         return repaired

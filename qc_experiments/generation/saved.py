@@ -111,9 +111,7 @@ class SavedPredictor:
         Raises:
             UserError: if a prompt leaves no room for an answer, or the tokenizer is another model's.
         """
-        prompts: list[Sequence[int]] = list(
-            self._encoder.prompts([(row.context, row.question) for row in rows])
-        )
+        prompts: list[Sequence[int]] = list(self._encoder.prompts(rows))
         check_vocabulary(prompts, self._encoder, self._model, self.folder)
         window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         room = self._saved.max_new_tokens

@@ -55,6 +55,8 @@ def load_data(config: RunConfig) -> RunData:
         given = data.validation is not None
         held_out = _read(data, "data.validation", contexts) if given else table
         reader.check_private("data.schema.private")
+    for one in (table, held_out):
+        _check_evidence(template, one, data.columns.evidence)
     lines = [decision.line(table.path) for decision in table.decisions]
     if given:
         lines += [decision.line(held_out.path) for decision in held_out.decisions]
@@ -80,6 +82,20 @@ def load_data(config: RunConfig) -> RunData:
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
     )
+
+
+def _check_evidence(template: Template, table: Table, column: str) -> None:
+    """Refuse a template with a field that the CSV lacks; say so where the CSV has one that is not used."""
+    there = table.rows[0].evidence is not None
+    if template.takes_evidence and not there:
+        raise UserError(
+            f"{template.source}: has {{evidence}}, but {table.path} has no column {column}: add it, or "
+            "map it with data.columns.evidence"
+        )
+    if there and not template.takes_evidence:
+        log.warning(
+            "%s: its column %s is not used: the template has no {evidence}", table.path, column
+        )
 
 
 def _read(data: DataConfig, key: str, contexts: ContextMaker) -> Table:

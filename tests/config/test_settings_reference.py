@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from make_settings_reference import TARGET, docstrings, reference
+from make_settings_reference import TARGET, reference
 
+from qc_experiments.config.explanation import docstrings
 from qc_experiments.config.schema import RunConfig, keys_of
 
 

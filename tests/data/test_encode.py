@@ -109,7 +109,7 @@ def test_full_loss_labels_every_token(encoder):
 
 def test_prompt_tokens_are_the_same_in_training_and_in_inference(encoder):
     in_training = [list(example.prompt_ids) for example in encoder.examples(ROWS)]
-    alone = [encoder.prompts([(row.context, row.question)])[0] for row in ROWS]
+    alone = [encoder.prompts([row])[0] for row in ROWS]
     assert in_training == alone
 
 
