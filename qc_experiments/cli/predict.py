@@ -204,7 +204,7 @@ def _with_contexts(
         raise UserError(
             f"{source}: has no column evidence, which the template of {folder} puts into the prompt: add it"
         )
-    again = saved.schema_format is not None and all(is_ddl(row.context) for row in rows)
+    again = saved.makes_contexts and all(is_ddl(row.context) for row in rows)
     with saved.schemas() as reader:
         return ContextMaker(reader, databases, always=again).fill(rows, source)
 

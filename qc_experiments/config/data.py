@@ -141,6 +141,9 @@ class DataConfig:
     context where it has none; null takes the CSV's context as it is, and ddl for a row without one."""
     schema: SchemaConfig = field(default_factory=SchemaConfig)
     """What such a schema says."""
+    linking: int | None = setting(None, at_least(20, "tokens"))
+    """Most tokens of a schema (three characters are counted as one): of a longer one the tables and
+    columns that a question needs stay, found by its words; null keeps schemas whole."""
     engine: str | None = None
     """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
     Python module of your own; null: the files' suffix or the URL's scheme tells."""

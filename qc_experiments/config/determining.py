@@ -78,7 +78,7 @@ EFFECTS = {
 ADDED_LATER = frozenset(
     (
         *("evaluation.metrics", "evaluation.constrain", "trainer.full_determinism"),
-        *("data.schema_format", "data.schema", "data.columns.evidence"),
+        *("data.schema_format", "data.schema", "data.linking", "data.columns.evidence"),
     )
 )
 """Keys and sections that came after runs were hashed: left out at their defaults, so that hashes stay."""

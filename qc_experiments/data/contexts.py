@@ -40,13 +40,17 @@ class ContextMaker:
         if row.context and not self.always:
             return row
         schema = self._schema(row, f"{source}: row {row.number}", source)
-        return replace(row, context=schema.text, statements=schema.statements)
+        asked = f"{row.question} {row.evidence or ''}"
+        text = self.reader.text_for(schema, asked)
+        return replace(row, context=text, statements=schema.statements)
 
     def _schema(self, row: Row, where: str, source: Path | str) -> Schema:
         if self.databases is not None and (row.db_id or not row.context):
             found = self.databases.find(row.db_id) if row.db_id else None
             if found is not None:
-                return self.reader.of_database(found, f"{where}: db_id {row.db_id}")
+                alone = self.databases.single is not None
+                said = f"{source}: {found.target}" if alone else f"{where}: db_id {row.db_id}"
+                return self.reader.of_database(found, said)
             if not row.context or self.reader.samples:
                 self.databases.check_rows([(row.number, row.db_id)], source)
         return self.reader.of_statements(row.context, where)

@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 from qc_experiments.config.data import PRIVATE, SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.engine import engine as engine_of
+from qc_experiments.databases.linking import CHARACTERS, VALUES, Linker
 from qc_experiments.databases.locate import Database, named_database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.samples import is_private, sample_values
-from qc_experiments.databases.schema_text import schema_text
+from qc_experiments.databases.schema_text import (
+    Values,
+    schema_text,
+    table_text,
+    value_comments,
+)
 from qc_experiments.errors import UserError
 from qc_experiments.sql.ddl import read_ddl
 from qc_experiments.sql.tokens import statement
@@ -24,6 +30,9 @@ class Schema:
 
     text: str
     statements: str
+    linker: Linker | None = None
+    """Chooses of its tables; None where nothing is left out of schemas."""
+    values: Values = field(default_factory=dict)
 
 
 @dataclass
@@ -31,11 +40,13 @@ class SchemaReader:
     """Reads schemas in a form, each once; used as a context manager.
 
     Attributes:
+        linking: most tokens of a schema, beyond which it holds what a question needs; None: it is whole.
         unmatched: patterns of private columns, but for the default ones, that have not met a column yet.
     """
 
     form: SchemaFormat = SchemaFormat.ddl
     style: SchemaConfig = field(default_factory=SchemaConfig)
+    linking: int | None = None
     unmatched: set[str] = field(init=False)
     _pool: SqlPool = field(default_factory=lambda: SqlPool(1), init=False)
     _known: dict[object, Schema] = field(default_factory=dict, init=False)
@@ -62,8 +73,11 @@ class SchemaReader:
                 if any(is_private(c.name, [pattern]) for table in tables for c in table.columns):
                     self.unmatched.discard(pattern)
             values = sample_values(self._pool, database, tables, self.style, self.samples)
-            text = schema_text(statements, database.dialect, self.form, self.style, values)
-            self._known[database] = Schema(text, statements)
+            searched = values
+            if self.linking is not None:
+                searched = sample_values(self._pool, database, tables, self.style, VALUES)
+            made = self._made(statements, database.dialect, values, searched)
+            self._known[database] = made
         return self._known[database]
 
     def of_statements(self, statements: str, said: str) -> Schema:
@@ -73,14 +87,33 @@ class SchemaReader:
             UserError: if the text holds none.
         """
         if statements not in self._known:
-            text = schema_text(statements, "sqlite", self.form, self.style, {})
-            if not text:
+            if not read_ddl(statements, "sqlite"):
                 raise UserError(
                     f"{said}: its context holds no CREATE statements, of which {self.form.value} could "
                     "be made: give its database, or leave data.schema_format out"
                 )
-            self._known[statements] = Schema(text, statements)
+            self._known[statements] = self._made(statements, "sqlite", {}, {})
         return self._known[statements]
+
+    def _made(self, statements: str, dialect: str, values: Values, searched: Values) -> Schema:
+        tables = read_ddl(statements, dialect)
+        if self.form is SchemaFormat.ddl:  # whatever else stands between its tables stays
+            text = "\n".join([statements, *value_comments(tables, values)])
+        else:
+            text = schema_text(tables, dialect, self.form, self.style, values)
+        linker = None if self.linking is None else Linker(tables, searched, dialect)
+        return Schema(text, statements, linker, values)
+
+    def text_for(self, schema: Schema, question: str) -> str:
+        """A schema's text for a question: whole, or the part of it that fits."""
+        if self.linking is None or schema.linker is None:
+            return schema.text
+        if len(schema.text) <= self.linking * CHARACTERS:
+            return schema.text
+        dialect = schema.linker.dialect
+        how = (dialect, self.form, self.style, schema.values)
+        tables = schema.linker.link(question, self.linking, lambda table: table_text(table, *how))
+        return schema_text(tables, *how)
 
     @property
     def samples(self) -> int:

@@ -4,47 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlglot import exp
-
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
-from qc_experiments.sql.ddl import ForeignKey, TableDefinition, name_in_sql, read_ddl
+from qc_experiments.sql.ddl import ForeignKey, TableDefinition, column_in_sql
 
 Values = Mapping[tuple[str, str], Sequence[str]]
 """Sample values by table, as SQL writes its name, and the plain name of a column."""
 
 
 def schema_text(
-    ddl: str, dialect: str, form: SchemaFormat, style: SchemaConfig, values: Values
+    tables: Sequence[TableDefinition],
+    dialect: str,
+    form: SchemaFormat,
+    style: SchemaConfig,
+    values: Values,
 ) -> str:
     """A schema in a form; tables whose columns are not known keep their statement.
 
     M-Schema is that of XiYan-SQL (Gao et al. 2024, arXiv:2411.08599, section 3.1).
     """
-    tables = read_ddl(ddl, dialect)
-    if form is SchemaFormat.ddl:
-        return ddl if not values else _with_values(ddl, tables, values)
-    write = {SchemaFormat.compact: _compact, SchemaFormat.m_schema: _m_schema}[form]
-    lines = [
-        write(table, dialect, style, values) if table.columns else f"{table.statement};"
-        for table in tables
-    ]
+    lines = [table_text(table, dialect, form, style, values) for table in tables]
     keys = [
         line
         for table in tables
-        for key in (table.foreign_keys if style.keys else ())
+        for key in (table.foreign_keys if style.keys and form is not SchemaFormat.ddl else ())
         if (line := _reference(table, key, tables, dialect))
     ]
     return "\n".join([*lines, *(["Foreign keys:", *keys] if keys else [])])
 
 
-def _with_values(ddl: str, tables: Sequence[TableDefinition], values: Values) -> str:
-    comments = [
+def table_text(
+    table: TableDefinition, dialect: str, form: SchemaFormat, style: SchemaConfig, values: Values
+) -> str:
+    """A table in a form, without its foreign keys where these stand at the end."""
+    if form is SchemaFormat.ddl:
+        return "\n".join([f"{table.statement};", *value_comments([table], values)])
+    if not table.columns:
+        return f"{table.statement};"
+    write = _compact if form is SchemaFormat.compact else _m_schema
+    return write(table, dialect, style, values)
+
+
+def value_comments(tables: Sequence[TableDefinition], values: Values) -> list[str]:
+    """Sample values as comments, for statements."""
+    return [
         f"-- {table.written}.{column.name}: {', '.join(found)}"
         for table in tables
         for column in table.columns
         if (found := values.get((table.written, column.name)))
     ]
-    return "\n".join([ddl, *comments])
 
 
 def _compact(table: TableDefinition, dialect: str, style: SchemaConfig, values: Values) -> str:
@@ -52,7 +59,7 @@ def _compact(table: TableDefinition, dialect: str, style: SchemaConfig, values: 
     for column in table.columns:
         found = values.get((table.written, column.name))
         parts = [
-            _name(column.name, table, dialect),
+            column_in_sql(column.name, table, dialect),
             column.type if style.types else "",
             "PRIMARY KEY" if style.keys and table.keys == (column.name,) else "",
             f"[{', '.join(found)}]" if found else "",
@@ -60,7 +67,7 @@ def _compact(table: TableDefinition, dialect: str, style: SchemaConfig, values: 
         ]
         columns.append(" ".join(part for part in parts if part))
     if style.keys and len(table.keys) > 1:
-        keys = ", ".join(_name(key, table, dialect) for key in table.keys)
+        keys = ", ".join(column_in_sql(key, table, dialect) for key in table.keys)
         columns.append(f"PRIMARY KEY ({keys})")
     comment = f" -- {table.comment}" if style.comments and table.comment else ""
     return f"{table.written}({', '.join(columns)}){comment}"
@@ -69,7 +76,7 @@ def _compact(table: TableDefinition, dialect: str, style: SchemaConfig, values: 
 def _m_schema(table: TableDefinition, dialect: str, style: SchemaConfig, values: Values) -> str:
     lines = []
     for column in table.columns:
-        name = _name(column.name, table, dialect)
+        name = column_in_sql(column.name, table, dialect)
         found = values.get((table.written, column.name))
         parts = [
             f"{name}:{column.type}" if style.types and column.type else name,
@@ -82,10 +89,6 @@ def _m_schema(table: TableDefinition, dialect: str, style: SchemaConfig, values:
     return "\n".join([f"# Table: {table.written}{comment}", "[", ",\n".join(lines), "]"])
 
 
-def _name(name: str, table: TableDefinition, dialect: str) -> str:
-    return name_in_sql(exp.to_identifier(name, quoted=name in table.quoted), dialect)
-
-
 def _reference(
     table: TableDefinition, key: ForeignKey, tables: Sequence[TableDefinition], dialect: str
 ) -> str:
@@ -95,8 +98,9 @@ def _reference(
     parent = min(parents, key=lambda one: one.written.lower() != named, default=None)
     if parent is None:
         return ""
-    columns = key.parent_columns or parent.keys
-    return ", ".join(
-        f"{table.written}.{_name(own, table, dialect)}={parent.written}.{_name(other, parent, dialect)}"
-        for own, other in zip(key.columns, columns, strict=False)
+    names = zip(key.columns, key.parent_columns or parent.keys, strict=False)
+    pairs = (
+        (column_in_sql(own, table, dialect), column_in_sql(other, parent, dialect))
+        for own, other in names
     )
+    return ", ".join(f"{table.written}.{own}={parent.written}.{other}" for own, other in pairs)

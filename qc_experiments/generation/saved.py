@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
+from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
 from qc_experiments.databases.locate import Databases, named_database
 from qc_experiments.databases.schema import SchemaReader
@@ -83,17 +84,14 @@ class SavedPredictor:
         """
         if (context is None) == (database is None):
             raise UserError("predict: takes either a context or a database")
-        found, statements = None, None
+        questions = items(questions)
+        rows = [Row(place, one, "", context or "") for place, one in enumerate(questions)]
+        found = None
         if context is None:
             one = named_database(str(database), "database", engine)
             found = Databases(one.target, one.engine)
             with self.schemas() as reader:
-                schema = reader.of_database(one, f"database {database}")
-            context, statements = schema.text, schema.statements
-        rows = [
-            Row(place, question, "", context, None, statements)
-            for place, question in enumerate(items(questions))
-        ]
+                rows = ContextMaker(reader, found, always=True).fill(rows, f"database {database}")
         self.prompts(rows, [f"question {row.number}" for row in rows])
         return self.answer(rows, found)
 

@@ -53,6 +53,7 @@ class SavedPrompting:
     base: BaseModelFingerprint | None = None  # of the base model, where it was written down
     schema_format: SchemaFormat | None = None  # as data.schema_format
     schema: SchemaConfig = field(default_factory=SchemaConfig)
+    linking: int | None = None  # as data.linking
 
     @classmethod
     def of(
@@ -60,12 +61,18 @@ class SavedPrompting:
     ) -> SavedPrompting:
         """That of a run."""
         most = config.evaluation.max_new_tokens
-        form = (config.data.schema_format, config.data.schema)
+        data = config.data
+        form = (data.schema_format, data.schema, data.linking)
         return cls(encoder.template, encoder.wrap, most, config.model, config.quant, base, *form)
 
     def schemas(self) -> SchemaReader:
         """Reads schemas in the form in which they were trained."""
-        return SchemaReader(self.schema_format or SchemaFormat.ddl, self.schema)
+        return SchemaReader(self.schema_format or SchemaFormat.ddl, self.schema, self.linking)
+
+    @property
+    def makes_contexts(self) -> bool:
+        """Whether contexts were written anew in training."""
+        return self.schema_format is not None or self.linking is not None
 
     def save(self, folder: Path) -> None:
         """Write ``template.txt`` and ``prompting.json``."""
@@ -77,8 +84,10 @@ class SavedPrompting:
             "quant": plain(self.quant),
             "base": None if self.base is None else asdict(self.base),
         }
-        if self.schema_format is not None:
-            settings |= {"schema_format": self.schema_format.value, "schema": plain(self.schema)}
+        if self.makes_contexts:
+            form = None if self.schema_format is None else self.schema_format.value
+            settings |= {"schema_format": form, "schema": plain(self.schema)}
+            settings["linking"] = self.linking
         text = json.dumps(settings, indent=2) + "\n"
         (folder / PROMPTING_FILE).write_text(text, encoding="utf-8")
 
@@ -95,7 +104,7 @@ class SavedPrompting:
             raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
-        may = {"base", "schema_format", "schema"}
+        may = {"base", "schema_format", "schema", "linking"}
         lacks, unknown = needed - settings.keys(), settings.keys() - needed - may
         if lacks or unknown:
             what = "lacks" if lacks else "has an unknown"
@@ -106,7 +115,11 @@ class SavedPrompting:
             raise UserError(
                 f"{file}: max_new_tokens={json.dumps(most)} must be a whole number of at least 1"
             )
-        form = settings.get("schema_format")
+        form, linking = settings.get("schema_format"), settings.get("linking")
+        if linking is not None and (not isinstance(linking, int) or linking < 1):
+            raise UserError(
+                f"{file}: linking={json.dumps(linking)} must be a whole number of at least 1, or null"
+            )
         return cls(
             template=read_template(folder / TEMPLATE_FILE),
             wrap=_named(Wrap, settings["wrap"], file, "wrap"),
@@ -118,6 +131,7 @@ class SavedPrompting:
             if form is None
             else _named(SchemaFormat, form, file, "schema_format"),
             schema=_typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
+            linking=linking,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -199,3 +200,31 @@ def name_in_sql(identifier: exp.Identifier, dialect: str) -> str:
     """A name as SQL writes it, in quotes only where it needs them."""
     quoted = needs_quotes(identifier, dialect)
     return exp.to_identifier(identifier.name, quoted=quoted).sql(dialect)
+
+
+def create_statement(table: TableDefinition, dialect: str) -> str:
+    """A CREATE TABLE statement of a definition, with its keys as far as it has their columns."""
+    names = {column.name for column in table.columns}
+    items = [
+        f"{column_in_sql(column.name, table, dialect)} {column.type}".rstrip()
+        for column in table.columns
+    ]
+    if table.keys and names.issuperset(table.keys):
+        items.append(f"PRIMARY KEY ({_listed(table.keys, table, dialect)})")
+    for key in table.foreign_keys:
+        if names.issuperset(key.columns):
+            parents = ", ".join(key.parent_columns)
+            own = _listed(key.columns, table, dialect)
+            items.append(
+                f"FOREIGN KEY ({own}) REFERENCES {key.parent}{f' ({parents})' if parents else ''}"
+            )
+    return f"CREATE TABLE {table.written} ({', '.join(items)})"
+
+
+def column_in_sql(name: str, table: TableDefinition, dialect: str) -> str:
+    """A column's name as SQL writes it."""
+    return name_in_sql(exp.to_identifier(name, quoted=name in table.quoted), dialect)
+
+
+def _listed(names: Iterable[str], table: TableDefinition, dialect: str) -> str:
+    return ", ".join(column_in_sql(name, table, dialect) for name in names)

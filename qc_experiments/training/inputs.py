@@ -49,8 +49,10 @@ def load_data(config: RunConfig) -> RunData:
     databases = None
     if data.databases is not None:
         databases = find_databases(data.databases, "data.databases", data.engine)
-    with SchemaReader(data.schema_format or SchemaFormat.ddl, data.schema) as reader:
-        contexts = ContextMaker(reader, databases, always=data.schema_format is not None)
+    made = data.schema_format is not None or data.linking is not None
+    form = data.schema_format or SchemaFormat.ddl
+    with SchemaReader(form, data.schema, data.linking) as reader:
+        contexts = ContextMaker(reader, databases, always=made)
         table = _read(data, "data.train", contexts)
         given = data.validation is not None
         held_out = _read(data, "data.validation", contexts) if given else table
