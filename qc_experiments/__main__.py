@@ -7,6 +7,10 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "init": (
+        "qc_experiments.cli.init:main",
+        "start a project of one's own, from a CSV, a database, or both",
+    ),
     "train": (
         "qc_experiments.cli.train:main",
         "fine-tune a model on text-to-SQL and measure it (Hydra overrides; qc train --help)",

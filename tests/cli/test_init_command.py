@@ -1,0 +1,87 @@
+"""`qc init` starts a project that runs at once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from qc_experiments import __main__
+from qc_experiments.cli.init import main
+
+
+@pytest.fixture
+def shop(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite")) as connection:
+        connection.executescript(
+            'CREATE TABLE "order" (id INTEGER PRIMARY KEY, day TEXT); CREATE TABLE customer (name TEXT);'
+            "INSERT INTO customer VALUES ('Ann');"
+        )
+    return tmp_path / "shop.sqlite"
+
+
+@pytest.fixture
+def questions(tmp_path):
+    path = tmp_path / "it's mine.csv"
+    rows = [f"Customer {n}?,SELECT {n} FROM customer" for n in range(6)]
+    path.write_text("\n".join(["question,query", *rows]), encoding="utf-8")
+    return path
+
+
+def run_readme(folder, tiny_model, monkeypatch, capsys):
+    """Run the commands of the project's README in its folder."""
+    monkeypatch.chdir(folder)
+    block = re.search(r"```\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    commands = [shlex.split(line) for line in block[1].splitlines()]
+    assert [command[1] for command in commands] == ["data", "plan", "train", "compare"]
+    for command in commands:
+        if command[1] in ("plan", "train"):
+            command += ["model=hub", f"model.name_or_path={tiny_model}", "tracking=none"]
+            command += ["trainer.max_steps=1", "evaluation.max_new_tokens=4"]
+        monkeypatch.setattr("sys.argv", command)
+        __main__.main()
+    return capsys.readouterr().out
+
+
+def test_a_project_from_a_csv_and_a_database_runs(
+    shop, questions, tmp_path, tiny_model, monkeypatch, capsys
+):
+    main([str(tmp_path / "project"), "--csv", str(questions), "--db", str(shop)])
+    out = run_readme(tmp_path / "project", tiny_model, monkeypatch, capsys)
+    assert "6 usable rows" in out
+    assert "every query runs on its database" in out
+    assert (tmp_path / "project" / "outputs").is_dir()
+
+
+def test_a_project_from_a_database_alone_has_questions_to_begin_with(
+    shop, tmp_path, tiny_model, monkeypatch, capsys
+):
+    main([str(tmp_path / "project"), "--db", str(shop)])
+    assert 'SELECT count(*) FROM ""order""' in (tmp_path / "project/questions.csv").read_text()
+    out = run_readme(tmp_path / "project", tiny_model, monkeypatch, capsys)
+    assert "4 usable rows" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("new",), "give --csv FILE"),
+        (("new", "--csv", "none.csv"), "none.csv"),
+        (("new", "--db", "none.sqlite"), "none.sqlite"),
+        (("new", "--csv", "shop.sqlite"), "shop.sqlite"),
+        (("new", "--db", "."), "place of many databases"),
+        (("full", "--db", "shop.sqlite"), "is not empty"),
+        (("shop.sqlite", "--db", "shop.sqlite"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(
+    shop, tmp_path, refused, monkeypatch, arguments, said
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(main, list(arguments))
+    assert not (tmp_path / "new").exists()
