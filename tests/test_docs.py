@@ -211,6 +211,11 @@ def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
         assert len(flags) == len(set(flags)), section
 
 
+def test_the_table_of_models_against_memory_is_what_is_counted(capsys):
+    runpy.run_path(str(ROOT / "scripts/models_against_memory.py"), run_name="__main__")
+    assert capsys.readouterr().out in PAGES["docs/how-to/which-settings.md"]
+
+
 def test_the_reference_of_groups_names_every_option():
     told = PAGES["docs/reference/groups.md"]
     for path in (ROOT / "conf").glob("*/*.yaml"):
