@@ -90,11 +90,16 @@ class PathsConfig:
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """What ``qc plan`` is asked besides the run."""
+    """What is planned besides the run itself."""
 
     device: str | None = None
     """The device that memory is planned for, and for a named card the time: a size such as 24GB, a card
     such as h100, or cpu; null: this machine's."""
+    auto: bool = False
+    """Choose what is left at its default from rows, model and device, and say why (experiment=auto)."""
+    save: str | None = None
+    """File to which ``qc plan experiment=auto`` writes what was chosen, as an experiment of your own:
+    my_conf/experiment/mine.yaml."""
 
 
 class Rerun(Enum):

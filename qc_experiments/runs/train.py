@@ -53,13 +53,13 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
         UserError: for anything the user can mend.
     """
     refuse_sharded_weights()
-    if config.plan.device is not None:
-        raise UserError(
-            f"plan.device={config.plan.device}: is for qc plan; a run is computed where it is started: leave "
-            "it out"
-        )
+    for key in ("device", "save"):
+        if (value := getattr(config.plan, key)) is not None:
+            raise UserError(
+                f"plan.{key}={value}: is for qc plan; a run is computed where it is started: leave it out"
+            )
     forget_failure()
-    data = load_data(config)
+    config, data = _chosen(config)
     folder = run_folder(config, data)
     known = earlier_result(config, folder, share, alone=kept is None)
     if known is not None:
@@ -94,12 +94,33 @@ def run_folder(config: RunConfig, data: RunData) -> RunFolder:
 def announce(config: RunConfig) -> None:
     """Say what `run` would do, without doing it; refuse all that it would refuse before it computes."""
     refuse_sharded_weights()
-    data = load_data(config)
+    config, data = _chosen(config)
     folder = run_folder(config, data)
     with _prepared(config, data, folder) as prepared:
         _announce(prepared)
     if folder.finished() is not None:
         log.info("This run has finished; its result is in %s", folder.path)
+
+
+def _chosen(config: RunConfig) -> tuple[RunConfig, RunData]:
+    """The config, with what is left open chosen where that is asked for, and its rows."""
+    data = load_data(config)
+    if not config.plan.auto:
+        if config.plan.save is not None:
+            raise UserError(f"plan.save={config.plan.save}: goes with experiment=auto")
+        return config, data
+    from qc_experiments.models.base import model_window
+    from qc_experiments.training.auto_settings import choose_settings, with_key, write_preset
+
+    window = model_window(model_source(to_train(config), _cache(config)))
+    whole = with_key(config, "data.max_length", window or config.data.max_length)
+    config, choices = choose_settings(config, plan_of(whole, data))
+    for choice in choices:
+        log.info("Chosen  %s: %s", choice.override(), choice.why)
+    if config.plan.save is not None:
+        write_preset(Path(config.plan.save).expanduser(), choices)
+        log.info("Saved   %s", config.plan.save)
+    return with_key(config, "plan.auto", False), data
 
 
 def plan_of(config: RunConfig, data: RunData) -> Plan:
