@@ -391,6 +391,65 @@ def test_the_schema_is_what_a_prompt_needs_and_the_role_may_read(server, databas
     assert "CREATE TABLE private (word text);" in schema(server.url("writer"))
 
 
+def test_a_training_set_is_made_and_checked_from_a_server(server, database, tmp_path, capsys):
+    """The way in: from a database and questions to contexts, faults, and a model's rows."""
+    from qc_experiments.cli import data
+
+    (tmp_path / "my.csv").write_text(
+        "question,query\nWho is there?,SELECT name FROM author\n"
+        "How many books cost 7?,SELECT count(*) FROM book WHERE price = 7\n"
+        "What is hidden?,SELECT word FROM private\n"
+        "Who is called ada?,SELECT id FROM author WHERE name = 'ada'\n"
+    )
+    server.execute(
+        "COMMENT ON TABLE author IS 'who wrote'; COMMENT ON COLUMN author.name IS 'it''s'"
+    )
+    try:
+        data.main(["context", "--db", database, "--format", "m_schema"])
+    finally:
+        server.execute("COMMENT ON TABLE author IS NULL; COMMENT ON COLUMN author.name IS NULL")
+    shown = capsys.readouterr().out
+    assert "# Table: author, who wrote\n[\n(id:INT, Primary Key, Examples: [1, 2, 3]),\n" in shown
+    assert "(name:TEXT, it's, Examples: [Ada, Bob, Cleo])" in shown
+    assert '("Odd name%":TEXT[]' in shown
+    assert "# Table: store.shelf" in shown
+    assert "book.author_id=author.id" in shown
+    given = ["my.csv", "--db", database, "-o", "with.csv", "--format", "compact"]
+    data.main(["context", *(str(tmp_path / x) if x.endswith(".csv") else x for x in given)])
+    with (tmp_path / "with.csv").open(newline="") as file:
+        contexts = {row["context"] for row in csv.DictReader(file)}
+    assert len(contexts) == 1
+    assert "author(id INT PRIMARY KEY, name TEXT)" in contexts.pop()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        data.main(["check", str(tmp_path / "my.csv"), "--databases", database])
+    out = capsys.readouterr().out
+    assert "query fails on its database" in out or "does not show (private)" in out
+    assert "a value is spelled otherwise in the database (ada): row 5" in out
+    assert "query returns no rows: row 5" in out
+    assert PASSWORD not in shown + out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("s3cret", "wrong"), "password"),
+        (("/shop", "/nowhere"), "nowhere"),
+        (("@/", "@127.0.0.1:1/"), ""),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_said_in_one_line(server, change, said, refused, tmp_path):
+    from qc_experiments.cli import data
+
+    url = server.url("reader").replace(*change)
+    if change[0] == "@/":
+        url = url.partition("?")[0]
+    line = refused(data.main, ["context", "--db", url])
+    assert said in line
+    assert PASSWORD not in line
+    assert "wrong" not in line or said != "password"
+
+
 def test_the_content_hash_is_of_the_rows_in_any_order(server, database):
     first = content_hash(database)
     assert len(first) == 64
