@@ -167,8 +167,8 @@ def _read(path: Path, asked: Asked, maker: ContextMaker, faults: Faults) -> Tabl
     table = read_table(path, asked.columns, OnInvalid.drop, needs_context=needed)
     table_faults(table, faults)
     rows = [row for row in table.rows if _has_database(row, asked.databases, faults)]
-    if not rows:
-        raise UserError(f"{path}: no row has its database; look at --databases")
+    if not rows and asked.databases is not None:  # which says what is wrong with the first
+        asked.databases.check_rows(((row.number, row.db_id) for row in table.rows), path)
     filled = maker.fill(rows, path)
     if asked.databases is not None:
         asked.databases.check_rows(((row.number, row.db_id) for row in filled), path)

@@ -853,6 +853,8 @@ DETERMINING = {
     "evaluation.choose": None,
     "evaluation.constrain": "schema",
     "data.schema_format": SchemaFormat.compact,
+    "data.linking": 100,
+    "data.columns.evidence": None,
     "data.schema.types": False,
     "data.schema.keys": False,
     "data.schema.comments": False,
