@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qc_experiments.cli.data_check import check
@@ -119,12 +120,14 @@ def _add_context(parser: argparse.ArgumentParser) -> None:
 def _context(options: argparse.Namespace) -> None:
     """Print the schema of a database, or write a CSV with those of its rows' databases."""
     from qc_experiments.databases.locate import find_databases
+    from qc_experiments.databases.reflection import is_foreign
     from qc_experiments.databases.schema import SchemaReader
 
     place = options.db or options.csv
     if place is None:
         raise UserError("--db is missing: the database whose schema is to be printed")
-    databases = find_databases(place, "--db", options.engine)
+    foreign = is_foreign(place)
+    databases = None if foreign else find_databases(place, "--db", options.engine)
     style = SchemaConfig(
         not options.no_types,
         not options.no_keys,
@@ -136,6 +139,9 @@ def _context(options: argparse.Namespace) -> None:
     with SchemaReader(SchemaFormat(options.format), style) as reader:
         if options.db is not None and options.csv is not None:
             _add_contexts(options, databases, reader)
+            return
+        if databases is None:
+            print(_foreign_schema(place, reader))
             return
         if databases.single is None:
             raise UserError(
@@ -151,7 +157,17 @@ def _context(options: argparse.Namespace) -> None:
     print(text)
 
 
-def _add_contexts(options: argparse.Namespace, databases: Databases, reader: SchemaReader) -> None:
+def _foreign_schema(url: str, reader: SchemaReader) -> str:
+    """The schema of a database that SQLAlchemy reads; its URL may hold a password, and is not shown."""
+    from qc_experiments.databases.reflection import reflected_statements
+
+    statements, dialect = reflected_statements(url, "--db")
+    return reader.of_statements(statements, "--db", dialect).text
+
+
+def _add_contexts(
+    options: argparse.Namespace, databases: Databases | None, reader: SchemaReader
+) -> None:
     """Write a CSV again with the schema of each row's database, in the place of a context that it has."""
     from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.data.table import Row, column_place, read_cells
@@ -166,15 +182,19 @@ def _add_contexts(options: argparse.Namespace, databases: Databases, reader: Sch
         raise UserError(f"--output {target}: {problem}")
     header, numbered = read_cells(source)
     place = None
-    if databases.single is None or options.db_id in header:
+    if databases is not None and (databases.single is None or options.db_id in header):
         advice = "name it with --db_id, or give one database's file as --db"
         place = column_place(source, header, options.db_id, advice)
     rows = [
         Row(number, "", "", "", None if place is None else cells[place].strip() or None)
         for number, cells in numbered
     ]
-    filled = ContextMaker(reader, databases, always=True).fill(rows, source)
-    reader.check_private("--private")
+    if databases is None:
+        text = _foreign_schema(options.db, reader)
+        filled = [replace(row, context=text) for row in rows]
+    else:
+        filled = ContextMaker(reader, databases, always=True).fill(rows, source)
+        reader.check_private("--private")
     kept = [at for at, name in enumerate(header) if name != options.context]
     written = [
         [*(cells[at] for at in kept), row.context]

@@ -80,19 +80,19 @@ class SchemaReader:
             self._known[database] = made
         return self._known[database]
 
-    def of_statements(self, statements: str, said: str) -> Schema:
+    def of_statements(self, statements: str, said: str, dialect: str = "sqlite") -> Schema:
         """The schema that CREATE statements make, without sample values; ``said`` as in `of_database`.
 
         Raises:
             UserError: if the text holds none.
         """
         if statements not in self._known:
-            if not read_ddl(statements, "sqlite"):
+            if not read_ddl(statements, dialect):
                 raise UserError(
                     f"{said}: its context holds no CREATE statements, of which {self.form.value} could "
                     "be made: give its database, or leave data.schema_format out"
                 )
-            self._known[statements] = self._made(statements, "sqlite", {}, {})
+            self._known[statements] = self._made(statements, dialect, {}, {})
         return self._known[statements]
 
     def _made(self, statements: str, dialect: str, values: Values, searched: Values) -> Schema:

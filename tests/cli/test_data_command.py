@@ -123,7 +123,9 @@ def test_check_takes_other_column_names(qc, tmp_path):
         (("show", "mine.csv", "--template", "none.txt"), ["--template", "none.txt"]),
         (("context", "none.sqlite"), ["none.sqlite", "no such file"]),
         (("context", "mine.csv"), ["mine.csv", "not a SQLite database"]),
-        (("context", "mysql://host/db"), ["mysql", "postgresql:// URL"]),
+        (("context", "nosuch://me:s3cret@host/db"), ["--db", "knows no database nosuch"]),
+        (("context", "mysql+nodriver://me:s3cret@host/db"), ["--db", "mysql+nodriver"]),
+        (("context", "sqlite:////none/where.db"), ["--db", "unable to open database file"]),
         (("context",), ["--db is missing"]),
         (("context", "--db", "."), ["place of many databases"]),
         (("context", "mine.csv", "--db", "databases"), ["--output is missing"]),
@@ -151,6 +153,7 @@ def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, argum
     line = refusal(*arguments)
     for part in parts:
         assert part in line
+    assert "s3cret" not in line
 
 
 def test_check_refuses_a_broken_csv_by_its_row(refusal, tmp_path):
@@ -239,3 +242,20 @@ def test_each_action_has_a_help_page(qc, action):
     code, out, err = qc(action, "--help")
     assert (code, err) == (0, [])
     assert out.startswith(f"usage: qc data {action}")
+
+
+def test_the_schema_of_a_database_that_sqlalchemy_reads(qc, tmp_path):
+    """Through the road of MySQL and others, whose servers are not at hand: SQLAlchemy's own SQLite."""
+    pytest.importorskip("sqlalchemy")
+    with closing(sqlite3.connect(tmp_path / "it.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR(9)); "
+            "CREATE TABLE u (a INTEGER REFERENCES t(a));"
+        )
+    url = f"sqlite:///{tmp_path / 'it.db'}"
+    code, out, err = qc("context", "--db", url, "--format", "compact")
+    assert (code, err) == (0, [])
+    assert out == "t(a INT PRIMARY KEY, b VARCHAR(9))\nu(a INT)\nForeign keys:\nu.a=t.a\n"
+    (tmp_path / "q.csv").write_text("question,query\nq,SELECT a FROM t\n", encoding="utf-8")
+    assert qc("context", "q.csv", "--db", url, "-o", "with.csv")[0] == 0
+    assert "CREATE TABLE t (" in (tmp_path / "with.csv").read_text()

@@ -1,0 +1,64 @@
+"""The schema of a database that no engine of ours runs SQL on, such as MySQL's, through SQLAlchemy."""
+
+from __future__ import annotations
+
+from qc_experiments.databases.engine import ENGINES
+from qc_experiments.databases.engine import engine as engine_of
+from qc_experiments.errors import UserError
+from qc_experiments.system.paths import PACKAGE_PREFIX
+
+DIALECTS = {"mariadb": "mysql", "mssql": "tsql", "postgresql": "postgres"}
+"""What sqlglot calls SQLAlchemy's dialects, where it is not the same."""
+
+
+def is_foreign(place: str) -> bool:
+    """Whether a place is a URL that none of our engines reads."""
+    scheme, separator, _ = place.partition("://")
+    known = {known for name in ENGINES for known in engine_of(name).schemes}
+    is_url = bool(separator) and not place.startswith(PACKAGE_PREFIX)
+    return is_url and scheme.partition("+")[0] not in known
+
+
+def reflected_statements(url: str, said: str) -> tuple[str, str]:
+    """The CREATE TABLE statements of a database, and what sqlglot calls its SQL.
+
+    Args:
+        url: as SQLAlchemy takes it: mysql+pymysql://user@host/name; its driver must be installed.
+        said: what the user calls it, for messages, which never hold what stands behind it.
+
+    Raises:
+        UserError: if it cannot be reached or read, or has no tables.
+    """
+    try:
+        from sqlalchemy import MetaData, create_engine
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+        from sqlalchemy.schema import CreateTable
+    except ImportError:
+        raise UserError(
+            f"{said}: SQLAlchemy is not installed: pip install sqlalchemy, and a driver"
+        ) from None
+    scheme = url.partition("://")[0]
+    try:
+        engine = create_engine(url)
+        tables = MetaData()
+        with engine.connect() as connection:
+            tables.reflect(connection, views=False)
+        statements = [str(CreateTable(one).compile(engine)).strip() for one in tables.sorted_tables]
+    except (NoSuchModuleError, ArgumentError):  # whose messages may hold the password
+        raise UserError(
+            f"{said}: SQLAlchemy knows no database {scheme}, or cannot read this URL"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{said}: the driver {error.name} is not installed: pip install {error.name}"
+        ) from None
+    except SQLAlchemyError as error:
+        problem = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise UserError(f"{said}: cannot be read ({problem})") from None
+    finally:
+        if "engine" in locals():
+            engine.dispose()
+    if not statements:
+        raise UserError(f"{said}: has no tables")
+    name = engine.dialect.name
+    return "\n".join(f"{one};" for one in statements), DIALECTS.get(name, name)
