@@ -171,6 +171,11 @@ KINDS = {
         "context differs from that of other rows about the same database",
         "use one for all",
     ),
+    "not_tried": Kind(
+        NOTE,
+        "query was not tried: {}",
+        "give the databases, or CREATE statements that SQLite runs as contexts",
+    ),
     "double_quoted": Kind(
         NOTE,
         "texts stand in double quotes, which SQLite alone forgives",
@@ -208,18 +213,16 @@ class Fault:
 class Faults:
     """Collects faults; rows with the same fault stand together."""
 
-    found: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    found: dict[tuple[str, str], set[int]] = field(default_factory=dict)
 
     def add(self, kind: str, row: int, what: str = "") -> None:
         """Note a fault of a row, by its number."""
-        rows = self.found.setdefault((kind, what), [])
-        if row not in rows:
-            rows.append(row)
+        self.found.setdefault((kind, what), set()).add(row)
 
     def extend(self, kind: str, rows: Iterable[int], what: str = "") -> None:
         """Note the same fault of several rows."""
-        for row in rows:
-            self.add(kind, row, what)
+        if found := set(rows):
+            self.found.setdefault((kind, what), set()).update(found)
 
     def ranked(self) -> Iterator[Fault]:
         """The worst first; of one kind, that of most rows."""

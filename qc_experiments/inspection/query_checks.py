@@ -16,6 +16,8 @@ from qc_experiments.inspection.text_checks import is_wrapped
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.ddl import TableDefinition, read_ddl
+from qc_experiments.system.console import progress
+from qc_experiments.system.words import counted
 
 UNITS = (
     *(
@@ -62,7 +64,9 @@ def run_faults(
 ) -> list[Row]:
     """What comes of running the queries on their databases; gives the rows whose queries run."""
     running = []
-    for row, fact, gold in zip(rows, facts, judge.golds(rows), strict=True):
+    with progress(f"Running {counted(len(rows), 'query', 'queries')}", len(rows)) as advance:
+        golds = judge.golds(rows, advance)
+    for row, fact, gold in zip(rows, facts, golds, strict=True):
         ran = gold.execution
         if ran.rows is None:
             _add_failure(row, fact, ran, "its database", faults)
@@ -104,6 +108,8 @@ def _add_failure(
     elif kind == "syntax":
         if not is_wrapped(row.query):
             faults.add("not_sql", row.number)
+    elif kind is None and isinstance(ran, Tried):
+        faults.add("not_tried", row.number, str(ran.error))
     elif kind in ("no_such_table", "no_such_column") and fact.missing:
         pass  # said of the context already
     else:
@@ -119,10 +125,10 @@ def literal_faults(
 ) -> None:
     """Values of queries that stand in neither the question nor the database; rows must have databases."""
     asked = [
-        (row, literal, _is_asked(literal, row.question))
+        (row, literal, _is_asked(literal, _said(row)))
         for row, fact in zip(rows, facts, strict=True)
         for literal in fact.literals
-        if not (is_number(literal) and _is_asked(literal, row.question))
+        if not (is_number(literal) and _is_asked(literal, _said(row)))
     ]
     by_row = {row.number: fact for row, fact in zip(rows, facts, strict=True)}
     looks = []
@@ -139,6 +145,10 @@ def literal_faults(
             continue
         kind = "literal_case" if in_any_case else "unknown_literal"
         faults.add(kind, row.number, literal.removeprefix("'"))
+
+
+def _said(row: Row) -> str:
+    return f"{row.question} {row.evidence or ''}"
 
 
 def _numbers(question: str) -> set[float]:
@@ -172,11 +182,15 @@ def _is_asked(literal: str, question: str) -> bool:
 def _look(literal: str, tables: Sequence[TableDefinition], dialect: str) -> str:
     """SQL that tells whether a value stands in some tables, as it is and in any case, as 0 or 1."""
     columns = [(table, column) for table in tables for column in table.columns][:MOST_COLUMNS]
-    value = exp.Literal.string(literal.removeprefix("'"))
+    texts = [literal.removeprefix("'")]
+    if is_number(literal):  # 4 may be kept as 4.0
+        texts += {str(float(literal)), f"{float(literal):g}"} - set(texts)
     tests = []
     for fold in (False, True):
         exists = [
-            _exists(table.written, column.name, value, fold, dialect) for table, column in columns
+            _exists(table.written, column.name, exp.Literal.string(text), fold, dialect)
+            for table, column in columns
+            for text in texts
         ]
         tests.append(f"CASE WHEN {' OR '.join(exists) or '1 = 0'} THEN 1 ELSE 0 END")
     return f"SELECT {tests[0]}, {tests[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,14 +12,18 @@ from qc_experiments.inspection.faults import Faults
 from qc_experiments.sql.extraction import SQL_START, extract_sql
 from qc_experiments.sql.parsing import parse
 
+log = logging.getLogger(__name__)
+
 ALIKE = 90.0
 """Similarity in per cent (as rapidfuzz counts insertions and deletions) of nearly the same questions."""
 SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re.DOTALL)
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
 PLACEHOLDER = re.compile(
-    r"\{(?:question|context|query|[a-z_]+)\}|<(?:value|name|table|column)>|\[(?:value|name|table|column)\]"
-    r"|\b(?:TODO|FIXME|lorem ipsum)\b|\?\?\?",
+    r"\{(?:question|context|query|name|value|table|column|db_id|schema|input|answer)\}"
+    r"|[<\[](?:value|name|table|column)[>\]]|\b(?:TODO|FIXME|lorem ipsum)\b|\?\?\?"
 )
+MOST_COMPARED = 20_000
+"""Questions about one schema that are compared each with each."""
 IN_TABLE = (
     ("empty_cell", re.compile(r"with an empty (.+) left out")),
     ("repeat", re.compile("repeating an earlier row")),
@@ -107,6 +112,11 @@ def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
     from rapidfuzz.process import cdist
 
     if not some or not others:
+        return []
+    if max(len(some), len(others)) > MOST_COMPARED:
+        log.warning(
+            "more than %d questions about one schema: not looked for near ones", MOST_COMPARED
+        )
         return []
     first, second = ([_plain(row.question) for row in rows] for rows in (some, others))
     pairs: list[tuple[Row, Row]] = []

@@ -14,9 +14,12 @@ from qc_experiments.inspection.query_facts import QueryFacts
 from qc_experiments.system.words import counted
 
 FAILING = frozenset(
-    (*("not_sql", "several_statements", "query_fails", "query_writes", "too_slow", "fenced"),)
+    (
+        *("not_sql", "several_statements", "query_fails", "query_writes", "too_slow", "fenced"),
+        "not_tried",
+    )
 )
-"""Faults of a query that does not run."""
+"""Faults of a query that does not run, or of which that is not known."""
 SHOWN_SCHEMAS = 5
 SHOWN_NAMES = 8
 SHOWN_FAULTS = 3

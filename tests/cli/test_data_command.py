@@ -88,8 +88,8 @@ def test_check_says_what_was_found_and_which_queries_fail(qc, rows):
     for number, words in ((3, "does not show (b)"), (4, "repeat"), (5, "another query")):
         assert words in found[number][0]
     assert "empty query" in found[6][0]
-    assert "not a schema" in found[7][0]
-    assert "differs from that of other rows" in found[7][1]
+    assert "differs from that of other rows" in found[7][0]
+    assert "was not tried: the context is not a schema" in found[7][1]
 
 
 def test_check_runs_the_queries_on_the_databases_where_there_are_some(qc, rows, databases):
