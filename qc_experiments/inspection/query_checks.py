@@ -41,6 +41,7 @@ NAMED = {word: number for number, word in enumerate(UNITS)} | {
     word: 10 * number for number, word in enumerate(TENS) if word
 }
 TIMES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12}
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
 DATE = re.compile(r"(\d{4})-\d\d")
 TOO_MUCH = ("timeout", "memory", "result_too_large")
 WRITES = ("forbidden", "not_a_query")
@@ -77,8 +78,8 @@ def run_faults(
         if gold.ambiguous and "limit_without_order" not in fact.marks:
             faults.add("tie", row.number)
         if ran.warning:
-            names = ran.warning.partition(" name")[0].split(", ")
-            doubtful = [one for one in names if one.strip('"') not in fact.double_quoted]
+            names = QUOTED.findall(ran.warning)
+            doubtful = [one for one in names if one[1:-1] not in fact.double_quoted]
             kind = "text_for_column" if doubtful else "double_quoted"
             faults.add(kind, row.number, ", ".join(doubtful))
     return running
