@@ -107,18 +107,22 @@ def test_the_verdicts_stand_behind_the_inputs_columns(databases, tmp_path, capsy
         assert text in shown, text
 
 
-@pytest.mark.parametrize(
-    "name", ["zoo.sqlite", "zoo/zoo.db", "zoo.sqlite3", "zoo/zoo.sqlite3", "zoo.duckdb"]
-)
+def test_databases_may_lie_in_one_folder_without_folders_of_their_own(databases, tmp_path):
+    source = write(tmp_path / "predictions.csv", ROWS)
+    first = evaluate(source, databases, tmp_path / "one")
+    os.replace(databases / "zoo" / "zoo.sqlite", databases / "zoo.sqlite")
+    assert evaluate(source, databases, tmp_path / "two")["figures"] == first["figures"]
+
+
+@pytest.mark.parametrize("name", ["zoo/zoo.db", "zoo.sqlite3", "zoo/zoo.sqlite3"])
 def test_a_database_that_lies_elsewhere_is_found_and_its_place_named(
     databases, tmp_path, refused, name
 ):
     os.replace(databases / "zoo" / "zoo.sqlite", databases / name)
     source = write(tmp_path / "predictions.csv", ROWS)
     line = refused(evaluate, source, databases, tmp_path / "judged")
-    suffix = ".duckdb" if name.endswith(".duckdb") else ".sqlite"
     assert "row 6 names db_id zoo, but there is no" in line
-    assert f"found {databases / name}: move it to {databases / 'zoo' / 'zoo'}{suffix}" in line
+    assert f"found {databases / name}: move it to {databases / 'zoo' / 'zoo'}.sqlite" in line
 
 
 def test_judging_again_gives_the_same_and_its_own_output_can_be_judged(databases, tmp_path):
