@@ -16,7 +16,7 @@ PRIVATE = (
     "e?mail",
     "phone|mobile|fax",
     "card|iban|account_?n",
-    "passw|pwd|secret|token",
+    "passw|pwd|secre|token",
     "ssn|social_sec",
 )
 
