@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from qc_experiments.config.model import Wrap
 from qc_experiments.config.plugins import COLLATORS, check_name
 from qc_experiments.config.ranges import at_least, check_ranges, setting
 from qc_experiments.errors import UserError
+from qc_experiments.system.words import counted
 
+Files = Any
+"""A file or a list of files: OmegaConf has no type for that."""
+MOST_TIMES = 100
 SAMPLES = 3
 PRIVATE = (
     "e?mail",
@@ -119,10 +124,14 @@ class DataConfig:
 
     name: str = "data"
     """Short name that stands in the run's folder name."""
-    train: str = "???"
-    """CSV of the training rows. ``pkg://package/file`` names a file inside a Python package."""
+    train: Files = "???"
+    """CSV of the training rows, or a list of several, such as ``[mine.csv,more.csv]``. ``pkg://package/file``
+    names a file inside a Python package."""
+    weights: list[float] = field(default_factory=list)
+    """How often the rows of each file of ``train`` are seen in a pass: 2 is twice, 0.5 a seeded half of them.
+    Empty: once each."""
     validation: str | None = None
-    """CSV of the held-out rows; null splits them off ``train``."""
+    """CSV of the held-out rows; null splits them off the first file of ``train``."""
     validation_fraction: float = 0.1
     """Share of ``train`` that is held out when there is no ``validation`` (0 to 1, exclusive)."""
     split_by: SplitBy = SplitBy.row
@@ -131,6 +140,9 @@ class DataConfig:
     """Seed of the split and of ``limit``; apart from ``seed``, so that seeds share their rows."""
     limit: int | None = setting(None, at_least(1))
     """At most this many training rows (a seeded sample); null takes all."""
+    also_evaluate: str | None = None
+    """CSV of other questions and answers on which the loss is measured before and after, to show what
+    training costs elsewhere; a row without a context is put to the model as its question alone."""
     template: str = "pkg://qc_experiments.data/templates/sql.txt"
     """Prompt template with ``{context}``, ``{question}`` and, last, ``{query}``."""
     databases: str | None = None
@@ -161,12 +173,37 @@ class DataConfig:
     """Names of the CSV's columns."""
 
     def __post_init__(self) -> None:
+        self._check_files()
         if self.validation is None and not 0 < self.validation_fraction < 1:
             raise UserError(
                 f"data.validation_fraction={self.validation_fraction}: must be between 0 and 1 "
                 "(exclusive), or name a data.validation CSV"
             )
         check_ranges(self, "data")
+
+    def train_files(self) -> list[tuple[str, float]]:
+        """The files of training rows, each with its weight."""
+        files = [self.train] if isinstance(self.train, str) else list(self.train)
+        return list(zip(files, self.weights or [1.0] * len(files), strict=True))
+
+    def _check_files(self) -> None:
+        several = isinstance(self.train, list | tuple)
+        files = list(self.train) if several else [self.train]
+        if not files or not all(isinstance(one, str) and one for one in files):
+            raise UserError(
+                f"data.train={self.train}: must be a file, or a list of files such as [mine.csv,more.csv]"
+            )
+        for place, weight in enumerate(self.weights):
+            if not 0 < weight <= MOST_TIMES:
+                raise UserError(
+                    f"data.weights[{place}]={weight:g}: must be above 0 and at most {MOST_TIMES}: how often "
+                    "the rows of a file are seen in a pass"
+                )
+        if self.weights and len(self.weights) != len(files):
+            raise UserError(
+                f"data.weights={self.weights}: names {counted(len(self.weights), 'weight')} for "
+                f"{counted(len(files), 'file')} of data.train: give each file its own"
+            )
 
 
 @dataclass(frozen=True)

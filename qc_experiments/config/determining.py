@@ -38,6 +38,8 @@ EFFECTS = {
     "data": TRAINING,
     "data.name": CONTENT,
     "data.train": CONTENT,
+    "data.weights": CONTENT,  # the rows know it
+    "data.also_evaluate": CONTENT,
     "data.validation": CONTENT,
     "data.template": CONTENT,
     "data.databases": CONTENT,

@@ -49,9 +49,16 @@ FLAGS = {
 """What other programs call our keys."""
 
 
+FILES = "str or list of str"
+"""The type of a key that takes a file or several."""
+
+
 def kinds_of_keys() -> dict[str, str]:
     """The type of each key by its dotted name, as the schema writes it; `SECTION` where it holds others."""
-    return {key: SECTION if section else str(one.type) for key, one, section in keys_of()}
+    return {
+        key: SECTION if section else FILES if one.type == "Files" else str(one.type)
+        for key, one, section in keys_of()
+    }
 
 
 def option_names(group: str, config_dir: str | None) -> list[str]:

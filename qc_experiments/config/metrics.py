@@ -114,6 +114,8 @@ VALID = _each("valid_sql", "valid SQL", lambda one: one.verdict.valid)
 
 METRICS = (LOSS, EXECUTION, REPAIRED, FUZZ, BIRD, TEST_SUITE, RECALL, EXACT, VALID)
 
+ALSO_LOSS = Recorded("also_loss", AMOUNT, "loss on data.also_evaluate")
+"""In nats per token: what training costs elsewhere."""
 OF_EXECUTION = (
     Recorded("execution_accuracy_low", SHARE),
     Recorded("execution_accuracy_high", SHARE),
@@ -144,6 +146,8 @@ def recorded(own: Sequence[Metric] = ()) -> dict[str, Recorded]:
         Recorded("status", NAME),
         Recorded("objective", NUMBER),
         *(one for metric in (*METRICS, *own) for one in _of(metric)),
+        ALSO_LOSS,
+        Recorded(f"base_{ALSO_LOSS.key}", AMOUNT),
         TRAINABLE,
         *(Recorded(key, COUNT) for key in counts),
         Recorded("seed", WHOLE),

@@ -13,6 +13,7 @@ from typing import Any
 
 from qc_experiments.config.keys import (
     ALIASES,
+    FILES,
     GROUP,
     GROUPS,
     OWN,
@@ -138,6 +139,8 @@ class _Overrides:
         if parsed.is_sweep_override():
             return self._sweep(text, parsed, kind)
         found = parsed.value()
+        if kind == FILES and isinstance(found, list):
+            return text
         if _takes_text(kind) and not isinstance(found, str) and found is not None:
             # 007 and 2024_01 are numbers to Hydra, 12e4567 is infinite; a revision may be called so.
             return text if str(found) == value.strip() else literal(key, value.strip())
@@ -166,6 +169,7 @@ class _Overrides:
         if self._multirun or key.startswith("hydra.") or kind == "":
             return text
         one = f"; one value is written {shown(literal(key, value))}" if kind[:3] == "str" else ""
+        one += f", several files for one run {shown(f'{key}=[{value}]')}" if kind == FILES else ""
         raise UserError(f"{text}: several values need -m (--multirun): -m {shown(text)}{one}")
 
     def _kind(self, key: str) -> str:
@@ -182,7 +186,7 @@ class _Overrides:
     def _quoted(self, key: str, value: str, kind: str) -> str:
         """The same with the parts quoted that cannot be read, where the key takes text."""
         inner = value.strip()
-        if kind.startswith("list") or kind == "Any":
+        if kind.startswith("list") or kind in ("Any", FILES):
             if inner[:1] == "[" and inner[-1:] == "]":
                 return f"{key}=[{self._each(inner[1:-1])}]"
         elif kind and not _takes_text(kind):

@@ -146,7 +146,7 @@ def fitting(
     dropped = [example for example in examples if len(example) > longest]
     if not dropped:
         return kept, []
-    rows = [example.row.number for example in dropped]
+    rows = list(dict.fromkeys(example.row.number for example in dropped))
     most = max(len(example) for example in dropped)
     what = f"longer than {limit_key}={longest} tokens (the longest has {most})"
     if too_long is OnInvalid.error or not kept:

@@ -49,6 +49,7 @@ class Row:
         db_id: the database it is about, or None where the CSV does not say.
         statements: of the schema, where the context is another form of it.
         evidence: a hint that comes with the question; None where the CSV has no such column.
+        source: the CSV, where rows of several come together.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Row:
     db_id: str | None = None
     statements: str | None = None
     evidence: str | None = None
+    source: str | None = None
 
     @property
     def schema(self) -> str:

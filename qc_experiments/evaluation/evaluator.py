@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qc_experiments.config.metrics import LOSS, METRICS, Metric, own_metrics
+from qc_experiments.config.metrics import ALSO_LOSS, LOSS, METRICS, Metric, own_metrics
 from qc_experiments.config.schema import EvaluationConfig
 from qc_experiments.data.encode import Encoder, Example
 from qc_experiments.data.split import sample_rows
@@ -37,16 +37,32 @@ class Measured:
         judged: its predictions, in the order of the held-out rows.
         seconds: how long it took.
         own: the user's own metrics.
+        also_loss: loss on other questions and answers, where it was asked for.
     """
 
     loss: float
     judged: list[Judged]
     seconds: float
     own: tuple[Metric, ...] = ()
+    also_loss: float | None = None
 
     def figures(self) -> dict[str, float | int | None]:
         """The loss and what is made of the predictions, under the names of ``result.json``."""
-        return {LOSS.key: self.loss, **figures(self.judged, self.own)}
+        figures_of = figures(self.judged, self.own)
+        return {LOSS.key: self.loss, ALSO_LOSS.key: self.also_loss, **figures_of}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model is measured on, in tokens.
+
+    Attributes:
+        examples: held-out rows.
+        also: other questions and answers, of which the loss alone is taken.
+    """
+
+    examples: Sequence[Example]
+    also: Sequence[Example] = ()
 
 
 class Evaluator:
@@ -54,7 +70,7 @@ class Evaluator:
 
     Args:
         encoder: makes the prompts, as in training.
-        examples: held-out rows in tokens.
+        held_out: what it is measured on.
         judge: runs the answers.
         config: limits and batch sizes.
         window: longest input of the model in tokens, or None.
@@ -64,7 +80,7 @@ class Evaluator:
     def __init__(
         self,
         encoder: Encoder,
-        examples: Sequence[Example],
+        held_out: HeldOut,
         judge: Judge,
         config: EvaluationConfig,
         window: int | None,
@@ -72,7 +88,8 @@ class Evaluator:
     ) -> None:
         self._agreement = agreement or PackAgreement()
         self._encoder = encoder
-        self._examples = list(examples)
+        self._examples = list(held_out.examples)
+        self._also = list(held_out.also)
         self._judge = judge
         self._config = config
         self._own = own_metrics(config.metrics)
@@ -88,18 +105,23 @@ class Evaluator:
         """
         started = time.perf_counter()
         loss = journal.loss if journal is not None else None
-        if loss is None:
+        also = journal.also_loss if journal is not None else None
+        if loss is None or (self._also and also is None):
             loss = self.loss(model)
+            also = self._loss(model, self._also) if self._also else None
             if journal is not None:
-                journal.keep_loss(loss)
+                journal.keep_loss(loss, also)
         judged = self.answers(model, self._examples, what, journal)
-        return Measured(loss, judged, time.perf_counter() - started, self._own)
+        return Measured(loss, judged, time.perf_counter() - started, self._own, also)
 
     def loss(self, model: Any) -> float:
         """Validation loss over all held-out rows, in nats per label token."""
+        return self._loss(model, self._examples)
+
+    def _loss(self, model: Any, examples: Sequence[Example]) -> float:
         pad_id = self._encoder.tokenizer.pad_token_id
         total, count = validation_loss(
-            model, self._examples, pad_id, self._config.batch_size, self._agreement
+            model, examples, pad_id, self._config.batch_size, self._agreement
         )
         return total / count
 

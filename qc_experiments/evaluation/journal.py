@@ -24,6 +24,7 @@ class Journal:
 
     def __init__(self, path: Path, model: str) -> None:
         self._loss: float | None = None
+        self._also_loss: float | None = None
         self._known: dict[tuple[int, ...], list[Predicted]] = {}
         self._lines = Lines(path, model, self._take)
 
@@ -41,17 +42,23 @@ class Journal:
         """The validation loss in nats per label token, or None."""
         return self._loss
 
-    def keep_loss(self, loss: float) -> None:
+    @property
+    def also_loss(self) -> float | None:
+        """The loss on ``data.also_evaluate`` in nats per label token, or None."""
+        return self._also_loss
+
+    def keep_loss(self, loss: float, also: float | None = None) -> None:
         """Keep the validation loss.
 
         Args:
             loss: in nats per label token.
+            also: on ``data.also_evaluate``, or None.
 
         Raises:
             OSError: if it cannot be written.
         """
-        self._loss = loss
-        self._lines.append({"loss": loss})
+        self._loss, self._also_loss = loss, also
+        self._lines.append({"loss": loss, "also_loss": also})
 
     def answers(self, rows: Sequence[int]) -> list[Predicted] | None:
         """What was answered to these rows, or None.
@@ -86,7 +93,7 @@ class Journal:
 
     def _take(self, part: dict[str, Any]) -> None:
         if "loss" in part:
-            self._loss = float(part["loss"])
+            self._loss, self._also_loss = float(part["loss"]), part.get("also_loss")
             return
         kept = zip(part["sql"], part["after_repair"], map(tuple, part["candidates"]), strict=True)
         self._known[tuple(part["rows"])] = [Predicted(*each) for each in kept]

@@ -12,6 +12,7 @@ from typing import Any
 from qc_experiments.config.determining import hashed
 from qc_experiments.config.plugins import COLLATORS, content_hash
 from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig
+from qc_experiments.data.table import hash_rows
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.training.inputs import RunData
@@ -28,6 +29,8 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
         "template": data.template.content_hash(),
         "evaluation": data.evaluation_hash,
     }
+    if data.also:
+        what["content"]["also"] = hash_rows(data.also)
     own = content_hash(config.collator.name, COLLATORS)
     if own is not None:
         what["content"]["collator"] = own

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config.metrics import METRICS
+from qc_experiments.config.metrics import ALSO_LOSS, METRICS
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot
@@ -75,7 +75,7 @@ def write_down(
         base_seconds = fitted.base.seconds
         base = fitted.base.figures()
         compared = [metric.key for metric in (*METRICS, *own) if metric.during_training]
-        figures |= {f"base_{key}": base[key] for key in compared}
+        figures |= {f"base_{key}": base[key] for key in (*compared, ALSO_LOSS.key)}
     figures |= {
         "objective": figures[config.objective],
         "parameters_trainable": fitted.parameters_trainable,

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from qc_experiments.config.metrics import (
+    ALSO_LOSS,
     BIRD,
     EXACT,
     EXECUTION,
@@ -76,6 +77,8 @@ def summary(
     for name in ("base model", trained_name)[-len(columns) :]:
         table.add_column(name, justify="right")
     table.add_row(LOSS.long_title, *(LOSS.shown(m.loss) for m in columns))
+    if trained.also_loss is not None:
+        table.add_row(ALSO_LOSS.title, *(LOSS.shown(m.also_loss) for m in columns))
     for metric in (*METRICS, *trained.own):
         # The published rules stand in report.json, for comparison with other work.
         if metric not in (LOSS, BIRD, TEST_SUITE):

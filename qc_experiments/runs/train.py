@@ -211,7 +211,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
 
 def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> TrainingJob:
     """The run's training, from its newest checkpoint if there is one."""
-    from qc_experiments.evaluation.evaluator import Evaluator
+    from qc_experiments.evaluation.evaluator import Evaluator, HeldOut
     from qc_experiments.training.base_model import shared_place
     from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics
     from qc_experiments.training.job import TrainingJob
@@ -229,7 +229,12 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
         config=config,
         plan=plan,
         evaluator=Evaluator(
-            plan.encoder, plan.validation, run.judge, config.evaluation, plan.window, kept.agreement
+            plan.encoder,
+            HeldOut(plan.validation, plan.also),
+            run.judge,
+            config.evaluation,
+            plan.window,
+            kept.agreement,
         ),
         tracker=open_tracker(config, folder),
         folder=folder,

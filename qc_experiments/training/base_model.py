@@ -70,7 +70,9 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
     """The file that runs share whose base model finds the same to the last bit; None: there is none."""
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
-    asked = [[e.row.number, *e.prompt_ids, -1, *e.completion_ids] for e in plan.validation]
+    asked = [
+        [e.row.number, *e.prompt_ids, -1, *e.completion_ids] for e in [*plan.validation, *plan.also]
+    ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     versions = [torch.__version__, transformers.__version__, gpu, str(torch.get_num_threads())]
     what = {

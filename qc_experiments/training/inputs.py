@@ -27,10 +27,11 @@ class RunData:
 
     train: tuple[Row, ...]
     validation: tuple[Row, ...]  # held-out rows that are measured
+    also: tuple[Row, ...]  # of another task, to measure what training costs there
     template: Template
     databases: Databases | None  # where SQL is run
     decisions: tuple[str, ...]  # lines that say which rows were left out or need a look
-    train_source: str  # the CSV of the training rows, for messages
+    train_source: str  # the CSVs of the training rows, for messages
     validation_source: str
     train_hash: str  # over the training rows, in their order
     judged_on: dict[str, str]  # hashes of what verdicts depend on: golds, databases, judge ...
@@ -53,20 +54,22 @@ def load_data(config: RunConfig) -> RunData:
     form = data.schema_format or SchemaFormat.ddl
     with SchemaReader(form, data.schema, data.linking) as reader:
         contexts = ContextMaker(reader, databases, always=made)
-        table = _read(data, "data.train", contexts)
-        given = data.validation is not None
-        held_out = _read(data, "data.validation", contexts) if given else table
+        tables = [_read(file, data, "data.train", contexts) for file, _ in data.train_files()]
+        table = tables[0]
+        held_out = table
+        if data.validation is not None:
+            held_out = _read(data.validation, data, "data.validation", contexts)
         reader.check_private("data.schema.private")
-    for one in (table, held_out):
+    for one in (*tables, held_out):
         _check_evidence(template, one, data.columns.evidence)
-    lines = [decision.line(table.path) for decision in table.decisions]
-    if given:
-        lines += [decision.line(held_out.path) for decision in held_out.decisions]
-        train, validation = list(table.rows), list(held_out.rows)
-    else:
+    read = tables if held_out is table else [*tables, held_out]
+    lines = [decision.line(one.path) for one in read for decision in one.decisions]
+    train, validation = list(table.rows), list(held_out.rows)
+    if held_out is table:
         train, validation = split_rows(
             table.rows, data.validation_fraction, data.split_by, data.split_seed
         )
+    train = _mixed([train, *(one.rows for one in tables[1:])], data)
     lines += [d.line(held_out.path) for d in _leaks(train, validation)]
     train = sample_rows(train, data.limit, data.split_seed)
     validation = sample_rows(validation, evaluation.limit, evaluation.seed)
@@ -76,10 +79,11 @@ def load_data(config: RunConfig) -> RunData:
     return RunData(
         train=tuple(train),
         validation=tuple(validation),
+        also=_also(data),
         template=template,
         databases=databases,
         decisions=tuple(lines),
-        train_source=str(table.path),
+        train_source=" and ".join(str(one.path) for one in tables),
         validation_source=str(held_out.path),
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
@@ -100,18 +104,42 @@ def _check_evidence(template: Template, table: Table, column: str) -> None:
         )
 
 
-def _read(data: DataConfig, key: str, contexts: ContextMaker) -> Table:
+def _read(file: str, data: DataConfig, key: str, contexts: ContextMaker) -> Table:
     """The rows of a CSV with their contexts."""
-    path = resolve_path(getattr(data, key.removeprefix("data.")), key)
+    path = resolve_path(file, key)
     needed = contexts.databases is None
     table = read_table(path, data.columns, data.on_invalid, needs_context=needed)
-    return replace(table, rows=tuple(contexts.fill(table.rows, path)))
+    rows = contexts.fill(table.rows, path)
+    if (
+        not isinstance(data.train, str) and key == "data.train"
+    ):  # a row's number does not tell its file
+        rows = [replace(row, source=str(path)) for row in rows]
+    return replace(table, rows=tuple(rows))
+
+
+def _also(data: DataConfig) -> tuple[Row, ...]:
+    """The rows of another task."""
+    if data.also_evaluate is None:
+        return ()
+    path = resolve_path(data.also_evaluate, "data.also_evaluate")
+    return read_table(path, data.columns, data.on_invalid, needs_context=False).rows
+
+
+def _mixed(parts: Sequence[Sequence[Row]], data: DataConfig) -> list[Row]:
+    """The rows of several files, each as often as its weight says; what is left of a weight is drawn."""
+    mixed: list[Row] = []
+    for rows, (_, weight) in zip(parts, data.train_files(), strict=True):
+        times = int(weight)
+        mixed += list(rows) * times
+        if rest := round((weight - times) * len(rows)):
+            mixed += sample_rows(rows, rest, data.split_seed)
+    return mixed
 
 
 def _refuse_mixture(data: DataConfig) -> None:
     """Refuse a user's rows measured on the demo's: a forgotten ``data=csv``, not a wish."""
     demo = f"{PACKAGE_PREFIX}qc_experiments.demo/"
-    if data.train.startswith(demo):
+    if all(file.startswith(demo) for file, _ in data.train_files()):
         return
     for key in ("validation", "databases"):
         if (getattr(data, key) or "").startswith(demo):

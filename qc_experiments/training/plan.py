@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from qc_experiments.config.schema import (
     RunConfig,
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
+from qc_experiments.data.table import Row
+from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
@@ -48,6 +51,7 @@ from qc_experiments.training.memory_plan import (
     time_line,
 )
 
+QUESTION_ALONE = Template("{context}{question}\n{query}", "data.also_evaluate")
 LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
 
 
@@ -60,6 +64,7 @@ class Plan:
     encoder: Encoder
     train: list[Example]  # training rows that fit
     validation: list[Example]  # held-out rows that fit the model's window
+    also: list[Example]  # of another task, of which the loss is taken
     window: int | None  # longest input of the model in tokens, where it says
     stored: QuantConfig | None  # how the checkpoint quantizes its weights, if it does
     decisions: tuple[str, ...]  # lines about rows that were left out
@@ -126,6 +131,7 @@ class Plan:
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         lines = [
             f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
+            *_files_line(config),
             f"Rows    {rows} to train on, {len(self.validation)} held out; longest "
             f"{max(map(len, self.train))} tokens, {self.tokens / rows:.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens "
@@ -239,20 +245,27 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
             f"data.max_length={window} or less"
         )
     encoder = Encoder(tokenizer, data.template, config.data.wrap)
-    train = encoder.examples(data.train, config.data.loss_on)
-    too_long = config.data.too_long
-    train, dropped = fitting(train, longest, "data.max_length", too_long, data.train_source)
-    validation = encoder.examples(data.validation)
-    if window is not None:
-        validation, unfit = fitting(
-            validation, window, "the model's window", OnInvalid.drop, data.validation_source
-        )
-        dropped += unfit
     known: list[str] = []
+    train: list[Example] = []
+    for source_file, rows in groupby(data.train, lambda row: row.source or data.train_source):
+        examples = encoder.examples(list(rows), config.data.loss_on)
+        too_long = config.data.too_long
+        kept, dropped = fitting(examples, longest, "data.max_length", too_long, source_file)
+        train += kept
+        known += [decision.line(source_file) for decision in dropped]
+    validation, lines = _in_window(
+        encoder.examples(data.validation), window, data.validation_source
+    )
+    also, of_also = _in_window(
+        _other_task(data.also, encoder), window, str(config.data.also_evaluate)
+    )
+    known += lines + of_also
     layers: dict[str, Any] = {}
     outline = adapter_checks.model_outline(source)
     if outline is not None:
-        _check_tokens(len(outline.get_input_embeddings().weight), tokenizer, [*train, *validation])
+        _check_tokens(
+            len(outline.get_input_embeddings().weight), tokenizer, [*train, *validation, *also]
+        )
         if config.lora.enabled:
             layers = adapter_checks.adapted_layers(source, config.lora)
             known += adapter_checks.check_layers(config.lora, layers, outline)
@@ -266,9 +279,10 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         encoder=encoder,
         train=train,
         validation=validation,
+        also=also,
         window=window,
         stored=stored,
-        decisions=(*known, *(d.line(data.train_source) for d in dropped)),
+        decisions=tuple(known),
         steps=_steps(config, len(train)),
         rows_per_step=config.trainer.rows_per_step(),
         label_tokens=sum(x != IGNORED for example in train for x in example.labels),
@@ -279,6 +293,31 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing
     return plan
+
+
+def _files_line(config: RunConfig) -> list[str]:
+    """How the training rows are mixed, where they come from several files."""
+    files = config.data.train_files()
+    named = ", ".join(f"{file}{'' if weight == 1 else f' x {weight:g}'}" for file, weight in files)
+    return [f"Files   {named}"] if len(files) > 1 or config.data.weights else []
+
+
+def _in_window(
+    examples: list[Example], window: int | None, source: str
+) -> tuple[list[Example], list[str]]:
+    """The rows that the model can be given, and lines about the others."""
+    if window is None or not examples:
+        return examples, []
+    kept, dropped = fitting(examples, window, "the model's window", OnInvalid.drop, source)
+    return kept, [decision.line(source) for decision in dropped]
+
+
+def _other_task(rows: Sequence[Row], encoder: Encoder) -> list[Example]:
+    """Rows in tokens; one without a context, which is of no database, as its question and answer alone."""
+    alone = Encoder(encoder.tokenizer, QUESTION_ALONE, encoder.wrap)
+    return [
+        example for row in rows for example in (encoder if row.context else alone).examples([row])
+    ]
 
 
 def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> None:

