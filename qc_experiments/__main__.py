@@ -27,6 +27,10 @@ COMMANDS = {
         "qc_experiments.cli.predict:main",
         "let a saved adapter answer one question or a CSV of questions",
     ),
+    "export": (
+        "qc_experiments.cli.export:main",
+        "take a trained model along: merged, as GGUF, or as an adapter; judged again",
+    ),
     "compare": (
         "qc_experiments.cli.compare:main",
         "rank the runs of a sweep, test what is better, and write a page to look at",

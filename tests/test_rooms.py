@@ -14,6 +14,7 @@ ROOMS = (  # from the top down; docs/explanation/architecture.md says what each 
     "sweeps",
     "comparison",
     "runs",
+    "export",
     "inspection",
     "training",
     "tracking",

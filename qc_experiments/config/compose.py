@@ -30,14 +30,21 @@ def register_schema() -> None:
     """Make the schema and our resolvers known to Hydra; may be called again."""
     from hydra.core.config_store import ConfigStore
 
-    node = OmegaConf.structured(RunConfig)
-    # OmegaConf marks frozen dataclasses read-only, but Hydra still has to merge YAML into them.
-    sections = [OmegaConf.select(node, key) for key, _, section in keys_of() if section]
-    for one in (node, *sections):
-        OmegaConf.set_readonly(one, None)
-    ConfigStore.instance().store(name="schema", node=node)
+    ConfigStore.instance().store(name="schema", node=open_schema(RunConfig))
     OmegaConf.register_new_resolver("mul", operator.mul, replace=True)
     OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
+
+
+def open_schema(schema: type[Any]) -> Any:
+    """A config with a section's defaults and types, into which values can be merged.
+
+    OmegaConf marks frozen dataclasses read-only.
+    """
+    node = OmegaConf.structured(schema)
+    sections = [OmegaConf.select(node, key) for key, _, section in keys_of(schema) if section]
+    for one in (node, *sections):
+        OmegaConf.set_readonly(one, None)
+    return node
 
 
 def composed(

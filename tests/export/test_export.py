@@ -1,0 +1,209 @@
+"""qc export: what is written answers as the run's own model does, or that is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qc_experiments.cli import export as command
+from qc_experiments.cli import predict
+from qc_experiments.models.saved import load_saved
+
+
+def exported(run, tmp_path, *options, name="exported"):
+    target = tmp_path / name
+    command.main([str(run.folder), "--to", str(target), *options])
+    return target
+
+
+@pytest.fixture(
+    params=[
+        ("lora.use_dora=true",),
+        ("lora.use_rslora=true",),
+        ("lora.init=pissa",),
+        ("lora.target_modules=[q_proj,embed_tokens]",),
+        ("lora=none", "trainer.learning_rate=1e-2"),
+        ("quant=4bit",),
+    ],
+    ids=lambda given: given[0],
+)
+def variant(request, train):
+    return train(*request.param, "trainer.learning_rate=3e-2")
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids])).logits[0].float()
+
+
+def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
+    folder = exported(variant, tmp_path, "--type", "float32", "--check", "4")
+    tokenizer, own, _ = load_saved(
+        next(variant.folder / n for n in ("adapter", "model") if (variant.folder / n).exists()),
+        tmp_path / "cache",
+    )
+    ids = tokenizer("Schema:\nCREATE TABLE a (b INTEGER)\nQuestion: How many?\nSQL:").input_ids
+    found = logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+    wanted = logits(own, ids)
+    rounded = "int4" in (folder / "README.md").read_text()
+    assert float((found - wanted).abs().max()) < (2.0 if rounded else 0.02)
+
+
+def test_a_merged_model_is_asked_as_an_adapter_is(train, tmp_path, capsys):
+    run = train()
+    folder = exported(run, tmp_path, "--type", "float32", "--check", "4")
+    out = capsys.readouterr().out
+    assert re.search(r"on 4 held-out questions, greedy: .* by the export in transformers", out)
+    assert "0 answers of 4 written differently" in out
+    (tmp_path / "questions.csv").write_text(
+        'question,context\nHow many?,"CREATE TABLE a (b INTEGER)"\n', encoding="utf-8"
+    )
+    answers = []
+    for place in (run.folder / "adapter", folder):
+        given = ["--input", str(tmp_path / "questions.csv"), "--output", str(tmp_path / "out.csv")]
+        predict.main(["--adapter", str(place), *given, "--decoding", "greedy"])
+        answers.append((tmp_path / "out.csv").read_text())
+    assert answers[0] == answers[1]
+
+
+def test_the_card_tells_figures_prompt_and_check(train, tmp_path):
+    run = train()
+    folder = exported(run, tmp_path, "--check", "4")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    prompt = (folder / "prompt.txt").read_text(encoding="utf-8")
+    assert f"```text\n{prompt}\n```" in card
+    correct, count = run.result["execution_correct"], run.result["execution_count"]
+    assert f"({correct} of {count};" in card
+    assert "McNemar's exact p" in card
+    assert run.result["config_hash"][:12] in card
+    assert str(tmp_path) not in card  # a card is for others
+    told = json.loads((folder / "export.json").read_text())
+    assert told["config_hash"] == run.result["config_hash"]
+
+
+def test_a_run_has_its_card_from_the_start(train):
+    run = train()
+    card = (run.folder / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "More Information Needed" not in card
+    assert "held" in card or "questions of validation.csv" in card
+    assert "PeftModel.from_pretrained" in card
+    whole = train("lora=none")
+    assert "all weights trained" in (whole.folder / "model" / "README.md").read_text()
+
+
+def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
+    run = train()
+    folder = exported(run, tmp_path, "--format", "adapter", "--check", "2")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "tiny-llama"
+
+
+def test_a_merged_model_ends_where_it_was_trained_to(train, tmp_path):
+    folder = exported(train(), tmp_path, "--check", "0")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    ends = settings["eos_token_id"]
+    assert tokenizer.eos_token_id in (ends if isinstance(ends, list) else [ends])
+
+
+def test_gguf_answers_in_llama_cpp(train, tmp_path, capsys):
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    run = train("model.dtype=float32")
+    folder = exported(run, tmp_path, "--format", "gguf", "--type", "f32", "--check", "4")
+    assert "0 answers of 4 written differently" in capsys.readouterr().out
+    assert (folder / "Modelfile").read_text().startswith("FROM ./model.gguf\nTEMPLATE ")
+
+
+def test_an_export_that_is_worse_beyond_chance_ends_with_1(train, tmp_path, monkeypatch, capsys):
+    """The merged weights are spoilt on their way, as a wrong converter would."""
+    from qc_experiments.evaluation.statistics import Paired
+    from qc_experiments.export import check, export
+
+    run = train()
+    real = export.compare_engines
+
+    def much_worse(*arguments):
+        found = real(*arguments)
+        return check.Check(
+            Paired(20, 30, 1, 49), found.by, 100, found.mean_distance, 1.0, found.engine
+        )
+
+    monkeypatch.setattr(export, "compare_engines", much_worse)
+    with pytest.raises(SystemExit) as ended:
+        exported(run, tmp_path, "--check", "4")
+    assert ended.value.code == 1
+    assert "worse beyond chance" in capsys.readouterr().out
+
+
+BAD = {
+    "no run": (["missing", "--to", "x"], "no such folder"),
+    "a file in the way": (["RUN", "--to", "RUN"], "is there already"),
+    "an unknown type": (["RUN", "--to", "x", "--type", "q3_k"], "the types are bfloat16, float32"),
+    "a type of another format": (
+        ["RUN", "--to", "x", "--format", "gguf", "--type", "bfloat16"],
+        "the types are q8_0, f32",
+    ),
+    "a count below 0": (["RUN", "--to", "x", "--check", "-1"], "must be at least 0"),
+}
+
+
+def test_what_cannot_be_is_one_line(train, tmp_path, monkeypatch, capsys):
+    run = train()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    for name, (arguments, said) in BAD.items():
+        with pytest.raises(SystemExit) as ended:
+            command.main([str(run.folder) if one == "RUN" else one for one in arguments])
+        assert ended.value.code == 2, name
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "x").exists()
+
+
+def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_model, capsys):
+    moved = tmp_path / "base"
+    shutil.copytree(tiny_model, moved)
+    run = train(f"model.name_or_path={moved}")
+    shutil.rmtree(moved)
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path, "--check", "0")
+    assert "--base-model" in capsys.readouterr().err
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path, "--check", "0", "--base-model", str(other))
+    assert "is not the model on which" in capsys.readouterr().err
+    assert not (tmp_path / "exported").exists()
+    exported(run, tmp_path, "--check", "0", "--base-model", str(tiny_model))
+
+
+def test_questions_that_are_gone_leave_nothing_half_written(train, tmp_path, capsys):
+    rows = tmp_path / "rows.csv"
+    lines = [f'How many {n}?,SELECT {n},"CREATE TABLE a (b INTEGER)"' for n in range(20)]
+    rows.write_text("\n".join(["question,query,context", *lines]), encoding="utf-8")
+    run = train("data=csv", f"data.train={rows}")
+    rows.unlink()
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path)
+    assert "--check 0" in capsys.readouterr().err
+    assert not [
+        name for name in os.listdir(tmp_path) if name.startswith((".exporting", "exported"))
+    ]
+    exported(run, tmp_path, "--check", "0")
+
+
+def test_an_unfinished_run_is_not_exported(train, tmp_path, capsys):
+    run = train()
+    (run.folder / "result.json").unlink()
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path)
+    assert "has not finished" in capsys.readouterr().err
