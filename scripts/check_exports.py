@@ -63,7 +63,10 @@ def _cells(check: Check) -> str:
     table = check.table
     low, high = table.interval()
     difference, p = table.difference(), table.p_value()
-    assert low is not None and high is not None and difference is not None and p is not None
+    assert low is not None
+    assert high is not None
+    assert difference is not None
+    assert p is not None
     return " | ".join(
         [
             f"{table.both + table.only_first} of {table.count}",

@@ -118,7 +118,7 @@ def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, m
     if "outputs" in command or "RUN" in command:
         shutil.copytree(two_runs, workplace / "outputs")
         adapter = run_folders(workplace / "outputs")[0] / "adapter"
-        words = [word.replace("outputs/RUN/adapter", str(adapter)) for word in words]
+        words = [word.replace("outputs/RUN", str(adapter.parent)) for word in words]
     if "--against" in words:
         before = ["gpt.csv", "--databases", "my_databases", "--output", "judged"]
         evaluation_command.main(before)
