@@ -55,27 +55,27 @@ def load_data(config: RunConfig) -> RunData:
     with SchemaReader(form, data.schema, data.linking) as reader:
         contexts = ContextMaker(reader, databases, always=made)
         tables = [_read(file, data, "data.train", contexts) for file, _ in data.train_files()]
-        table = tables[0]
-        held_out = table
-        if data.validation is not None:
-            held_out = _read(data.validation, data, "data.validation", contexts)
+        given = [] if data.validation is None else [data.validation]
+        held_out = [_read(file, data, "data.validation", contexts) for file in given]
         reader.check_private("data.schema.private")
-    for one in (*tables, held_out):
+    for one in (*tables, *held_out):
         _check_evidence(template, one, data.columns.evidence)
-    read = tables if held_out is table else [*tables, held_out]
-    lines = [decision.line(one.path) for one in read for decision in one.decisions]
-    train, validation = list(table.rows), list(held_out.rows)
-    if held_out is table:
-        train, validation = split_rows(
-            table.rows, data.validation_fraction, data.split_by, data.split_seed
+    lines = [d.line(one.path) for one in (*tables, *held_out) for d in one.decisions]
+    first, *others = tables
+    if held_out:
+        own, validation = list(first.rows), list(held_out[0].rows)
+    else:
+        own, validation = split_rows(
+            first.rows, data.validation_fraction, data.split_by, data.split_seed
         )
-    train = _mixed([train, *(one.rows for one in tables[1:])], data)
-    lines += [d.line(held_out.path) for d in _leaks(train, validation)]
+    source = held_out[0].path if held_out else first.path
+    train = _mixed([own, *(one.rows for one in others)], data)
+    lines += [d.line(source) for d in _leaks(train, validation)]
     train = sample_rows(train, data.limit, data.split_seed)
     validation = sample_rows(validation, evaluation.limit, evaluation.seed)
     if databases is not None:
         named = ((row.number, row.db_id) for row in validation)
-        databases.check_rows(named, held_out.path)
+        databases.check_rows(named, source)
     return RunData(
         train=tuple(train),
         validation=tuple(validation),
@@ -84,7 +84,7 @@ def load_data(config: RunConfig) -> RunData:
         databases=databases,
         decisions=tuple(lines),
         train_source=" and ".join(str(one.path) for one in tables),
-        validation_source=str(held_out.path),
+        validation_source=str(source),
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,11 @@ from qc_experiments.config.schema import (
     LORA_VARIANTS,
     DType,
     LossOn,
-    OnInvalid,
     QuantConfig,
     QuantMode,
     RunConfig,
 )
-from qc_experiments.data.encode import IGNORED, Encoder, Example, fitting
-from qc_experiments.data.table import Row
-from qc_experiments.data.template import Template
+from qc_experiments.data.encode import IGNORED, Encoder, Example
 from qc_experiments.errors import UserError
 from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
@@ -39,6 +35,7 @@ from qc_experiments.models.stored_quantization import (
 from qc_experiments.system.processes import world_size
 from qc_experiments.system.words import counted
 from qc_experiments.training.device_plan import Device, device_of
+from qc_experiments.training.encoded_rows import encode_rows
 from qc_experiments.training.inputs import RunData
 from qc_experiments.training.memory_plan import (
     MULTIPLE,
@@ -51,7 +48,6 @@ from qc_experiments.training.memory_plan import (
     time_line,
 )
 
-QUESTION_ALONE = Template("{context}{question}\n{query}", "data.also_evaluate")
 LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
 
 
@@ -245,26 +241,15 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
             f"data.max_length={window} or less"
         )
     encoder = Encoder(tokenizer, data.template, config.data.wrap)
-    known: list[str] = []
-    train: list[Example] = []
-    for source_file, rows in groupby(data.train, lambda row: row.source or data.train_source):
-        examples = encoder.examples(list(rows), config.data.loss_on)
-        too_long = config.data.too_long
-        kept, dropped = fitting(examples, longest, "data.max_length", too_long, source_file)
-        train += kept
-        known += [decision.line(source_file) for decision in dropped]
-    validation, lines = _in_window(
-        encoder.examples(data.validation), window, data.validation_source
-    )
-    also, of_also = _in_window(
-        _other_task(data.also, encoder), window, str(config.data.also_evaluate)
-    )
-    known += lines + of_also
+    rows = encode_rows(config, data, encoder, window)
+    known = list(rows.lines)
     layers: dict[str, Any] = {}
     outline = adapter_checks.model_outline(source)
     if outline is not None:
         _check_tokens(
-            len(outline.get_input_embeddings().weight), tokenizer, [*train, *validation, *also]
+            len(outline.get_input_embeddings().weight),
+            tokenizer,
+            [*rows.train, *rows.validation, *rows.also],
         )
         if config.lora.enabled:
             layers = adapter_checks.adapted_layers(source, config.lora)
@@ -277,16 +262,16 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         source=source,
         tokenizer=tokenizer,
         encoder=encoder,
-        train=train,
-        validation=validation,
-        also=also,
+        train=rows.train,
+        validation=rows.validation,
+        also=rows.also,
         window=window,
         stored=stored,
         decisions=tuple(known),
-        steps=_steps(config, len(train)),
+        steps=_steps(config, len(rows.train)),
         rows_per_step=config.trainer.rows_per_step(),
-        label_tokens=sum(x != IGNORED for example in train for x in example.labels),
-        tokens=sum(map(len, train)),
+        label_tokens=sum(x != IGNORED for example in rows.train for x in example.labels),
+        tokens=sum(map(len, rows.train)),
         device=device,
         shape=None if outline is None else ModelShape.of(outline, layers, config),
     )
@@ -300,24 +285,6 @@ def _files_line(config: RunConfig) -> list[str]:
     files = config.data.train_files()
     named = ", ".join(f"{file}{'' if weight == 1 else f' x {weight:g}'}" for file, weight in files)
     return [f"Files   {named}"] if len(files) > 1 or config.data.weights else []
-
-
-def _in_window(
-    examples: list[Example], window: int | None, source: str
-) -> tuple[list[Example], list[str]]:
-    """The rows that the model can be given, and lines about the others."""
-    if window is None or not examples:
-        return examples, []
-    kept, dropped = fitting(examples, window, "the model's window", OnInvalid.drop, source)
-    return kept, [decision.line(source) for decision in dropped]
-
-
-def _other_task(rows: Sequence[Row], encoder: Encoder) -> list[Example]:
-    """Rows in tokens; one without a context, which is of no database, as its question and answer alone."""
-    alone = Encoder(encoder.tokenizer, QUESTION_ALONE, encoder.wrap)
-    return [
-        example for row in rows for example in (encoder if row.context else alone).examples([row])
-    ]
 
 
 def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> None:
