@@ -151,9 +151,12 @@ def run_hydra(task: Callable[[DictConfig], Any], parsed: Arguments, program: str
         _run_hydra(args, parser, task, "pkg://qc_experiments.conf", "config")
 
 
-def single_run(given: DictConfig) -> RunConfig:
-    """The checked config of one run; a `UserError` if it asks for what only a sweep can do."""
-    config = to_run_config(given)
+def single_run(given: DictConfig, overrides: Sequence[str] | None = None) -> RunConfig:
+    """The checked config of one run; a `UserError` if it asks for what only a sweep can do.
+
+    Arguments as of `to_run_config`.
+    """
+    config = to_run_config(given, overrides)
     if config.sweep.halving is not None:
         raise UserError("sweep.halving: goes through a grid of runs; add -m and values to sweep")
     return config

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         if parsed.multirun:
             _plan_sweep(parsed)
             return
-        config = single_run(composed(parsed.overrides, parsed.config_dir))
+        config = single_run(composed(parsed.overrides, parsed.config_dir), parsed.overrides)
         say_what_is_trained_on(parsed.overrides)
         from qc_experiments.runs.train import announce
 

@@ -66,8 +66,12 @@ def composed(
         return hydra.compose("config", every, return_hydra_config=with_hydra)
 
 
-def to_run_config(given: DictConfig) -> RunConfig:
+def to_run_config(given: DictConfig, overrides: Sequence[str] | None = None) -> RunConfig:
     """Turn Hydra's composed config into checked, frozen dataclasses.
+
+    Args:
+        given: the config.
+        overrides: that were typed; None: those of Hydra's job, if it runs one.
 
     Raises:
         UserError: for a value out of range, a contradiction, or a key left at ``???``.
@@ -84,10 +88,20 @@ def to_run_config(given: DictConfig) -> RunConfig:
             init,
         )
         settled = OmegaConf.merge(given, {"lora": {"init": "default"}})  # no record may claim it
+    if OmegaConf.select(given, "plan.auto"):
+        settled = OmegaConf.merge(settled, {"plan": {"given": _keys_given(overrides)}})
     config = OmegaConf.to_object(settled)
     if not isinstance(config, RunConfig):  # composed without the schema: a bug of ours
         raise TypeError(f"the composed config is a {type(config).__name__}, not a RunConfig")
     return config
+
+
+def _keys_given(overrides: Sequence[str] | None) -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    if overrides is None:
+        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return [one.lstrip("+").partition("=")[0] for one in overrides]
 
 
 def explain(error: Exception) -> str | None:

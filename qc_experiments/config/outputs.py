@@ -97,6 +97,8 @@ class PlanConfig:
     such as h100, or cpu; null: this machine's."""
     auto: bool = False
     """Choose what is left at its default from rows, model and device, and say why (experiment=auto)."""
+    given: list[str] = field(default_factory=list)
+    """Filled in by the commands: the keys that were set where the run was started, which auto leaves."""
     save: str | None = None
     """File to which ``qc plan experiment=auto`` writes what was chosen, as an experiment of your own:
     my_conf/experiment/mine.yaml."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config.metrics import ALSO_LOSS, METRICS
+from qc_experiments.config.metrics import ALSO_LOSS, METRICS, Metric
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot
@@ -75,9 +75,7 @@ def write_down(
         folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
         found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
         base_seconds = fitted.base.seconds
-        base = fitted.base.figures()
-        compared = [metric.key for metric in (*METRICS, *own) if metric.during_training]
-        figures |= {f"base_{key}": base[key] for key in (*compared, ALSO_LOSS.key)}
+        figures |= _base_figures(fitted.base, own)
     figures |= {
         "objective": figures[config.objective],
         "parameters_trainable": fitted.parameters_trainable,
@@ -111,6 +109,12 @@ def write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _base_figures(base: Measured, own: Sequence[Metric]) -> dict[str, float | int | None]:
+    found = base.figures()
+    compared = [metric.key for metric in (*METRICS, *own) if metric.during_training]
+    return {f"base_{key}": found[key] for key in (*compared, ALSO_LOSS.key)}
 
 
 def _write_card(run: Prepared, figures: Mapping[str, Any]) -> None:

@@ -54,6 +54,8 @@ def choose_settings(config: RunConfig, plan: Plan) -> tuple[RunConfig, list[Choi
             config = with_key(config, choice.key, choice.value)
             choices.append(choice)
     for choice in _by_memory(config, plan):
+        if choice.key in config.plan.given:
+            continue
         config = with_key(config, choice.key, choice.value)
         choices.append(choice)
     return config, choices
@@ -80,7 +82,9 @@ def write_preset(path: Path, choices: Sequence[Choice]) -> None:
 
 
 def _is_open(config: RunConfig, key: str) -> bool:
-    """Whether a key has the value of its group's usual option or of the schema: nobody has set it."""
+    """Whether nobody has set a key: not where the run was started, nor to another value in a file."""
+    if key in config.plan.given:
+        return False
     value = attrgetter(key)(config)
     return value in (*USUAL.get(key, ()), attrgetter(key)(RunConfig()))
 

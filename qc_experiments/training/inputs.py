@@ -17,6 +17,7 @@ from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.paths import PACKAGE_PREFIX, hash_texts, resolve_path
+from qc_experiments.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +111,8 @@ def _read(file: str, data: DataConfig, key: str, contexts: ContextMaker) -> Tabl
     needed = contexts.databases is None
     table = read_table(path, data.columns, data.on_invalid, needs_context=needed)
     rows = contexts.fill(table.rows, path)
-    if (
-        not isinstance(data.train, str) and key == "data.train"
-    ):  # a row's number does not tell its file
+    several = data.weights or not isinstance(data.train, str)
+    if key == "data.train" and several:  # a row's number does not tell its file
         rows = [replace(row, source=str(path)) for row in rows]
     return replace(table, rows=tuple(rows))
 
@@ -128,11 +128,15 @@ def _also(data: DataConfig) -> tuple[Row, ...]:
 def _mixed(parts: Sequence[Sequence[Row]], data: DataConfig) -> list[Row]:
     """The rows of several files, each as often as its weight says; what is left of a weight is drawn."""
     mixed: list[Row] = []
-    for rows, (_, weight) in zip(parts, data.train_files(), strict=True):
+    for rows, (file, weight) in zip(parts, data.train_files(), strict=True):
         times = int(weight)
-        mixed += list(rows) * times
-        if rest := round((weight - times) * len(rows)):
-            mixed += sample_rows(rows, rest, data.split_seed)
+        rest = round((weight - times) * len(rows))
+        if not times and not rest:
+            raise UserError(
+                f"data.weights: {weight:g} of the {counted(len(rows), 'row')} of {file} is none: raise it, "
+                "or leave the file out"
+            )
+        mixed += list(rows) * times + sample_rows(rows, rest, data.split_seed)
     return mixed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,11 +125,12 @@ class Plan:
     def lines(self, config: RunConfig) -> list[str]:
         """What the user is told before the run computes anything."""
         trainer, rows, per_step = config.trainer, len(self.train), self.rows_per_step
+        other = f", {len(self.also)} of another task" if self.also else ""
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         lines = [
             f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
-            *_files_line(config),
-            f"Rows    {rows} to train on, {len(self.validation)} held out; longest "
+            *_files_line(self.train),
+            f"Rows    {rows} to train on, {len(self.validation)} held out{other}; longest "
             f"{max(map(len, self.train))} tokens, {self.tokens / rows:.0f} on average",
             f"Loss    on {loss_on}: {self.label_tokens} of {self.tokens} tokens "
             f"({self.label_tokens / self.tokens:.0%})",
@@ -280,11 +282,11 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     return plan
 
 
-def _files_line(config: RunConfig) -> list[str]:
-    """How the training rows are mixed, where they come from several files."""
-    files = config.data.train_files()
-    named = ", ".join(f"{file}{'' if weight == 1 else f' x {weight:g}'}" for file, weight in files)
-    return [f"Files   {named}"] if len(files) > 1 or config.data.weights else []
+def _files_line(train: Sequence[Example]) -> list[str]:
+    """How many rows come from which file, where there are several."""
+    counts = Counter(example.row.source for example in train)
+    named = ", ".join(f"{counted(count, 'row')} of {file}" for file, count in counts.items())
+    return [] if None in counts else [f"Files   {named}"]
 
 
 def _check_tokens(rows: int, tokenizer: Any, examples: Sequence[Example]) -> None:

@@ -52,6 +52,14 @@ def test_what_was_set_stays(given, capsys):
     assert "(1.0 epochs), learning rate 0.003" in out
 
 
+def test_what_was_set_to_its_default_stays_too(given, capsys):
+    set_so = ("trainer.learning_rate=5e-4", "trainer.num_train_epochs=3", "data.max_length=1024")
+    planning.main([*given, *set_so])
+    out = capsys.readouterr().out
+    assert chosen(out).keys().isdisjoint(one.partition("=")[0] for one in set_so)
+    assert "(3.0 epochs), learning rate 0.0005" in out
+
+
 def test_what_does_not_fit_a_card_is_made_smaller(given, capsys):
     planning.main([*given, "plan.device=1300MB", "collator.max_tokens=16384"])
     found = chosen(capsys.readouterr().out)

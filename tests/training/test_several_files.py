@@ -78,6 +78,7 @@ def test_one_file_in_a_list_is_that_file(files):
         ("data.weights=[1]", "names 1 weight for 2 files"),
         ("data.weights=[1,0]", r"data.weights\[1\]=0: must be above 0"),
         ("data.weights=[1,nan]", r"data.weights\[1\]=nan: must be above 0"),
+        ("data.weights=[1,0.01]", "0.01 of the 10 rows of .*more.csv is none"),
         ("data.train=[]", "must be a file, or a list of files"),
         ("data.train=[1,2]", "must be a file, or a list of files"),
         ("data.train=[missing.csv]", "missing.csv"),
@@ -107,7 +108,7 @@ def test_a_row_that_is_too_long_is_named_with_its_file(files, tiny_model, tmp_pa
     out = capsys.readouterr()
     said = out.out + out.err
     assert f"{more}: 1 row longer than data.max_length=200 tokens" in said
-    assert f"Files   {mine}, {more}" in said
+    assert f"Files   18 rows of {mine}, 1 row of {more}" in said
 
 
 def test_rows_seen_twice_train_the_same_packed_and_padded(train, files):
