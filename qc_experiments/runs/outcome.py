@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import ALSO_LOSS, METRICS
 from qc_experiments.config.schema import RunConfig
+from qc_experiments.evaluation.confidence import pairs, risks
 from qc_experiments.evaluation.metrics import report
-from qc_experiments.evaluation.plot import accuracy_plot
+from qc_experiments.evaluation.plot import accuracy_plot, confidence_plot
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
@@ -100,6 +101,10 @@ def write_down(
         "peak_reserved_bytes": peak_reserved_bytes(),
     }
     folder.write("accuracy.png", accuracy_plot(found))
+    measured = {"base model": fitted.base, name: trained}
+    sure = {key: pairs(one.judged) for key, one in measured.items() if one is not None}
+    if curves := {key: risks(one) for key, one in sure.items() if one}:
+        folder.write("confidence.png", confidence_plot(curves))
     continued = config.model.adapter is not None
     text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
     folder.write("summary.txt", text)
