@@ -27,6 +27,10 @@ COMMANDS = {
         "qc_experiments.cli.predict:main",
         "let a saved adapter answer one question or a CSV of questions",
     ),
+    "ask": (
+        "qc_experiments.cli.ask:main",
+        "ask a database in words: the SQL and its rows, again and again",
+    ),
     "compare": (
         "qc_experiments.cli.compare:main",
         "rank the runs of a sweep, test what is better, and write a page to look at",

@@ -28,23 +28,6 @@ CONFIDENCE_COLUMN = "confidence"
 """Of CSVs of predictions."""
 COVERAGES = (100, 90, 80, 50, 25)
 """Per cent of the questions that are to be answered at least, the surest first."""
-UNSURE = "not sure"
-"""What is said in place of an answer, see `too_unsure`."""
-
-
-def too_unsure(confidence: float | None, least: float | None) -> bool:
-    """Whether an answer is held back: its confidence is below the least that was asked for, or not known."""
-    return least is not None and (confidence is None or confidence < least)
-
-
-def unsure_line(confidence: float | None, least: float | None) -> str:
-    """What is said of an answer that is held back; as SQL it is a comment."""
-    return f"-- {UNSURE}: confidence {shown(confidence)} is below {least:g}"
-
-
-def shown(confidence: float | None) -> str:
-    """A confidence for people."""
-    return "not known" if confidence is None else f"{confidence:.2g}"
 
 
 def read_confidences(

@@ -40,6 +40,10 @@ class Predicted:
     candidates: tuple[str, ...] = ()
     confidence: float | None = None
 
+    def is_unsure(self, least: float | None) -> bool:
+        """Whether it is held back: its confidence is below the least that was asked for, or not known."""
+        return least is not None and (self.confidence is None or self.confidence < least)
+
 
 class Predictor:
     """Asks a model for SQL, always in the same way.

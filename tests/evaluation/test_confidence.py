@@ -12,7 +12,6 @@ from qc_experiments.evaluation.confidence import (
     confidence_lines,
     risks,
     separation,
-    too_unsure,
 )
 from qc_experiments.evaluation.plot import confidence_plot
 from qc_experiments.evaluation.statistics import wilson
@@ -94,13 +93,6 @@ def test_what_is_all_right_has_an_area_of_zero_and_says_so():
     assert found is not None
     assert (found["auroc"], found["aurc"]) == (None, 0)
     assert "all answers are right" in confidence_lines(found)[0]
-
-
-def test_an_unknown_confidence_is_never_enough():
-    assert too_unsure(0.59, 0.6)
-    assert not too_unsure(0.6, 0.6)
-    assert too_unsure(None, 0.0)
-    assert not too_unsure(None, None)
 
 
 def test_risk_is_drawn_against_coverage(capfd):

@@ -19,7 +19,7 @@ from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures, with_recall
 from qc_experiments.generation import predictor as predicting
 from qc_experiments.generation.decoding import Answer
-from qc_experiments.generation.predictor import Predictor, first_valid, majority
+from qc_experiments.generation.predictor import Predicted, Predictor, first_valid, majority
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, result_hash
 
@@ -156,6 +156,13 @@ def test_confidence_is_the_answers_probability_or_how_many_candidates_return_its
     assert found[Choose.first] == [likely[0], likely[0]]
     assert found[Choose.first_valid] == [likely[1], likely[0]]  # of the candidate that was taken
     assert found[Choose.majority] == [0.5, 0.0]  # two of four; none where all fail
+
+
+def test_an_unknown_confidence_is_never_enough():
+    assert Predicted("SELECT 1", confidence=0.59).is_unsure(0.6)
+    assert not Predicted("SELECT 1", confidence=0.6).is_unsure(0.6)
+    assert Predicted("SELECT 1").is_unsure(0.0)
+    assert not Predicted("SELECT 1").is_unsure(None)
 
 
 def test_recall_says_what_the_best_choice_among_candidates_could_reach(tokenizer, judge, written):
