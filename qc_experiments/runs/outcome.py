@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +101,7 @@ def write_down(
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_reserved_bytes": peak_reserved_bytes(),
     }
-    folder.write("accuracy.png", accuracy_plot(found))
-    measured = {"base model": fitted.base, name: trained}
-    sure = {key: pairs(one.judged) for key, one in measured.items() if one is not None}
-    if curves := {key: risks(one) for key, one in sure.items() if one}:
-        folder.write("confidence.png", confidence_plot(curves))
+    _draw(folder, found, {"base model": fitted.base, name: trained})
     continued = config.model.adapter is not None
     text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
     folder.write("summary.txt", text)
@@ -112,6 +109,16 @@ def write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _draw(
+    folder: RunFolder, reports: Mapping[str, Any], measured: Mapping[str, Measured | None]
+) -> None:
+    """Draw accuracies, and risk against coverage of each model whose confidences are known."""
+    folder.write("accuracy.png", accuracy_plot(reports))
+    sure = {name: pairs(one.judged) for name, one in measured.items() if one is not None}
+    if curves := {name: risks(one) for name, one in sure.items() if one}:
+        folder.write("confidence.png", confidence_plot(curves))
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:
