@@ -69,7 +69,7 @@ class Asked:
     Attributes:
         predictions: CSV with the columns `NEEDED`; with a single database ``db_id`` may be absent.
         databases: a database's file, a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a URL.
-        output: folder for ``judged.csv``, ``report.json`` and ``accuracy.png``.
+        output: folder for ``judged.csv``, ``report.json`` and pictures.
         against: an earlier evaluation's output, or a run's folder, to compare with question by question.
         timeout: seconds for each statement.
         fuzz: perturbed copies of its database on which an answer must hold as well.
