@@ -62,7 +62,7 @@ def evaluate(
     Args:
         predictions: CSV with the columns db_id, question, query (the gold) and prediction.
         databases: folder with ``<db_id>/<db_id>.sqlite``, or ``postgresql://host/{db_id}``.
-        output: folder for judged.csv, report.json and accuracy.png.
+        output: folder for judged.csv, report.json and pictures.
         options: further fields of `qc_experiments.evaluation.predictions.Asked`, such as ``timeout=10.0``
             (seconds per statement), ``fuzz=2`` (perturbed copies of each database), ``against="judged"``.
 
@@ -95,16 +95,18 @@ def load_predictor(
     batch_size: int = 16,
     cache: str | Path | None = None,
     guided: bool = True,
+    outputs: str | Path = "outputs",
     **options: Any,
 ) -> SavedPredictor:
     """The model that a run has saved, to be asked, as by ``qc predict``.
 
     Args:
-        run_folder: of a run, or its ``adapter/`` or ``model/``.
+        run_folder: of a run, or its ``adapter/`` or ``model/``; ``latest``: of the run that finished last.
         batch_size: questions that are computed at once.
         cache: folder of what is made once per user; None: as in training.
         guided: whether answers are held to the schema and tried on the database, the first of four beams
             that runs; else the likeliest is taken as it is.
+        outputs: where ``latest`` is looked for.
         options: ``base_model`` (where it is now, if not where it was in training), ``trust_remote_code``
             (whether code that comes with it may run), ``allow_pickle`` (whether weights may be pickles).
 
@@ -113,14 +115,11 @@ def load_predictor(
     """
     from qc_experiments.config.schema import PathsConfig
     from qc_experiments.generation.saved import SavedPredictor
-    from qc_experiments.system.paths import folder_problem, user_path
+    from qc_experiments.models.named import named_model
+    from qc_experiments.system.paths import user_path
 
-    folder = user_path(str(run_folder), "run_folder")
-    if problem := folder_problem(folder):
-        raise UserError(f"run_folder {folder}: {problem}; name the folder of a run")
-    inner = next((folder / n for n in ("adapter", "model") if (folder / n).is_dir()), folder)
     return SavedPredictor(
-        inner,
+        named_model(str(run_folder), "run_folder", str(outputs)),
         user_path(str(cache or PathsConfig().cache), "cache"),
         batch_size,
         guided=guided,

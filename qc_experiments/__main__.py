@@ -27,6 +27,10 @@ COMMANDS = {
         "qc_experiments.cli.predict:main",
         "let a saved adapter answer one question or a CSV of questions",
     ),
+    "ask": (
+        "qc_experiments.cli.ask:main",
+        "ask a database in words: the SQL and its rows, again and again",
+    ),
     "export": (
         "qc_experiments.cli.export:main",
         "take a trained model along: merged, as GGUF, or as an adapter; judged again",

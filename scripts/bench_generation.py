@@ -31,7 +31,7 @@ from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import read_template
 from qc_experiments.generation.decoding import Answer, AnswerSettings, Decoding
-from qc_experiments.generation.generate import StopWhenComplete, generate_texts
+from qc_experiments.generation.generate import StopWhenComplete, generate_answers
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.loss import evaluating
@@ -72,7 +72,7 @@ def main() -> None:
             at_once = replace(shared, batch_size=max(1, options.shared // options.beams))
             return cached_generate(model, prompts, at_once)
         padded = replace(shared, batch_size=options.padded)
-        return [candidates[0] for candidates in generate_texts(model, prompts, padded)]
+        return [candidates[0].text for candidates in generate_answers(model, prompts, padded)]
 
     def by_tree() -> list[Answer]:
         found = tree_decode(model, prompts, shared, answer_complete)

@@ -49,6 +49,12 @@ def test_train_compare_and_load_predictor(tiny_model, tmp_path):
     shop = DEMO / "databases" / "shop" / "shop.sqlite"
     assert python(asked, folder, shop) == "2"
     assert python(asked.replace("['Who?', 'What?']", "'Who?'"), folder, shop) == "1"
+    sure = """
+predictor = qc.load_predictor("latest", outputs=sys.argv[1])
+[one] = predictor.predicted("Who?", database=sys.argv[2])
+[held] = predictor.predict("Who?", database=sys.argv[2], not_below=1.0)
+print(0 <= one.confidence < 1, held == "", bool(one.sql))"""
+    assert python(sure, output, shop) == "True True True"
 
 
 def test_evaluate(tmp_path):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -115,15 +116,20 @@ def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, m
             words += ["trainer.learning_rate=1e-3,2e-3"]  # two of four
         elif any(word.startswith("model.adapter=") for word in words):
             words += ["lora.r=2", "lora.alpha=4"]
-    if "outputs" in command or "RUN" in command:
+    if "outputs" in command or "RUN" in command or words[:2] in (["qc", "ask"], ["qc", "predict"]):
         shutil.copytree(two_runs, workplace / "outputs")
-        adapter = run_folders(workplace / "outputs")[0] / "adapter"
-        words = [word.replace("outputs/RUN", str(adapter.parent)) for word in words]
+        run = run_folders(workplace / "outputs")[0]
+        words = [word.replace("outputs/RUN", str(run)) for word in words]
     if "--against" in words:
         before = ["gpt.csv", "--databases", "my_databases", "--output", "judged"]
         evaluation_command.main(before)
     existing = set(run_folders(workplace / "outputs"))
     capfd.readouterr()
+    if words[:2] == ["qc", "ask"]:
+        with suppress(SystemExit):  # the tiny model writes no SQL that runs
+            run_command(words, monkeypatch)
+        assert "confidence" in capfd.readouterr().out
+        return
     run_command(words, monkeypatch)
     if trains:
         runs = [Run(folder) for folder in set(run_folders(workplace / "outputs")) - existing]
@@ -199,7 +205,7 @@ def test_what_a_page_says_is_printed_is_printed(command, shown, workplace, monke
 def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
     told = set(re.findall(r"--[a-z][a-z_-]+", PAGES["docs/reference/commands.md"]))
     found = {"--help", "--flags", "--multirun", "--cfg", "--config-dir"}  # Hydra's, and the text's
-    commands = ("init", "evaluate", "predict", "compare", "wandb", "models", "export")
+    commands = ("init", "evaluate", "predict", "compare", "wandb", "models", "export", "ask")
     for command in (*commands, "data check", "data show", "data context", "data import"):
         monkeypatch.setattr(sys, "argv", ["qc", *command.split(), "--help"])
         with pytest.raises(SystemExit):

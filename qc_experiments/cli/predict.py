@@ -1,7 +1,7 @@
 """`qc predict`: let a saved adapter answer one question, or a CSV of questions.
 
-    qc predict --adapter outputs/RUN/adapter --db shop.sqlite --question "How many customers?"
-    qc predict --adapter outputs/RUN/adapter --input questions.csv --output predictions.csv
+    qc predict --adapter latest --db shop.sqlite --question "How many customers?"
+    qc predict --adapter outputs/RUN --input questions.csv --output predictions.csv
 
 Everything needed stands beside the adapter: template, wrap, tokenizer, and which base model.
 """
@@ -13,10 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.asked_model import (
+    add_model_options,
+    load_model,
+    memory_told,
+    model_folder,
+    unsure_line,
+)
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
-from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.processes import quiet_libraries
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.system.words import counted
@@ -24,10 +30,12 @@ from qc_experiments.system.words import counted
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
     from qc_experiments.databases.locate import Databases
+    from qc_experiments.generation.predictor import Predicted
     from qc_experiments.generation.saved import SavedPredictor
 
 QUESTION_ADVICE = "name it with --question-column"
-FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
+WRITTEN = ("prediction", "confidence")
+"""Columns of the output, in the place of the input's own of these names."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,22 +43,17 @@ def main(arguments: Sequence[str]) -> None:
     quiet_libraries()
     with told_to_users(), StopRequests().listening():
         options = _parser().parse_args(arguments)
-        try:
+        advice = f"try a --batch-size below {options.batch_size}, or a machine with more"
+        with memory_told(advice):
             _predict(options)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise UserError(
-                f"out of memory: try a --batch-size below {options.batch_size}, or a machine with more"
-            ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qc predict", description="Let a saved adapter turn questions into SQL."
     )
+    add_model_options(parser)
     add = parser.add_argument
-    add("--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run")
     add(
         "--db",
         metavar="FILE_OR_URL",
@@ -67,40 +70,15 @@ def _parser() -> argparse.ArgumentParser:
         what = f"what --input calls its {column}s"
         add(f"--{column.replace('_', '-')}-column", default=column, metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
-    add(
-        "--decoding",
-        choices=("guided", "greedy"),
-        default="guided",
-        help="guided: under the schema, the first of four beams that runs; greedy: the likeliest (guided)",
-    )
     add("--batch-size", type=int, default=16, help="questions at once (16)")
-    add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
-    add(
-        "--base-model",
-        metavar="PATH_OR_ID",
-        help="where the base model is now, if it is not where it was in training",
-    )
-    add(
-        "--trust-remote-code",
-        action="store_true",
-        help="let code run that comes with the base model or the tokenizer; read it first",
-    )
-    add(
-        "--allow-pickle",
-        action="store_true",
-        help="read weights from pickles (.bin) where there are no safetensors",
-    )
     return parser
 
 
 def _predict(options: argparse.Namespace) -> None:
     from qc_experiments.data.table import Row
-    from qc_experiments.system.paths import folder_problem, user_path
 
-    # Check what the user gave before anything heavy is imported.
-    folder = user_path(options.adapter, "--adapter")
-    if problem := folder_problem(folder):
-        raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
+    # Check what the user gave before the model is loaded.
+    folder = model_folder(options)
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     databases = _databases(options)
@@ -116,9 +94,11 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError("--question is empty")
     asked = Row(1, question, "", "", evidence=options.evidence or "")
     rows = _with_contexts([asked], folder, databases, "--db")
-    predictor = _predictor(folder, options)
+    predictor = load_model(folder, options, options.batch_size)
     predictor.prompts(rows, ["the question"])  # which refuses one that is too long
-    print(predictor.answer(rows, databases)[0])
+    (answer,) = predictor.answer(rows, databases)
+    least = options.not_below
+    print(unsure_line(answer, least) if answer.is_unsure(least) else answer.sql)
 
 
 def _answer_all(folder: Path, databases: Databases | None, options: argparse.Namespace) -> None:
@@ -141,19 +121,26 @@ def _answer_all(folder: Path, databases: Databases | None, options: argparse.Nam
     rows = _with_contexts(rows, folder, databases, source)
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
-        predictor = _predictor(folder, options)
+        predictor = load_model(folder, options, options.batch_size)
         prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
         answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
-        kept = [place for place, name in enumerate(header) if name != "prediction"]
-        columns = [*(header[place] for place in kept), "prediction"]
+        kept = [place for place, name in enumerate(header) if name not in WRITTEN]
+        columns = [*(header[place] for place in kept), *WRITTEN]
+        least = options.not_below
         cells = [
-            [*(row[place] for place in kept), answer]
-            for (_, row), answer in zip(numbered, answers, strict=True)
+            [
+                *(row[place] for place in kept),
+                "" if one.is_unsure(least) else one.sql,
+                one.confidence,
+            ]
+            for (_, row), one in zip(numbered, answers, strict=True)
         ]
         with written(option):
             write_whole(target, csv_text(columns, cells))
             unfinished.unlink()
-    print(f"{counted(len(answers), 'prediction')} in {target}")
+    unsure = sum(one.is_unsure(least) for one in answers)
+    held = f"; not sure of {unsure}, which are empty" if unsure else ""
+    print(f"{counted(len(answers), 'prediction')} in {target}{held}")
 
 
 def _rows(
@@ -209,17 +196,6 @@ def _with_contexts(
         return ContextMaker(reader, databases, always=again).fill(rows, source)
 
 
-def _predictor(folder: Path, options: argparse.Namespace) -> SavedPredictor:
-    from qc_experiments.config.schema import PathsConfig
-    from qc_experiments.generation.saved import SavedPredictor
-    from qc_experiments.system.paths import user_path
-
-    given = {name: getattr(options, name) for name in FOR_LOADING}
-    cache = user_path(options.cache or PathsConfig().cache, "--cache")
-    guided = options.decoding == "guided"
-    return SavedPredictor(folder, cache, options.batch_size, guided=guided, **given)
-
-
 def _databases(options: argparse.Namespace) -> Databases | None:
     from qc_experiments.databases.locate import find_databases
 
@@ -232,13 +208,12 @@ def _answers(
     prompts: Sequence[Sequence[int]],
     databases: Databases | None,
     kept_in: tuple[Path, str],
-) -> list[str]:
+) -> list[Predicted]:
     """The SQL to all questions, in parts that are kept until all are there.
 
     ``kept_in`` is the file of these parts and what the user calls the output.
     """
     from qc_experiments.evaluation.journal import Journal
-    from qc_experiments.generation.predictor import Predicted
     from qc_experiments.system.console import progress
     from qc_experiments.system.unfinished import told_what_is_kept, written
 
@@ -251,7 +226,7 @@ def _answers(
         )
     if len(journal):
         print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
-    found: dict[int, str] = {}
+    found: dict[int, Predicted] = {}
     with (
         told_what_is_kept(journal, total, "answers"),
         progress(f"Answering {counted(total, 'question')}", total) as advance,
@@ -259,11 +234,10 @@ def _answers(
         for part in predictor.parts(prompts):
             known = journal.answers(part)
             if known is None:
-                texts = predictor.answer([rows[place] for place in part], databases, advance)
-                known = [Predicted(sql) for sql in texts]
+                known = predictor.answer([rows[place] for place in part], databases, advance)
                 with written(option):
                     journal.add(part, known)
             else:
                 advance(len(part))
-            found.update(zip(part, (one.sql for one in known), strict=True))
+            found.update(zip(part, known, strict=True))
     return [found[place] for place in range(total)]

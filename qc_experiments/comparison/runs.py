@@ -12,9 +12,10 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from qc_experiments.comparison.predictions import Outcomes, read_outcomes
 from qc_experiments.config.metrics import CONTENT_HASHES, LOSS
 from qc_experiments.config.schema import RunConfig, plain
 from qc_experiments.errors import UserError
+from qc_experiments.records.find import DEPTH, runs_below
 from qc_experiments.records.results import (
     Environment,
     Report,
@@ -46,9 +48,6 @@ from qc_experiments.system.reading import (
     read_json,
 )
 from qc_experiments.system.secrets import redacted
-
-DEPTH = 3
-"""How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
 
 FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
 PAUSED = "paused"
@@ -137,7 +136,7 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
                 f"{folder}: is no folder to read ({problem}); name a run's folder or one that holds runs"
             )
         closed: list[LeftOut] = []
-        inside = list(_below(folder, DEPTH, closed))
+        inside = list(runs_below(folder, partial(_closed, closed)))
         left_out += closed
         if not inside and not closed:
             raise UserError(
@@ -158,27 +157,8 @@ def load_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     return runs, left_out
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
-    return any(os.path.lexists(folder / name) for name in ("environment.json", "config.yaml"))
-
-
-def _below(folder: Path, depth: int, closed: list[LeftOut]) -> Iterator[Path]:
-    """Runs in a folder; folders into which nobody may look are added to `closed`."""
-    if is_run(folder):
-        yield folder  # what is inside a run (its W&B folder has a config.yaml too) is no run
-        return
-    if depth == 0:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError as error:
-        closed.append(LeftOut(one_line(str(folder)), f"cannot be looked into ({error.strerror})"))
-        return
-    for name in inside:
-        if not name.startswith("."):
-            yield from _below(folder / name, depth - 1, closed)
+def _closed(closed: list[LeftOut], folder: Path, error: OSError) -> None:
+    closed.append(LeftOut(one_line(str(folder)), f"cannot be looked into ({error.strerror})"))
 
 
 def _distinct(paths: Sequence[Path]) -> list[str]:

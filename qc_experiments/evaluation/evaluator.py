@@ -14,7 +14,13 @@ from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.evaluation.loss import validation_loss
-from qc_experiments.evaluation.metrics import Judged, assess, figures, with_recall
+from qc_experiments.evaluation.metrics import (
+    Judged,
+    assess,
+    figures,
+    with_confidence,
+    with_recall,
+)
 from qc_experiments.evaluation.processes import gathered, of_main_process, own_share
 from qc_experiments.generation.predictor import Predicted, Predictor
 from qc_experiments.judging.judge import Judge
@@ -176,7 +182,8 @@ class Evaluator:
             self._judge,
             repaired=repaired if self._config.repair else None,
         )
-        return with_recall(judged, [one.candidates for one in predicted], self._judge)
+        judged = with_recall(judged, [one.candidates for one in predicted], self._judge)
+        return with_confidence(judged, [one.confidence for one in predicted])
 
     def during_training(self, model: Any, *, generates: bool) -> dict[str, float]:
         """Metrics by which the best checkpoint is chosen, named as the Trainer wants them.

@@ -84,6 +84,7 @@ class Journal:
             "sql": [one.sql for one in answers],
             "after_repair": [one.after_repair for one in answers],
             "candidates": [one.candidates for one in answers],
+            "confidence": [one.confidence for one in answers],
         }
         self._lines.append(part)
 
@@ -95,5 +96,7 @@ class Journal:
         if "loss" in part:
             self._loss, self._also_loss = float(part["loss"]), part.get("also_loss")
             return
-        kept = zip(part["sql"], part["after_repair"], map(tuple, part["candidates"]), strict=True)
+        candidates = map(tuple, part["candidates"])
+        sure = part.get("confidence", [None] * len(part["sql"]))  # older ones have none
+        kept = zip(part["sql"], part["after_repair"], candidates, sure, strict=True)
         self._known[tuple(part["rows"])] = [Predicted(*each) for each in kept]

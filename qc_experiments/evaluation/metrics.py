@@ -12,6 +12,7 @@ from typing import Any
 from qc_experiments.config.metrics import EXACT, EXECUTION, METRICS, Metric, plain_metric
 from qc_experiments.data.table import Row
 from qc_experiments.errors import RAISED, in_one_line
+from qc_experiments.evaluation.confidence import pairs, separation
 from qc_experiments.evaluation.query_analysis import Analysis, analyse
 from qc_experiments.evaluation.statistics import Mean, Rate, rate
 from qc_experiments.judging.judge import Judge
@@ -43,6 +44,7 @@ class Judged:
         after_repair: the query after a repair of what failed, and its verdict; None where no repair
             was asked for.
         recalled: whether any of the candidates is right; None where there was one alone.
+        confidence: in the prediction; None where it is not known.
     """
 
     row: Row
@@ -53,6 +55,7 @@ class Judged:
     features: tuple[str, ...]
     after_repair: tuple[str, Verdict] | None = None
     recalled: bool | None = None
+    confidence: float | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -122,6 +125,11 @@ def with_recall(
         else one
         for place, (one, queries) in enumerate(zip(judged, candidates, strict=True))
     ]
+
+
+def with_confidence(judged: Sequence[Judged], confidences: Sequence[float | None]) -> list[Judged]:
+    """The predictions with the confidence in each."""
+    return [replace(one, confidence=sure) for one, sure in zip(judged, confidences, strict=True)]
 
 
 def _warned(verdict: Verdict, found: Analysis) -> Verdict:
@@ -238,10 +246,12 @@ def report(
     executed = sum(one.correct is not None for one in judged)
     databases = sorted({one.row.db_id for one in judged if one.row.db_id})
     failed = [one for one in judged if one.verdict.verdict == "gold_error"]
+    sure = separation(pairs(judged))
     return {
         "count": len(judged),
         "judged_on": hashes,
         "figures": {key: one.plain() for key, one in measures(judged, own).items()},
+        **({} if sure is None else {"confidence": sure}),
         **({"metrics": {one.key: plain_metric(one) for one in own}} if own else {}),
         "by_hardness": by(judged, HARDNESS, lambda one: (one.hardness,)),
         "by_database": by(judged, databases, lambda one: (one.row.db_id or "",)),

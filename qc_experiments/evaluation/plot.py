@@ -1,10 +1,11 @@
-"""Draw accuracies with their 95 % intervals: in all, by hardness and by database."""
+"""Draw accuracies with their 95 % intervals, in all and by kind; and risk against coverage."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from qc_experiments.config.metrics import EXACT, EXECUTION, Metric
@@ -36,6 +37,33 @@ def accuracy_plot(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
         # Letters that no font of this machine has become boxes; the report has the names.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         return _drawn(reports)
+
+
+def confidence_plot(curves: Mapping[str, Sequence[float]]) -> bytes:
+    """A PNG picture of risk against coverage.
+
+    Args:
+        curves: name of each system to the share of wrong ones among its 1, 2, ... surest answers.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.sans-serif": _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(7, 4))
+        axes = figure.subplots()
+        for colour, (name, risks) in zip(cycle(COLOURS), curves.items(), strict=False):
+            coverage = [100 * (place + 1) / len(risks) for place in range(len(risks))]
+            axes.plot(coverage, [100 * risk for risk in risks], color=colour, label=name)
+            # As it would be if confidence told nothing.
+            axes.axhline(100 * risks[-1], color=colour, linestyle=":", linewidth=1)
+        axes.set_xlim(0, 102)
+        axes.set_ylim(bottom=-1)
+        axes.set_xlabel("coverage: questions answered in %, the surest first")
+        axes.set_ylabel("risk: wrong of these in %")
+        axes.grid(alpha=0.3)
+        _finish(axes, len(curves))
+        return _png(figure)
 
 
 def _fonts() -> list[str]:
@@ -77,14 +105,23 @@ def _drawn(reports: Mapping[str, Mapping[str, Any]]) -> bytes:
     axes.set_xlim(-2, 102)
     axes.set_xlabel(f"{_metric(next(iter(reports.values()))).title} in %, with 95 % intervals")
     axes.grid(axis="x", alpha=0.3)
+    _finish(axes, len(reports))
+    return _png(figure)
+
+
+def _finish(axes: Any, systems: int) -> None:
+    """Borders, and a legend where there are several systems."""
     for border in ("top", "right"):
         axes.spines[border].set_visible(False)
-    if len(reports) > 1:
+    if systems > 1:
         legend = axes.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(reports), frameon=False
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=systems, frameon=False
         )
         for label in legend.get_texts():
             label.set_parse_math(False)
+
+
+def _png(figure: Any) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130, bbox_inches="tight")
     return picture.getvalue()

@@ -24,6 +24,12 @@ from qc_experiments.evaluation.comparison import (
     distinct_names,
     read_judged,
 )
+from qc_experiments.evaluation.confidence import (
+    CONFIDENCE_COLUMN,
+    pairs,
+    read_confidences,
+    risks,
+)
 from qc_experiments.evaluation.metrics import (
     FUZZ_COLUMN,
     VERDICT_COLUMNS,
@@ -32,6 +38,7 @@ from qc_experiments.evaluation.metrics import (
     report,
     verdict_cells,
     verdict_columns,
+    with_confidence,
 )
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.judging.judge import Judge
@@ -52,6 +59,7 @@ NEEDED = ("db_id", "question", "query", "prediction")
 PLACE = "row"
 """Column of predictions without golds: a row's place among these, the first is 1."""
 MOST_SECONDS = 86_400
+FILES = ("judged.csv", "report.json", "accuracy.png")
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Asked:
     Attributes:
         predictions: CSV with the columns `NEEDED`; with a single database ``db_id`` may be absent.
         databases: a database's file, a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a URL.
-        output: folder for ``judged.csv``, ``report.json`` and ``accuracy.png``.
+        output: folder for ``judged.csv``, ``report.json`` and pictures.
         against: an earlier evaluation's output, or a run's folder, to compare with question by question.
         timeout: seconds for each statement.
         fuzz: perturbed copies of its database on which an answer must hold as well.
@@ -124,18 +132,19 @@ class Evaluation:
     report: dict[str, Any]
     lines: list[str]
     output: Path
-    files: tuple[str, ...] = ("judged.csv", "report.json", "accuracy.png")
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The CSV: its path, header and cells, and what is judged of them."""
+    """The CSV: its path, header and cells, what is judged of them, and the confidences where it has any."""
 
     path: Path
     header: list[str]
     cells: list[list[str]]
     rows: list[Row]
     predictions: list[str]
+    confidences: list[float | None]
 
 
 def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
@@ -169,6 +178,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
         with told_what_is_kept(journal, len(table.rows), "verdicts"):
             judged = _judged(asked, table, databases, journal, say)
+        judged = with_confidence(judged, table.confidences)
         seconds = journal.seconds + time.perf_counter() - started
         content = report(judged, hashes, own) | {"seconds": seconds, "predictions": str(source)}
         drawn = {source.stem: content}
@@ -176,9 +186,9 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         if first is not None:
             drawn, lines = _compared(first, judged, content, source)
         with written(option):
-            _write(output, table, judged, content, drawn)
+            files = _write(output, table, judged, content, drawn)
         journal.remove()
-    return Evaluation(content, lines, output)
+    return Evaluation(content, lines, output, files)
 
 
 def _read(
@@ -208,7 +218,8 @@ def _read(
         db_id = cells[place["db_id"]].strip()
         rows.append(Row(number, cells[place["question"]].strip(), query, "", db_id))
         predictions.append(cells[place["prediction"]])
-    return _Table(source, header, [cells for _, cells in numbered], rows, predictions)
+    confidences = read_confidences(source, header, numbered)
+    return _Table(source, header, [one for _, one in numbered], rows, predictions, confidences)
 
 
 Cells = list[tuple[int, list[str]]]
@@ -220,8 +231,12 @@ def _joined(
     """Header and rows of the golds with the predictions of another file, which names them by their place."""
     own_header, own = read_cells(source)
     of_row = column_place(source, own_header, PLACE, f"with --golds it is a row's place in {golds}")
-    said = column_place(source, own_header, prediction, "name it with --prediction-column")
-    found: dict[int, str] = {}
+    said = [column_place(source, own_header, prediction, "name it with --prediction-column")]
+    added = [prediction]
+    if CONFIDENCE_COLUMN in own_header:
+        said.append(own_header.index(CONFIDENCE_COLUMN))
+        added.append(CONFIDENCE_COLUMN)
+    found: dict[int, list[str]] = {}
     for number, cells in own:
         place = cells[of_row].strip()
         if not (place.isdecimal() and len(place) < 10 and 0 < int(place) <= len(numbered)):
@@ -231,19 +246,19 @@ def _joined(
             )
         if int(place) in found:
             raise UserError(f"{source}: row {number}: {PLACE} {place} stands there twice: keep one")
-        found[int(place)] = cells[said]
+        found[int(place)] = [cells[one] for one in said]
     missing = [place for place in range(1, len(numbered) + 1) if place not in found]
     if missing:
         raise UserError(
             f"{source}: no prediction for {name_rows(missing)} of the {len(numbered)} of {golds}: add "
             "them; an empty one counts as wrong"
         )
-    kept = [place for place, name in enumerate(header) if name not in (PLACE, prediction)]
+    kept = [place for place, name in enumerate(header) if name not in (PLACE, *added)]
     joined = [
-        (number, [str(place), *(cells[one] for one in kept), found[place]])
+        (number, [str(place), *(cells[one] for one in kept), *found[place]])
         for place, (number, cells) in enumerate(numbered, 1)
     ]
-    return [PLACE, *(header[one] for one in kept), prediction], joined
+    return [PLACE, *(header[one] for one in kept), *added], joined
 
 
 def _judged(
@@ -296,8 +311,9 @@ def _write(
     judged: Sequence[Judged],
     content: dict[str, Any],
     drawn: dict[str, dict[str, Any]],
-) -> None:
-    from qc_experiments.evaluation.plot import accuracy_plot
+) -> tuple[str, ...]:
+    """Write all files; gives their names."""
+    from qc_experiments.evaluation.plot import accuracy_plot, confidence_plot
 
     verdicts = verdict_columns(judged)
     kept = [place for place, name in enumerate(table.header) if name not in REPLACED]
@@ -309,3 +325,9 @@ def _write(
     write_whole(output / "judged.csv", csv_text(columns, cells))
     write_whole(output / "report.json", json.dumps(content, indent=2) + "\n")
     write_whole(output / "accuracy.png", accuracy_plot(drawn))
+    sure, picture = pairs(judged), output / "confidence.png"
+    if not sure:
+        picture.unlink(missing_ok=True)  # an earlier evaluation's
+        return FILES
+    write_whole(picture, confidence_plot({table.path.stem: risks(sure)}))
+    return (*FILES, picture.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import METRICS, indented, metric_of
+from qc_experiments.evaluation.confidence import confidence_lines
 from qc_experiments.system.console import visible
 from qc_experiments.system.words import counted
 
@@ -50,7 +51,13 @@ def report_text(content: Mapping[str, Any]) -> str:
                 if share["value"] is not None:
                     value = f"{100 * share['value']:.1f} %"
                     table.add_row(f"  {visible(name)}", value, *_counted(share))
-    return "\n".join([table_text(table), *_lines(content)])
+    if sure := content.get("confidence"):
+        table.add_section()
+        table.add_row("right among the surest")
+        for percent, share in sure["coverage"].items():
+            value = f"{100 * share['value']:.1f} %"
+            table.add_row(f"  {percent} %", value, *_counted(share))
+    return "\n".join([table_text(table), *_lines(content), *confidence_lines(sure)[:1]])
 
 
 def _counted(found: Mapping[str, Any]) -> tuple[str, str]:

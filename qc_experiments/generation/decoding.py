@@ -81,12 +81,12 @@ class Answer:
         tokens: its tokens; the one at which it ended, if any, is the last.
         text: its text without special tokens.
         log_probability: of the tokens, summed, in nats, as the model has it: before any
-            temperature or top-p.
+            temperature or top-p, and whatever a check took away. None where it was not computed yet.
     """
 
     tokens: tuple[int, ...]
     text: str
-    log_probability: float
+    log_probability: float | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Hypothesis:
         marked: whether it holds one of `COMPLETING`.
         ended: whether it is an answer.
         outlook: what can still become of it; always `Outlook.POSSIBLE` where nothing is checked.
+        penalty: what of its log-probability is a search's own, not the model's.
     """
 
     tokens: tuple[int, ...] = ()
@@ -106,6 +107,7 @@ class Hypothesis:
     marked: bool = False
     ended: bool = False
     outlook: Outlook = Outlook.POSSIBLE
+    penalty: float = 0.0
 
 
 class Writer:
@@ -131,7 +133,8 @@ class Writer:
         ended = token in self.stop_ids or len(tokens) >= self._max_new_tokens
         if marked and not ended and self._complete is not None:
             ended = self._complete(self._text(tokens))
-        return Hypothesis(tokens, log_probability, marked, ended, hypothesis.outlook)
+        kept = (hypothesis.outlook, hypothesis.penalty)
+        return Hypothesis(tokens, log_probability, marked, ended, *kept)
 
     def checked(self, longer: Hypothesis, check: PrefixCheck | None) -> Hypothesis:
         """A hypothesis with its outlook; once lost it is not looked at again."""
@@ -144,7 +147,7 @@ class Writer:
     def answer(self, hypothesis: Hypothesis) -> Answer:
         """A finished hypothesis."""
         tokens = hypothesis.tokens
-        return Answer(tokens, self._text(tokens), hypothesis.log_probability)
+        return Answer(tokens, self._text(tokens), hypothesis.log_probability - hypothesis.penalty)
 
     def _is_mark(self, token: int) -> bool:
         # `;` and the backtick are bytes of their own in UTF-8: no two tokens make one between them.

@@ -15,12 +15,12 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from qc_experiments.generation.decoding import TRIES, AnswerSettings
+from qc_experiments.generation.decoding import TRIES, Answer, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.base import attention_widths
 from qc_experiments.models.device import GPU
-from qc_experiments.models.loss import evaluating
+from qc_experiments.models.loss import evaluating, label_loss
 from qc_experiments.sql.extraction import answer_complete
 from qc_experiments.sql.prefix_check import PrefixCheck
 from qc_experiments.sql.scopes import Outlook
@@ -41,7 +41,7 @@ def write_answers(
     settings: AnswerSettings,
     on_answer: Callable[[int], None] | None = None,
     checks: Sequence[PrefixCheck | None] | None = None,
-) -> list[list[str]]:
+) -> list[list[Answer]]:
     """Answer prompts; the tokens that prompts share are computed once, where the model allows it.
 
     Args:
@@ -52,8 +52,7 @@ def write_answers(
         checks: for each prompt what its answers must be able to become, or None.
 
     Returns:
-        For each prompt the texts of its candidates, without special tokens, the likeliest first
-        with beams.
+        For each prompt its candidates, the likeliest first with beams.
     """
     if not prompts:
         return []
@@ -61,10 +60,24 @@ def write_answers(
     reason = cannot_share_prefixes(model, longest)
     if reason is not None:
         log.info("Each prompt is computed whole: %s", reason)
-        return generate_texts(model, prompts, settings, on_answer, checks)
+        return generate_answers(model, prompts, settings, on_answer, checks)
     settings = replace(settings, batch_size=_rows_at_once(model, longest, settings.batch_size))
-    answers = tree_decode(model, prompts, settings, answer_complete, on_answer, checks)
-    return [[answer.text for answer in candidates] for candidates in answers]
+    return tree_decode(model, prompts, settings, answer_complete, on_answer, checks)
+
+
+def log_probability(model: Any, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    """Of an answer's tokens after a prompt, summed, in nats, by one forward over both.
+
+    For answers of `generate_answers`, whose logits transformers would keep all at once or not at all.
+    """
+    if not tokens:
+        return 0.0
+    given = torch.tensor([[*prompt, *tokens]], device=next(model.parameters()).device)
+    last = given.shape[1] - 1  # what predicts is a token before what is predicted
+    places = torch.arange(last - len(tokens), last, device=given.device)
+    inputs = {"input_ids": given, "attention_mask": torch.ones_like(given)}
+    with evaluating(model):
+        return -float(label_loss(model, inputs, places, given[0, places + 1]))
 
 
 def _rows_at_once(model: Any, longest: int, batch_size: int) -> int:
@@ -80,16 +93,19 @@ def _rows_at_once(model: Any, longest: int, batch_size: int) -> int:
     return max(1, min(max(rows, GPU_ROWS), most))
 
 
-def generate_texts(
+def generate_answers(
     model: Any,
     prompts: Sequence[Sequence[int]],
     settings: AnswerSettings,
     on_answer: Callable[[int], None] | None = None,
     checks: Sequence[PrefixCheck | None] | None = None,
-) -> list[list[str]]:
-    """As `write_answers`, with transformers' ``generate`` in padded batches: for any model."""
+) -> list[list[Answer]]:
+    """As `write_answers`, with transformers' ``generate`` in padded batches: for any model.
+
+    Their log-probabilities are not computed.
+    """
     sampling, seed = settings.decoding.temperature > 0, settings.decoding.seed
-    answers: list[list[str]] = [[] for _ in prompts]
+    answers: list[list[Answer]] = [[] for _ in prompts]
     # By length, so that little is padded.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]), reverse=True)
     with evaluating(model), torch.random.fork_rng(enabled=sampling):  # a training's own go on
@@ -99,9 +115,9 @@ def generate_texts(
             numbers = order[start : start + settings.batch_size]
             batch = [prompts[number] for number in numbers]
             own = [checks[number] for number in numbers] if checks else None
-            texts = iter(_generate_batch(model, batch, settings, own))
+            written = iter(_generate_batch(model, batch, settings, own))
             for number in numbers:
-                answers[number] = [next(texts) for _ in range(settings.decoding.candidates)]
+                answers[number] = [next(written) for _ in range(settings.decoding.candidates)]
             if on_answer is not None:
                 on_answer(len(numbers))
     return answers
@@ -112,8 +128,8 @@ def _generate_batch(
     prompts: Sequence[Sequence[int]],
     settings: AnswerSettings,
     checks: Sequence[PrefixCheck | None] | None,
-) -> list[str]:
-    """Texts of the candidates of the first prompt, then of the second's, and so on."""
+) -> list[Answer]:
+    """The candidates of the first prompt, then of the second's, and so on."""
     device = next(model.parameters()).device
     tokenizer, decoding = settings.tokenizer, settings.decoding
     sampling = decoding.temperature > 0
@@ -139,8 +155,23 @@ def _generate_batch(
         logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList([StopWhenComplete(tokenizer, length)]),
     )
-    texts: list[str] = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
-    return texts
+    written = output[:, length:]
+    texts: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
+    pairs = zip(written.tolist(), texts, strict=True)
+    return [Answer(_own_tokens(ids, settings), text, None) for ids, text in pairs]
+
+
+def _own_tokens(ids: Sequence[int], settings: AnswerSettings) -> tuple[int, ...]:
+    """The tokens that a model has written, of a row that is filled up after them."""
+    tokenizer, stops = settings.tokenizer, settings.stop_ids
+    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    own = list(ids[:end])
+    while own and own[-1] == tokenizer.pad_token_id:
+        own.pop()
+    # What was complete before has ended there; the stop token fills up.
+    if end < len(ids) and not answer_complete(tokenizer.decode(own, skip_special_tokens=True)):
+        own.append(ids[end])
+    return tuple(own)
 
 
 class StopWhenComplete(StoppingCriteria):

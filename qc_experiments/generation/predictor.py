@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,8 @@ from typing import Any
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
-from qc_experiments.generation.decoding import AnswerSettings, Decoding
-from qc_experiments.generation.generate import write_answers
+from qc_experiments.generation.decoding import Answer, AnswerSettings, Decoding
+from qc_experiments.generation.generate import log_probability, write_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.extraction import extract_sql
@@ -30,15 +31,25 @@ class Predicted:
         after_repair: the prediction, or what the model wrote when it was told why that fails; None
             where no repair was asked for.
         candidates: all that it was chosen from, each once; none where there was no choice.
+        confidence: in the prediction, from 0 to 1 (see `Predictor`); None where an older version has
+            kept none.
     """
 
     sql: str
     after_repair: str | None = None
     candidates: tuple[str, ...] = ()
+    confidence: float | None = None
+
+    def is_unsure(self, least: float | None) -> bool:
+        """Whether it is held back: its confidence is below the least that was asked for, or not known."""
+        return least is not None and (self.confidence is None or self.confidence < least)
 
 
 class Predictor:
     """Asks a model for SQL, always in the same way.
+
+    Its confidence in a prediction is the model's probability of the answer, all of its tokens; where the
+    majority of several candidates chooses, it is the share of these that return the same rows.
 
     Args:
         encoder: makes the prompts, as in training.
@@ -70,11 +81,17 @@ class Predictor:
             config.candidates, config.temperature, config.top_p, config.num_beams, config.seed
         )
         checks = self._checks(rows)
-        written = self._write(model, rows, checks, decoding, on_answer)
-        chosen = self._choose(rows, written)
+        prompts = self._encoder.prompts(rows)
+        answers = self._write(model, prompts, checks, decoding, on_answer)
+        written = [[answer.text for answer in one] for one in answers]
+        chosen, agreed = self._choose(rows, written)
         repaired = self._repair(model, rows, chosen) if config.repair else [None] * len(rows)
         different = [tuple(dict.fromkeys(one)) if config.candidates > 1 else () for one in written]
-        return [Predicted(*each) for each in zip(chosen, repaired, different, strict=True)]
+        sure = agreed or [
+            _probability(model, prompt, next(one for one in candidates if one.text == query))
+            for prompt, candidates, query in zip(prompts, answers, chosen, strict=True)
+        ]
+        return [Predicted(*each) for each in zip(chosen, repaired, different, sure, strict=True)]
 
     def _checks(self, rows: Sequence[Row]) -> list[PrefixCheck | None] | None:
         """What answers must be able to become; None where they are not constrained."""
@@ -86,18 +103,17 @@ class Predictor:
     def _write(
         self,
         model: Any,
-        rows: Sequence[Row],
+        prompts: Sequence[Sequence[int]],
         checks: Sequence[PrefixCheck | None] | None,
         decoding: Decoding,
         on_answer: Callable[[int], None] | None = None,
-    ) -> list[list[str]]:
-        """Candidates for each row's question.
+    ) -> list[list[Answer]]:
+        """Candidates for each prompt; the text of each is its SQL.
 
         A prompt that leaves no room in the model's window is not asked; its answer is empty, and so
         wrong.
         """
         config, encoder = self._config, self._encoder
-        prompts = encoder.prompts(rows)
         room = config.max_new_tokens
         fits = [self._window is None or len(ids) + room <= self._window for ids in prompts]
         asked = [ids for ids, fit in zip(prompts, fits, strict=True) if fit]
@@ -110,19 +126,29 @@ class Predictor:
             checks = [check for check, fit in zip(checks, fits, strict=True) if fit]
         written = iter(write_answers(model, asked, settings, on_answer, checks))
         after = encoder.template.after_query()
-        return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
+        return [
+            [replace(one, text=extract_sql(one.text, after)) for one in next(written)]
+            if fit
+            else [UNASKED]
+            for fit in fits
+        ]
 
-    def _choose(self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]) -> list[str]:
+    def _choose(
+        self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]
+    ) -> tuple[list[str], list[float]]:
+        """A query of each row's candidates; and how many agree with it, where the majority chooses."""
         if self._config.choose is Choose.first:
-            return [queries[0] for queries in candidates]
+            return [queries[0] for queries in candidates], []
         choose = first_valid if self._config.choose is Choose.first_valid else majority
         different = [list(dict.fromkeys(queries)) for queries in candidates]
         pairs = zip(rows, different, strict=True)
         tried = iter(self._judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
-        return [
-            choose(queries, {query: next(tried) for query in distinct})
-            for queries, distinct in zip(candidates, different, strict=True)
-        ]
+        found = [{query: next(tried) for query in distinct} for distinct in different]
+        chosen = [choose(*one) for one in zip(candidates, found, strict=True)]
+        if choose is first_valid:
+            return chosen, []
+        triples = zip(chosen, candidates, found, strict=True)
+        return chosen, [agreement(*one) for one in triples]
 
     def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
@@ -133,10 +159,31 @@ class Predictor:
             asked = REPAIR.format(question=row.question, query=chosen[place], error=error)
             again.append(replace(row, question=asked))
         repaired = list(chosen)
-        answers = self._write(model, again, self._checks(again), Decoding())
+        prompts = self._encoder.prompts(again)
+        answers = self._write(model, prompts, self._checks(again), Decoding())
         for place, (answer,) in zip(failing, answers, strict=True):
-            repaired[place] = answer
+            repaired[place] = answer.text
         return repaired
+
+
+UNASKED = Answer((), "", -math.inf)
+"""In place of an answer to a prompt that is not asked."""
+DIGITS = 6
+"""Of a confidence that are kept, so that it is the same wherever it is written down."""
+
+
+def _probability(model: Any, prompt: Sequence[int], answer: Answer) -> float:
+    found = answer.log_probability
+    if found is None:
+        found = log_probability(model, prompt, answer.tokens)
+    return float(f"{min(1.0, math.exp(found)):.{DIGITS}g}")
+
+
+def agreement(chosen: str, queries: Sequence[str], found: dict[str, Tried]) -> float:
+    """The share of candidates, repeated ones included, that return the chosen one's rows; 0 if it fails."""
+    result = found[chosen].result
+    same = 0 if result is None else sum(found[query].result == result for query in queries)
+    return float(f"{same / len(queries):.{DIGITS}g}")
 
 
 def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:

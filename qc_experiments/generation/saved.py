@@ -10,9 +10,12 @@ from typing import Any
 from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
+from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, named_database
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
+from qc_experiments.generation.predictor import Predicted, Predictor
+from qc_experiments.judging.judge import Judge
 from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.paths import hash_bytes
@@ -69,6 +72,7 @@ class SavedPredictor:
         context: str | None = None,
         database: str | Path | None = None,
         engine: str | None = None,
+        not_below: float | None = None,
     ) -> list[str]:
         """The SQL to questions about one database.
 
@@ -78,10 +82,23 @@ class SavedPredictor:
             database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL. Queries are then
                 tried on it, else on empty tables.
             engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells.
+            not_below: the least confidence, from 0 to 1; an answer with less is empty.
 
         Raises:
             UserError: if there is no such database, or a prompt leaves no room for an answer.
         """
+        found = self.predicted(questions, context=context, database=database, engine=engine)
+        return ["" if one.is_unsure(not_below) else one.sql for one in found]
+
+    def predicted(
+        self,
+        questions: str | Sequence[str],
+        *,
+        context: str | None = None,
+        database: str | Path | None = None,
+        engine: str | None = None,
+    ) -> list[Predicted]:
+        """As `predict`; each with its confidence, and with what it was chosen from."""
         if (context is None) == (database is None):
             raise UserError("predict: takes either a context or a database")
         questions = items(questions)
@@ -126,7 +143,7 @@ class SavedPredictor:
         rows: Sequence[Row],
         databases: Databases | None,
         on_answer: Callable[[int], None] | None = None,
-    ) -> list[str]:
+    ) -> list[Predicted]:
         """The SQL to each row's question.
 
         Args:
@@ -134,14 +151,16 @@ class SavedPredictor:
             databases: on which queries are tried; None: on empty tables made from the contexts.
             on_answer: called with the number of questions just answered.
         """
-        from qc_experiments.databases.engine import Limits
-        from qc_experiments.generation.predictor import Predictor
-        from qc_experiments.judging.judge import Judge
-
         with Judge(databases, Limits(), cache=None) as judge:
-            predictor = Predictor(self._encoder, self._settings, None, judge)
-            with self._precision():
-                return [one.sql for one in predictor.predict(self._model, rows, on_answer)]
+            return self.answer_by(judge, rows, on_answer)
+
+    def answer_by(
+        self, judge: Judge, rows: Sequence[Row], on_answer: Callable[[int], None] | None = None
+    ) -> list[Predicted]:
+        """As `answer`, with a judge that goes on: its processes are started once."""
+        predictor = Predictor(self._encoder, self._settings, None, judge)
+        with self._precision():
+            return predictor.predict(self._model, rows, on_answer)
 
     def parts(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The prompts' places in parts to answer, and to keep, together: as small as costs no speed.

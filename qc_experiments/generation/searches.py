@@ -272,7 +272,8 @@ class Beams(Search):
                 lost.append((place, longer))
                 continue
             if longer.outlook < before.outlook:
-                longer = replace(longer, log_probability=score + DOUBT)
+                penalty = longer.penalty + DOUBT
+                longer = replace(longer, log_probability=score + DOUBT, penalty=penalty)
             found.append((place, longer))
             if len(found) == keep:
                 break

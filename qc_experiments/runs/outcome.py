@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import ALSO_LOSS, METRICS, Metric
 from qc_experiments.config.schema import RunConfig
+from qc_experiments.evaluation.confidence import pairs, risks
 from qc_experiments.evaluation.metrics import report
-from qc_experiments.evaluation.plot import accuracy_plot
+from qc_experiments.evaluation.plot import accuracy_plot, confidence_plot
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
@@ -99,7 +100,7 @@ def write_down(
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_reserved_bytes": peak_reserved_bytes(),
     }
-    folder.write("accuracy.png", accuracy_plot(found))
+    _draw(folder, found, {"base model": fitted.base, name: trained})
     if fitted.steps:
         _write_card(run, figures)
     continued = config.model.adapter is not None
@@ -127,6 +128,16 @@ def _write_card(run: Prepared, figures: Mapping[str, Any]) -> None:
     facts = CardFacts(folder.path.name, run.config, figures, environment, prompt)
     kind = "adapter" if run.config.lora.enabled else "model"
     folder.write(f"{kind}/README.md", model_card(facts, kind))
+
+
+def _draw(
+    folder: RunFolder, reports: Mapping[str, Any], measured: Mapping[str, Measured | None]
+) -> None:
+    """Draw accuracies, and risk against coverage of each model whose confidences are known."""
+    folder.write("accuracy.png", accuracy_plot(reports))
+    sure = {name: pairs(one.judged) for name, one in measured.items() if one is not None}
+    if curves := {name: risks(one) for name, one in sure.items() if one}:
+        folder.write("confidence.png", confidence_plot(curves))
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:

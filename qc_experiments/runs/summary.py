@@ -19,6 +19,12 @@ from qc_experiments.config.metrics import (
     indented,
 )
 from qc_experiments.evaluation.comparison import comparison_lines
+from qc_experiments.evaluation.confidence import (
+    CONFIDENCE_COLUMN,
+    confidence_lines,
+    pairs,
+    separation,
+)
 from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.metrics import (
     HARDNESS,
@@ -39,14 +45,16 @@ PREDICTION_COLUMNS = ("row", "db_id", "question", "query", "context", "predictio
 def prediction_table(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows of ``predictions.csv``; ``row`` is the row of the held-out CSV."""
     verdicts = verdict_columns(judged)
-    columns = [*PREDICTION_COLUMNS, *verdicts]
+    known = any(one.confidence is not None for one in judged)
+    columns = [*PREDICTION_COLUMNS, *([CONFIDENCE_COLUMN] if known else []), *verdicts]
     if any(one.after_repair is not None for one in judged):
         columns += ["repaired_prediction", "repaired_correct"]
     rows: list[list[Cell]] = []
     for one in judged:
         row = one.row
         cells: list[Cell] = [row.number, row.db_id, row.question, row.query, row.context]
-        cells += [one.prediction, *verdict_cells(one, verdicts)]
+        cells += [one.prediction, *([one.confidence] if known else [])]
+        cells += verdict_cells(one, verdicts)
         if one.after_repair is not None:
             query, verdict = one.after_repair
             cells += [query, None if verdict.correct is None else int(verdict.correct)]
@@ -99,6 +107,8 @@ def summary(
     if base is not None and executed:
         both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
         lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
+    if sure := confidence_lines(separation(pairs(trained.judged))):
+        lines += [*sure, ""]
     return "\n".join([*lines, f"Files: {files}", ""])
 
 

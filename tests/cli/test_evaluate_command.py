@@ -245,6 +245,38 @@ def test_predictions_that_do_not_fit_their_golds_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_column_confidence_is_set_against_the_verdicts(databases, tmp_path, capsys, refused):
+    sure = ["0.9", "0.2", "0.3", "0.99", ""]  # of the fourth the gold fails
+    rows = [[*row, one] for row, one in zip(ROWS, sure, strict=True)]
+    source = write(tmp_path / "p.csv", rows, [*HEADER, "confidence"])
+    output = tmp_path / "judged"
+    found = evaluate(source, databases, output)["confidence"]
+    assert (found["count"], found["auroc"]) == (3, 1.0)
+    assert found["aurc"] == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+    assert (found["coverage"]["25"]["hits"], found["coverage"]["25"]["count"]) == (1, 1)
+    shown = capsys.readouterr().out
+    assert "right among the surest" in shown
+    assert "confidence, 3 questions: a right answer is surer than a wrong one in 100.0 %" in shown
+    assert "confidence.png" in shown
+    assert (output / "confidence.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["confidence"] for row in read(output / "judged.csv")] == sure
+
+    golds = write(tmp_path / "golds.csv", [row[:3] for row in ROWS], HEADER[:3])
+    said = [
+        [str(place), row[3], one]
+        for place, (row, one) in enumerate(zip(ROWS, sure, strict=True), 1)
+    ]
+    apart = write(tmp_path / "said.csv", said, ["row", "prediction", "confidence"])
+    again = evaluate(apart, databases, tmp_path / "apart", "--golds", str(golds))
+    assert again["confidence"] == found
+
+    assert "confidence" not in evaluate(write(tmp_path / "p.csv", ROWS), databases, output)
+    assert not (output / "confidence.png").exists()  # that of the evaluation before
+    source = write(tmp_path / "p.csv", [[*ROWS[0], "high"]], [*HEADER, "confidence"])
+    line = refused(evaluate, source, databases, output)
+    assert "row 2: confidence is 'high', not a number" in line
+
+
 def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monkeypatch, capsys):
     lucky = [
         ["zoo", "How many cats?", "SELECT count(*) FROM animal WHERE kind = 'cat'", "SELECT 2", ""]

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from qc_experiments.generation import generate, searches
 from qc_experiments.generation.decoding import AnswerSettings, Decoding
-from qc_experiments.generation.generate import generate_texts, write_answers
+from qc_experiments.generation.generate import generate_answers
 from qc_experiments.sql.prefix_check import schema_check
 from qc_experiments.sql.scopes import Outlook
 
@@ -38,6 +38,10 @@ def settings(**decoding) -> AnswerSettings:
 
 def prompts(count: int) -> list[list[int]]:
     return [list(byte_tokenizer()(f"{SCHEMA} question {n}: ").input_ids) for n in range(count)]
+
+
+def write_answers(*given, **named) -> list[list[str]]:
+    return [[one.text for one in answers] for answers in generate.write_answers(*given, **named)]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +70,10 @@ def test_generate_of_transformers_is_held_to_it_too(model, every_token):
     assert check is not None
     asked = prompts(3)
     for decoding in ({}, {"num_beams": 2, "candidates": 2}):
-        found = generate_texts(model, asked, settings(**decoding), checks=[check, None, check])
-        for text in (*found[0], *found[2]):
-            assert check.outlook(text) is not Outlook.IMPOSSIBLE, text
-        assert found[1] == generate_texts(model, asked, settings(**decoding))[1]
+        found = generate_answers(model, asked, settings(**decoding), checks=[check, None, check])
+        for one in (*found[0], *found[2]):
+            assert check.outlook(one.text) is not Outlook.IMPOSSIBLE, one
+        assert found[1] == generate_answers(model, asked, settings(**decoding))[1]
 
 
 def test_answers_that_can_all_become_valid_are_not_changed(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +18,8 @@ from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures, with_recall
 from qc_experiments.generation import predictor as predicting
-from qc_experiments.generation.predictor import Predictor, first_valid, majority
+from qc_experiments.generation.decoding import Answer
+from qc_experiments.generation.predictor import Predicted, Predictor, first_valid, majority
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, result_hash
 
@@ -106,7 +108,8 @@ def written(monkeypatch):
             if on_answer is not None:
                 on_answer(1)
             key = max((key for key in answers if key in text), key=len)
-            found.append(answers[key][: settings.decoding.candidates])
+            some = answers[key][: settings.decoding.candidates]
+            found.append([Answer((1,), sql, -0.5 - at) for at, sql in enumerate(some)])
         return found
 
     monkeypatch.setattr(predicting, "write_answers", write)
@@ -136,6 +139,30 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
     assert chosen[Choose.first] == ["SELECT x FROM item", "SELECT 2"]
     assert chosen[Choose.first_valid] == ["SELECT 'ink'", "SELECT 2"]
     assert chosen[Choose.majority] == ["SELECT name FROM item", "SELECT 1"]
+
+
+def test_confidence_is_the_answers_probability_or_how_many_candidates_return_its_rows(
+    tokenizer, judge, written
+):
+    _, answers = written
+    answers["Names?"] = ["SELECT x FROM item", "SELECT name FROM item", "SELECT 'pen'", "SELECT 1"]
+    answers["How many?"] = ["SELECT x", "SELECT y", "SELECT x", "SELECT z"]
+    found = {}
+    for choose in Choose:
+        settings = {"candidates": 4, "temperature": 0.7, "choose": choose}
+        predicted = predictor(tokenizer, judge, **settings).predict(None, ROWS)
+        found[choose] = [one.confidence for one in predicted]
+    likely = [float(f"{math.exp(-0.5 - place):.6g}") for place in range(4)]
+    assert found[Choose.first] == [likely[0], likely[0]]
+    assert found[Choose.first_valid] == [likely[1], likely[0]]  # of the candidate that was taken
+    assert found[Choose.majority] == [0.5, 0.0]  # two of four; none where all fail
+
+
+def test_an_unknown_confidence_is_never_enough():
+    assert Predicted("SELECT 1", confidence=0.59).is_unsure(0.6)
+    assert not Predicted("SELECT 1", confidence=0.6).is_unsure(0.6)
+    assert Predicted("SELECT 1").is_unsure(0.0)
+    assert not Predicted("SELECT 1").is_unsure(None)
 
 
 def test_recall_says_what_the_best_choice_among_candidates_could_reach(tokenizer, judge, written):
@@ -178,4 +205,5 @@ def test_a_prompt_beyond_the_models_window_is_not_asked_and_so_wrong(tokenizer, 
     found = predictor(tokenizer, judge, window=80, max_new_tokens=32)
     predicted = found.predict(None, [long, ROWS[1]])
     assert [one.sql for one in predicted] == ["", "SELECT 1"]
+    assert predicted[0].confidence == 0.0
     assert len(asked) == 1

@@ -379,15 +379,25 @@ def test_answers_are_not_asked_for_twice(train, tmp_path, monkeypatch):
 def test_a_torn_journal_keeps_what_is_whole(tmp_path):
     path = tmp_path / "answers.jsonl"
     journal = Journal(path, "one")
-    journal.add([1, 2], [Predicted("SELECT 1", None), Predicted("SELECT 2", "SELECT 3")])
+    kept = [Predicted("SELECT 1", confidence=0.25), Predicted("SELECT 2", "SELECT 3")]
+    journal.add([1, 2], kept)
     journal.add([3], [Predicted("SELECT 4", None)])
     os.truncate(path, path.stat().st_size - 5)
     again = Journal(path, "one")
-    assert again.answers([1, 2]) == [Predicted("SELECT 1", None), Predicted("SELECT 2", "SELECT 3")]
+    assert again.answers([1, 2]) == kept
     assert again.answers([3]) is None
     again.add([3], [Predicted("SELECT 5", None)])
     assert Journal(path, "one").answers([3]) == [Predicted("SELECT 5", None)]
     assert Journal(path, "another").answers([1, 2]) is None
+
+
+def test_a_journal_of_an_older_version_is_read_without_confidences(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    Journal(path, "one").add([1], [Predicted("SELECT 1", confidence=0.25)])
+    line = json.loads(path.read_text())
+    del line["confidence"]
+    path.write_text(json.dumps(line) + "\n")
+    assert Journal(path, "one").answers([1]) == [Predicted("SELECT 1")]
 
 
 # --- One process at a time -----------------------------------------------------------------------

@@ -50,10 +50,14 @@ def test_a_run_leaves_everything_behind(train):
     assert [line["step"] for line in run.metrics] == [1, 2, 3]
     assert all(math.isfinite(line["loss"]) for line in run.metrics)
     rows = run.rows()
-    assert tuple(rows[0]) == (*PREDICTION_COLUMNS, *VERDICT_COLUMNS)
+    assert tuple(rows[0]) == (*PREDICTION_COLUMNS, "confidence", *VERDICT_COLUMNS)
+    assert all(0 <= float(row["confidence"]) <= 1 for row in rows)
     report = json.loads((run.folder / "report.json").read_text())
     assert report["figures"]["execution_accuracy"]["count"] == 4
-    assert (run.folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert report["confidence"]["count"] == 4
+    assert "confidence, 4 questions: " in (run.folder / "summary.txt").read_text()
+    for name in ("accuracy.png", "confidence.png"):
+        assert (run.folder / name).read_bytes().startswith(b"\x89PNG")
     assert len(rows) == 4
     assert {row["correct"] for row in rows} <= {"0", "1"}
     environment = json.loads((run.folder / "environment.json").read_text())

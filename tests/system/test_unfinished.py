@@ -26,6 +26,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.predictions import UNFINISHED
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.generation import prefixes
+from qc_experiments.generation.predictor import Predicted
 from qc_experiments.generation.saved import SavedPredictor
 from qc_experiments.judging.verdict import Verdict
 from qc_experiments.system.files import csv_text, write_whole
@@ -267,11 +268,11 @@ def test_an_interruption_says_how_many_answers_are_kept(
 ):
     parts: list[int] = []
 
-    def answer(self: Any, pairs: list[Any], database: Any, on_answer: Any) -> list[str]:
+    def answer(self: Any, pairs: list[Any], database: Any, on_answer: Any) -> list[Predicted]:
         if len(parts) == done:
             raise KeyboardInterrupt
         parts.append(len(pairs))
-        return ["SELECT 1"] * len(pairs)
+        return [Predicted("SELECT 1")] * len(pairs)
 
     monkeypatch.setattr(SavedPredictor, "answer", answer)
     if not shares:

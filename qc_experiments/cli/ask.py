@@ -1,0 +1,178 @@
+"""`qc ask`: a question in, SQL and its rows out; again and again, with the model loaded once.
+
+    qc ask --db shop.sqlite "How many customers?"
+    qc ask --db shop.sqlite
+    qc ask --db shop.sqlite --sql-only < questions.txt
+
+Nothing that a model writes can change the database: it runs in a child process that only reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qc_experiments.cli.asked_model import (
+    add_model_options,
+    cache_folder,
+    confidence_text,
+    load_model,
+    memory_told,
+    model_folder,
+    unsure_line,
+)
+from qc_experiments.databases.engine import HELP
+from qc_experiments.errors import UserError
+from qc_experiments.system.console import told_to_users
+from qc_experiments.system.processes import quiet_libraries
+from qc_experiments.system.signals import StopRequests
+
+if TYPE_CHECKING:
+    from qc_experiments.generation.asking import Answered, Asker
+
+PROMPT = "question> "
+FAREWELLS = ("exit", "quit")
+CTRL_C = 130
+"""Exit code of what ends by it."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Answer; exits with 2 where the user has to mend something, with 1 where a query fails."""
+    quiet_libraries()
+    with told_to_users(), StopRequests().listening():
+        options = _parser().parse_args(arguments)
+        with memory_told("try --decoding greedy, or a machine with more"):
+            all_ran = _ask(options)
+        if not all_ran:
+            sys.stdout.flush()
+            raise SystemExit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qc ask",
+        description="Ask a database in words: the SQL and its rows. Without a question it asks for one "
+        "after the other (from a pipe: one per line).",
+    )
+    add = parser.add_argument
+    add("question", nargs="?", metavar="QUESTION", help="what to answer; else a loop")
+    kinds = "SQLite, DuckDB or postgresql://"
+    add("--db", required=True, metavar="FILE_OR_URL", help=f"the database that is asked: {kinds}")
+    add("--engine", metavar="NAME", help=HELP)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--sql-only", action="store_true", help="print the SQL, without running it")
+    explained = "say how the answer was got: candidates, confidence, tables"
+    how.add_argument("--explain", action="store_true", help=explained)
+    add_model_options(parser, default="latest")
+    return parser
+
+
+def _ask(options: argparse.Namespace) -> bool:
+    """Answer one question or many; whether each query ran, of those that nobody waits for."""
+    from qc_experiments.databases.locate import find_databases
+
+    if options.question is not None and not options.question.strip():
+        raise UserError("QUESTION is empty: leave it out to be asked for one")
+    folder = model_folder(options)
+    databases = find_databases(options.db, "--db", options.engine)
+    if databases.single is None:
+        raise UserError(f"--db {options.db}: is a place of many databases: name one of them")
+    from qc_experiments.generation.asking import Asker
+
+    talks = options.question is None and sys.stdin.isatty() and sys.stdout.isatty()
+    if talks:
+        print(f"Loading {folder} ...", flush=True)
+    with Asker(folder, databases, partial(load_model, folder, options), "--db") as asker:
+        if options.question is not None:
+            return _answer(asker, options.question, options)
+        if talks:
+            _talk(asker, options)
+            return True
+        return _answer_lines(asker, options)
+
+
+def _answer_lines(asker: Asker, options: argparse.Namespace) -> bool:
+    """Answer the lines of the standard input as they come; whether all queries ran."""
+    all_ran = True
+    for number, line in enumerate(sys.stdin, 1):
+        question = line.strip()
+        if not question:
+            continue
+        if not options.sql_only:
+            print(f"-- {question}")
+        try:
+            all_ran &= _answer(asker, question, options)
+        except UserError as error:
+            raise UserError(f"line {number}: {error}") from None
+        sys.stdout.flush()  # whoever asks over a pipe waits for it
+    return all_ran
+
+
+def _talk(asker: Asker, options: argparse.Namespace) -> None:
+    """Ask for questions until Ctrl-D; Ctrl-C ends the answer of the moment."""
+    from qc_experiments.cli.line_editing import line_editing
+
+    print("Ctrl-D ends, Ctrl-C ends an answer.")
+    with line_editing(cache_folder(options) / "ask_history") as remember:
+        while True:
+            try:
+                question = input(PROMPT).strip()
+                if question in FAREWELLS:
+                    return
+                if question:
+                    remember()
+                    _answer(asker, question, options)
+            except EOFError:
+                print()
+                return
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+            except KeyboardInterrupt as interrupt:
+                if getattr(interrupt, "exit_code", CTRL_C) != CTRL_C:
+                    raise  # SIGTERM means all of it
+                print("\ninterrupted")
+
+
+def _answer(asker: Asker, question: str, options: argparse.Namespace) -> bool:
+    """Print the answer to a question; whether its query ran, as far as it was to run."""
+    from qc_experiments.cli.ask_shown import rows_text, width
+
+    answered = asker.ask(question)
+    found = answered.predicted
+    if options.explain:
+        print(_explained(asker, answered))
+    if found.is_unsure(options.not_below):
+        print(unsure_line(found, options.not_below))
+        return True
+    print(found.sql)
+    if options.sql_only:
+        return True
+    (ran,) = asker.run(found.sql)
+    print(f"{rows_text(ran, width())}; confidence {confidence_text(found)}")
+    return ran.error is None
+
+
+def _explained(asker: Asker, answered: Answered) -> str:
+    """How an answer was got: the lines of --explain, as comments of SQL."""
+    from qc_experiments.cli.ask_shown import in_one_line, outcome
+    from qc_experiments.system.words import counted
+
+    found = answered.predicted
+    candidates = found.candidates or (found.sql,)
+    read = ", ".join(answered.tables) or "none"
+    lines = [
+        f"model: {asker.folder}",
+        f"prompt: {counted(answered.prompt_tokens, 'token')}",
+        f"{counted(len(candidates), 'different candidate')}, the likeliest first:",
+    ]
+    for place, (sql, ran) in enumerate(zip(candidates, asker.run(*candidates), strict=True), 1):
+        taken = " (taken)" if sql == found.sql else ""
+        lines.append(f"  {place}. {in_one_line(sql)} -> {outcome(ran)}{taken}")
+    lines += [
+        f"confidence: {confidence_text(found)}, the model's probability of this answer",
+        f"tables: {read} (of {answered.of_tables})",
+    ]
+    return "\n".join(f"-- {line}" for line in lines)

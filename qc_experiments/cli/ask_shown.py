@@ -1,0 +1,88 @@
+"""What a query returned, for a terminal: a table of its first rows."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from qc_experiments.databases.engine import Execution, Value
+from qc_experiments.system.console import visible
+from qc_experiments.system.words import counted
+
+MOST_ROWS = 20
+MOST_CHARACTERS = 40
+"""Of a cell."""
+MOST_SQL = 120
+"""Characters of a candidate."""
+COLUMN = 8
+"""Characters of a line for each column at least; further columns are left out."""
+NOT_A_TERMINAL = 100
+
+
+def width() -> int:
+    """Characters of a line of the terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else NOT_A_TERMINAL
+
+
+def rows_text(ran: Execution, characters: int) -> str:
+    """The first rows as a table and how many there are, or the database's own error in one line.
+
+    Args:
+        ran: what came of a query.
+        characters: of a line.
+    """
+    if not ran.rows:
+        return outcome(ran)
+    from rich import box
+    from rich.table import Table
+
+    from qc_experiments.evaluation.shown import table_text
+
+    most = max(1, characters // COLUMN)
+    shown = ran.rows[:MOST_ROWS]
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, name in enumerate(ran.columns[:most]):
+        numbers = all(isinstance(row[place], int | float | None) for row in shown)
+        table.add_column(
+            cut(in_one_line(name)),
+            justify="right" if numbers else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in shown:
+        table.add_row(*(cell_text(cell) for cell in row[:most]))
+    left_out = []
+    if len(ran.rows) > MOST_ROWS:
+        left_out.append(f"the first {MOST_ROWS} are shown")
+    if len(ran.columns) > most:
+        left_out.append(f"{most} of {len(ran.columns)} columns fit")
+    told = f" ({'; '.join(left_out)})" if left_out else ""
+    return f"{table_text(table, characters)}\n{outcome(ran)}{told}"
+
+
+def outcome(ran: Execution) -> str:
+    """How many rows a query returned, or why none: the database's own words."""
+    if ran.rows is None:
+        return f"fails: {in_one_line(ran.error or 'no reason given', most=10 * MOST_SQL)}"
+    return counted(len(ran.rows), "row") if ran.rows else "no rows"
+
+
+def cell_text(cell: Value) -> str:
+    """A cell in one line, not too wide."""
+    if cell is None:
+        return "NULL"
+    if isinstance(cell, bytes):
+        return cut(f"x'{cell[:MOST_CHARACTERS].hex()}'")
+    text = cell[: 4 * MOST_CHARACTERS] if isinstance(cell, str) else str(cell)
+    escaped = text.replace("\\", "\\\\") if "\n" in text or "\t" in text else text
+    return cut(visible(escaped).replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def in_one_line(text: str, most: int = MOST_SQL) -> str:
+    """A text without line breaks, cut."""
+    return cut(" ".join(visible(text).split()), most)
+
+
+def cut(text: str, most: int = MOST_CHARACTERS) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
