@@ -116,7 +116,12 @@ def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, m
             words += ["trainer.learning_rate=1e-3,2e-3"]  # two of four
         elif any(word.startswith("model.adapter=") for word in words):
             words += ["lora.r=2", "lora.alpha=4"]
-    if "outputs" in command or "RUN" in command or words[:2] in (["qc", "ask"], ["qc", "predict"]):
+    if (
+        "outputs" in command
+        or "RUN" in command
+        or "latest" in command
+        or words[:2] in (["qc", "ask"], ["qc", "predict"])
+    ):
         shutil.copytree(two_runs, workplace / "outputs")
         run = run_folders(workplace / "outputs")[0]
         words = [word.replace("outputs/RUN", str(run)) for word in words]

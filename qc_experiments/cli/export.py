@@ -1,7 +1,9 @@
 """`qc export`: take a trained model along, merged, as GGUF or as an adapter, and judge it again.
 
-qc export outputs/RUN --to my_model --format merged
-qc export outputs/RUN --to my_model --format gguf --type q4_0
+For example:
+
+    qc export latest --to my_model
+    qc export outputs/RUN --to my_file --format gguf --type q4_0
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="qc export", description="Take a trained model along, and judge it again."
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="folder of a finished run")
+    add("run", metavar="RUN", help="folder of a finished run, its name below --outputs, or latest")
+    add("--outputs", metavar="DIR", help="where runs are looked for (outputs)")
     add("--to", required=True, metavar="DIR", help="folder to make")
     add(
         "--format",
@@ -63,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(options: argparse.Namespace) -> bool:
     from qc_experiments.config.schema import PathsConfig
+    from qc_experiments.models.named import named_model
     from qc_experiments.system.paths import output_problem, user_path
 
     target = user_path(options.to, "--to")
@@ -72,7 +76,7 @@ def _export(options: argparse.Namespace) -> bool:
         raise UserError(f"--to {target}: {problem}")
     if options.check < 0:
         raise UserError(f"--check {options.check}: must be at least 0")
-    folder = user_path(options.run, "RUN")
+    folder = named_model(options.run, "RUN", options.outputs or PathsConfig().output)
     cache = user_path(options.cache or PathsConfig().cache, "--cache")
     from qc_experiments.export.run_files import read_run
 

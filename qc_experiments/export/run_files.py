@@ -11,12 +11,10 @@ from typing import Any
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError
 from qc_experiments.models.saved import typed
+from qc_experiments.records.find import MODELS, saved_model
 from qc_experiments.records.results import CONFIG_BYTES, read_result
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.reading import Unreadable, parse_yaml, read_json, read_text
-
-TRAINED = ("adapter", "model")
-"""Where a run keeps what it has learned: an adapter, or all weights."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class FinishedRun:
     @property
     def holds_adapter(self) -> bool:
         """Whether an adapter was trained, not all weights."""
-        return self.trained.name == TRAINED[0]
+        return self.trained.name == MODELS[0]
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -51,7 +49,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     if problem := folder_problem(folder):
         raise UserError(f"{folder}: {problem}; name the folder of a run")
-    if folder.name in TRAINED and not lexists(folder / "config.yaml"):
+    if folder.name in MODELS and not lexists(folder / "config.yaml"):
         folder = folder.parent
     if not lexists(folder / "config.yaml"):
         raise UserError(f"{folder}: is no run (it has no config.yaml): name a folder in outputs/")
@@ -63,7 +61,7 @@ def read_run(folder: Path) -> FinishedRun:
         raise UserError(f"{folder}: {problem}; train it again") from None
     if result is None or result.get("status") != "finished":
         raise UserError(f"{folder}: has not finished: run its command again, and it goes on")
-    trained = next((folder / name for name in TRAINED if lexists(folder / name)), None)
+    trained = saved_model(folder)
     if trained is None:
         raise UserError(
             f"{folder}: has neither adapter/ nor model/: nothing was trained (trainer.max_steps=0), or they "
