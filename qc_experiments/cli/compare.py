@@ -62,9 +62,9 @@ def studied(folders: Sequence[str], objective: str | None = None) -> Study:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from qc_experiments.comparison.runs import is_run
     from qc_experiments.comparison.views.page import page_html
     from qc_experiments.comparison.views.table import csv_table, table_text
+    from qc_experiments.records.state import is_run
     from qc_experiments.system.files import csv_text, write_whole
 
     study = studied(options.folders, options.objective)

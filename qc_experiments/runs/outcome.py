@@ -10,10 +10,12 @@ from qc_experiments.config.metrics import ALSO_LOSS, METRICS
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot
+from qc_experiments.evaluation.wrong_answers import wrong_answers
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
 from qc_experiments.system.memory import peak_memory_bytes, peak_reserved_bytes
+from qc_experiments.system.processes import is_main_process
 from qc_experiments.training.inputs import RunData
 
 if TYPE_CHECKING:
@@ -100,13 +102,20 @@ def write_down(
         "peak_reserved_bytes": peak_reserved_bytes(),
     }
     folder.write("accuracy.png", accuracy_plot(found))
-    continued = config.model.adapter is not None
-    text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
+    text = _summary(run, trained, fitted.base, name)
     folder.write("summary.txt", text)
     result = folder.result(figures)
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _summary(run: Prepared, trained: Measured, base: Measured | None, name: str) -> str:
+    wrong = ""
+    if is_main_process():  # which runs the SQL
+        wrong = wrong_answers(trained.judged, run.judge, run.config.evaluation.show)
+    continued, files = run.config.model.adapter is not None, str(run.folder.path)
+    return summary(trained, base, name, files, continued=continued, wrong=wrong)
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:

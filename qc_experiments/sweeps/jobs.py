@@ -152,7 +152,7 @@ def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
     if hashed is not None:
         output = Path(config.paths.output).expanduser()
         return tuple(str(path) for path in output.glob(f"*-{hashed[:8]}"))
-    from qc_experiments.comparison.runs import is_run
+    from qc_experiments.records.state import is_run
     from qc_experiments.runs.train import run_folder
     from qc_experiments.training.inputs import load_data
 
