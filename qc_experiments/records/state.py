@@ -21,6 +21,9 @@ from qc_experiments.system.secrets import redacted
 DEPTH = 3
 """How far below a named folder runs are looked for: ``outputs/<sweep>/<part>/<run>``."""
 
+SHARED = ".base_model"
+"""Folder beside the runs with what was measured of base models; a file's name begins with `code_mark`."""
+
 FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
 PAUSED = "paused"
 """In a halving: it waits until all runs have come as far, or others went on instead."""
