@@ -86,7 +86,7 @@ def _clean(options: argparse.Namespace) -> None:
 
 def _say(kind: str, what: str, found: Sequence[Waste]) -> None:
     total = sum(waste.bytes for waste in found)
-    print(f"{kind} ({what}): {counted(len(found), 'thing')}, {size(total)}")
+    print(f"{kind}: {size(total)} in {counted(len(found), 'place')} ({what})")
     for waste in found[:MOST_NAMED]:
         print(f"  {size(waste.bytes):>10}  {waste.path}")
     if len(found) > MOST_NAMED:

@@ -59,7 +59,7 @@ def test_checkpoints_of_finished_runs_go_when_told_and_those_of_others_stay(clea
     lock(killed, 2**22 + 1)
     kept.append(filled(killed / "checkpoints" / "checkpoint-3"))
     text = clean()
-    assert "checkpoints (of finished runs): 1 thing, 7.0 kB" in text
+    assert "checkpoints: 7.0 kB in 1 place (of finished runs)" in text
     assert "nothing is deleted without --delete" in text
     assert done.exists()
     assert "Freed 7,000 bytes (7.0 kB)" in clean("--delete")
@@ -80,8 +80,8 @@ def test_what_is_half_written_goes_unless_a_process_is_at_it(clean, tmp_path, ca
     partial.write_text("{}\n")
     unpacking = filled(cache / "models" / ".unpacking-abc")
     with run_at_work(one), kept_at(partial, "--output x"), waiting_for(cache / "models"):
-        assert "drafts (what ended processes have left" in clean()
-        assert ": 0 things, 0 B" in clean("--only", "drafts")
+        assert "drafts: 0 B in 0 places" in clean()
+        assert "drafts: 0 B" in clean("--only", "drafts")
         assert "Freed 0 bytes" in clean("--delete")
     assert all(path.exists() for path in (*left, torn, partial, unpacking))
     assert "Freed 4,007 bytes" in clean("--delete", "--only", "drafts")
