@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -168,15 +169,16 @@ def test_links_lead_nowhere(clean, tmp_path, cache):
         assert path.exists(), path
 
 
-def test_a_lock_that_is_a_link_is_not_followed(clean, tmp_path, refused, cache):
+@pytest.mark.parametrize("content", ["text", ""])
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path, cache, content):
     target = tmp_path / "precious"
-    target.write_text("text")
+    target.write_text(content)
     run = write_run(tmp_path / "outputs" / "run")
     filled(run / "checkpoints")
     (run / ".lock").symlink_to(target)
-    told = refused(main, [str(tmp_path / "outputs"), "--cache", str(cache), "--delete"])
-    assert "not all could be deleted" in told
-    assert target.read_text() == "text"
+    with suppress(SystemExit):  # where nothing in the lock tells of a process
+        main([str(tmp_path / "outputs"), "--cache", str(cache), "--delete"])
+    assert target.read_text() == content
     assert (run / "checkpoints").exists()
 
 
