@@ -39,6 +39,14 @@ COMMANDS = {
         "qc_experiments.cli.compare:main",
         "rank the runs of a sweep, test what is better, and write a page to look at",
     ),
+    "runs": (
+        "qc_experiments.cli.runs:main",
+        "list runs: state, score, size, age, and what goes on with them",
+    ),
+    "clean": (
+        "qc_experiments.cli.clean:main",
+        "say what may be deleted without loss, and delete it when told",
+    ),
     "wandb": (
         "qc_experiments.cli.wandb:main",
         "show the same comparison on Weights & Biases, as a workspace and a report",

@@ -22,8 +22,8 @@ from statistics import mean
 from typing import Any
 
 from qc_experiments.comparison.runs import Run, load_runs
-from qc_experiments.comparison.significance import LEVEL, holm, pair_bits
-from qc_experiments.evaluation.statistics import Paired, wilson
+from qc_experiments.comparison.significance import holm, pair_bits
+from qc_experiments.evaluation.statistics import LEVEL, Paired, wilson
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "spider_ablations.png"

@@ -210,7 +210,18 @@ def test_what_a_page_says_is_printed_is_printed(command, shown, workplace, monke
 def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
     told = set(re.findall(r"--[a-z][a-z_-]+", PAGES["docs/reference/commands.md"]))
     found = {"--help", "--flags", "--multirun", "--cfg", "--config-dir"}  # Hydra's, and the text's
-    commands = ("init", "evaluate", "predict", "compare", "wandb", "models", "export", "ask")
+    commands = (
+        "init",
+        "evaluate",
+        "predict",
+        "compare",
+        "wandb",
+        "models",
+        "export",
+        "ask",
+        "runs",
+        "clean",
+    )
     for command in (*commands, "data check", "data show", "data context", "data import"):
         monkeypatch.setattr(sys, "argv", ["qc", *command.split(), "--help"])
         with pytest.raises(SystemExit):

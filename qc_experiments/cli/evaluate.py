@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fuzz", type=int, default=0, metavar="N", help=copies)
     add("--seed", type=int, default=0, help="fixes those copies (0)")
     add("--processes", type=int, metavar="N", help="that run SQL (one per core)")
+    wrong = "wrong answers to show with both results, the easiest first (3)"
+    add("--show", type=int, default=3, metavar="N", help=wrong)
     add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
     add(
         "--metric",
@@ -81,7 +83,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     given = dict(vars(options))
     columns = {column: given.pop(f"{column}_column") for column in COLUMNS}
     found = evaluate(Asked(**given, columns=columns), partial(print, flush=True))
-    print("\n".join([report_text(found.report), *found.lines]))
+    print(report_text(found.report))
+    for block in filter(None, (found.wrong, "\n".join(found.lines))):
+        print(f"\n{block}")
     seconds = found.report["seconds"]
     rate = found.report["count"] / seconds
     print(

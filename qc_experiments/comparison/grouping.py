@@ -18,13 +18,14 @@ from qc_experiments.comparison.facts import (
     short,
     swept_keys,
 )
-from qc_experiments.comparison.runs import Run, one_line
+from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, against_best
 from qc_experiments.config.determining import Affects, affects, keys_affecting
 from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric, metric_called
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
+from qc_experiments.system.console import one_line
 from qc_experiments.system.words import counted
 
 UNKNOWN = "it is not recorded on what they were measured"

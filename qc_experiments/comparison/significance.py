@@ -10,11 +10,8 @@ from pathlib import Path
 
 from qc_experiments.comparison.predictions import RIGHT, WRONG
 from qc_experiments.comparison.runs import Run
-from qc_experiments.evaluation.statistics import Paired
+from qc_experiments.evaluation.statistics import LEVEL, Paired
 from qc_experiments.system.words import counted
-
-LEVEL = 0.05
-"""Chance of a single false "better" among all comparisons of a group."""
 
 
 @dataclass(frozen=True)

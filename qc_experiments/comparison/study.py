@@ -15,8 +15,9 @@ from qc_experiments.comparison.grouping import (
     order,
     own_metrics_of,
 )
-from qc_experiments.comparison.runs import PAUSED, STATUSES, LeftOut, Run, load_runs
+from qc_experiments.comparison.runs import Run, load_runs
 from qc_experiments.config.metrics import EXECUTION, LOSS, Metric
+from qc_experiments.records.state import PAUSED, STATUSES, LeftOut
 from qc_experiments.system.words import counted
 
 

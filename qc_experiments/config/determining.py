@@ -67,6 +67,7 @@ EFFECTS = {
     "evaluation.batch_size": BASE,  # changes no more than rounding
     "evaluation.base": BASE,  # whether something else is measured too
     "evaluation.metrics": BASE,  # what else is counted
+    "evaluation.show": NOTHING,
     "evaluation.during_training": TRAINING | BASE,  # a part of choosing the checkpoint
     "tracking": NOTHING,
     "paths": NOTHING,

@@ -62,6 +62,8 @@ class EvaluationConfig:
     fuzz: int = setting(0, at_least(0))
     """An answer must hold on this many perturbed copies of its database as well; a metric of its
     own."""
+    show: int = setting(3, at_least(0))
+    """Wrong answers that a run shows at its end, the easiest first; 0: none."""
     metrics: list[str] = field(default_factory=list)
     """Dotted names of metrics of your own (`qc_experiments.config.metrics.Metric`), such as
     ``[my_module.my_metric]``: measured, recorded and shown beside ours."""

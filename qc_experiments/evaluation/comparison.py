@@ -11,6 +11,7 @@ from qc_experiments.config.metrics import EXECUTION
 from qc_experiments.data.table import column_place, read_cells
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.statistics import Paired, paired
+from qc_experiments.evaluation.wording import verdict
 from qc_experiments.records.results import read_evaluation
 from qc_experiments.system.paths import folder_problem
 from qc_experiments.system.reading import Unreadable
@@ -113,17 +114,13 @@ def comparison_lines(found: Paired, first: str, second: str) -> list[str]:
         first: name of the first system.
         second: name of the second.
     """
-    difference, p = found.difference(), found.p_value()
-    low, high = found.interval()
-    if difference is None or p is None or low is None or high is None:
+    if not found.count:
         return ["Nothing was measured for both."]
-    verdict = "more than chance" if p < 0.05 else "not distinguishable from chance"
     width = max(len(first), len(second))
     right = {first: found.both + found.only_first, second: found.both + found.only_second}
     return [
         *(f"{name:<{width}}  {EXECUTION.shown(n / found.count)}" for name, n in right.items()),
         f"{counted(found.count, 'question')}: both right {found.both}, only {first} {found.only_first}, only "
         f"{second} {found.only_second}, neither {found.neither}",
-        f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f}; McNemar's exact p = {p:.3g}: {verdict}",
+        verdict(found, first, second),
     ]

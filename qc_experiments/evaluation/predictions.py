@@ -41,6 +41,7 @@ from qc_experiments.evaluation.metrics import (
     with_confidence,
 )
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
+from qc_experiments.evaluation.wrong_answers import wrong_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.console import progress
@@ -81,6 +82,7 @@ class Asked:
         engine: name of the engine of the databases, as ``data.engine`` in training.
         golds: CSV with all of `NEEDED` but the prediction; ``predictions`` then has the columns ``row``
             (place in that file, the first is 1) and ``prediction``, one for each of its rows.
+        show: wrong answers that are shown, the easiest first.
     """
 
     predictions: str
@@ -96,6 +98,7 @@ class Asked:
     columns: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None
     golds: str | None = None
+    show: int = 3
 
     def __post_init__(self) -> None:
         """Check ranges, and that the output can be written."""
@@ -114,6 +117,8 @@ class Asked:
                 )
         if self.fuzz < 0:
             raise UserError(f"--fuzz {self.fuzz}: must be at least 0")
+        if self.show < 0:
+            raise UserError(f"--show {self.show}: must be at least 0")
         if self.processes is not None and self.processes < 1:
             raise UserError(f"--processes {self.processes}: must be at least 1")
 
@@ -125,12 +130,14 @@ class Evaluation:
     Attributes:
         report: the content of ``report.json``.
         lines: the comparison with another evaluation in words; empty without one.
+        wrong: some wrong answers as text; empty where there is none to show.
         output: the folder with the files.
         files: their names.
     """
 
     report: dict[str, Any]
     lines: list[str]
+    wrong: str
     output: Path
     files: tuple[str, ...]
 
@@ -177,7 +184,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     with kept_at(kept, option):
         journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
         with told_what_is_kept(journal, len(table.rows), "verdicts"):
-            judged = _judged(asked, table, databases, journal, say)
+            judged, wrong = _judged(asked, table, databases, journal, say)
         judged = with_confidence(judged, table.confidences)
         seconds = journal.seconds + time.perf_counter() - started
         content = report(judged, hashes, own) | {"seconds": seconds, "predictions": str(source)}
@@ -188,7 +195,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         with written(option):
             files = _write(output, table, judged, content, drawn)
         journal.remove()
-    return Evaluation(content, lines, output, files)
+    return Evaluation(content, lines, wrong, output, files)
 
 
 def _read(
@@ -267,8 +274,8 @@ def _judged(
     databases: Databases,
     journal: VerdictJournal,
     say: Callable[[str], None],
-) -> list[Judged]:
-    """Judge what an earlier start has not judged."""
+) -> tuple[list[Judged], str]:
+    """Judge what an earlier start has not judged; some wrong answers come as text as well."""
     judge = Judge(
         databases,
         Limits(seconds=asked.timeout),
@@ -290,8 +297,10 @@ def _judged(
         say("An unfinished evaluation of something else was here: it starts again")
     if journal.known:
         say(f"Goes on: {len(journal.known)} were judged before")
-    with judge, progress("Judging", len(table.rows)) as advance:
-        return assess(table.rows, table.predictions, judge, advance, memory=journal)
+    with judge:
+        with progress("Judging", len(table.rows)) as advance:
+            judged = assess(table.rows, table.predictions, judge, advance, memory=journal)
+        return judged, wrong_answers(judged, judge, asked.show)
 
 
 def _compared(

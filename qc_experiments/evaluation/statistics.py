@@ -6,9 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 Z_95 = 1.959963984540054
 """Standard normal quantile of a two-sided 95 % interval."""
+LEVEL = 0.05
+"""Chance of a false "better" that a test may have, over all comparisons of a group."""
+POWER = 0.8
+"""Chance of a true difference to show, for `Paired.needed`."""
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -157,6 +162,27 @@ class Paired:
         fewer = min(self.only_first, self.only_second)
         tail = sum(math.comb(discordant, k) for k in range(fewer + 1))
         return min(1.0, 2 * tail / 2**discordant)
+
+    def needed(self, difference: float, tests: int = 1) -> int:
+        """Questions on which a true difference would show in `POWER` of such comparisons.
+
+        Connor's formula (1987, Biometrics 43:207) with McNemar's continuity correction, as his is for
+        the test without it and the exact one is about as strict as the corrected: n solves
+        ``n d - 1 = z_alpha sqrt(n s) + z_beta sqrt(n (s - d^2))``. Here s is the share of questions on
+        which the systems differ: as seen; where they never do, what its 95 % interval still allows
+        (3 / n: Hanley and Lippman-Hand 1983, JAMA 249:1743); and never less than d.
+
+        Args:
+            difference: d, of the accuracies; above 0, at most 1.
+            tests: that are made, among which `LEVEL` is divided.
+        """
+        discordant = self.only_first + self.only_second
+        seen = discordant / self.count if discordant else 3 / max(self.count, 3)
+        share = max(seen, difference)
+        z_alpha, z_beta = (NormalDist().inv_cdf(p) for p in (1 - LEVEL / tests / 2, POWER))
+        spread = z_alpha * math.sqrt(share) + z_beta * math.sqrt(share - difference**2)
+        root = (spread + math.sqrt(spread**2 + 4 * difference)) / (2 * difference)
+        return math.ceil(root**2)
 
     def plain(self) -> dict[str, float | int | None]:
         """As it stands in ``report.json``."""

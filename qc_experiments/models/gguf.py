@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 CONVERTER = 1
 """Counts what this module makes of a file; other conversions are not taken for its own."""
+NAMED = 24
+"""Characters of a file's hash in the name of the folder with its conversion."""
 MARGIN = 3.0
 """Two copies of a weight differ by at most this many times what the storage of normal values explains."""
 MOST = 0.5
@@ -100,13 +102,26 @@ def converted(path: Path, content: str, dtype: Any, cache: Path, named: str) -> 
     Raises:
         UserError: if the file cannot be read or the folder cannot be written.
     """
-    made_by = f"v{CONVERTER}-transformers-{version('transformers')}"
-    name = f"gguf-{content[:24]}-{str(dtype).removeprefix('torch.')}-{made_by}"
+    name = f"gguf-{content[:NAMED]}-{str(dtype).removeprefix('torch.')}-{_made_by()}"
 
     def make(draft: Path) -> None:
         convert(path, draft, dtype, named)
 
     return made_once(cache / "models" / name, make, f"Converting {path.name}")
+
+
+def _made_by() -> str:
+    return f"v{CONVERTER}-transformers-{version('transformers')}"
+
+
+def conversions(models: Path) -> Iterator[tuple[Path, str, bool]]:
+    """What is kept in the cache's folder of models: folder, begin of the file's hash, whether it is in use.
+
+    Those of other versions, of this module or of transformers, are not.
+    """
+    for folder in sorted(models.glob("gguf-*")):
+        if found := re.fullmatch(rf"gguf-([0-9a-f]{{{NAMED}}})-[a-z0-9]+-(.+)", folder.name):
+            yield folder, found[1], found[2] == _made_by()
 
 
 def convert(path: Path, target: Path, dtype: Any, named: str) -> None:

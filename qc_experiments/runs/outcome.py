@@ -12,10 +12,12 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.confidence import pairs, risks
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot, confidence_plot
+from qc_experiments.evaluation.wrong_answers import wrong_answers
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.runs.summary import prediction_table, summary
 from qc_experiments.system.memory import peak_memory_bytes, peak_reserved_bytes
+from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import read_json
 from qc_experiments.training.inputs import RunData
 
@@ -103,8 +105,7 @@ def write_down(
     _draw(folder, found, {"base model": fitted.base, name: trained})
     if fitted.steps:
         _write_card(run, figures)
-    continued = config.model.adapter is not None
-    text = summary(trained, fitted.base, name, str(folder.path), continued=continued)
+    text = _summary(run, trained, fitted.base, name)
     folder.write("summary.txt", text)
     result = folder.result(figures)
     tracker.summary(result)
@@ -138,6 +139,14 @@ def _draw(
     sure = {name: pairs(one.judged) for name, one in measured.items() if one is not None}
     if curves := {name: risks(one) for name, one in sure.items() if one}:
         folder.write("confidence.png", confidence_plot(curves))
+
+
+def _summary(run: Prepared, trained: Measured, base: Measured | None, name: str) -> str:
+    wrong = ""
+    if is_main_process():  # which runs the SQL
+        wrong = wrong_answers(trained.judged, run.judge, run.config.evaluation.show)
+    continued, files = run.config.model.adapter is not None, str(run.folder.path)
+    return summary(trained, base, name, files, continued=continued, wrong=wrong)
 
 
 def write_pause(run: Prepared, paused: Paused, share: float) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from qc_experiments.config.metrics import (
     Metric,
     indented,
 )
-from qc_experiments.evaluation.comparison import comparison_lines
 from qc_experiments.evaluation.confidence import (
     CONFIDENCE_COLUMN,
     confidence_lines,
@@ -35,6 +34,7 @@ from qc_experiments.evaluation.metrics import (
 )
 from qc_experiments.evaluation.shown import table_text
 from qc_experiments.evaluation.statistics import Mean, Rate, paired
+from qc_experiments.evaluation.wording import verdict
 from qc_experiments.system.words import counted
 
 Cell = str | int | float | None
@@ -69,6 +69,7 @@ def summary(
     files: str,
     *,
     continued: bool = False,
+    wrong: str = "",
 ) -> str:
     """The closing table as text.
 
@@ -78,6 +79,7 @@ def summary(
         trained_name: what the trained model is called in the table.
         files: where the run's files are.
         continued: whether the run went on from a saved adapter.
+        wrong: some wrong answers of the trained model, as text.
     """
     executed = any(one.correct is not None for one in trained.judged)
     table = Table("", box=box.SIMPLE_HEAD, title=f"{len(trained.judged)} held-out questions")
@@ -104,11 +106,14 @@ def summary(
     if base is not None and continued:
         adapter = "without the adapter that the run goes on from, whose gain counts as well"
         lines += [f"base model: {adapter}", ""]
-    if base is not None and executed:
-        both = paired([one.correct for one in base.judged], [one.correct for one in trained.judged])
-        lines += [comparison_lines(both, "base model", trained_name)[-1], ""]
     if sure := confidence_lines(separation(pairs(trained.judged))):
         lines += [*sure, ""]
+    if wrong:
+        lines += [wrong, ""]
+    if base is not None:
+        outcomes = [[one.correct if executed else one.exact for one in m.judged] for m in columns]
+        said = verdict(paired(*outcomes), "base model", trained_name)
+        lines += [f"In {by.title} {said}", ""]
     return "\n".join([*lines, f"Files: {files}", ""])
 
 

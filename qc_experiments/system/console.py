@@ -36,6 +36,11 @@ def visible(text: str) -> str:
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: str) -> str:
+    """Without line breaks and without what would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in visible(text)).split())
+
+
 class _Stream:
     def __init__(self, stream: Any) -> None:
         self.stream = stream

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,28 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def weigh(path: Path) -> tuple[int, float]:
+    """Bytes of a file or of all in a folder, and when the newest of it changed; links are not followed.
+
+    What is deleted meanwhile, or closed to us, counts as nothing.
+    """
+    total, newest, waiting = 0, 0.0, [path]
+    while waiting:
+        place = waiting.pop()
+        with suppress(OSError):
+            if place == path and not stat.S_ISDIR(os.lstat(place).st_mode):
+                return os.lstat(place).st_size, os.lstat(place).st_mtime
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                        continue
+                    with suppress(OSError):
+                        known = entry.stat(follow_symlinks=False)
+                        total, newest = total + known.st_size, max(newest, known.st_mtime)
+    return total, newest
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qc_experiments.errors import UserError
+from qc_experiments.system.paths import read_file
 from qc_experiments.system.processes import is_main_process, process_lives
 
 LOCK = ".lock"
@@ -66,6 +67,48 @@ def locked(folder: Path) -> Iterator[Callable[[], bool]]:
         finally:
             file.truncate(0)
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a run's lock names a process that may be alive; it is read, not taken."""
+    try:
+        text = read_file(folder / LOCK).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return bool(text) and _holder(text)[1]
+
+
+@contextmanager
+def idle(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder so that no process begins to compute in it, if none does; gives whether it is held.
+
+    Nothing is made but a lock that is missing, and no link is followed.
+    """
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except FileNotFoundError:  # the folder was deleted meanwhile
+        yield False
+        return
+    with os.fdopen(handle, "rb") as file:
+        free = taken(handle) and is_at(file, path)
+        text = file.read(4096).decode("utf-8", "replace")
+        # Who holds it from another machine, or on a file system without locks, tells in words alone.
+        yield free and not (text and _holder(text)[1])
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold a file or folder that other processes hold while they write it, if none does; gives whether."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        yield taken(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,6 +110,12 @@ def code_hash() -> str:
     """Hash of this package's code, which tells more than a commit: files may have been edited since."""
     root = Path(__file__).parents[1]
     return hash_bytes(*(path.read_bytes() for path in sorted(root.rglob("*.py"))))
+
+
+@cache
+def code_mark() -> str:
+    """The beginning of `code_hash`, for names of files of which other code has no use."""
+    return code_hash()[:8]
 
 
 @contextmanager

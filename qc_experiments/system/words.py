@@ -27,6 +27,23 @@ def items(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def size(count: float) -> str:
+    """Bytes for people: ``512 B``, ``1.2 MB``, ``3.4 GB``."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was: ``now``, ``7 min``, ``3 h``, ``12 days``."""
+    for factor, unit in ((86_400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * factor:
+            count = int(seconds // factor)
+            return counted(count, unit) if unit == "day" else f"{count} {unit}"
+    return "now"
+
+
 def duration(seconds: float) -> str:
     """A time for people: ``40 s``, ``7 min``, ``2 h 10 min``."""
     if seconds < 90:

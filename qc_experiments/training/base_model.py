@@ -22,17 +22,16 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.evaluator import Evaluator, Measured
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.records.folder import RunFolder
+from qc_experiments.records.state import SHARED
 from qc_experiments.system.files import write_whole
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.processes import is_main_process, world_size
-from qc_experiments.system.unfinished import code_hash
+from qc_experiments.system.unfinished import code_hash, code_mark
 from qc_experiments.system.words import duration
 from qc_experiments.training.inputs import RunData
 from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)
-
-SHARED = ".base_model"  # folder beside the runs
 
 
 def base_journal(folder: RunFolder) -> Journal:
@@ -83,4 +82,4 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
         "machine": [platform.node(), os.cpu_count(), *versions],
     }
     key = hash_bytes(json.dumps(what, sort_keys=True, default=str).encode())[:16]
-    return Path(config.paths.output).expanduser() / SHARED / f"{key}.jsonl"
+    return Path(config.paths.output).expanduser() / SHARED / f"{code_mark()}-{key}.jsonl"

@@ -570,3 +570,30 @@ def test_a_real_run_compares(train, capsys):
     assert len(found.outcomes.bits) == len(run.rows()) == 4
     assert len(found.curves.training) == 3
     assert found.by_database
+
+
+def test_the_comparison_says_in_a_line_whether_there_is_a_winner(tmp_path):
+    write_run(tmp_path / "runs" / "best", "1" * 30 + "0" * 10, lora__r=8)
+    write_run(tmp_path / "runs" / "next", "1" * 26 + "0" * 14, lora__r=16)
+    text = comparison_table([tmp_path / "runs"], width=200)
+    assert (
+        "No winner: 40 questions cannot tell the next one and the leader apart: +10.0 points (95 % interval "
+    ) in text
+    assert (
+        "4 won, 0 lost, Holm-corrected p = 0.125; a difference of 10 points would need about"
+        in text
+    )
+    write_run(tmp_path / "runs" / "worst", "0" * 40, lora__r=32)
+    shutil.rmtree(tmp_path / "runs" / "next")
+    text = comparison_table([tmp_path / "runs"], width=200)
+    assert "The leader is better than the next one: +75.0 points" in text
+
+
+def test_seeds_of_the_leader_are_not_the_next_one(tmp_path):
+    for seed, bits in ((1, "1" * 30 + "0" * 10), (2, "1" * 29 + "0" * 11)):
+        write_run(tmp_path / "runs" / f"s{seed}", bits, seed=seed)
+    assert "the next one" not in comparison_table([tmp_path / "runs"], width=200)
+    write_run(tmp_path / "runs" / "other", "1" * 20 + "0" * 20, lora__r=32)
+    assert "The leader is better than the next one: +25.0 points" in comparison_table(
+        [tmp_path / "runs"], width=200
+    )

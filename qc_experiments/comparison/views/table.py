@@ -15,6 +15,7 @@ from qc_experiments.comparison.significance import in_words
 from qc_experiments.comparison.study import Study, compare
 from qc_experiments.config.metrics import COSTS, EXECUTION, LOSS, Cost, Metric, recorded
 from qc_experiments.evaluation.shown import table_text as printed
+from qc_experiments.evaluation.wording import verdict
 from qc_experiments.records.results import Scalar
 from qc_experiments.system.console import visible
 
@@ -80,9 +81,22 @@ def remarks(group: Group) -> list[str]:
     lines = list(group.warnings)
     if group.best is not None:
         lines.append(in_words(group.best, group.against, len(group.runs) - 1))
+        lines += _against_next(group)
         if group.against and group.best.figure(EXECUTION.key):
             lines.append(SELECTION)
     return lines
+
+
+def _against_next(group: Group) -> list[str]:
+    """What the test says of the leader against the best run of another configuration; one line or none."""
+    pools = [{run.folder for run in one.runs} for one in group.configurations]
+    own = next((pool for pool in pools if group.best and group.best.folder in pool), set())
+    tested = (group.against.get(run.folder) for run in group.runs if run.folder not in own)
+    found = next(filter(None, tested), None)
+    if found is None:
+        return []
+    said = verdict(found.table, "the next one", "the leader", found.p_holm, len(group.against))
+    return [f"{said[0].upper()}{said[1:]}."]
 
 
 def _ranked(study: Study, group: Group, width: int) -> str:
