@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from qc_experiments.config.schema import DType, QuantConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
@@ -77,10 +79,12 @@ def export(run: FinishedRun, request: Request) -> Check | None:
         _describe(run, request, draft, prompt, [*about, *(check.lines() if check else [])])
         os.chmod(draft, 0o755)
         os.replace(draft, target)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
         raise UserError(
-            f"--to {target}: cannot be written ({write_failure(error)}): make room there, or choose another "
-            "folder"
+            f"--to {target}: cannot be written ({reason}): make room there, or choose another folder"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qc_experiments.errors import UserError
+from qc_experiments.errors import UserError, in_one_line
 
 
 def push(folder: Path, repository: str) -> str:
@@ -14,7 +14,7 @@ def push(folder: Path, repository: str) -> str:
         UserError: if there is no login, no network, or no right to write there.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     failed = f"--push {repository}"
@@ -27,8 +27,9 @@ def push(folder: Path, repository: str) -> str:
         code = error.response.status_code
         advice = "log in with hf auth login" if code == 401 else "may you write there?"
         raise UserError(f"{failed}: the hub refuses it (status {code}): {advice}") from None
-    except (OSError, OfflineModeIsEnabled) as error:
-        raise UserError(
-            f"{failed}: the hub cannot be reached ({error}): {folder} is kept"
-        ) from None
+    except (
+        Exception
+    ) as error:  # of the library's own client, which is another one every few versions
+        reason = in_one_line(error)
+        raise UserError(f"{failed}: the hub cannot be used ({reason}); {folder} is kept") from error
     return f"{api.endpoint}/{repository}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 
 import pytest
@@ -207,3 +208,20 @@ def test_an_unfinished_run_is_not_exported(train, tmp_path, capsys):
     with pytest.raises(SystemExit):
         exported(run, tmp_path)
     assert "has not finished" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(train, tmp_path, capsys):
+    run = train()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        for kind in ("merged", "gguf"):
+            with pytest.raises(SystemExit) as ended:
+                exported(run, tmp_path, "--format", kind, "--check", "0")
+            assert ended.value.code == 2
+            assert "cannot be written" in capsys.readouterr().err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [
+        name for name in os.listdir(tmp_path) if name.startswith((".exporting", "exported"))
+    ]
