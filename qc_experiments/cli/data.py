@@ -172,14 +172,14 @@ def _add_contexts(
     from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.data.table import Row, column_place, read_cells
     from qc_experiments.system.files import csv_text, write_whole
-    from qc_experiments.system.paths import output_file_problem, user_path
+    from qc_experiments.system.outputs import CSV, output_paths
+    from qc_experiments.system.paths import user_path
 
     source = user_path(options.csv, "CSV")
     if options.output is None:
         raise UserError(f"{source}: --output is missing: where the CSV with its contexts goes")
-    target = user_path(options.output, "--output")
-    if problem := output_file_problem(target):
-        raise UserError(f"--output {target}: {problem}")
+    inputs = [source, options.db]
+    target = output_paths([("--output", options.output, CSV)], inputs)["--output"]
     header, numbered = read_cells(source)
     place = None
     if databases is not None and (databases.single is None or options.db_id in header):

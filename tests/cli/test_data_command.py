@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.cli.data import main
+
 DEMO = Path(str(files("qc_experiments.demo")))
 SCHEMA = "CREATE TABLE t (a INTEGER, größe TEXT);"
 
@@ -154,6 +156,48 @@ def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, argum
     for part in parts:
         assert part in line
     assert "s3cret" not in line
+
+
+SHOP = "databases/shop/shop.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "mine.csv", "--fix", "./mine.csv"), "is an input"),
+        (("check", "mine.csv", "--databases", SHOP, "--fix", SHOP), "is an input"),
+        (("check", "mine.csv", "--databases", "databases", "--json", SHOP), "is a file that is no"),
+        (("check", "mine.csv", "--validation", "val.csv", "--fix", "val.csv"), "is an input"),
+        (("check", "mine.csv", "--like", "val.csv", "--page", "val.csv"), "is an input"),
+        (("check", "mine.csv", "--page", "new", "--json", "./new"), "is what --page names"),
+        (("check", "mine.csv", "--page", "val.csv"), "is a file that is no web page"),
+        (("check", "mine.csv", "--fix", "notes.md"), "is a file that is no CSV"),
+        (("context", "mine.csv", "--db", SHOP, "-o", SHOP), "is an input"),
+        (("context", "mine.csv", "--db", SHOP, "-o", "link.csv"), "is an input"),
+        (("import", "mine.csv", "-o", SHOP), "is a file that is no CSV"),
+        (("import", "mine.csv", "-o", "mine.csv"), "is an input"),
+    ],
+)
+def test_nothing_is_written_over_an_input_another_output_or_a_file_of_another_kind(
+    rows, databases, refused, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(rows.parent)
+    (rows.parent / "val.csv").write_bytes(rows.read_bytes())
+    (rows.parent / "notes.md").write_text("# Mine\n")
+    (rows.parent / "link.csv").symlink_to(rows)
+    before = {path: path.read_bytes() for path in rows.parent.rglob("*.*") if path.is_file()}
+    assert said in refused(main, list(arguments))
+    after = {path: path.read_bytes() for path in rows.parent.rglob("*.*") if path.is_file()}
+    assert after == before
+
+
+def test_what_was_written_before_is_written_again(rows, monkeypatch):
+    monkeypatch.chdir(rows.parent)
+    given = ["check", "mine.csv", "--page", "out", "--json", "it.json", "--fix", "fixed.csv"]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        assert stopped.value.code == 1
 
 
 def test_check_refuses_a_broken_csv_by_its_row(refusal, tmp_path):

@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, refused, name, conten
 def test_a_file_that_is_not_there_and_one_that_would_be_overwritten(tmp_path, refused):
     assert "no.json" in refused(command.main, ["import", str(tmp_path / "no.json"), "-o", "x.csv"])
     path = write_json(tmp_path / "it.json", CONTEXT)
-    assert "is the source" in refused(command.main, ["import", str(path), "-o", str(path)])
+    assert "is an input" in refused(command.main, ["import", str(path), "-o", str(path)])
 
 
 def test_a_data_set_of_several_parts_needs_a_name(tmp_path, refused, capsys):
