@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.cli.data_check import check
 from qc_experiments.cli.data_import import add_import, import_
-from qc_experiments.cli.data_show import show
+from qc_experiments.cli.data_show import add_columns, show
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
     SchemaConfig,
@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("csv", help="the CSV file")
-    for column in ("question", "query", "context", "db_id"):
-        what = f"name of the {column} column ({column})"
-        add(f"--{column}", default=column, metavar="COLUMN", help=what)
+    add_columns(parser, ("question", "query", "context", "db_id"))
     add("--databases", metavar="PLACE", help="file, folder or URL, as data.databases in training")
     add(
         "--model",
@@ -95,9 +93,7 @@ def _add_context(parser: argparse.ArgumentParser) -> None:
     add("csv", nargs="?", help="CSV to which the context is added (without --db: the database)")
     add("--db", metavar="FILE_OR_URL", help="database; or, for a CSV with db_id, a folder of them")
     add("-o", "--output", metavar="CSV", help="where the CSV with its contexts goes")
-    for column in ("context", "db_id"):
-        what = f"name of the {column} column ({column})"
-        add(f"--{column}", default=column, metavar="COLUMN", help=what)
+    add_columns(parser, ("context", "db_id"))
     add(
         "--format",
         choices=[one.value for one in SchemaFormat],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from qc_experiments.config.plugins import COLLATORS
@@ -11,6 +12,13 @@ from qc_experiments.data.table import Row, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
+
+
+def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """The flags that say what the CSV calls its columns."""
+    for name in names:
+        what = f"name of the {name} column ({name})"
+        parser.add_argument(f"--{name}", default=name, metavar="COLUMN", help=what)
 
 
 def columns_of(options: argparse.Namespace) -> ColumnsConfig:
