@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from qc_experiments.data.other_formats import NAMES, import_rows
+from qc_experiments.data.table import name_rows
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.outputs import CSV, output_paths
 from qc_experiments.system.words import counted
@@ -24,7 +25,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
             metavar="NAME",
             help=f"what the source calls the {column} (common names are known)",
         )
-    add("--split", metavar="NAME", help="part of a data set (train)")
+    add("--split", metavar="NAME", help="part of a data set (train), sheet of a workbook")
 
 
 def import_(options: argparse.Namespace) -> None:
@@ -35,5 +36,8 @@ def import_(options: argparse.Namespace) -> None:
     write_whole(target, csv_text(list(found.columns), found.rows))
     columns = ", ".join(f"{ours} from {theirs}" for ours, theirs in found.columns.items())
     print(f"{target}: {counted(len(found.rows), 'row')}; {columns}")
+    if found.left_out:
+        rows = f"{counted(len(found.left_out), 'row')} without a question or a query left out"
+        print(f"{options.source}: {rows} ({name_rows(found.left_out)}; the first is 1)")
     if "context" not in found.columns:
         print("without a context: give the databases (data.databases), from which it is made")
