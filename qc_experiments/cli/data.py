@@ -12,7 +12,8 @@ For example:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,26 @@ if TYPE_CHECKING:
     from qc_experiments.databases.locate import Databases
     from qc_experiments.databases.schema import SchemaReader
 
+FLAGS = {"data.schema.": "--", "data.max_length": "--max-length", "model.name_or_path": "--model"}
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the four; exits with 2 where the user has to mend something."""
-    with told_to_users():
+    with told_to_users(), _told_by_flags():
         options = _parser().parse_args(arguments)
         {"check": check, "show": show, "context": _context, "import": import_}[options.action](
             options
         )
+
+
+@contextmanager
+def _told_by_flags() -> Iterator[None]:
+    """Name what was typed, where a refusal begins with the setting of a training that it became."""
+    try:
+        yield
+    except UserError as error:
+        setting = next((one for one in FLAGS if str(error).startswith(one)), "")
+        raise UserError(FLAGS.get(setting, "") + str(error).removeprefix(setting)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +136,9 @@ def _context(options: argparse.Namespace) -> None:
     if place is None:
         raise UserError("--db is missing: the database whose schema is to be printed")
     foreign = is_foreign(place)
-    databases = None if foreign else find_databases(place, "--db", options.engine)
+    _refuse_unused(options, foreign)
+    key = "--db" if options.db else "database"
+    databases = None if foreign else find_databases(place, key, options.engine)
     style = SchemaConfig(
         not options.no_types,
         not options.no_keys,
@@ -146,11 +161,35 @@ def _context(options: argparse.Namespace) -> None:
             )
         database = databases.find(databases.single)
         assert database is not None
-        text = reader.of_database(database, f"--db {place}").text
+        try:
+            text = reader.of_database(database, f"--db {place}" if options.db else place).text
+        except UserError as error:
+            if options.db:
+                raise
+            raise UserError(f"{error}; of a CSV the database is given as --db") from None
         reader.check_private("--private")
     if options.output is not None:
         raise UserError("--output goes with a CSV of questions; a schema alone is printed")
     print(text)
+
+
+def _refuse_unused(options: argparse.Namespace, foreign: bool) -> None:
+    """Refuse flags that would be passed over."""
+    if foreign:
+        given = {
+            "--values": options.values,
+            "--private": options.private,
+            "--engine": options.engine,
+        }
+        for flag, value in given.items():
+            if value:
+                raise UserError(
+                    f"{flag}: of a database that SQLAlchemy reads only the schema is taken"
+                )
+    if options.format == SchemaFormat.ddl.value:
+        for what in ("types", "keys", "comments"):
+            if getattr(options, f"no_{what}"):
+                raise UserError(f"--no-{what}: goes with --format compact or m_schema")
 
 
 def _foreign_schema(url: str, reader: SchemaReader) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.cli.data_show import columns_of, row_config
+from qc_experiments.cli.data_show import columns_of, refuse_unused, row_config
 from qc_experiments.system.outputs import CSV, JSON, PAGE, output_paths
 from qc_experiments.system.paths import resolve_path
 
@@ -21,6 +21,7 @@ def check(options: argparse.Namespace) -> None:
     from qc_experiments.inspection.checks import Asked, inspect
     from qc_experiments.inspection.text_report import report_lines
 
+    refuse_unused(options, {"model": ("template", "max_length")})
     place = options.databases
     targets = output_paths(
         [
