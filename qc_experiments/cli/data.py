@@ -12,13 +12,14 @@ For example:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qc_experiments.cli.data_check import check
 from qc_experiments.cli.data_import import add_import, import_
-from qc_experiments.cli.data_show import show
+from qc_experiments.cli.data_show import add_columns, show
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
     SchemaConfig,
@@ -33,14 +34,26 @@ if TYPE_CHECKING:
     from qc_experiments.databases.locate import Databases
     from qc_experiments.databases.schema import SchemaReader
 
+FLAGS = {"data.schema.": "--", "data.max_length": "--max-length", "model.name_or_path": "--model"}
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the four; exits with 2 where the user has to mend something."""
-    with told_to_users():
+    with told_to_users(), _told_by_flags():
         options = _parser().parse_args(arguments)
         {"check": check, "show": show, "context": _context, "import": import_}[options.action](
             options
         )
+
+
+@contextmanager
+def _told_by_flags() -> Iterator[None]:
+    """Name what was typed, where a refusal begins with the setting of a training that it became."""
+    try:
+        yield
+    except UserError as error:
+        setting = next((one for one in FLAGS if str(error).startswith(one)), "")
+        raise UserError(FLAGS.get(setting, "") + str(error).removeprefix(setting)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,9 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("csv", help="the CSV file")
-    for column in ("question", "query", "context", "db_id"):
-        what = f"name of the {column} column ({column})"
-        add(f"--{column}", default=column, metavar="COLUMN", help=what)
+    add_columns(parser, ("question", "query", "context", "db_id"))
     add("--databases", metavar="PLACE", help="file, folder or URL, as data.databases in training")
     add(
         "--model",
@@ -95,9 +106,7 @@ def _add_context(parser: argparse.ArgumentParser) -> None:
     add("csv", nargs="?", help="CSV to which the context is added (without --db: the database)")
     add("--db", metavar="FILE_OR_URL", help="database; or, for a CSV with db_id, a folder of them")
     add("-o", "--output", metavar="CSV", help="where the CSV with its contexts goes")
-    for column in ("context", "db_id"):
-        what = f"name of the {column} column ({column})"
-        add(f"--{column}", default=column, metavar="COLUMN", help=what)
+    add_columns(parser, ("context", "db_id"))
     add(
         "--format",
         choices=[one.value for one in SchemaFormat],
@@ -127,7 +136,9 @@ def _context(options: argparse.Namespace) -> None:
     if place is None:
         raise UserError("--db is missing: the database whose schema is to be printed")
     foreign = is_foreign(place)
-    databases = None if foreign else find_databases(place, "--db", options.engine)
+    _refuse_unused(options, foreign)
+    key = "--db" if options.db else "database"
+    databases = None if foreign else find_databases(place, key, options.engine)
     style = SchemaConfig(
         not options.no_types,
         not options.no_keys,
@@ -150,11 +161,35 @@ def _context(options: argparse.Namespace) -> None:
             )
         database = databases.find(databases.single)
         assert database is not None
-        text = reader.of_database(database, f"--db {place}").text
+        try:
+            text = reader.of_database(database, f"--db {place}" if options.db else place).text
+        except UserError as error:
+            if options.db:
+                raise
+            raise UserError(f"{error}; of a CSV the database is given as --db") from None
         reader.check_private("--private")
     if options.output is not None:
         raise UserError("--output goes with a CSV of questions; a schema alone is printed")
     print(text)
+
+
+def _refuse_unused(options: argparse.Namespace, foreign: bool) -> None:
+    """Refuse flags that would be passed over."""
+    if foreign:
+        given = {
+            "--values": options.values,
+            "--private": options.private,
+            "--engine": options.engine,
+        }
+        for flag, value in given.items():
+            if value:
+                raise UserError(
+                    f"{flag}: of a database that SQLAlchemy reads only the schema is taken"
+                )
+    if options.format == SchemaFormat.ddl.value:
+        for what in ("types", "keys", "comments"):
+            if getattr(options, f"no_{what}"):
+                raise UserError(f"--no-{what}: goes with --format compact or m_schema")
 
 
 def _foreign_schema(url: str, reader: SchemaReader) -> str:
@@ -172,14 +207,14 @@ def _add_contexts(
     from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.data.table import Row, column_place, read_cells
     from qc_experiments.system.files import csv_text, write_whole
-    from qc_experiments.system.paths import output_file_problem, user_path
+    from qc_experiments.system.outputs import CSV, output_paths
+    from qc_experiments.system.paths import user_path
 
     source = user_path(options.csv, "CSV")
     if options.output is None:
         raise UserError(f"{source}: --output is missing: where the CSV with its contexts goes")
-    target = user_path(options.output, "--output")
-    if problem := output_file_problem(target):
-        raise UserError(f"--output {target}: {problem}")
+    inputs = [source, options.db]
+    target = output_paths([("--output", options.output, CSV)], inputs)["--output"]
     header, numbered = read_cells(source)
     place = None
     if databases is not None and (databases.single is None or options.db_id in header):

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.cli.data_show import columns_of, row_config
-from qc_experiments.errors import UserError
-from qc_experiments.system.paths import output_file_problem, resolve_path, user_path
+from qc_experiments.cli.data_show import columns_of, refuse_unused, row_config
+from qc_experiments.system.outputs import CSV, JSON, PAGE, output_paths
+from qc_experiments.system.paths import resolve_path
 
 if TYPE_CHECKING:
     from qc_experiments.inspection.checks import Inspection
@@ -21,8 +21,16 @@ def check(options: argparse.Namespace) -> None:
     from qc_experiments.inspection.checks import Asked, inspect
     from qc_experiments.inspection.text_report import report_lines
 
-    targets = {flag: _target(options, flag) for flag in ("page", "json", "fix")}
+    refuse_unused(options, {"model": ("template", "max_length")})
     place = options.databases
+    targets = output_paths(
+        [
+            ("--page", options.page, PAGE),
+            ("--json", options.json, JSON),
+            ("--fix", options.fix, CSV),
+        ],
+        [options.csv, place, options.validation, options.like, options.template],
+    )
     databases = None if place is None else find_databases(place, "--databases", options.engine)
     found = inspect(
         Asked(
@@ -43,34 +51,23 @@ def check(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _target(options: argparse.Namespace, flag: str) -> Path | None:
-    if (given := getattr(options, flag)) is None:
-        return None
-    path = user_path(given, f"--{flag}")
-    if problem := output_file_problem(path):
-        raise UserError(f"--{flag} {path}: {problem}")
-    if path.exists() and path.samefile(resolve_path(options.csv, "CSV")):
-        raise UserError(f"--{flag} {path}: is the input; choose another name")
-    return path
-
-
 def _write(
     found: Inspection,
     lines: list[str],
-    targets: dict[str, Path | None],
+    targets: dict[str, Path],
     options: argparse.Namespace,
 ) -> None:
     from qc_experiments.inspection.fixes import fixed_rows
     from qc_experiments.inspection.page import page_html
     from qc_experiments.system.files import csv_text, write_whole
 
-    if (path := targets["page"]) is not None:
+    if path := targets.get("--page"):
         write_whole(path, page_html(found, lines).encode())
         print(f"page: {path}")
-    if (path := targets["json"]) is not None:
+    if path := targets.get("--json"):
         write_whole(path, (json.dumps(found.plain(), indent=2) + "\n").encode())
         print(f"JSON: {path}")
-    if (path := targets["fix"]) is not None:
+    if path := targets.get("--fix"):
         header, rows, done = fixed_rows(found, columns_of(options))
         write_whole(path, csv_text(header, rows))
         print(f"mended: {path} ({', '.join(done) if done else 'nothing to mend safely'})")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from qc_experiments.data.other_formats import NAMES, import_rows
-from qc_experiments.errors import UserError
+from qc_experiments.data.table import name_rows
 from qc_experiments.system.files import csv_text, write_whole
-from qc_experiments.system.paths import output_file_problem, user_path
+from qc_experiments.system.outputs import CSV, output_paths
 from qc_experiments.system.words import counted
 
 
@@ -25,21 +25,19 @@ def add_import(parser: argparse.ArgumentParser) -> None:
             metavar="NAME",
             help=f"what the source calls the {column} (common names are known)",
         )
-    add("--split", metavar="NAME", help="part of a data set (train)")
+    add("--split", metavar="NAME", help="part of a data set (train), sheet of a workbook")
 
 
 def import_(options: argparse.Namespace) -> None:
     """Write the rows of the source as a CSV."""
-    target = user_path(options.output, "--output")
-    if problem := output_file_problem(target):
-        raise UserError(f"--output {target}: {problem}")
-    source = user_path(options.source, "source")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"--output {target}: is the source; choose another name")
+    target = output_paths([("--output", options.output, CSV)], [options.source])["--output"]
     given = {column: getattr(options, column) for column in NAMES if getattr(options, column)}
     found = import_rows(options.source, given, options.split)
     write_whole(target, csv_text(list(found.columns), found.rows))
     columns = ", ".join(f"{ours} from {theirs}" for ours, theirs in found.columns.items())
     print(f"{target}: {counted(len(found.rows), 'row')}; {columns}")
+    if found.left_out:
+        rows = f"{counted(len(found.left_out), 'row')} without a question or a query left out"
+        print(f"{options.source}: {rows} ({name_rows(found.left_out)}; the first is 1)")
     if "context" not in found.columns:
         print("without a context: give the databases (data.databases), from which it is made")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import ColumnsConfig, DataConfig, OnInvalid, RunConfig
-from qc_experiments.data.table import Row, read_table
+from qc_experiments.data.table import Row, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
+
+
+def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """The flags that say what the CSV calls its columns."""
+    for name in names:
+        what = f"name of the {name} column ({name})"
+        parser.add_argument(f"--{name}", default=name, metavar="COLUMN", help=what)
 
 
 def columns_of(options: argparse.Namespace) -> ColumnsConfig:
@@ -18,9 +26,20 @@ def columns_of(options: argparse.Namespace) -> ColumnsConfig:
     return ColumnsConfig(options.question, options.query, options.context, options.db_id)
 
 
+def refuse_unused(options: argparse.Namespace, needed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse flags that do nothing without another one."""
+    for one, others in needed.items():
+        for name in others if getattr(options, one) is None else ():
+            if getattr(options, name) not in (None, False):
+                raise UserError(f"--{name.replace('_', '-')} goes with --{one}")
+
+
 def show(options: argparse.Namespace) -> None:
     """Print a row; what carries loss is coloured, or in brackets where there are no colours."""
     path = resolve_path(options.csv, "CSV")
+    refuse_unused(
+        options, {"model": ("collator", "tokens", "max_length"), "databases": ("engine",)}
+    )
     row = _row(path, options)
     if options.model is None:
         template = resolve_path(options.template or DataConfig().template, "--template")
@@ -34,7 +53,8 @@ def show(options: argparse.Namespace) -> None:
     from qc_experiments.inspection.shown_row import shown_parts
 
     console = Console(highlight=False, soft_wrap=True)
-    parts, tokens = shown_parts(row, row_config(options))
+    config = row_config(options)
+    parts, tokens = shown_parts(row, config)
     text = Text()
     for part, has_loss in parts:
         if has_loss:
@@ -44,6 +64,9 @@ def show(options: argparse.Namespace) -> None:
     console.print(text)
     labelled = sum(has_loss for *_, has_loss in tokens)
     print(f"row {row.number}: {len(tokens)} tokens, of which {labelled} carry loss")
+    if len(tokens) > config.data.max_length:
+        length = f"{config.data.max_length} tokens (--max-length, in training data.max_length)"
+        print(f"training leaves it out: it is longer than {length}")
     if options.tokens:
         for number, token, has_loss in tokens:
             print(f"{number:>7}  {'loss' if has_loss else '    '}  {token!r}")
@@ -59,7 +82,11 @@ def _row(path: Path, options: argparse.Namespace) -> Row:
     table = read_table(path, columns_of(options), OnInvalid.drop, needs_context=databases is None)
     row = next((row for row in table.rows if row.number == options.row), None)
     if row is None:
-        raise UserError(f"{path}: there is no usable row {options.row}")
+        why = (one.what for one in table.decisions if options.row in one.rows)
+        usable = f"usable: {name_rows([row.number for row in table.rows])}"
+        raise UserError(
+            f"{path}: there is no usable row {options.row}: {next(why, 'the CSV has none')}; {usable}"
+        )
     with SchemaReader() as reader:
         return ContextMaker(reader, databases, always=False).fill([row], path)[0]
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qc_experiments.cli.data_show import add_columns, columns_of
+from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.paths import file_problem, output_problem, resolve_path, user_path
+from qc_experiments.system.secrets import place_of_secret
 
 MOST_TABLES = 5
 OPTION = """# Your rows and your databases: data=mine, with --config-dir conf. Every key: qc explain data
@@ -25,7 +29,7 @@ train: {train}
 databases: {databases}
 template: prompt.txt
 max_length: 2048
-"""
+{more}"""
 README = """# {title}
 
 {about}
@@ -57,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         "--db", metavar="PLACE", help="your database: a file, a folder of them or a URL"
     )
     parser.add_argument("--engine", metavar="NAME", help=HELP)
+    add_columns(parser, ("question", "query", "context", "db_id"))
     with told_to_users():
         options = parser.parse_args(arguments)
         folder = user_path(options.folder, "FOLDER")
@@ -64,10 +69,23 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"{folder}: cannot be written ({problem})")
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder}: is not empty; name a new folder")
-        rows, place = options.csv, options.db
-        if rows is None and place is None:
-            rows, place = _asked()
-        _start(folder, rows, place, options.engine)
+        if options.csv is None and options.db is None:
+            options.csv, options.db = _asked()
+        _refuse(options)
+        _start(folder, options)
+
+
+def _refuse(options: argparse.Namespace) -> None:
+    """Refuse flags that would be passed over, and a password that would be written down."""
+    if options.engine is not None and options.db is None:
+        raise UserError("--engine goes with --db")
+    if options.csv is None and columns_of(options) != ColumnsConfig():
+        raise UserError("the names of columns go with --csv")
+    if options.db is not None and "://" in options.db and place_of_secret(options.db) is not None:
+        raise UserError(
+            "--db: the URL holds a password, which the project's files would show: leave it out and "
+            "give it in the environment (PostgreSQL: PGPASSWORD)"
+        )
 
 
 def _asked() -> tuple[str | None, str | None]:
@@ -81,26 +99,28 @@ def _asked() -> tuple[str | None, str | None]:
     return rows, place
 
 
-def _start(folder: Path, rows: str | None, place: str | None, engine: str | None) -> None:
+def _start(folder: Path, options: argparse.Namespace) -> None:
     files: dict[str, str | bytes] = {}
-    about = ""
+    place, about = options.db, ""
     databases = place
     if place is not None and "://" not in place:
         databases = _seen_from(folder, resolve_path(place, "--db"))
-    if rows is None:
-        assert place is not None
-        found = _starter(place, engine)
+    if options.csv is None:
+        found = _starter(place, options.engine)
         files["questions.csv"] = csv_text(["question", "query"], found)
         train, about = "questions.csv", STARTER.format(count=len(found)) + "\n"
     else:
-        path = resolve_path(rows, "--csv")
+        path = resolve_path(options.csv, "--csv")
         if problem := file_problem(path):
             raise UserError(f"--csv {path}: {problem}")
         train = _seen_from(folder, path)
-        _check(path, place, engine)
-    option = OPTION.format(train=_yaml(train), databases=_yaml(databases))
+        _check(path, options)
     template = resolve_path("pkg://qc_experiments.data/templates/sql.txt", "template")
-    flag = "" if databases is None else f" --databases {shlex.quote(databases)}"
+    more, flags = _more(options)
+    if databases is not None:
+        flags = {"databases": databases, **flags}
+    flag = "".join(f" --{name} {shlex.quote(value)}" for name, value in flags.items())
+    option = OPTION.format(train=_yaml(train), databases=_yaml(databases), more=more)
     train = shlex.quote(train)
     readme = README.format(title=folder.name, about=about, train=train, flag=flag)
     files |= {"conf/data/mine.yaml": option.encode(), "README.md": readme.encode()}
@@ -109,19 +129,39 @@ def _start(folder: Path, rows: str | None, place: str | None, engine: str | None
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / name, content)
     print(f"{folder}: {', '.join(files)}")
-    print(f"next: cd {folder}; qc data check {train}{flag}")
+    print(f"next: cd {shlex.quote(str(folder))}; qc data check {train}{flag}")
 
 
-def _check(path: Path, place: str | None, engine: str | None) -> None:
-    """Read the rows as training will, so that a mistake is told now."""
-    from qc_experiments.config.schema import ColumnsConfig, OnInvalid
+def _more(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    """Further lines of the option file, and the flags of `qc data check` that say the same."""
+    usual = ColumnsConfig()
+    given = vars(columns_of(options)).items()
+    named = {name: column for name, column in given if column != getattr(usual, name)}
+    lines = [f"  {name}: {_yaml(column)}\n" for name, column in named.items()]
+    if lines:
+        lines.insert(0, "columns:\n")
+    if options.engine is not None:
+        lines.append(f"engine: {_yaml(options.engine)}\n")
+        named["engine"] = options.engine
+    return "".join(lines), named
+
+
+def _check(path: Path, options: argparse.Namespace) -> None:
+    """Read rows and databases as training will, so that a mistake is told now."""
+    from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.data.table import read_table
     from qc_experiments.databases.locate import find_databases
+    from qc_experiments.databases.schema import SchemaReader
 
-    databases = None if place is None else find_databases(place, "--db", engine)
-    table = read_table(path, ColumnsConfig(), OnInvalid.drop, needs_context=databases is None)
-    if databases is not None:
-        databases.check_rows(((row.number, row.db_id) for row in table.rows), path)
+    place, columns = options.db, columns_of(options)
+    databases = None if place is None else find_databases(place, "--db", options.engine)
+    table = read_table(path, columns, OnInvalid.error, needs_context=databases is None)
+    if databases is None:
+        return
+    databases.check_rows(((row.number, row.db_id) for row in table.rows), path)
+    if not databases.on_server:  # which need not be at hand yet
+        with SchemaReader() as reader:
+            ContextMaker(reader, databases, always=True).fill(table.rows, path)
 
 
 def _starter(place: str, engine: str | None) -> list[list[str]]:
@@ -153,4 +193,8 @@ def _seen_from(folder: Path, path: Path) -> str:
 
 
 def _yaml(text: str | None) -> str:
-    return "null" if text is None else "'" + text.replace("'", "''") + "'"
+    """Text as YAML of which Hydra reads nothing as an interpolation."""
+    if text is None:
+        return "null"
+    escaped = re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
+    return "'" + escaped.replace("'", "''") + "'"

@@ -105,19 +105,18 @@ def _answer_all(folder: Path, databases: Databases | None, options: argparse.Nam
     """Answer the questions of a CSV and write it with the answers, in the place of older ones."""
     from qc_experiments.data.table import read_cells
     from qc_experiments.system.files import csv_text, write_whole
-    from qc_experiments.system.paths import output_file_problem, user_path
+    from qc_experiments.system.outputs import CSV, output_paths
+    from qc_experiments.system.paths import user_path
     from qc_experiments.system.unfinished import kept_at, written
 
     if options.output is None:
         raise UserError("--input needs --output: the CSV to write")
-    source, target = user_path(options.input, "--input"), user_path(options.output, "--output")
+    source = user_path(options.input, "--input")
+    inputs = [source, options.db]
+    target = output_paths([("--output", options.output, CSV)], inputs)["--output"]
     option = f"--output {target}"
-    if problem := output_file_problem(target):
-        raise UserError(f"{option}: {problem}")
     header, numbered = read_cells(source)
     rows = _rows(source, header, numbered, databases, options)
-    if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"{option}: is the input; choose another name")
     rows = _with_contexts(rows, folder, databases, source)
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):

@@ -1,18 +1,14 @@
-"""Read questions and queries from files of other projects: JSON, Parquet, Excel, chats, data sets."""
+"""Turn rows of other projects, whatever they call their columns, and chats into our columns."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from qc_experiments.data.source_rows import CHATS, Record, records_of
 from qc_experiments.errors import UserError
 from qc_experiments.sql.extraction import extract_sql
-from qc_experiments.system.paths import file_problem, read_file, readable
 
 NAMES = {
     "question": (
@@ -42,14 +38,9 @@ NAMES = {
 }
 """What others call our columns, in any case; the first that a file has, and that holds text."""
 NEEDED = ("question", "query")
-CHATS = ("messages", "conversations", "conversation")
+OF_CHATS = (*NEEDED, "context")
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Roles of other formats of chats."""
-ROWS_IN = ("data", "rows", "examples", "questions")
-"""Where a JSON object holds its rows."""
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,12 @@ class Imported:
     Attributes:
         columns: of the CSV, and the source's name of each.
         rows: their cells.
+        left_out: places in the source (the first is 1) of rows without a question or a query.
     """
 
     columns: dict[str, str]
     rows: list[list[str]]
+    left_out: list[int]
 
 
 def import_rows(source: str, mapping: Mapping[str, str], split: str | None) -> Imported:
@@ -71,28 +64,44 @@ def import_rows(source: str, mapping: Mapping[str, str], split: str | None) -> I
     Args:
         source: a path, or a data set's id.
         mapping: of our columns to the source's, where `NAMES` does not say it.
-        split: which part of a data set; None: ``train``, or the only one.
+        split: which part of a data set, which sheet of a workbook; None: ``train``, or the only one.
 
     Raises:
         UserError: if it cannot be read, or has no question or query.
     """
-    records = _records(source, split)
+    records = records_of(source, split)
     if not records:
         raise UserError(f"{source}: has no rows")
     if not all(isinstance(one, Mapping) for one in records):
         raise UserError(f"{source}: its rows are no objects with named values")
-    chat = next((name for name in CHATS if isinstance(records[0].get(name), list)), None)
-    if chat is not None and not mapping:
-        found = [_of_chat(one.get(chat) or []) for one in records]
-        names = dict.fromkeys(("question", "query", "context"), chat)
-        return Imported(names, [[row[name] for name in names] for row in found])
+    chat = next((name for one in records for name in CHATS if _is_chat(one.get(name))), None)
+    if chat is not None:
+        records = [_without_chat(one, chat, f"{source}: row {n}") for n, one in _numbered(records)]
     columns = _columns(source, records, mapping)
-    rows = [[_text(one.get(theirs)) for theirs in columns.values()] for one in records]
-    return Imported(columns, rows)
+    rows: list[list[str]] = []
+    left_out: list[int] = []
+    for number, record in _numbered(records):
+        found = {
+            ours: _text(record.get(theirs), f"{source}: row {number}: its {theirs}")
+            for ours, theirs in columns.items()
+        }
+        if all(found[name].strip() for name in NEEDED):
+            rows.append(list(found.values()))
+        else:
+            left_out.append(number)
+    if not rows:
+        raise UserError(f"{source}: no row has a question and a query")
+    if chat is not None:
+        columns |= {name: chat for name in OF_CHATS if columns.get(name) == name}
+    return Imported(columns, rows, left_out)
+
+
+def _numbered(records: Sequence[Record]) -> enumerate[Record]:
+    return enumerate(records, 1)
 
 
 def _columns(source: str, records: Sequence[Record], mapping: Mapping[str, str]) -> dict[str, str]:
-    there = list(dict.fromkeys(name for one in records[:100] for name in one))
+    there = list(dict.fromkeys(name for one in records for name in one))
     found: dict[str, str] = {}
     for ours, names in NAMES.items():
         if ours in mapping:
@@ -117,105 +126,47 @@ def _columns(source: str, records: Sequence[Record], mapping: Mapping[str, str])
 
 
 def _is_text(records: Sequence[Record], name: str) -> bool:
-    """Whether a column holds text; Spider's ``sql`` holds a query in parts."""
-    values = [one.get(name) for one in records[:100] if one.get(name) not in (None, "")]
-    return all(isinstance(value, str | int | float) for value in values)
+    """Whether a column begins with text; Spider's ``sql`` holds a query in parts."""
+    first = next((value for one in records if (value := one.get(name)) not in (None, "")), "")
+    return isinstance(first, str | int | float)
 
 
-def _text(value: object) -> str:
-    return "" if value is None or value != value else str(value)  # not a number is an empty cell
+def _text(value: object, said: str) -> str:
+    if value is None or value != value:  # not a number is an empty cell
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{said} is no text but {str(value)[:40]}: mend it, or name another column")
+    return str(value)
 
 
-def _of_chat(messages: Sequence[Any]) -> dict[str, str]:
-    """The last answer, the question before it, and what the system says."""
-    said = {"system": "", "user": "", "assistant": ""}
+def _is_chat(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) for m in value)
+
+
+def _without_chat(record: Record, name: str, said: str) -> Record:
+    """A row with the last answer of its chat, the question before it, and what the system says."""
+    if not _is_chat(record.get(name)):
+        return record
+    turns = {"system": "", "user": "", "assistant": ""}
     question = ""
-    for message in messages:
-        role = str(message.get("role", message.get("from", "")))
+    for message in record[name]:
+        role = str(message.get("role", message.get("from", ""))).lower()
         role = SPEAKERS.get(role, role)
-        text = _text(message.get("content", message.get("value")))
         if role == "assistant":
-            question = said["user"]
-        if role in said:
-            said[role] = text
-    query = extract_sql(said["assistant"])
-    return {"question": question.strip(), "query": query, "context": said["system"].strip()}
+            question = turns["user"]
+        if role in turns:
+            turns[role] = _content(message.get("content", message.get("value")), f"{said}: {role}")
+    found = {
+        "question": question.strip(),
+        "query": extract_sql(turns["assistant"]),
+        "context": turns["system"].strip(),
+    }
+    rest = {key: value for key, value in record.items() if key != name}
+    return rest | {key: text for key, text in found.items() if text}
 
 
-def _records(source: str, split: str | None) -> Sequence[Any]:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _data_set(source, split, saved=True)
-    problem = file_problem(path)
-    if problem is None:
-        return _of_file(path)
-    if source.count("/") == 1 and not path.suffix:
-        return _data_set(source, split, saved=False)
-    raise UserError(f"{source}: {problem}")
-
-
-def _of_file(path: Path) -> Sequence[Any]:
-    with readable(path):
-        raw = read_file(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
-            raise UserError(f"{path}: is compressed with gzip, and damaged ({error})") from None
-        suffixes = [suffix for suffix in suffixes if suffix != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    try:
-        if raw[:4] == b"PAR1":
-            return _of_frame("read_parquet", io.BytesIO(raw))
-        if raw[:4] == b"PK\x03\x04" or suffix in (".xlsx", ".xls"):
-            return _of_frame("read_excel", io.BytesIO(raw), dtype=str, keep_default_na=False)
-        text = raw.decode("utf-8-sig")
-        if suffix in SEPARATORS or text.lstrip()[:1] not in ("[", "{"):
-            given = {"dtype": str, "keep_default_na": False, "sep": SEPARATORS.get(suffix)}
-            return _of_frame("read_csv", io.StringIO(text), engine="python", **given)
-        return _of_json(text)
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text: save it as UTF-8") from None
-    except ImportError as error:
-        raise UserError(f"{path}: {str(error).rstrip('.')}") from None
-    except (ValueError, OSError) as error:  # of pandas, pyarrow and json
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-
-
-def _of_json(text: str) -> Sequence[Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]  # JSON lines
-    if isinstance(found, dict):
-        inner = next((found[name] for name in ROWS_IN if isinstance(found.get(name), list)), None)
-        found = [found] if inner is None else inner
-    if not isinstance(found, list):
-        raise ValueError("neither a list of rows nor one of them")
-    return found
-
-
-def _of_frame(reader: str, source: Any, **options: Any) -> list[Any]:
-    import pandas
-
-    frame = getattr(pandas, reader)(source, **options)
-    frame.columns = [str(name) for name in frame.columns]
-    return list(frame.to_dict("records"))
-
-
-def _data_set(source: str, split: str | None, *, saved: bool) -> Sequence[Any]:
-    from datasets import DatasetDict, load_dataset, load_from_disk
-
-    try:
-        found = load_from_disk(source) if saved else load_dataset(source)
-    except Exception as error:  # whatever the hub, a script or a damaged file raises
-        what = "is no folder of a data set" if saved else "cannot be fetched from the hub"
-        raise UserError(f"{source}: {what} ({str(error).splitlines()[0]})") from None
-    if isinstance(found, DatasetDict):
-        parts = list(found)
-        wanted = split or ("train" if "train" in parts else parts[0] if len(parts) == 1 else "")
-        if wanted not in parts:
-            raise UserError(f"{source}: has the parts {', '.join(parts)}: give one as --split")
-        found = found[wanted]
-    return list(found)
+def _content(value: Any, said: str) -> str:
+    """What a message says; a list is its parts, of which those of text count."""
+    parts = value if isinstance(value, list) else [value]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    return "\n".join(_text(text, f"{said}'s message") for text in texts if text is not None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from qc_experiments.data.foreign import making_csv, refuse_by_name
 from qc_experiments.errors import UserError
+from qc_experiments.system.reading import long_cells
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 CURLY = "“”„"
@@ -102,6 +103,15 @@ def writing_of(text: str) -> Writing | None:
     line = SEP_LINE.match(text)
     skipped, text = (1, text[line.end() :]) if line else (0, text)
     return next((one for one in _writings(skipped) if one.fits(text)), None)
+
+
+def other_rows(text: str) -> list[list[str]] | None:
+    """The rows of a table, the header first, that is not written as our CSVs; None if it is, or unclear."""
+    with long_cells():
+        how = writing_of(text)
+        if how is None or not how.what:
+            return None
+        return how.rows(SEP_LINE.sub("", text, count=1) if how.skipped else text)
 
 
 def _writings(skipped: int) -> Iterator[Writing]:

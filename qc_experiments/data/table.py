@@ -33,7 +33,8 @@ from qc_experiments.system.words import counted, noun_for
 QUERY = re.compile(r"(?:select|with|create\s+table)\s", re.IGNORECASE)
 """How a cell begins that names no column."""
 MAKE_CONTEXT = (
-    "or give the databases (data.databases, in qc data: --databases), from which contexts are made"
+    "or give the databases (data.databases, in qc data: --databases, in qc init: --db), from which "
+    "contexts are made"
 )
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
@@ -127,7 +128,7 @@ def read_table(
         column, numbers = next(iter(empty.items()))
         raise UserError(
             f"{path}: empty {column} in {name_rows(numbers)}: fill the cells, or leave such rows "
-            "out with data.on_invalid=drop"
+            "out with data.on_invalid=drop, or for good with qc data check --fix"
         )
     decisions = [
         Decision(f"with an empty {column} left out", tuple(numbers))
@@ -150,6 +151,11 @@ def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise UserError(f"{path}: is a folder, not a CSV file")
     with readable(path):
         raw = read_file(path)
+    return cells_of(path, raw)
+
+
+def cells_of(path: Path, raw: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The same of a CSV's bytes; the path is for messages."""
     refuse_other_formats(path, raw)
     text = _decode(path, raw)
     refuse_first_line(path, text)
@@ -213,7 +219,8 @@ def _column_places(
     for name in ("question", "query", "context", "db_id", "evidence"):
         column = getattr(columns, name)
         if column in header or name not in optional:
-            advice = f"rename it or map it with data.columns.{name}=... (in qc data: --{name} ...)"
+            flag = f"in qc data and qc init: --{name} ..."
+            advice = f"rename it or map it with data.columns.{name}=... ({flag})"
             advice += f", {MAKE_CONTEXT}" if name == "context" else ""
             places[name] = column_place(path, header, column, advice)
     return places

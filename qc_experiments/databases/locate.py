@@ -122,6 +122,10 @@ class Databases:
             reads = "files in a folder" if engine.suffix else "a server's databases, by a URL"
             raise UserError(f"{key}: engine {self.engine} reads {reads}")
         if self.on_server:
+            try:
+                urlsplit(self.place)
+            except ValueError as error:  # which names no part of it
+                raise UserError(f"{key}: the URL cannot be read ({error})") from None
             engine = engine or engine_of(engine_of_url(self.place, key))
             read_name = getattr(engine.module, "database_name", _path_of_url)
             if self.place.count(PLACEHOLDER) != str(read_name(self.place)).count(PLACEHOLDER):

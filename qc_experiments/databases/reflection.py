@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 from qc_experiments.databases.engine import ENGINES
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
-from qc_experiments.system.paths import PACKAGE_PREFIX
+from qc_experiments.system.paths import PACKAGE_PREFIX, file_problem
 
 DIALECTS = {"mariadb": "mysql", "mssql": "tsql", "postgresql": "postgres"}
 """What sqlglot calls SQLAlchemy's dialects, where it is not the same."""
+
+
+PACKAGES = {"MySQLdb": "mysqlclient"}
+"""What to install for a driver whose module has another name."""
 
 
 def is_foreign(place: str) -> bool:
@@ -30,34 +36,38 @@ def reflected_statements(url: str, said: str) -> tuple[str, str]:
         UserError: if it cannot be reached or read, or has no tables.
     """
     try:
-        from sqlalchemy import MetaData, create_engine
-        from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+        from sqlalchemy import MetaData, create_engine, make_url
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+        from sqlalchemy.pool import NullPool
         from sqlalchemy.schema import CreateTable
     except ImportError:
         raise UserError(
             f"{said}: SQLAlchemy is not installed: pip install sqlalchemy, and a driver"
         ) from None
     scheme = url.partition("://")[0]
+    unread = UserError(f"{said}: SQLAlchemy knows no database {scheme}, or cannot read this URL")
     try:
-        engine = create_engine(url)
-        tables = MetaData()
-        with engine.connect() as connection:
-            tables.reflect(connection, views=False)
+        file = make_url(url).database if scheme.partition("+")[0] == "sqlite" else None
+        if file and file != ":memory:" and (problem := file_problem(file)):
+            raise UserError(f"{said}: {problem}")  # SQLite would make it
+        with warnings.catch_warnings(action="ignore"):
+            engine = create_engine(url, poolclass=NullPool)
+            tables = MetaData()
+            with engine.connect() as connection:
+                tables.reflect(connection, views=False)
         statements = [str(CreateTable(one).compile(engine)).strip() for one in tables.sorted_tables]
-    except (NoSuchModuleError, ArgumentError):  # whose messages may hold the password
-        raise UserError(
-            f"{said}: SQLAlchemy knows no database {scheme}, or cannot read this URL"
-        ) from None
+    except (NoSuchModuleError, ArgumentError, ValueError):  # whose messages may hold the password
+        raise unread from None
     except ModuleNotFoundError as error:
+        package = PACKAGES.get(error.name or "", error.name)
         raise UserError(
-            f"{said}: the driver {error.name} is not installed: pip install {error.name}"
+            f"{said}: the driver {error.name} is not installed: pip install {package}"
         ) from None
-    except SQLAlchemyError as error:
-        problem = str(getattr(error, "orig", None) or error).splitlines()[0]
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's, and whatever a driver raises of an option, say
+        problem = next(iter(str(getattr(error, "orig", None) or error).splitlines()), repr(error))
         raise UserError(f"{said}: cannot be read ({problem})") from None
-    finally:
-        if "engine" in locals():
-            engine.dispose()
     if not statements:
         raise UserError(f"{said}: has no tables")
     name = engine.dialect.name

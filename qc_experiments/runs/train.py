@@ -21,6 +21,7 @@ from qc_experiments.runs.identity import identify
 from qc_experiments.runs.log import failures_recorded, logged
 from qc_experiments.runs.provenance import environment
 from qc_experiments.system.locking import locked
+from qc_experiments.system.outputs import PRESET, output_paths
 from qc_experiments.system.processes import refuse_sharded_weights
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import check_tracking, open_tracker
@@ -104,10 +105,17 @@ def announce(config: RunConfig) -> None:
 
 def _chosen(config: RunConfig) -> tuple[RunConfig, RunData]:
     """The config, with what is left open chosen where that is asked for, and its rows."""
+    if config.plan.save is not None and not config.plan.auto:
+        raise UserError(f"plan.save={config.plan.save}: goes with experiment=auto")
+    files = [file for file, _ in config.data.train_files()]
+    others = (config.data.validation, config.data.also_evaluate, config.data.databases)
+    preset = output_paths(
+        [("plan.save", config.plan.save, PRESET)],
+        [*files, *others, config.data.template],
+        makes_folders=True,
+    )
     data = load_data(config)
     if not config.plan.auto:
-        if config.plan.save is not None:
-            raise UserError(f"plan.save={config.plan.save}: goes with experiment=auto")
         return config, data
     from qc_experiments.models.base import model_window
     from qc_experiments.training.auto_settings import choose_settings, with_key, write_preset
@@ -117,9 +125,9 @@ def _chosen(config: RunConfig) -> tuple[RunConfig, RunData]:
     config, choices = choose_settings(config, plan_of(whole, data))
     for choice in choices:
         log.info("Chosen  %s: %s", choice.override(), choice.why)
-    if config.plan.save is not None:
-        write_preset(Path(config.plan.save).expanduser(), choices)
-        log.info("Saved   %s", config.plan.save)
+    for path in preset.values():
+        write_preset(path, choices)
+        log.info("Saved   %s", path)
     return with_key(config, "plan.auto", False), data
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from qc_experiments.cli.data import main
+
 DEMO = Path(str(files("qc_experiments.demo")))
 SCHEMA = "CREATE TABLE t (a INTEGER, größe TEXT);"
 
@@ -118,14 +120,38 @@ def test_check_takes_other_column_names(qc, tmp_path):
         (("check", "mine.csv", "--question", "Frage"), ["mine.csv", "no column Frage"]),
         (("check", "mine.csv", "--databases", "none"), ["--databases", "none", "no such file"]),
         (("show", "none.csv"), ["none.csv"]),
-        (("show", "mine.csv", "--row", "1"), ["mine.csv", "no usable row 1"]),
-        (("show", "mine.csv", "--row", "6"), ["mine.csv", "no usable row 6"]),
+        (("show", "mine.csv", "--row", "1"), ["no usable row 1: the CSV has none; usable: rows 2"]),
+        (("show", "mine.csv", "--row", "6"), ["no usable row 6: with an empty query left out"]),
+        (("show", "mine.csv", "--collator", "seq2seq"), ["--collator goes with --model"]),
+        (("show", "mine.csv", "--tokens"), ["--tokens goes with --model"]),
+        (("show", "mine.csv", "--max-length", "20"), ["--max-length goes with --model"]),
+        (("show", "mine.csv", "--engine", "sqlite"), ["--engine goes with --databases"]),
+        (
+            ("show", "mine.csv", "--model", "smollm2-135m", "--max-length", "0"),
+            ["error: --max-length=0: must be at least 8"],
+        ),
+        (("show", "mine.csv", "--databases", "postgresql://[me:s3cret"), ["--databases: the URL"]),
+        (("check", "mine.csv", "--template", "none.txt"), ["--template goes with --model"]),
         (("show", "mine.csv", "--template", "none.txt"), ["--template", "none.txt"]),
         (("context", "none.sqlite"), ["none.sqlite", "no such file"]),
-        (("context", "mine.csv"), ["mine.csv", "not a SQLite database"]),
+        (("context", "mine.csv"), ["error: mine.csv: is not a SQLite database", "--db"]),
         (("context", "nosuch://me:s3cret@host/db"), ["--db", "knows no database nosuch"]),
         (("context", "mysql+nodriver://me:s3cret@host/db"), ["--db", "mysql+nodriver"]),
-        (("context", "sqlite:////none/where.db"), ["--db", "unable to open database file"]),
+        (("context", "sqlite:////none/where.db"), ["--db", "no such file"]),
+        (("context", "sqlite:///new.db?nosuch=1"), ["--db", "no such file"]),
+        (("context", "mysql+pymysql://me:s3cret@host:abc/db"), ["--db", "cannot read this URL"]),
+        (("context", "mysql://me:s3cret@host/db"), ["--db", "pip install mysqlclient"]),
+        (("context", "sqlite:///shop.db", "--values", "3"), ["--values", "only the schema"]),
+        (("context", "sqlite:///shop.db", "--private", "a"), ["--private", "only the schema"]),
+        (("context", "--db", "postgresql://me:s3cret@[h/db"), ["--db: the URL cannot be read"]),
+        (
+            ("context", "--db", "databases/shop/shop.sqlite", "--no-types"),
+            ["--no-types", "--format compact"],
+        ),
+        (
+            ("context", "--db", "databases/shop/shop.sqlite", "--values", "-1"),
+            ["error: --values=-1: must be at least 0"],
+        ),
         (("context",), ["--db is missing"]),
         (("context", "--db", "."), ["place of many databases"]),
         (("context", "mine.csv", "--db", "databases"), ["--output is missing"]),
@@ -136,7 +162,7 @@ def test_check_takes_other_column_names(qc, tmp_path):
         (("context", "none.csv", "--db", "databases", "-o", "x.csv"), ["none.csv", "no such file"]),
         (
             ("context", "--db", "databases/shop/shop.sqlite", "--private", "("),
-            ["data.schema.private", "no regular expression"],
+            ["error: --private", "no regular expression"],
         ),
         (
             ("context", "--db", "databases/shop/shop.sqlite", "--private", "salary"),
@@ -154,6 +180,49 @@ def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, argum
     for part in parts:
         assert part in line
     assert "s3cret" not in line
+    assert not (rows.parent / "new.db").exists()
+
+
+SHOP = "databases/shop/shop.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "mine.csv", "--fix", "./mine.csv"), "is an input"),
+        (("check", "mine.csv", "--databases", SHOP, "--fix", SHOP), "is an input"),
+        (("check", "mine.csv", "--databases", "databases", "--json", SHOP), "is a file that is no"),
+        (("check", "mine.csv", "--validation", "val.csv", "--fix", "val.csv"), "is an input"),
+        (("check", "mine.csv", "--like", "val.csv", "--page", "val.csv"), "is an input"),
+        (("check", "mine.csv", "--page", "new", "--json", "./new"), "is what --page names"),
+        (("check", "mine.csv", "--page", "val.csv"), "is a file that is no web page"),
+        (("check", "mine.csv", "--fix", "notes.md"), "is a file that is no CSV"),
+        (("context", "mine.csv", "--db", SHOP, "-o", SHOP), "is an input"),
+        (("context", "mine.csv", "--db", SHOP, "-o", "link.csv"), "is an input"),
+        (("import", "mine.csv", "-o", SHOP), "is a file that is no CSV"),
+        (("import", "mine.csv", "-o", "mine.csv"), "is an input"),
+    ],
+)
+def test_nothing_is_written_over_an_input_another_output_or_a_file_of_another_kind(
+    rows, databases, refused, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(rows.parent)
+    (rows.parent / "val.csv").write_bytes(rows.read_bytes())
+    (rows.parent / "notes.md").write_text("# Mine\n")
+    (rows.parent / "link.csv").symlink_to(rows)
+    before = {path: path.read_bytes() for path in rows.parent.rglob("*.*") if path.is_file()}
+    assert said in refused(main, list(arguments))
+    after = {path: path.read_bytes() for path in rows.parent.rglob("*.*") if path.is_file()}
+    assert after == before
+
+
+def test_what_was_written_before_is_written_again(rows, monkeypatch):
+    monkeypatch.chdir(rows.parent)
+    given = ["check", "mine.csv", "--page", "out", "--json", "it.json", "--fix", "fixed.csv"]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        assert stopped.value.code == 1
 
 
 def test_check_refuses_a_broken_csv_by_its_row(refusal, tmp_path):
@@ -199,6 +268,14 @@ def test_show_decodes_a_row_from_the_batch_of_a_collator(qc, rows, tiny_model, c
     assert len(listed) == int(count)
     assert sum(line.split()[1] == "loss" for line in listed) == int(labelled)
     assert (int(count) == int(labelled)) == whole
+
+
+def test_show_says_that_training_leaves_a_row_out(qc, rows, tiny_model):
+    code, out, _ = qc("show", rows.name, "--model", tiny_model, "--max-length", "20")
+    assert code == 0
+    assert out.endswith(
+        "leaves it out: it is longer than 20 tokens (--max-length, in training data.max_length)\n"
+    )
 
 
 def test_context_is_added_to_a_csv_from_the_database_of_each_row(qc, rows, databases):

@@ -65,9 +65,37 @@ def test_a_project_from_a_database_alone_has_questions_to_begin_with(
     assert "4 usable rows" in out
 
 
+def test_a_project_of_odd_names_runs(shop, tmp_path, tiny_model, monkeypatch, capsys):
+    odd = tmp_path / "we${ird} name.sqlite"
+    shop.rename(odd)
+    rows = "\n".join(f"Customer {n}?,SELECT {n} FROM customer" for n in range(6))
+    (tmp_path / "mine.csv").write_text(f"Frage,the SQL\n{rows}\n")
+    given = ["--csv", str(tmp_path / "mine.csv"), "--question", "Frage", "--query", "the SQL"]
+    folder = tmp_path / "my project"
+    main([str(folder), *given, "--db", str(odd), "--engine", "sqlite"])
+    following = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ").partition(";")[0]
+    assert shlex.split(following) == ["cd", str(folder)]
+    assert "6 usable rows" in run_readme(folder, tiny_model, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:s3cret@127.0.0.1:1/x", "postgresql://h/x?password=s3cret"]
+)
+def test_a_password_is_written_nowhere(questions, tmp_path, refused, url):
+    line = refused(main, [str(tmp_path / "new"), "--csv", str(questions), "--db", url])
+    assert "PGPASSWORD" in line
+    assert "s3cret" not in line
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("new", "--csv", "rows.csv", "--db", "garbage.sqlite"), "garbage.sqlite: is not a SQLite"),
+        (("new", "--csv", "gap.csv", "--db", "shop.sqlite"), "gap.csv: empty question in row 3"),
+        (("new", "--csv", "rows.csv", "--engine", "duckdb"), "--engine goes with --db"),
+        (("new", "--db", "shop.sqlite", "--query", "SQL"), "go with --csv"),
+        (("new", "--csv", "rows.csv", "--query", "SQL"), "in qc data and qc init: --query"),
         (("new",), "give --csv FILE"),
         (("new", "--csv", "none.csv"), "none.csv"),
         (("new", "--db", "none.sqlite"), "none.sqlite"),
@@ -82,6 +110,9 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
 ):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
+    (tmp_path / "rows.csv").write_text("question,query\nq,SELECT 1\n")
+    (tmp_path / "gap.csv").write_text("question,query\nq,SELECT 1\n,SELECT 2\n")
+    (tmp_path / "garbage.sqlite").write_bytes(b"no database at all" * 100)
     monkeypatch.chdir(tmp_path)
     assert said in refused(main, list(arguments))
     assert not (tmp_path / "new").exists()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
+import zipfile
 
 import pandas
 import pytest
@@ -43,6 +45,16 @@ SHAREGPT = [
         ]
     }
 ]
+
+
+def zipped():
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("it.json", "[]")
+    return archive.getvalue()
+
+
+ZIPPED = zipped()
 
 
 def imported(source, tmp_path, *options):
@@ -106,10 +118,65 @@ def test_an_excel_workbook_is_read(tmp_path):
     assert imported(tmp_path / "it.xlsx", tmp_path) == ROWS
 
 
+def test_a_sheet_of_a_workbook_is_named_where_several_have_rows(tmp_path, refused):
+    pytest.importorskip("openpyxl")
+    with pandas.ExcelWriter(tmp_path / "it.xlsx") as book:
+        pandas.DataFrame([{"note": "read me"}]).to_excel(book, sheet_name="About", index=False)
+        pandas.DataFrame(ROWS).to_excel(book, sheet_name="Data", index=False)
+    line = refused(command.main, ["import", str(tmp_path / "it.xlsx"), "-o", str(tmp_path / "x")])
+    assert "About, Data: give one as --split" in line
+    assert imported(tmp_path / "it.xlsx", tmp_path, "--split", "Data") == ROWS
+
+
+def test_a_part_of_a_json_object_is_named(tmp_path):
+    path = write_json(tmp_path / "it.json", {"train": ROWS[:1], "dev": ROWS})
+    assert imported(path, tmp_path) == ROWS[:1]
+    assert imported(path, tmp_path, "--split", "dev") == ROWS
+
+
+def chat(question, answer, name="messages", **more):
+    turns = [{"role": "User", "content": question}, {"role": "ASSISTANT", "content": answer}]
+    return {name: turns, **more}
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_chats_keep_what_stands_beside_them_and_the_texts_of_their_parts(tmp_path, kind):
+    parts = [{"type": "text", "text": "How"}, {"type": "text", "text": "many?"}]
+    rows = [chat(parts, [{"type": "text", "text": "SELECT 1"}], db_id="pets")]
+    path = tmp_path / f"it.{kind}"
+    if kind == "json":
+        write_json(path, rows)
+    else:
+        pandas.DataFrame(rows).to_parquet(path)
+    assert imported(path, tmp_path) == [
+        {"question": "How\nmany?", "query": "SELECT 1", "db_id": "pets"}
+    ]
+
+
+def test_what_has_no_question_or_answer_is_left_out_and_counted(tmp_path, capsys):
+    rows = [
+        chat("q", "SELECT 1"),
+        {"question": "x", "query": "SELECT 2"},
+        {"messages": []},
+        {"messages": [{"role": "user", "content": "only asked"}]},
+        {"messages": {"role": "user"}},
+    ]
+    found = imported(write_json(tmp_path / "it.json", rows), tmp_path)
+    assert found == [{"question": "q", "query": "SELECT 1"}, {"question": "x", "query": "SELECT 2"}]
+    out = capsys.readouterr().out
+    assert "2 rows; question from messages" in out
+    assert "3 rows without a question or a query left out (rows 3, 4, 5" in out
+
+
 def test_columns_can_be_named(tmp_path):
     path = write_json(tmp_path / "it.json", [{"Frage": "q", "Antwort": "SELECT 1"}])
     (row,) = imported(path, tmp_path, "--question", "Frage", "--query", "Antwort")
     assert row == {"question": "q", "query": "SELECT 1"}
+
+
+def test_lists_beside_the_text_of_a_parquet_file_are_passed_over(tmp_path):
+    pandas.DataFrame([{**ROWS[0], "tokens": ["a", "b"]}]).to_parquet(tmp_path / "it.parquet")
+    assert imported(tmp_path / "it.parquet", tmp_path) == ROWS[:1]
 
 
 def test_what_is_imported_is_what_training_reads(tmp_path, capsys):
@@ -131,6 +198,31 @@ def test_what_is_imported_is_what_training_reads(tmp_path, capsys):
         ("it.parquet", b"PAR1 and nothing", (), ["it.parquet", "cannot be read"]),
         ("it.json.gz", b"\x1f\x8b nothing", (), ["gzip", "damaged"]),
         ("it.csv", b"", (), ["it.csv"]),
+        (
+            "it.csv",
+            b"question,query\nq,SELECT a, b FROM t\nq,SELECT 1\n",
+            (),
+            ["row 2 has 3 cells"],
+        ),
+        ("it.csv", b"question,query\nq,SELECT 1,x\nq,SELECT 2,y\n", (), ["row 2 has 3 cells"]),
+        ("it.csv", b"question,query,question\nq,SELECT 1,x\n", (), ["the column question twice"]),
+        ("it.json", b'[{"query": "q"}, {"a": "b" "c"}]', (), ["line 1 column 28"]),
+        ("it.json", b'[\n{"a": "b"},\n{"a": "b" "c"}\n]', (), ["line 3 column 11"]),
+        ("it.jsonl", b'{"a": "b"}\n\n{"a": "b" "c"}', (), ["line 3 column 11"]),
+        ("it.json", b"[" * 100_000, (), ["nested too deeply"]),
+        ("it.jsonl", b'{"messages": ["a", "b"]}', (), ["which of messages is the question"]),
+        (
+            "it.json",
+            b'[{"question": "x", "query": "y"}, {"question": ["x"], "query": "y"}]',
+            (),
+            ["row 2: its question is no text"],
+        ),
+        ("it.json", b'[{"question": "x", "query": true}]', (), ["row 1: its query is no text"]),
+        ("it.json", b'[{"question": "x", "query": ""}]', (), ["no row has a question and a query"]),
+        ("it.json", b'[{"question": "x", "query": "y"}]', ("--split", "dev"), ["has no parts"]),
+        ("it.json.gz", gzip.compress(b"[]" * 50)[:-20] + bytes(20), (), ["gzip", "damaged"]),
+        ("it.zip", ZIPPED, (), ["a zip archive", "it.json"]),
+        ("it.xlsx", b"PK\x03\x04 xl/workbook.xml", (), ["it.xlsx", "cannot be read"]),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, refused, name, content, options, said):
@@ -144,7 +236,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, refused, name, conten
 def test_a_file_that_is_not_there_and_one_that_would_be_overwritten(tmp_path, refused):
     assert "no.json" in refused(command.main, ["import", str(tmp_path / "no.json"), "-o", "x.csv"])
     path = write_json(tmp_path / "it.json", CONTEXT)
-    assert "is the source" in refused(command.main, ["import", str(path), "-o", str(path)])
+    assert "is an input" in refused(command.main, ["import", str(path), "-o", str(path)])
 
 
 def test_a_data_set_of_several_parts_needs_a_name(tmp_path, refused, capsys):

@@ -174,7 +174,7 @@ def test_the_input_is_never_overwritten(check, tmp_path, flag, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(["check", str(path), flag, str(path)])
     assert stopped.value.code == 2
-    assert "is the input" in capsys.readouterr().err
+    assert "is an input" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
