@@ -1,6 +1,6 @@
 """Export runs in every type, judge each export again, and print what that costs: a table.
 
-    python scripts/check_exports.py RUN... [--check 100]
+    python scripts/check_exports.py RUN... [--check 100] [--exports gguf:q8_0 ...]
 
 ``llama-cpp-python`` must be installed for the GGUF files.
 """
@@ -30,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--check", type=int, default=100, metavar="N")
+    named = [f"{kind}:{weights}" for kind, weights in EXPORTS]
+    parser.add_argument("--exports", nargs="+", default=named, choices=named)
     options = parser.parse_args()
     silence_transformers()
     print(
@@ -38,7 +40,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for folder in options.runs:
         run = read_run(folder)
-        for kind, weights in EXPORTS:
+        for kind, weights in (one.split(":") for one in options.exports):
             print(_line(run, kind, weights, options.check), flush=True)
 
 
