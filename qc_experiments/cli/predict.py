@@ -2,6 +2,7 @@
 
     qc predict --adapter outputs/RUN/adapter --db shop.sqlite --question "How many customers?"
     qc predict --adapter outputs/RUN/adapter --input questions.csv --output predictions.csv
+    qc predict --endpoint http://localhost:8000/v1 --model NAME --input questions.csv --output predictions.csv
 
 Everything needed stands beside the adapter: template, wrap, tokenizer, and which base model.
 """
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -24,6 +26,7 @@ from qc_experiments.system.words import counted
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
     from qc_experiments.databases.locate import Databases
+    from qc_experiments.generation.endpoint import EndpointPredictor
     from qc_experiments.generation.saved import SavedPredictor
 
 QUESTION_ADVICE = "name it with --question-column"
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
     quiet_libraries()
     with told_to_users(), StopRequests().listening():
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         try:
             _predict(options)
         except (MemoryError, RuntimeError) as error:
@@ -45,12 +48,13 @@ def main(arguments: Sequence[str]) -> None:
             ) from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qc predict", description="Let a saved adapter turn questions into SQL."
+def parser() -> argparse.ArgumentParser:
+    """What may be typed."""
+    made = argparse.ArgumentParser(
+        prog="qc predict", description="Let a saved adapter, or a server, turn questions into SQL."
     )
-    add = parser.add_argument
-    add("--adapter", required=True, metavar="DIR", help="adapter/ (or model/) of a run")
+    add = made.add_argument
+    add("--adapter", metavar="DIR", help="adapter/ (or model/) of a run")
     add(
         "--db",
         metavar="FILE_OR_URL",
@@ -58,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "db_id column, a folder of them",
     )
     add("--engine", metavar="NAME", help=HELP)
-    asked = parser.add_mutually_exclusive_group(required=True)
+    asked = made.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     add("--evidence", metavar="TEXT", help="hint that comes with --question")
     needed = "a question column, and a context column unless --db is given"
@@ -90,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read weights from pickles (.bin) where there are no safetensors",
     )
-    return parser
+    add_options(made)
+    return made
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -98,14 +103,18 @@ def _predict(options: argparse.Namespace) -> None:
     from qc_experiments.system.paths import folder_problem, user_path
 
     # Check what the user gave before anything heavy is imported.
-    folder = user_path(options.adapter, "--adapter")
-    if problem := folder_problem(folder):
-        raise UserError(f"--adapter {folder}: {problem}; name the adapter/ of a run")
+    model: Path | EndpointPredictor | None = endpoint_predictor(options)
+    if model is None:
+        if options.adapter is None:
+            raise UserError("qc predict needs --adapter, the adapter/ of a run, or --endpoint")
+        model = user_path(options.adapter, "--adapter")
+        if problem := folder_problem(model):
+            raise UserError(f"--adapter {model}: {problem}; name the adapter/ of a run")
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     databases = _databases(options)
     if options.question is None:
-        _answer_all(folder, databases, options)
+        _answer_all(model, databases, options)
         return
     if databases is None or databases.single is None:
         raise UserError("--question needs --db: the one database that it is about")
@@ -115,13 +124,18 @@ def _predict(options: argparse.Namespace) -> None:
     if not question:
         raise UserError("--question is empty")
     asked = Row(1, question, "", "", evidence=options.evidence or "")
-    rows = _with_contexts([asked], folder, databases, "--db")
-    predictor = _predictor(folder, options)
+    rows = _with_contexts([asked], model, databases, "--db")
+    if not isinstance(model, Path):
+        print(model.answer_one(rows[0], databases))
+        return
+    predictor = _predictor(model, options)
     predictor.prompts(rows, ["the question"])  # which refuses one that is too long
     print(predictor.answer(rows, databases)[0])
 
 
-def _answer_all(folder: Path, databases: Databases | None, options: argparse.Namespace) -> None:
+def _answer_all(
+    model: Path | EndpointPredictor, databases: Databases | None, options: argparse.Namespace
+) -> None:
     """Answer the questions of a CSV and write it with the answers, in the place of older ones."""
     from qc_experiments.data.table import read_cells
     from qc_experiments.system.files import csv_text, write_whole
@@ -138,12 +152,15 @@ def _answer_all(folder: Path, databases: Databases | None, options: argparse.Nam
     rows = _rows(source, header, numbered, databases, options)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{option}: is the input; choose another name")
-    rows = _with_contexts(rows, folder, databases, source)
+    rows = _with_contexts(rows, model, databases, source)
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
-        predictor = _predictor(folder, options)
-        prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
-        answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
+        if isinstance(model, Path):
+            predictor = _predictor(model, options)
+            prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
+            answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
+        else:
+            answers = model.answer_all(rows, databases, (unfinished, option))
         kept = [place for place, name in enumerate(header) if name != "prediction"]
         columns = [*(header[place] for place in kept), "prediction"]
         cells = [
@@ -192,17 +209,20 @@ def _rows(
 
 
 def _with_contexts(
-    rows: Sequence[Row], folder: Path, databases: Databases | None, source: Path | str
+    rows: Sequence[Row],
+    model: Path | EndpointPredictor,
+    databases: Databases | None,
+    source: Path | str,
 ) -> list[Row]:
     """The rows with what the model is told of their databases, written as it was in training."""
     from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.models.saved import SavedPrompting
     from qc_experiments.sql.ddl import is_ddl
 
-    saved = SavedPrompting.load(folder)
+    saved = SavedPrompting.load(model) if isinstance(model, Path) else model.prompting
     if saved.template.takes_evidence and rows[0].evidence is None:
         raise UserError(
-            f"{source}: has no column evidence, which the template of {folder} puts into the prompt: add it"
+            f"{source}: has no column evidence, which {saved.template.source} puts into the prompt: add it"
         )
     again = saved.makes_contexts and all(is_ddl(row.context) for row in rows)
     with saved.schemas() as reader:

@@ -71,7 +71,7 @@ class Predictor:
         )
         checks = self._checks(rows)
         written = self._write(model, rows, checks, decoding, on_answer)
-        chosen = self._choose(rows, written)
+        chosen = choose_by_running(rows, written, config.choose, self._judge)
         repaired = self._repair(model, rows, chosen) if config.repair else [None] * len(rows)
         different = [tuple(dict.fromkeys(one)) if config.candidates > 1 else () for one in written]
         return [Predicted(*each) for each in zip(chosen, repaired, different, strict=True)]
@@ -112,18 +112,6 @@ class Predictor:
         after = encoder.template.after_query()
         return [[extract_sql(text, after) for text in next(written)] if f else [""] for f in fits]
 
-    def _choose(self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]) -> list[str]:
-        if self._config.choose is Choose.first:
-            return [queries[0] for queries in candidates]
-        choose = first_valid if self._config.choose is Choose.first_valid else majority
-        different = [list(dict.fromkeys(queries)) for queries in candidates]
-        pairs = zip(rows, different, strict=True)
-        tried = iter(self._judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
-        return [
-            choose(queries, {query: next(tried) for query in distinct})
-            for queries, distinct in zip(candidates, different, strict=True)
-        ]
-
     def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
         failing = [place for place, one in enumerate(tried) if one.error is not None]
@@ -137,6 +125,22 @@ class Predictor:
         for place, (answer,) in zip(failing, answers, strict=True):
             repaired[place] = answer
         return repaired
+
+
+def choose_by_running(
+    rows: Sequence[Row], candidates: Sequence[Sequence[str]], how: Choose, judge: Judge
+) -> list[str]:
+    """One of the candidates for each row, which ``judge`` runs where the choice depends on that."""
+    if how is Choose.first:
+        return [queries[0] for queries in candidates]
+    choose = first_valid if how is Choose.first_valid else majority
+    different = [list(dict.fromkeys(queries)) for queries in candidates]
+    pairs = zip(rows, different, strict=True)
+    tried = iter(judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
+    return [
+        choose(queries, {query: next(tried) for query in distinct})
+        for queries, distinct in zip(candidates, different, strict=True)
+    ]
 
 
 def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:
