@@ -14,7 +14,7 @@ from qc_experiments.system.secrets import place_of_secret
 
 if TYPE_CHECKING:
     from qc_experiments.generation.endpoint import EndpointPredictor
-    from qc_experiments.generation.endpoint_client import Api, Endpoint, Manners
+    from qc_experiments.generation.endpoint_settings import Api, Endpoint, Manners
     from qc_experiments.models.saved import SavedPrompting
 
 OPTIONS = {
@@ -109,7 +109,7 @@ def _prompting(options: argparse.Namespace, given: dict[str, Any]) -> SavedPromp
 def _endpoint(
     text: str, prompting: SavedPrompting, trained: bool, given: dict[str, Any]
 ) -> Endpoint:
-    from qc_experiments.generation.endpoint_client import Endpoint
+    from qc_experiments.generation.endpoint_settings import Endpoint
 
     url = _address(text)
     if not given.get("model", "").strip():
@@ -126,7 +126,7 @@ def _endpoint(
 
 def _api(prompting: SavedPrompting, given: dict[str, Any]) -> Api:
     from qc_experiments.config.schema import Wrap
-    from qc_experiments.generation.endpoint_client import Api
+    from qc_experiments.generation.endpoint_settings import Api
 
     if "api" not in given:
         return Api.chat if prompting.wrap is Wrap.chat else Api.completion
@@ -170,7 +170,7 @@ def _body(text: str) -> dict[str, Any]:
 
 
 def _manners(given: dict[str, Any]) -> Manners:
-    from qc_experiments.generation.endpoint_client import Manners
+    from qc_experiments.generation.endpoint_settings import Manners
 
     names = {
         "concurrency": "concurrency",

@@ -15,13 +15,8 @@ from qc_experiments.config.schema import Choose
 from qc_experiments.data.table import Row, name_rows
 from qc_experiments.databases.locate import Databases
 from qc_experiments.errors import UserError
-from qc_experiments.generation.endpoint_client import (
-    Client,
-    Endpoint,
-    Manners,
-    Reply,
-    Unanswered,
-)
+from qc_experiments.generation.endpoint_client import Client, Unanswered
+from qc_experiments.generation.endpoint_settings import Endpoint, Manners, Reply
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.sql.extraction import extract_sql, holds_sql
 from qc_experiments.system.console import progress
