@@ -25,7 +25,7 @@ COMMANDS = {
     ),
     "predict": (
         "qc_experiments.cli.predict:main",
-        "let a saved adapter answer one question or a CSV of questions",
+        "let a saved adapter, or a server, answer one question or a CSV of questions",
     ),
     "ask": (
         "qc_experiments.cli.ask:main",

@@ -23,7 +23,9 @@ from helpers.runs import ROOT, Run, child, run_folders
 
 from qc_experiments import __main__
 from qc_experiments.cli import evaluate as evaluation_command
+from qc_experiments.cli import predict as predict_command
 from qc_experiments.cli import train as command_line
+from qc_experiments.cli.predict_endpoint import endpoint_predictor
 from qc_experiments.models.packaged import named_model
 
 PAGES = {
@@ -44,7 +46,9 @@ def commands(language: str) -> list[str]:
 
 RUN_HERE = commands("bash")
 """Commands that need nothing; each is run."""
-NEEDS_MORE = commands("sh")
+SERVERS = ("vllm serve ", "llama-server ", "ollama ", "OLLAMA_", "python -m sglang.")
+"""How commands of others begin, which start what `qc predict --endpoint` asks."""
+NEEDS_MORE = [line for line in commands("sh") if not line.startswith(SERVERS)]
 """Commands that need a hub, a GPU, a queue or a server; their settings are composed."""
 SHORTENED = (
     "data.limit=8",
@@ -175,9 +179,10 @@ def test_what_the_page_on_python_shows_runs(workplace, tiny_model, two_runs, cap
 
 @pytest.mark.parametrize("command", NEEDS_MORE)
 def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
-    command, workplace, tiny_model, monkeypatch, capfd
+    command, workplace, tiny_model, two_runs, monkeypatch, capfd
 ):
     monkeypatch.setenv("MY_PASSWORD", "secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     words = shlex.split(command)
     if words[0] == "make":
         assert f"\n{words[1]}: setup\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -187,6 +192,12 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
         return
     if words[:2] == ["qc", "evaluate"]:
         assert evaluation_command.parser().parse_args(words[2:])
+        return
+    if words[:2] == ["qc", "predict"]:
+        adapter = str(run_folders(two_runs)[0] / "adapter")
+        given = [word.replace("outputs/RUN/adapter", adapter) for word in words[2:]]
+        options = predict_command.parser().parse_args(given)
+        assert (endpoint_predictor(options) is None) == (options.endpoint is None)
         return
     settings = words[words.index("train.py") + 1 :] if "train.py" in words else words[2:]
     if "-m" in settings:

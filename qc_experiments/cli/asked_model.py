@@ -20,11 +20,11 @@ FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
 
 
 def add_model_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add them to a parser; without a default, ``--adapter`` is needed."""
+    """Add them to a parser."""
     add = parser.add_argument
     what = "a run's folder, its adapter/ or model/, or latest: the newest finished run"
     shown = "" if default is None else f" ({default})"
-    add("--adapter", required=default is None, default=default, metavar="RUN", help=what + shown)
+    add("--adapter", default=default, metavar="RUN", help=what + shown)
     add("--outputs", default="outputs", metavar="DIR", help="where latest is looked for (outputs)")
     add(
         "--decoding",

@@ -2,6 +2,7 @@
 
     qc predict --adapter latest --db shop.sqlite --question "How many customers?"
     qc predict --adapter outputs/RUN --input questions.csv --output predictions.csv
+    qc predict --endpoint http://localhost:8000/v1 --model NAME --input questions.csv --output predictions.csv
 
 Everything needed stands beside the adapter: template, wrap, tokenizer, and which base model.
 """
@@ -20,6 +21,7 @@ from qc_experiments.cli.asked_model import (
     model_folder,
     unsure_line,
 )
+from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -30,6 +32,7 @@ from qc_experiments.system.words import counted
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
     from qc_experiments.databases.locate import Databases
+    from qc_experiments.generation.endpoint import EndpointPredictor
     from qc_experiments.generation.predictor import Predicted
     from qc_experiments.generation.saved import SavedPredictor
 
@@ -42,18 +45,19 @@ def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something."""
     quiet_libraries()
     with told_to_users(), StopRequests().listening():
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         advice = f"try a --batch-size below {options.batch_size}, or a machine with more"
         with memory_told(advice):
             _predict(options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qc predict", description="Let a saved adapter turn questions into SQL."
+def parser() -> argparse.ArgumentParser:
+    """What may be typed."""
+    made = argparse.ArgumentParser(
+        prog="qc predict", description="Let a saved adapter, or a server, turn questions into SQL."
     )
-    add_model_options(parser)
-    add = parser.add_argument
+    add_model_options(made)
+    add = made.add_argument
     add(
         "--db",
         metavar="FILE_OR_URL",
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "db_id column, a folder of them",
     )
     add("--engine", metavar="NAME", help=HELP)
-    asked = parser.add_mutually_exclusive_group(required=True)
+    asked = made.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     add("--evidence", metavar="TEXT", help="hint that comes with --question")
     needed = "a question column, and a context column unless --db is given"
@@ -71,19 +75,24 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--{column.replace('_', '-')}-column", default=column, metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
     add("--batch-size", type=int, default=16, help="questions at once (16)")
-    return parser
+    add_options(made)
+    return made
 
 
 def _predict(options: argparse.Namespace) -> None:
     from qc_experiments.data.table import Row
 
     # Check what the user gave before the model is loaded.
-    folder = model_folder(options)
+    model: Path | EndpointPredictor | None = endpoint_predictor(options)
+    if model is None:
+        if options.adapter is None:
+            raise UserError("qc predict needs --adapter: a run, or latest; or --endpoint: a server")
+        model = model_folder(options)
     if options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     databases = _databases(options)
     if options.question is None:
-        _answer_all(folder, databases, options)
+        _answer_all(model, databases, options)
         return
     if databases is None or databases.single is None:
         raise UserError("--question needs --db: the one database that it is about")
@@ -93,15 +102,23 @@ def _predict(options: argparse.Namespace) -> None:
     if not question:
         raise UserError("--question is empty")
     asked = Row(1, question, "", "", evidence=options.evidence or "")
-    rows = _with_contexts([asked], folder, databases, "--db")
-    predictor = load_model(folder, options, options.batch_size)
+    rows = _with_contexts([asked], model, databases, "--db")
+    if not isinstance(model, Path):
+        _say(model.answer_one(rows[0], databases), options)
+        return
+    predictor = load_model(model, options, options.batch_size)
     predictor.prompts(rows, ["the question"])  # which refuses one that is too long
-    (answer,) = predictor.answer(rows, databases)
+    _say(predictor.answer(rows, databases)[0], options)
+
+
+def _say(answer: Predicted, options: argparse.Namespace) -> None:
     least = options.not_below
     print(unsure_line(answer, least) if answer.is_unsure(least) else answer.sql)
 
 
-def _answer_all(folder: Path, databases: Databases | None, options: argparse.Namespace) -> None:
+def _answer_all(
+    model: Path | EndpointPredictor, databases: Databases | None, options: argparse.Namespace
+) -> None:
     """Answer the questions of a CSV and write it with the answers, in the place of older ones."""
     from qc_experiments.data.table import read_cells
     from qc_experiments.system.files import csv_text, write_whole
@@ -117,12 +134,15 @@ def _answer_all(folder: Path, databases: Databases | None, options: argparse.Nam
     option = f"--output {target}"
     header, numbered = read_cells(source)
     rows = _rows(source, header, numbered, databases, options)
-    rows = _with_contexts(rows, folder, databases, source)
+    rows = _with_contexts(rows, model, databases, source)
     unfinished = target.parent / f".{target.name}.partial"
     with kept_at(unfinished, option):
-        predictor = load_model(folder, options, options.batch_size)
-        prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
-        answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
+        if isinstance(model, Path):
+            predictor = load_model(model, options, options.batch_size)
+            prompts = predictor.prompts(rows, [f"row {row.number}" for row in rows])
+            answers = _answers(predictor, rows, prompts, databases, (unfinished, option))
+        else:
+            answers = model.answer_all(rows, databases, (unfinished, option))
         kept = [place for place, name in enumerate(header) if name not in WRITTEN]
         columns = [*(header[place] for place in kept), *WRITTEN]
         least = options.not_below
@@ -178,17 +198,20 @@ def _rows(
 
 
 def _with_contexts(
-    rows: Sequence[Row], folder: Path, databases: Databases | None, source: Path | str
+    rows: Sequence[Row],
+    model: Path | EndpointPredictor,
+    databases: Databases | None,
+    source: Path | str,
 ) -> list[Row]:
     """The rows with what the model is told of their databases, written as it was in training."""
     from qc_experiments.data.contexts import ContextMaker
     from qc_experiments.models.saved import SavedPrompting
     from qc_experiments.sql.ddl import is_ddl
 
-    saved = SavedPrompting.load(folder)
+    saved = SavedPrompting.load(model) if isinstance(model, Path) else model.prompting
     if saved.template.takes_evidence and rows[0].evidence is None:
         raise UserError(
-            f"{source}: has no column evidence, which the template of {folder} puts into the prompt: add it"
+            f"{source}: has no column evidence, which {saved.template.source} puts into the prompt: add it"
         )
     again = saved.makes_contexts and all(is_ddl(row.context) for row in rows)
     with saved.schemas() as reader:

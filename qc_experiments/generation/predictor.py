@@ -84,7 +84,7 @@ class Predictor:
         prompts = self._encoder.prompts(rows)
         answers = self._write(model, prompts, checks, decoding, on_answer)
         written = [[answer.text for answer in one] for one in answers]
-        chosen, agreed = self._choose(rows, written)
+        chosen, agreed = choose_by_running(rows, written, config.choose, self._judge)
         repaired = self._repair(model, rows, chosen) if config.repair else [None] * len(rows)
         different = [tuple(dict.fromkeys(one)) if config.candidates > 1 else () for one in written]
         sure = agreed or [
@@ -133,23 +133,6 @@ class Predictor:
             for fit in fits
         ]
 
-    def _choose(
-        self, rows: Sequence[Row], candidates: Sequence[Sequence[str]]
-    ) -> tuple[list[str], list[float]]:
-        """A query of each row's candidates; and how many agree with it, where the majority chooses."""
-        if self._config.choose is Choose.first:
-            return [queries[0] for queries in candidates], []
-        choose = first_valid if self._config.choose is Choose.first_valid else majority
-        different = [list(dict.fromkeys(queries)) for queries in candidates]
-        pairs = zip(rows, different, strict=True)
-        tried = iter(self._judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
-        found = [{query: next(tried) for query in distinct} for distinct in different]
-        chosen = [choose(*one) for one in zip(candidates, found, strict=True)]
-        if choose is first_valid:
-            return chosen, []
-        triples = zip(chosen, candidates, found, strict=True)
-        return chosen, [agreement(*one) for one in triples]
-
     def _repair(self, model: Any, rows: Sequence[Row], chosen: Sequence[str]) -> list[str]:
         tried = self._judge.try_all(list(zip(rows, chosen, strict=True)))
         failing = [place for place, one in enumerate(tried) if one.error is not None]
@@ -184,6 +167,28 @@ def agreement(chosen: str, queries: Sequence[str], found: dict[str, Tried]) -> f
     result = found[chosen].result
     same = 0 if result is None else sum(found[query].result == result for query in queries)
     return float(f"{same / len(queries):.{DIGITS}g}")
+
+
+def choose_by_running(
+    rows: Sequence[Row], candidates: Sequence[Sequence[str]], how: Choose, judge: Judge
+) -> tuple[list[str], list[float]]:
+    """One of the candidates for each row, which ``judge`` runs where the choice depends on that.
+
+    Returns:
+        The queries; and how many agree with each, where the majority chooses.
+    """
+    if how is Choose.first:
+        return [queries[0] for queries in candidates], []
+    choose = first_valid if how is Choose.first_valid else majority
+    different = [list(dict.fromkeys(queries)) for queries in candidates]
+    pairs = zip(rows, different, strict=True)
+    tried = iter(judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
+    found = [{query: next(tried) for query in distinct} for distinct in different]
+    chosen = [choose(*one) for one in zip(candidates, found, strict=True)]
+    if choose is first_valid:
+        return chosen, []
+    triples = zip(chosen, candidates, found, strict=True)
+    return chosen, [agreement(*one) for one in triples]
 
 
 def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:

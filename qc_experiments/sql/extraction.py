@@ -17,6 +17,9 @@ FENCE = re.compile(
 AFTER_PROSE = re.compile(
     rf"(?:^|:)[ \t]*(?=(?:{SQL_START.pattern}))", SQL_START.flags | re.MULTILINE
 )
+STATEMENT_BEGINS = re.compile(
+    rf"(?:^|\*/)[ \t(]*(?:{SQL_START.pattern})", SQL_START.flags | re.MULTILINE
+)
 FENCE_MARK = re.compile(r"`{3,}")
 QUOTED = re.compile(r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)""")
 
@@ -40,6 +43,11 @@ def extract_sql(text: str, after_query: str = "") -> str:
         bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)
         sql = sql[: bare.index(closing)] if closing in bare else sql
     return first_statement(sql).strip()
+
+
+def holds_sql(sql: str) -> bool:
+    """Whether what `extract_sql` returns is SQL at all: a statement begins on one of its lines."""
+    return STATEMENT_BEGINS.search(sql) is not None
 
 
 def answer_complete(text: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from qc_experiments.config.schema import DataConfig
 from qc_experiments.data.template import read_template
-from qc_experiments.sql.extraction import answer_complete, extract_sql, first_statement
+from qc_experiments.sql.extraction import answer_complete, extract_sql, first_statement, holds_sql
 from qc_experiments.system.paths import resolve_path
 
 DEMO = Path(str(files("qc_experiments.demo")))
@@ -223,3 +223,11 @@ def test_stopping_early_gives_the_query_that_the_whole_answer_gives():
 )
 def test_the_first_statement(sql, first):
     assert first_statement(sql) == first
+
+
+def test_what_holds_sql_is_told_from_prose():
+    assert all(holds_sql(query) for query in [*GOLD, *DIFFICULT])
+    for sql in ("(SELECT 1) UNION (SELECT 2)", "-- all\nSELECT 1", "/* all */ select 1"):
+        assert holds_sql(sql)
+    for prose in ("", "I cannot select that.", "Sorry: no table with ages"):
+        assert not holds_sql(prose)
