@@ -92,15 +92,20 @@ class LlamaCpp:
     """
 
     def __init__(self, path: Path, encoder: Encoder, saved: SavedPrompting, longest: int) -> None:
+        self._encoder, self._most = encoder, saved.max_new_tokens
+        self._path, self._longest = path, longest
+        self._llama = self._loaded(every_logit=False)
+
+    def _loaded(self, *, every_logit: bool) -> Any:
+        """The model; one that gives the logits of each token is slow to ask."""
         import llama_cpp
 
-        self._encoder, self._most = encoder, saved.max_new_tokens
         try:
-            self._llama = llama_cpp.Llama(
-                model_path=str(path), n_ctx=longest, n_batch=512, logits_all=True, verbose=False
+            return llama_cpp.Llama(
+                str(self._path), n_ctx=self._longest, logits_all=every_logit, verbose=False
             )
         except ValueError as error:
-            raise UserError(f"{path}: llama.cpp cannot load it ({error})") from None
+            raise UserError(f"{self._path}: llama.cpp cannot load it ({error})") from None
 
     def tokens(self, text: str) -> list[int]:
         """As llama.cpp cuts a prompt."""
@@ -136,14 +141,16 @@ class LlamaCpp:
         import numpy as np
 
         found = []
+        llama = self._loaded(every_logit=True)
         for one in examples:
-            self._llama.reset()
-            self._llama.eval(one.input_ids)
-            logits = np.asarray(self._llama.scores[len(one.prompt_ids) - 1 : len(one) - 1], "f8")
+            llama.reset()
+            llama.eval(one.input_ids)
+            logits = np.asarray(llama.scores[len(one.prompt_ids) - 1 : len(one) - 1], "f8")
             logits = logits - logits.max(-1, keepdims=True)
             normal = np.log(np.exp(logits).sum(-1))
             wanted = logits[np.arange(len(logits)), list(one.completion_ids)]
             found.append((wanted - normal).tolist())
+        llama.close()
         return found
 
     def close(self) -> None:
