@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.cli.data_show import columns_of, row_config
+from qc_experiments.cli.data_show import columns_of, databases_of, row_config
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import output_file_problem, resolve_path, user_path
 
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 def check(options: argparse.Namespace) -> None:
     """Inspect; exits with 1 if something must be mended."""
-    from qc_experiments.databases.locate import find_databases
     from qc_experiments.inspection.checks import Asked, inspect
     from qc_experiments.inspection.text_report import report_lines
 
     targets = {flag: _target(options, flag) for flag in ("page", "json", "fix")}
-    place = options.databases
-    databases = None if place is None else find_databases(place, "--databases", options.engine)
+    databases = databases_of(options)
     found = inspect(
         Asked(
             resolve_path(options.csv, "CSV"),
