@@ -56,7 +56,7 @@ class Inspection:
         table: the usable rows.
         faults: of them, the worst first.
         facts: what each usable row's query tells.
-        all_run: whether every query was run, and runs.
+        all_run: whether the query of every usable row was run, and runs.
         held_out: faults of the validation rows, and how many rows these are.
         target: what the queries of the target tell.
         untouched: tables, and columns as ``table.column``, that no query names, by schema.
@@ -123,7 +123,7 @@ def inspect(asked: Asked) -> Inspection:
         rows = table.rows
         schemas = None if asked.databases is None else reader
         facts, all_run = query_faults(rows, judge, schemas, faults)
-        all_run = all_run and not faults.rows("no_database") | faults.rows("empty_cell")
+        all_run = all_run and not faults.rows("no_database")
         tokens = None if asked.config is None else count_tokens(rows, asked.config)
         if tokens is not None:
             long = [

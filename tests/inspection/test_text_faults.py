@@ -101,9 +101,3 @@ def test_a_row_without_a_database_is_a_fault_and_no_end(found, databases, db_id)
     own, _, out = found([(*COUNT, PET, "pets"), (*NAMES, PET, db_id)], None, *databases)
     assert own == {("no_database", 3)}
     assert "every query runs" not in out
-
-
-def test_with_an_empty_query_not_every_query_runs(found, databases):
-    own, _, out = found([(*COUNT, PET, "pets"), ("Names?", "", PET, "pets")], None, *databases)
-    assert own == {("empty_cell", 3)}
-    assert "every query runs" not in out
