@@ -214,8 +214,12 @@ def test_what_a_page_says_is_printed_is_printed(command, shown, workplace, monke
         evaluation_command.main(["gpt.csv", "--databases", "my_databases", "--output", "judged"])
     capfd.readouterr()
     run_command(shlex.split(command), monkeypatch)
-    printed = {" ".join(line.split()) for line in capfd.readouterr().out.splitlines()}
-    assert {" ".join(line.split()) for line in shown.splitlines()} <= printed
+    printed, shown = (
+        "\n".join(" ".join(line.split()) for line in text.splitlines())
+        for text in (capfd.readouterr().out, shown)
+    )
+    for part in shown.split("\n\n"):  # a page may leave out whole parts, but no line within one
+        assert part in printed
 
 
 def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):

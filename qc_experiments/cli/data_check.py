@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qc_experiments.cli.data_show import columns_of, refuse_unused, row_config
+from qc_experiments.cli.data_show import columns_of, databases_of, refuse_unused, row_config
 from qc_experiments.system.outputs import CSV, JSON, PAGE, output_paths
 from qc_experiments.system.paths import resolve_path
 
@@ -17,21 +17,19 @@ if TYPE_CHECKING:
 
 def check(options: argparse.Namespace) -> None:
     """Inspect; exits with 1 if something must be mended."""
-    from qc_experiments.databases.locate import find_databases
     from qc_experiments.inspection.checks import Asked, inspect
     from qc_experiments.inspection.text_report import report_lines
 
     refuse_unused(options, {"model": ("template", "max_length")})
-    place = options.databases
     targets = output_paths(
         [
             ("--page", options.page, PAGE),
             ("--json", options.json, JSON),
             ("--fix", options.fix, CSV),
         ],
-        [options.csv, place, options.validation, options.like, options.template],
+        [options.csv, options.databases, options.validation, options.like, options.template],
     )
-    databases = None if place is None else find_databases(place, "--databases", options.engine)
+    databases = databases_of(options)
     found = inspect(
         Asked(
             resolve_path(options.csv, "CSV"),

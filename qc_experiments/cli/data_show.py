@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qc_experiments.config.plugins import COLLATORS
 from qc_experiments.config.schema import ColumnsConfig, DataConfig, OnInvalid, RunConfig
@@ -12,6 +13,9 @@ from qc_experiments.data.table import Row, name_rows, read_table
 from qc_experiments.data.template import read_template
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
+
+if TYPE_CHECKING:
+    from qc_experiments.databases.locate import Databases
 
 
 def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
@@ -32,6 +36,19 @@ def refuse_unused(options: argparse.Namespace, needed: Mapping[str, Sequence[str
         for name in others if getattr(options, one) is None else ():
             if getattr(options, name) not in (None, False):
                 raise UserError(f"--{name.replace('_', '-')} goes with --{one}")
+
+
+def databases_of(options: argparse.Namespace) -> Databases | None:
+    """The databases of the rows; None if none were given."""
+    from qc_experiments.databases.locate import find_databases
+
+    if options.databases is not None:
+        return find_databases(options.databases, "--databases", options.engine)
+    if options.engine is not None:
+        raise UserError(
+            f"--engine {options.engine}: goes with --databases; without them queries are tried in SQLite"
+        )
+    return None
 
 
 def show(options: argparse.Namespace) -> None:
@@ -74,11 +91,9 @@ def show(options: argparse.Namespace) -> None:
 
 def _row(path: Path, options: argparse.Namespace) -> Row:
     from qc_experiments.data.contexts import ContextMaker
-    from qc_experiments.databases.locate import find_databases
     from qc_experiments.databases.schema import SchemaReader
 
-    place = options.databases
-    databases = None if place is None else find_databases(place, "--databases", options.engine)
+    databases = databases_of(options)
     table = read_table(path, columns_of(options), OnInvalid.drop, needs_context=databases is None)
     row = next((row for row in table.rows if row.number == options.row), None)
     if row is None:

@@ -19,9 +19,10 @@ MOST_TIMES = 100
 SAMPLES = 3
 PRIVATE = (
     "e?mail",
-    "phone|mobile|fax",
+    "phone|telef|mobile|fax",
+    "(?<![a-z])tel(?![a-z])",
     "card|iban|account_?n",
-    "passw|pwd|secre|token",
+    "passw|kennw|pwd|secre|token",
     "ssn|social_sec",
 )
 
@@ -97,7 +98,8 @@ class SchemaConfig:
     """Longer values are not taken for samples."""
     private: list[str] = field(default_factory=lambda: list(PRIVATE))
     """Regular expressions; of a column whose name one of them matches anywhere no value is shown. Nor is a
-    text shown that looks like an e-mail address or a number to call or pay with, whatever its column."""
+    value shown that holds an e-mail address or a number to call or pay with, whatever its column, nor any
+    of a view or a computed column, which may show other columns' values."""
     seed: int = 0
     """Which values are drawn."""
 

@@ -26,6 +26,7 @@ from qc_experiments.data.separators import (
     refuse_quotes_in_cells,
 )
 from qc_experiments.errors import UserError
+from qc_experiments.sql.tokens import plain_sql
 from qc_experiments.system.paths import hash_texts, read_file, readable
 from qc_experiments.system.reading import long_cells
 from qc_experiments.system.words import counted, noun_for
@@ -255,7 +256,7 @@ def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]
         if row.query in seen:
             duplicates.append(row.number)
             continue
-        if seen:
+        if seen and plain_sql(row.query) not in map(plain_sql, seen):
             conflicts.append(row.number)
         seen.add(row.query)
         kept.append(row)

@@ -20,8 +20,12 @@ FEW_ROWS = 20
 """Where these hold too much (texts of megabytes), or reading them takes too long."""
 LIMITS = Limits(seconds=5.0, bytes=16_000_000)
 BINARY = re.compile("blob|bytea|binary", re.IGNORECASE)
-PRIVATE_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.\w+|\+?\(?(?:\d[\s().-]*){9,}")
-"""A text that looks like an e-mail address, or a number to call or to pay with."""
+PRIVATE_TEXT = re.compile(r"[^@\s]@[^@\s]+\.\w|(?:\d[\s()./-]*){9}")
+"""What a text holds in which an e-mail address stands, or a number to call or to pay with."""
+DAY = re.compile(
+    r"(?<![\d./-])(?:\d{4}[./-]\d\d?[./-]\d\d?|\d\d?[./-]\d\d?[./-]\d{4})(?![\d./-])(?:[ T]\d\d?:\d\d)?"
+)
+"""A day, perhaps with its time: its digits are no such number's."""
 
 
 def is_private(column: str, patterns: Iterable[str]) -> bool:
@@ -36,13 +40,18 @@ def sample_values(
     style: SchemaConfig,
     most: int,
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """At most so many values of each column, as text, by table and plain name of column; seeded."""
+    """At most so many values of each column, as text, by table and plain name of column; seeded.
+
+    None of a view or a computed column, which may show private columns under other names.
+    """
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for table in tables if most else ():
+        referring = _referring(table, tables, style)
         columns = [
             column
-            for column in table.columns
-            if not is_private(column.name, style.private) and not BINARY.search(column.type)
+            for column in (() if table.is_view else table.columns)
+            if not (column.computed or column.name in referring or BINARY.search(column.type))
+            and not is_private(column.name, style.private)
         ]
         rows = _rows(pool, database, table, columns)
         for place, column in enumerate(columns):
@@ -52,6 +61,21 @@ def sample_values(
             if drawn:
                 found[table.written, column.name] = tuple(sorted(drawn, key=texts.index))
     return found
+
+
+def _referring(
+    table: TableDefinition, tables: Sequence[TableDefinition], style: SchemaConfig
+) -> set[str]:
+    """Columns that hold the values of a private column to which they refer."""
+    keys = {one.written.lower(): one.keys for one in tables}
+    return {
+        own
+        for key in table.foreign_keys
+        for own, other in zip(
+            key.columns, key.parent_columns or keys.get(key.parent.lower(), ()), strict=False
+        )
+        if is_private(other, style.private)
+    }
 
 
 def _rows(
@@ -75,7 +99,10 @@ def _text(cell: Value, style: SchemaConfig) -> str:
     """A value in a line, or nothing where it is not shown."""
     if cell is None or isinstance(cell, bytes):
         return ""
-    if not isinstance(cell, str):
-        return str(cell)
-    text = " ".join(cell.split())
-    return "" if len(text) > style.longest_value or PRIVATE_TEXT.fullmatch(text) else text
+    if isinstance(cell, float) and not cell.is_integer():
+        return str(cell)  # no number to call
+    text = " ".join(str(cell).split())
+    if isinstance(cell, str) and len(text) > style.longest_value:
+        return ""
+    digits = f"{cell:.0f}" if isinstance(cell, float) else text  # not 4.9e+12
+    return "" if PRIVATE_TEXT.search(DAY.sub("", digits)) else text

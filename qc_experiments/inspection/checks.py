@@ -17,12 +17,7 @@ from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.inspection.faults import ERROR, Fault, Faults
-from qc_experiments.inspection.query_checks import (
-    fact_faults,
-    literal_faults,
-    run_faults,
-    schema_faults,
-)
+from qc_experiments.inspection.query_checks import query_faults
 from qc_experiments.inspection.query_facts import QueryFacts, query_facts
 from qc_experiments.inspection.text_checks import leaks, near_repeats, table_faults, text_faults
 from qc_experiments.inspection.token_counts import TokenCounts, count_tokens
@@ -61,6 +56,7 @@ class Inspection:
         table: the usable rows.
         faults: of them, the worst first.
         facts: what each usable row's query tells.
+        all_run: whether the query of every usable row was run, and runs.
         held_out: faults of the validation rows, and how many rows these are.
         target: what the queries of the target tell.
         untouched: tables, and columns as ``table.column``, that no query names, by schema.
@@ -70,6 +66,7 @@ class Inspection:
     table: Table
     faults: tuple[Fault, ...]
     facts: tuple[QueryFacts, ...]
+    all_run: bool
     held_out: tuple[tuple[Fault, ...], int] | None
     target: tuple[QueryFacts, ...] | None
     untouched: dict[str, tuple[str, ...]]
@@ -124,18 +121,9 @@ def inspect(asked: Asked) -> Inspection:
         text_faults(table.rows, faults)
         near_repeats(table.rows, faults)
         rows = table.rows
-        facts = query_facts(rows, judge)
-        fact_faults(rows, facts, faults)
-        if asked.databases is None:
-            schema_faults(rows, facts, judge, faults)
-        else:
-            runs = {row.number for row in run_faults(rows, facts, judge, faults)}
-            kept = [
-                (row, fact) for row, fact in zip(rows, facts, strict=True) if row.number in runs
-            ]
-            literal_faults(
-                [row for row, _ in kept], [fact for _, fact in kept], judge, reader, faults
-            )
+        schemas = None if asked.databases is None else reader
+        facts, all_run = query_faults(rows, judge, schemas, faults)
+        all_run = all_run and not faults.rows("no_database")
         tokens = None if asked.config is None else count_tokens(rows, asked.config)
         if tokens is not None:
             long = [
@@ -147,7 +135,13 @@ def inspect(asked: Asked) -> Inspection:
                 faults.extend("too_long", long, f"data.max_length={tokens.longest} tokens")
         held_out = None
         if asked.validation is not None:
-            held_out = _held_out(asked.validation, asked, maker, table.rows, facts, judge)
+            found = Faults()
+            others = _read(asked.validation, asked, maker, found).rows
+            text_faults(others, found)
+            theirs, _ = query_faults(others, judge, schemas, found)
+            leaks(rows, others, found)
+            _shared_queries(facts, others, theirs, found)
+            held_out = tuple(found.ranked()), len(others)
         target = None
         if asked.target is not None:
             target = tuple(query_facts(_read(asked.target, asked, maker, Faults()).rows, judge))
@@ -155,6 +149,7 @@ def inspect(asked: Asked) -> Inspection:
         table,
         tuple(faults.ranked()),
         tuple(facts),
+        all_run,
         held_out,
         target,
         _untouched(rows, facts),
@@ -176,9 +171,12 @@ def _read(path: Path, asked: Asked, maker: ContextMaker, faults: Faults) -> Tabl
 
 
 def _has_database(row: Row, databases: Databases | None, faults: Faults) -> bool:
-    """Whether a row's database is there; one without a name is refused by those who need it."""
-    if databases is None or databases.single is not None or not row.db_id:
+    """Whether a row's database is there."""
+    if databases is None or databases.single is not None:
         return True
+    if not row.db_id:
+        faults.add("no_database", row.number, "an empty db_id")
+        return False
     try:
         found = databases.find(row.db_id) is not None
     except UserError:
@@ -188,23 +186,16 @@ def _has_database(row: Row, databases: Databases | None, faults: Faults) -> bool
     return found
 
 
-def _held_out(
-    path: Path,
-    asked: Asked,
-    maker: ContextMaker,
-    train: Sequence[Row],
+def _shared_queries(
+    train: Sequence[QueryFacts],
+    rows: Sequence[Row],
     facts: Sequence[QueryFacts],
-    judge: Judge,
-) -> tuple[tuple[Fault, ...], int]:
-    """What of the validation rows is known from training."""
-    faults = Faults()
-    rows = _read(path, asked, maker, faults).rows
-    leaks(train, rows, faults)
-    known = {fact.skeleton for fact in facts if fact.skeleton}
-    found = query_facts(rows, judge)
-    alike = (row.number for row, fact in zip(rows, found, strict=True) if fact.skeleton in known)
+    faults: Faults,
+) -> None:
+    """Which rows' queries stand in training as well, but for their values."""
+    known = {fact.skeleton for fact in train if fact.skeleton}
+    alike = (row.number for row, fact in zip(rows, facts, strict=True) if fact.skeleton in known)
     faults.extend("shared_query", alike)
-    return tuple(faults.ranked()), len(rows)
 
 
 def _untouched(rows: Sequence[Row], facts: Sequence[QueryFacts]) -> dict[str, tuple[str, ...]]:

@@ -137,7 +137,7 @@ KINDS = {
     ),
     "unknown_literal": Kind(
         WARNING,
-        "a value stands in neither question nor database ({})",
+        "a value stands in neither the question nor the query's tables ({})",
         "name it in the question: the model cannot guess it",
     ),
     "literal_case": Kind(
@@ -217,12 +217,16 @@ class Faults:
 
     def add(self, kind: str, row: int, what: str = "") -> None:
         """Note a fault of a row, by its number."""
-        self.found.setdefault((kind, what), set()).add(row)
+        self.extend(kind, (row,), what)
 
     def extend(self, kind: str, rows: Iterable[int], what: str = "") -> None:
-        """Note the same fault of several rows."""
+        """Note the same fault of several rows; what is said of it becomes one line."""
         if found := set(rows):
-            self.found.setdefault((kind, what), set()).update(found)
+            self.found.setdefault((kind, " ".join(what.split())), set()).update(found)
+
+    def rows(self, kind: str) -> set[int]:
+        """The rows that have a kind of fault."""
+        return set().union(*(rows for (one, _), rows in self.found.items() if one == kind))
 
     def ranked(self) -> Iterator[Fault]:
         """The worst first; of one kind, that of most rows."""

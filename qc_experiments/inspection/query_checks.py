@@ -11,58 +11,46 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Execution
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.inspection.faults import Faults
-from qc_experiments.inspection.query_facts import QueryFacts, is_number, literal_text
+from qc_experiments.inspection.query_facts import QueryFacts, query_facts
 from qc_experiments.inspection.text_checks import is_wrapped
 from qc_experiments.judging.judge import Judge
-from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.ddl import TableDefinition, read_ddl
 from qc_experiments.system.console import progress
 from qc_experiments.system.words import counted
 
-UNITS = (
-    *(
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-    ),
-    *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-NAMED = {word: number for number, word in enumerate(UNITS)} | {
-    word: 10 * number for number, word in enumerate(TENS) if word
-}
-TIMES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12}
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
-DATE = re.compile(r"(\d{4})-\d\d")
 TOO_MUCH = ("timeout", "memory", "result_too_large")
 WRITES = ("forbidden", "not_a_query")
-MARKS = ("several_statements", "limit_without_order", "random", "cross_join")
+LACKING = ("no_such_table", "no_such_column")
+MARKS = ("several_statements", "random", "cross_join")
 MOST_COLUMNS = 60
-"""Columns in which a value is looked for."""
+"""In tables with more a value is not looked for."""
 
 
-def fact_faults(rows: Sequence[Row], facts: Sequence[QueryFacts], faults: Faults) -> None:
-    """What the texts of the queries tell."""
-    for row, found in zip(rows, facts, strict=True):
-        for mark in found.marks:
+def query_faults(
+    rows: Sequence[Row], judge: Judge, reader: SchemaReader | None, faults: Faults
+) -> tuple[list[QueryFacts], bool]:
+    """What the queries tell, read and run, and whether all of them run.
+
+    ``reader`` reads the schemas of their databases; None if there are no databases.
+    """
+    facts = query_facts(rows, judge)
+    for row, fact in zip(rows, facts, strict=True):
+        for mark in fact.marks:
             if mark in MARKS:
                 faults.add(mark, row.number)
-        if found.missing:
-            faults.add("not_in_context", row.number, ", ".join(found.missing))
+    if reader is None:
+        return facts, _schema_faults(rows, facts, judge, faults)
+    running = _run_faults(rows, facts, judge, faults)
+    _context_faults([row for row, _ in running], judge, faults)
+    _tie_faults(running, judge, faults)
+    _value_faults(running, judge, reader, faults)
+    return facts, len(running) == len(rows)
 
 
-def run_faults(
+def _run_faults(
     rows: Sequence[Row], facts: Sequence[QueryFacts], judge: Judge, faults: Faults
-) -> list[Row]:
+) -> list[tuple[Row, QueryFacts]]:
     """What comes of running the queries on their databases; gives the rows whose queries run."""
     running = []
     with progress(f"Running {counted(len(rows), 'query', 'queries')}", len(rows)) as advance:
@@ -70,13 +58,14 @@ def run_faults(
     for row, fact, gold in zip(rows, facts, golds, strict=True):
         ran = gold.execution
         if ran.rows is None:
-            _add_failure(row, fact, ran, "its database", faults)
+            _add_failure(row, fact, ran, faults, on_context=False)
             continue
-        running.append(row)
+        running.append((row, fact))
         if not ran.rows:
             faults.add("empty_result", row.number)
-        if gold.ambiguous and "limit_without_order" not in fact.marks:
-            faults.add("tie", row.number)
+        if gold.ambiguous:
+            unordered = "limit_without_order" in fact.marks
+            faults.add("limit_without_order" if unordered else "tie", row.number)
         if ran.warning:
             names = QUOTED.findall(ran.warning)
             doubtful = [one for one in names if one[1:-1] not in fact.double_quoted]
@@ -85,122 +74,149 @@ def run_faults(
     return running
 
 
-def schema_faults(
+def _schema_faults(
     rows: Sequence[Row], facts: Sequence[QueryFacts], judge: Judge, faults: Faults
-) -> None:
-    """What comes of running the queries on empty tables made from their contexts."""
-    tried = judge.try_all([(row, row.query) for row in rows])
-    for row, fact, found in zip(rows, facts, tried, strict=True):
-        if found.error is not None:
-            _add_failure(row, fact, found, "an empty database made from its context", faults)
+) -> bool:
+    """What comes of running the queries on empty tables made from their contexts; whether all run."""
+    found = judge.on_contexts(rows)
+    for row, fact, ran in zip(rows, facts, found, strict=True):
+        if ran.rows is None:
+            _add_failure(row, fact, ran, faults, on_context=True)
+        if "picks_any_rows" in fact.marks:
+            faults.add("limit_without_order", row.number)
+    return all(ran.rows is not None for ran in found)
 
 
 def _add_failure(
-    row: Row, fact: QueryFacts, ran: Execution | Tried, where: str, faults: Faults
+    row: Row, fact: QueryFacts, ran: Execution, faults: Faults, *, on_context: bool
 ) -> None:
-    kind = ran.error_class
-    said = f"{kind}: {ran.error}" if kind else str(ran.error)
-    if "several_statements" in fact.marks:
-        return
+    kind, error = ran.error_class, str(ran.error)
+    if "several_statements" in fact.marks or (kind == "syntax" and is_wrapped(row.query)):
+        return  # which is said already
     if kind in TOO_MUCH:
-        faults.add("too_slow", row.number, str(ran.error))
+        faults.add("too_slow", row.number, error)
     elif kind in WRITES:
-        faults.add("query_writes", row.number, str(ran.error))
-    elif kind == "syntax":
-        if not is_wrapped(row.query):
-            faults.add("not_sql", row.number)
-    elif kind is None and isinstance(ran, Tried):
-        faults.add("not_tried", row.number, str(ran.error))
-    elif kind in ("no_such_table", "no_such_column") and fact.missing:
-        pass  # said of the context already
+        faults.add("query_writes", row.number, error)
+    elif kind == "syntax" and not fact.is_sql:
+        faults.add("not_sql", row.number)
+    elif on_context and kind in LACKING and _is_plain_name(error, fact):
+        faults.add("not_in_context", row.number, _lacking(error))
+    elif on_context and kind is None:
+        faults.add("not_tried", row.number, error)
+    elif on_context and kind in ("syntax", "no_such_function", *LACKING):
+        faults.add("not_tried", row.number, f"SQLite cannot run it, another engine may ({error})")
     else:
-        faults.add("query_fails", row.number, f"{where} ({said})")
+        where = "an empty database made from its context" if on_context else "its database"
+        faults.add("query_fails", row.number, f"{where} ({kind}: {error})")
 
 
-def literal_faults(
-    rows: Sequence[Row],
-    facts: Sequence[QueryFacts],
+def _lacking(error: str) -> str:
+    """The table or column that SQLite misses, from its message."""
+    return error.partition(": ")[2].partition(" - ")[0]
+
+
+def _is_plain_name(error: str, fact: QueryFacts) -> bool:
+    """Whether what SQLite misses is so in any engine: no function's table, system table or own name."""
+    name = _lacking(error).lower()
+    column = name.rpartition(".")[2].strip('"')
+    is_column = "column" in error.partition(":")[0]
+    return (
+        (column in fact.columns and column not in fact.own_names)
+        if is_column
+        else name in fact.tables
+    )
+
+
+def _context_faults(rows: Sequence[Row], judge: Judge, faults: Faults) -> None:
+    """What queries that run take from their databases, but the contexts of the CSV do not show."""
+    own = [row for row in rows if row.statements is None and judge.dialect(row) == "sqlite"]
+    for row, ran in zip(own, judge.on_contexts(own), strict=True):
+        if ran.error_class in LACKING:
+            faults.add("not_in_context", row.number, _lacking(str(ran.error)))
+
+
+def _tie_faults(running: Sequence[tuple[Row, QueryFacts]], judge: Judge, faults: Faults) -> None:
+    """Queries that return other rows when an inner LIMIT cuts a tie from its other end."""
+    tied = faults.rows("tie") | faults.rows("random")
+    asked = [(row, fact) for row, fact in running if fact.tie_breaks and row.number not in tied]
+    found = judge.run_all([(row, query) for row, fact in asked for query in fact.tie_breaks])
+    for (row, _), one, other in zip(asked, found[::2], found[1::2], strict=True):
+        if one.rows is None or other.rows is None:
+            continue
+        if sorted(map(repr, one.rows)) != sorted(map(repr, other.rows)):
+            faults.add("tie", row.number)
+
+
+def _value_faults(
+    running: Sequence[tuple[Row, QueryFacts]],
     judge: Judge,
     reader: SchemaReader,
     faults: Faults,
 ) -> None:
-    """Values of queries that stand in neither the question nor the database; rows must have databases."""
-    asked = [
-        (row, literal, _is_asked(literal, _said(row)))
-        for row, fact in zip(rows, facts, strict=True)
-        for literal in fact.literals
-        if not (is_number(literal) and _is_asked(literal, _said(row)))
-    ]
-    by_row = {row.number: fact for row, fact in zip(rows, facts, strict=True)}
-    looks = []
-    for row, literal, _ in asked:
-        database = judge.database(row)
-        schema = reader.of_database(database, f"db_id {row.db_id}").statements
-        named = set(by_row[row.number].tables)
-        some = [one for one in read_ddl(schema, database.dialect) if one.name.lower() in named]
-        looks.append((row, _look(literal, some, database.dialect)))
-    found = judge.run_all(looks)
-    for (row, literal, is_asked), ran in zip(asked, found, strict=True):
-        exact, in_any_case = ran.rows[0] if ran.rows else (1, 1)  # none: it took too long
-        if exact or (is_asked and not in_any_case):
+    """Values that stand in neither the question nor the tables of the query, or are spelled otherwise there.
+
+    Nothing is said where a table's columns are not known (a view, a virtual table), or are too many.
+    """
+    looks: list[tuple[Row, str]] = []
+    values: list[tuple[Row, str]] = []
+    for row, fact in running:
+        database = judge.database(row) if fact.values else None
+        if database is None:
             continue
-        kind = "literal_case" if in_any_case else "unknown_literal"
-        faults.add(kind, row.number, literal.removeprefix("'"))
-
-
-def _said(row: Row) -> str:
-    return f"{row.question} {row.evidence or ''}"
-
-
-def _numbers(question: str) -> set[float]:
-    """The numbers that a question says, in digits or in words."""
-    found = {float(one.replace(",", "")) for one in re.findall(r"\d[\d,]*(?:\.\d+)?", question)}
-    said = 0
-    for word in [*re.findall(r"\w+", question.casefold()), ""]:
-        if word in NAMED:
-            said += NAMED[word]
-            found.add(NAMED[word])
-        elif word in TIMES:
-            said = max(said, 1) * TIMES[word]
-        elif word != "and":
-            found.add(said)
-            said = 0
-    return found
-
-
-def _is_asked(literal: str, question: str) -> bool:
-    """Whether a question says a value; a small number may stand for words such as "more than one"."""
-    text = literal_text(literal)
-    if is_number(literal):
-        return abs(float(text)) <= 2 or float(text) in _numbers(question)
-    if (date := DATE.match(text)) is not None and float(date.group(1)) in _numbers(question):
-        return True  # a month or a day in words
-    said, words = question.casefold(), re.findall(r"\w+", text.casefold())
-    # A code of one letter is one such as F for female.
-    return len(text) < 2 or text.casefold() in said or all(word in said for word in words)
-
-
-def _look(literal: str, tables: Sequence[TableDefinition], dialect: str) -> str:
-    """SQL that tells whether a value stands in some tables, as it is and in any case, as 0 or 1."""
-    columns = [(table, column) for table in tables for column in table.columns][:MOST_COLUMNS]
-    texts = [literal.removeprefix("'")]
-    if is_number(literal):  # 4 may be kept as 4.0
-        texts += {str(float(literal)), f"{float(literal):g}"} - set(texts)
-    tests = []
-    for fold in (False, True):
-        exists = [
-            _exists(table.written, column.name, exp.Literal.string(text), fold, dialect)
-            for table, column in columns
-            for text in texts
+        schema = reader.of_database(database, f"db_id {row.db_id}").statements
+        known = [
+            one for one in read_ddl(schema, database.dialect) if one.name.lower() in fact.tables
         ]
-        tests.append(f"CASE WHEN {' OR '.join(exists) or '1 = 0'} THEN 1 ELSE 0 END")
+        columns = [(table, column.name) for table in known for column in table.columns]
+        if {one.name.lower() for one in known if one.columns and not one.is_view} != {
+            *fact.tables
+        } or len(columns) > MOST_COLUMNS:
+            continue
+        for text, operator in fact.values:
+            values.append((row, text))
+            looks.append((row, _look(text, operator, columns, database.dialect)))
+    for (row, text), ran in zip(values, judge.run_all(looks), strict=True):
+        exact, in_any_case = ran.rows[0] if ran.rows else (1, 1)  # none: it took too long
+        if not exact and in_any_case:
+            faults.add("literal_case", row.number, text)
+        elif not exact and not _is_asked(text, f"{row.question} {row.evidence or ''}"):
+            faults.add("unknown_literal", row.number, text)
+
+
+def _is_asked(text: str, question: str) -> bool:
+    """Whether a question says a text; one of a letter is a code such as F for female."""
+    plain, said = text.strip("%_ ").casefold(), question.casefold()
+    words = re.findall(r"\w+", plain)
+    return len(plain) < 2 or plain in said or all(word in said for word in words)
+
+
+def _look(
+    text: str, operator: str, columns: Sequence[tuple[TableDefinition, str]], dialect: str
+) -> str:
+    """SQL that tells whether a text stands in some columns, as it is and in any case, as 0 or 1."""
+    tests = []
+    for fold in (operator == "ILIKE", True):
+        exists = [
+            f"EXISTS (SELECT 1 FROM {table.written} WHERE {_test(column, text, operator, fold, dialect)})"
+            for table, column in columns
+        ]
+        tests.append(f"CASE WHEN {' OR '.join(exists)} THEN 1 ELSE 0 END")
     return f"SELECT {tests[0]}, {tests[1]}"
 
 
-def _exists(table: str, column: str, value: exp.Literal, fold: bool, dialect: str) -> str:
+def _test(column: str, text: str, operator: str, fold: bool, dialect: str) -> str:
     name = exp.to_identifier(column, quoted=True).sql(dialect)
-    cell, text = f"CAST({name} AS TEXT)", value.sql(dialect)
+    cell = f"CAST({name} AS TEXT)"
+    sign = "=" if operator == "=" else "LIKE"
     if fold:
-        cell, text = f"lower({cell})", f"lower({text})"
-    test = f"{cell} LIKE {text}" if "%" in value.this else f"{cell} = {text}"
-    return f"EXISTS (SELECT 1 FROM {table} WHERE {test})"
+        # SQLite folds the letters of ASCII alone.
+        for letter in sorted({one for one in text.lower() if not one.isascii() and one.isalpha()}):
+            upper, lower = (
+                exp.Literal.string(one).sql(dialect) for one in (letter.upper(), letter)
+            )
+            cell = f"replace({cell}, {upper}, {lower})"
+        return f"lower({cell}) {sign} {exp.Literal.string(text.lower()).sql(dialect)}"
+    value = exp.Literal.string(text).sql(dialect)
+    # A column of SQLite may itself compare in any case.
+    as_is = f" OR {name} = {value}" if dialect == "sqlite" and sign == "=" else ""
+    return f"{cell} {sign} {value}{as_is}"

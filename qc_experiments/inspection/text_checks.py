@@ -6,11 +6,13 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from qc_experiments.data.table import Row, Table
 from qc_experiments.inspection.faults import Faults
 from qc_experiments.sql.extraction import SQL_START, extract_sql
 from qc_experiments.sql.parsing import parse
+from qc_experiments.sql.tokens import plain_sql
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +22,6 @@ SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
 PLACEHOLDER = re.compile(
     r"\{(?:question|context|query|name|value|table|column|db_id|schema|input|answer)\}"
-    r"|[<\[](?:value|name|table|column)[>\]]|\b(?:TODO|FIXME|lorem ipsum)\b|\?\?\?"
 )
 MOST_COMPARED = 20_000
 """Questions about one schema that are compared each with each."""
@@ -69,41 +70,54 @@ def is_wrapped(query: str) -> bool:
 
 
 def near_repeats(rows: Sequence[Row], faults: Faults) -> None:
-    """Questions about one schema that are nearly the same."""
-    for group in _by_schema(rows).values():
+    """Questions about one schema that are nearly the same, each with the first that it repeats."""
+    told = {row for kind in ("repeat", "conflict") for row in faults.rows(kind)}
+    queries = {row.number: plain_sql(row.query) for row in rows}
+    found: dict[int, tuple[str, int]] = {}
+    for group in _by_schema(rows, rows).values():
         for first, second in _alike(group, group):
-            if second.number <= first.number:
+            later = second.number > first.number and second.number not in told
+            if not later or (first.evidence or "") != (second.evidence or ""):
                 continue
             same = _plain(first.question) == _plain(second.question)
-            if first.question == second.question:
-                continue  # which reading the CSV has told
-            if _query(first) == _query(second):
-                faults.add("near_repeat", second.number, f"row {first.number}")
+            if queries[first.number] == queries[second.number]:
+                found.setdefault(second.number, ("near_repeat", first.number))
             elif same:
-                faults.add("near_conflict", second.number, f"row {first.number}")
+                found.setdefault(second.number, ("near_conflict", first.number))
+    for number, (kind, first_number) in found.items():
+        faults.add(kind, number, f"row {first_number}")
 
 
 def leaks(train: Sequence[Row], validation: Sequence[Row], faults: Faults) -> None:
     """Rows of validation whose question stands in training as well, or nearly."""
-    schemas = _by_schema(train)
-    for schema, group in _by_schema(validation).items():
+    both = [*train, *validation]
+    schemas = _by_schema(train, both)
+    for schema, group in _by_schema(validation, both).items():
         known = {_plain(row.question): row.number for row in schemas.get(schema, ())}
         for row in group:
             if _plain(row.question) in known:
                 faults.add("leak", row.number)
         left = [row for row in group if _plain(row.question) not in known]
         for first, second in _alike(schemas.get(schema, []), left):
-            if _query(first) == _query(second):
+            if plain_sql(first.query) == plain_sql(second.query):
                 faults.add("near_leak", second.number, f"row {first.number}")
         if schema in schemas:
             faults.extend("shared_schema", (row.number for row in group))
 
 
-def _by_schema(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _by_schema(rows: Sequence[Row], known: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by their database; one that does not say it has that of a known row with the same context."""
+    names = {_plain_schema(row.schema): row.db_id for row in known if row.db_id}
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        found[row.db_id or row.schema].append(row)
+        schema = _plain_schema(row.schema)
+        found[row.db_id or names.get(schema) or schema].append(row)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _plain_schema(schema: str) -> str:
+    return " ".join(schema.replace(";", " ").casefold().split())
 
 
 def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -129,7 +143,3 @@ def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 def _plain(question: str) -> str:
     return " ".join(re.findall(r"\w+", question.casefold()))
-
-
-def _query(row: Row) -> str:
-    return " ".join(row.query.rstrip("; ").casefold().split())

@@ -13,13 +13,6 @@ from qc_experiments.inspection.faults import KINDS, LEVELS, Fault
 from qc_experiments.inspection.query_facts import QueryFacts
 from qc_experiments.system.words import counted
 
-FAILING = frozenset(
-    (
-        *("not_sql", "several_statements", "query_fails", "query_writes", "too_slow", "fenced"),
-        "not_tried",
-    )
-)
-"""Faults of a query that does not run, or of which that is not known."""
 SHOWN_SCHEMAS = 5
 SHOWN_NAMES = 8
 SHOWN_FAULTS = 3
@@ -41,8 +34,7 @@ def report_lines(found: Inspection, with_databases: bool) -> Iterator[str]:
     yield from _token_lines(found)
     yield from _untouched_lines(found)
     yield from _fault_lines(found.faults)
-    failing = FAILING if with_databases else FAILING | {"not_in_context"}
-    if failing.isdisjoint(fault.kind for fault in found.faults):
+    if found.all_run:
         where = "its database" if with_databases else "an empty database made from its context"
         yield f"  every query runs on {where}"
     if found.held_out is not None:

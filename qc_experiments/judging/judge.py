@@ -114,6 +114,14 @@ class Judge:
         """What SQL returns on the databases of rows (else on their contexts)."""
         return self._each(self._run_for, pairs)
 
+    def on_contexts(self, rows: Sequence[Row]) -> list[Execution]:
+        """What the gold queries of rows return on empty tables made from their contexts."""
+
+        def run(row: Row) -> Execution:
+            return self._pool.run_on_schema(row.schema, row.query, self._limits)
+
+        return self._each(run, [(row,) for row in rows])
+
     def try_golds(
         self, rows: Sequence[Row], on_done: Callable[[int], None] | None = None
     ) -> list[Tried]:

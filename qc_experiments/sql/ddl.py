@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from sqlglot import Dialect, exp
 
+from qc_experiments.sql.sqlite_tables import DescribedTable, described_table
 from qc_experiments.sql.table_names import table_names
 from qc_experiments.sql.tokens import statements, tokens
+
+TABLE_OPTIONS = re.compile(r"\)(?:[\s,]*(?:WITHOUT\s+ROWID|STRICT))+\s*$", re.IGNORECASE)
+"""What SQLite's CREATE TABLE ends with and sqlglot cannot read; it says nothing of columns."""
+AS_WRITTEN = (exp.DType.DOUBLE, exp.DType.TINYINT)
+"""Types that sqlglot reads out of SQLite's REAL and INT8, which are something else."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its plain name, its type in sqlglot's words, and what is said of it."""
+    """A column: its plain name, its type in sqlglot's words, what is said of it, whether it is computed."""
 
     name: str
     type: str = ""
     comment: str = ""
+    computed: bool = False
 
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """Columns that refer to those of a parent, as SQL writes it; without any, to its primary key."""
+    """Columns that refer to those of a parent, as SQL writes it; without any, to its primary key.
+
+    ``quoted`` has those of the parent's columns that need quotes.
+    """
 
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...] = ()
+    quoted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class TableDefinition:
         columns: empty where the statement does not say them (a view, a virtual table).
         keys: plain names of the primary key's columns.
         quoted: plain names that the statement writes in quotes and that need them.
+        is_view: whether it shows what stands in other tables.
     """
 
     name: str
@@ -51,24 +64,31 @@ class TableDefinition:
     foreign_keys: tuple[ForeignKey, ...] = ()
     comment: str = ""
     quoted: frozenset[str] = field(default_factory=frozenset)
+    is_view: bool = False
 
 
 @lru_cache(maxsize=256)
 def read_ddl(schema: str, dialect: str = "sqlite") -> tuple[TableDefinition, ...]:
     """The tables and views of a text of CREATE statements, in their order.
 
-    Comments of columns come from ``-- ...`` behind them, ``COMMENT '...'`` or ``COMMENT ON``. A table whose
-    statement cannot be parsed is there without columns; statements of other kinds are passed over.
+    Comments of columns come from ``-- ...`` behind them, ``COMMENT '...'`` or ``COMMENT ON``. A table that
+    neither sqlglot nor SQLite can read is there without columns; other statements are passed over.
     """
     found: dict[str, TableDefinition] = {}
     for text in statements(schema, dialect):
         tree = _parsed(text, dialect)
+        one = None
         if isinstance(tree, exp.Comment):
             _add_comment(found, tree, dialect)
-        elif isinstance(tree, exp.Create) and tree.find(exp.Table):
-            if tree.kind in ("TABLE", "VIEW"):
-                one = _definition(tree, text, dialect)
-                found[one.written] = one
+            continue
+        if isinstance(tree, exp.Create) and tree.find(exp.Table):
+            if tree.kind not in ("TABLE", "VIEW"):
+                continue
+            one = _definition(tree, text, dialect)
+        if one is None and dialect == "sqlite" and (known := described_table(text)) is not None:
+            one = _of_sqlite(known, text)
+        if one is not None:
+            found[one.written] = one
         elif (names := table_names(text, dialect)) is not None:
             found |= {name: TableDefinition(name, name, text) for name in names.tables}
     return tuple(found.values())
@@ -82,6 +102,8 @@ def is_ddl(text: str) -> bool:
 
 def _parsed(text: str, dialect: str) -> exp.Expression | None:
     reads = Dialect.get_or_raise(dialect)
+    if dialect == "sqlite":
+        text = TABLE_OPTIONS.sub(")", text)
     try:
         trees = reads.parser().parse(reads.tokenize(text), text)
     except Exception:  # on odd texts sqlglot fails with more than its own errors
@@ -89,7 +111,8 @@ def _parsed(text: str, dialect: str) -> exp.Expression | None:
     return trees[0] if len(trees) == 1 else None
 
 
-def _definition(tree: exp.Create, text: str, dialect: str) -> TableDefinition:
+def _definition(tree: exp.Create, text: str, dialect: str) -> TableDefinition | None:
+    """What a statement's tree says; None where a name is written as a text, as SQLite takes it."""
     table = tree.find(exp.Table)
     assert table is not None
     items = tree.this.expressions if isinstance(tree.this, exp.Schema) else []
@@ -101,7 +124,7 @@ def _definition(tree: exp.Create, text: str, dialect: str) -> TableDefinition:
         parts = item.expressions if isinstance(item, exp.Constraint) else [body]
         if isinstance(item, exp.ColumnDef):
             names.append(item.this)
-            columns.append(_column(item, dialect))
+            columns.append(_column(item, text, dialect))
             if item.find(exp.PrimaryKeyColumnConstraint):
                 keys = (*keys, item.name)
             if (reference := item.find(exp.Reference)) is not None:
@@ -115,30 +138,67 @@ def _definition(tree: exp.Create, text: str, dialect: str) -> TableDefinition:
             elif isinstance(part, exp.ForeignKey) and part.args.get("reference"):
                 own = tuple(one.name for one in part.expressions)
                 foreign.append(_reference(own, part.args["reference"], dialect))
+    if not all(isinstance(one, exp.Identifier) for one in (*table.parts, *names)):
+        return None
     comment = next(iter(tree.find_all(exp.SchemaCommentProperty)), None)
+    spelled = {column.name.lower(): column.name for column in columns}
     return TableDefinition(
         table.name,
         _written(table, dialect),
         text,
         tuple(columns),
-        keys,
-        tuple(foreign),
+        tuple(spelled.get(key.lower(), key) for key in keys),
+        tuple(
+            replace(key, columns=tuple(spelled.get(one.lower(), one) for one in key.columns))
+            for key in foreign
+        ),
         "" if comment is None else comment.this.name,
         frozenset(one.name for one in names if needs_quotes(one, dialect)),
+        tree.kind == "VIEW",
     )
 
 
-def _column(item: exp.ColumnDef, dialect: str) -> Column:
+def _of_sqlite(known: DescribedTable, text: str) -> TableDefinition:
+    """A table as SQLite describes it, which does not say what was quoted: whatever needs it."""
+
+    def quoted(names: Iterable[str]) -> frozenset[str]:
+        plain = (exp.to_identifier(name, quoted=True) for name in names)
+        return frozenset(one.name for one in plain if needs_quotes(one, "sqlite"))
+
+    def in_sql(name: str) -> str:
+        return name_in_sql(exp.to_identifier(name, quoted=True), "sqlite")
+
+    in_key = sorted((one for one in known.columns if one.place_in_key), key=lambda one: one[2])
+    return TableDefinition(
+        known.name,
+        in_sql(known.name),
+        text,
+        tuple(Column(one.name, one.type, "", one.computed) for one in known.columns),
+        tuple(one.name for one in in_key),
+        tuple(
+            ForeignKey(own, in_sql(parent), others, quoted(others))
+            for own, parent, others in known.references
+        ),
+        quoted=quoted(one.name for one in known.columns),
+    )
+
+
+def _column(item: exp.ColumnDef, text: str, dialect: str) -> Column:
     kind = item.args.get("kind")
     if kind is None:
         written = ""
+    elif dialect == "sqlite" and kind.this in AS_WRITTEN and not kind.expressions:
+        behind = text[item.this.meta.get("end", len(text)) + 1 :].split(maxsplit=1)
+        written = re.split(r"\W", behind[0])[0].upper() if behind else kind.sql()
     elif dialect == "sqlite":  # in its own dialect sqlglot would write BOOLEAN as INTEGER
         written = kind.sql().replace("VARBINARY", "BLOB")
     else:
         written = kind.sql(dialect)
     said = item.find(exp.CommentColumnConstraint)
     comment = said.this.name if said is not None else _comment(item)
-    return Column(item.name, written, comment)
+    computed = item.find(exp.ComputedColumnConstraint, exp.GeneratedAsIdentityColumnConstraint)
+    is_computed = computed is not None and bool(computed.expression or computed.this is not True)
+    return Column(item.name, written, comment, is_computed)
 
 
 def _comment(node: exp.Expression) -> str:
@@ -154,7 +214,15 @@ def _reference(own: tuple[str, ...], reference: exp.Expression, dialect: str) ->
     schema = reference.this
     parents = schema.expressions if isinstance(schema, exp.Schema) else []
     written = "" if table is None else _written(table, dialect)
-    return ForeignKey(own, written, tuple(one.name for one in parents))
+    quoted = (one.name for one in parents if _is_quoted(one, dialect))
+    return ForeignKey(own, written, tuple(one.name for one in parents), frozenset(quoted))
+
+
+def _is_quoted(name: exp.Expression, dialect: str) -> bool:
+    """Whether a name must stand in quotes; SQLite takes a text for one."""
+    if not isinstance(name, exp.Identifier):
+        name = exp.to_identifier(name.name, quoted=True)
+    return needs_quotes(name, dialect)
 
 
 def _add_comment(found: dict[str, TableDefinition], tree: exp.Comment, dialect: str) -> None:
@@ -213,7 +281,7 @@ def create_statement(table: TableDefinition, dialect: str) -> str:
         items.append(f"PRIMARY KEY ({_listed(table.keys, table, dialect)})")
     for key in table.foreign_keys:
         if names.issuperset(key.columns):
-            parents = ", ".join(key.parent_columns)
+            parents = _listed(key.parent_columns, key, dialect)
             own = _listed(key.columns, table, dialect)
             items.append(
                 f"FOREIGN KEY ({own}) REFERENCES {key.parent}{f' ({parents})' if parents else ''}"
@@ -221,10 +289,10 @@ def create_statement(table: TableDefinition, dialect: str) -> str:
     return f"CREATE TABLE {table.written} ({', '.join(items)})"
 
 
-def column_in_sql(name: str, table: TableDefinition, dialect: str) -> str:
-    """A column's name as SQL writes it."""
+def column_in_sql(name: str, table: TableDefinition | ForeignKey, dialect: str) -> str:
+    """A column's name as SQL writes it: a table's, or that of a parent to which a key refers."""
     return name_in_sql(exp.to_identifier(name, quoted=name in table.quoted), dialect)
 
 
-def _listed(names: Iterable[str], table: TableDefinition, dialect: str) -> str:
+def _listed(names: Iterable[str], table: TableDefinition | ForeignKey, dialect: str) -> str:
     return ", ".join(column_in_sql(name, table, dialect) for name in names)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlglot import Dialect, Token, TokenType, exp
-
-# What it cannot parse is said by our own means.
-logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 MAX_CHARACTERS = 100_000
 MAX_TOKENS = 20_000

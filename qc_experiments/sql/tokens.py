@@ -115,6 +115,14 @@ def statement(sql: str, dialect: str = "sqlite") -> str:
     return sql[: found[-1].end] if found else ""
 
 
+def plain_sql(sql: str) -> str:
+    """A query with words in lower case, but for quoted ones, and without comments and a last semicolon."""
+    return " ".join(
+        one.text if one.kind in ("string", "quoted") else one.text.lower()
+        for one in tokens(statement(sql))
+    )
+
+
 def statements(sql: str, dialect: str = "sqlite") -> list[str]:
     """The statements of a text, without the semicolons (outside parentheses) that end them."""
     ends = [one.end for one in tokens(sql, dialect) if one.text == ";" and not one.depth]

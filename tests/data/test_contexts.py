@@ -87,7 +87,7 @@ def test_a_form_is_written_from_statements_where_there_is_no_database(tmp_path):
         tmp_path / "my.csv", ("question", "query", "context"), [(*row, SHOP) for row in ROWS]
     )
     rows = rows_of(f"data.train={path}", "data.schema_format=compact")
-    assert {row.context for row in rows} == {"item(id INT PRIMARY KEY, name TEXT, price DOUBLE)"}
+    assert {row.context for row in rows} == {"item(id INT PRIMARY KEY, name TEXT, price REAL)"}
 
 
 def test_rows_about_several_databases_are_not_judged_on_one(shop, tmp_path):

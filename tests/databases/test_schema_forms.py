@@ -109,6 +109,7 @@ def test_the_same_seed_draws_the_same_values_and_another_others(shop):
     "name",
     [
         *("email", "E-Mail", "customer_e_mail", "mail_address", "phone_number", "Mobile", "Fax"),
+        *("telefon", "Telephone", "tel", "tel_nr", "kennwort"),
         *("credit_card", "IBAN", "password", "pwd", "passwort", "api_token", "ssn"),
     ],
 )
@@ -120,6 +121,60 @@ def test_a_text_that_looks_private_is_not_shown_whatever_its_column(shop):
     found = text_of(shop, "m_schema", values=50)
     assert "call 030" in found
     assert not any(text in found for text in ("bo@home.org", "+49 30 1234567", "shop.org"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("TEXT", "Ann Lee <ann@x.org>"),
+        ("TEXT", "ann@x.org;bob@y.org"),
+        ("TEXT", "call +49 151 12345678 or write"),
+        ("TEXT", "0151/1234567"),
+        ("TEXT", "since 2020-01-01: 0151-1234567"),
+        ("BIGINT", 4915112345678),
+        ("REAL", 4915112345678),
+    ],
+)
+def test_a_value_that_holds_something_private_is_not_shown(tmp_path, kind, value):
+    assert "Examples" not in made(tmp_path, f"CREATE TABLE t (contact {kind})", ("t", value))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("TEXT", "2020-01-01 10:00:00"),
+        ("TEXT", "31.12.2019 08:30"),
+        ("REAL", 37.774929123456),
+        ("INTEGER", 1500000),
+    ],
+)
+def test_days_measures_and_counts_are_no_numbers_to_call(tmp_path, kind, value):
+    found = made(tmp_path, f"CREATE TABLE t (a {kind})", ("t", value))
+    assert f"Examples: [{value}]" in found
+
+
+def made(folder, statements, *rows, **style):
+    """M-Schema of a database with a row in each of some tables."""
+    path = folder / "made.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(statements)
+        for table, *cells in rows:
+            marks = ", ".join("?" for _ in cells)
+            connection.execute(f"INSERT INTO {table} VALUES ({marks})", cells)
+    return text_of(Database("sqlite", str(path)), "m_schema", **style)
+
+
+def test_what_shows_a_private_column_under_another_name_shows_no_values(tmp_path):
+    found = made(
+        tmp_path,
+        "CREATE TABLE person (nick TEXT PRIMARY KEY, salary INTEGER, twice AS (salary * 2));"
+        "CREATE TABLE post (author TEXT REFERENCES person, liker TEXT REFERENCES person(nick), title TEXT);"
+        "CREATE VIEW v(a, b) AS SELECT nick, salary FROM person;",
+        *(("person", "hiddennick", 77777), ("post", "hiddennick", "hiddennick", "hello")),
+        private=["salary", "nick"],
+    )
+    assert "hello" in found
+    assert not any(text in found for text in ("hiddennick", "77777", "155554"))
 
 
 def test_columns_named_private_show_no_values(shop):

@@ -52,7 +52,11 @@ PLANTED = (
     ),
     ("tie", "Who is the youngest?", "SELECT name FROM customer ORDER BY age LIMIT 1"),
     ("not_in_context", "What is hidden?", "SELECT x FROM hidden"),
-    ("unknown_literal", "What is cheap?", "SELECT item FROM purchase WHERE price < 3.14159"),
+    (
+        "unknown_literal",
+        "What is cheap?",
+        "SELECT item FROM purchase WHERE item = 'pencil' OR price < 3",
+    ),
     (
         "literal_case",
         "Who lives in paris?",

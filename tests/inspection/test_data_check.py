@@ -16,21 +16,6 @@ from qc_experiments.inspection.faults import KINDS
 DEMO = files("qc_experiments.demo")
 
 
-@pytest.fixture
-def check(capsys):
-    """Run ``qc data check``; its exit code and what it printed."""
-
-    def start(*arguments):
-        code = 0
-        try:
-            command.main(["check", *map(str, arguments)])
-        except SystemExit as stopped:
-            code = stopped.code
-        return code, capsys.readouterr().out
-
-    return start
-
-
 def write(path, rows, header=("question", "query", "context", "db_id")):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])

@@ -1,0 +1,103 @@
+"""`qc data check` knows rows again that are written otherwise, and reports each once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+PET = "CREATE TABLE pet (id INTEGER, name TEXT);"
+COUNT, NAMES = ("How many pets?", "SELECT count(*) FROM pet"), ("Names?", "SELECT name FROM pet")
+
+
+@pytest.fixture
+def found(check, tmp_path):
+    """The faults of rows (question, query, context, db_id), and of validation rows, and what is printed."""
+
+    def write(name, rows):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("question", "query", "context", "db_id"), *rows])
+        return path
+
+    def start(rows, validation=None, *options):
+        told = tmp_path / "found.json"
+        if validation is not None:
+            options = (*options, "--validation", write("validation.csv", validation))
+        _, out = check(write("rows.csv", rows), *options, "--json", told)
+        plain = json.loads(told.read_text())
+        held_out = (plain["validation"] or {}).get("faults", [])
+        own, theirs = (
+            {(one["kind"], row) for one in faults for row in one["rows"]}
+            for faults in (plain["faults"], held_out)
+        )
+        return own, theirs, out
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [
+        ((PET, "pets"), (PET, "")),
+        ((PET, ""), (PET, "pets")),
+        ((PET, ""), (PET.rstrip(";"), "")),
+        ((PET, "pets"), (f"{PET}\n", "")),
+    ],
+)
+def test_a_leak_is_found_however_the_schema_is_named(found, train, held_out):
+    _, theirs, _ = found([(*COUNT, *train), (*NAMES, *train)], [(*COUNT, *held_out)])
+    assert ("leak", 2) in theirs
+
+
+def test_another_schema_is_no_leak(found):
+    other = "CREATE TABLE pet (id INTEGER, owner TEXT);"
+    _, theirs, _ = found([(*COUNT, PET, "")], [(*COUNT, other, "")])
+    assert "leak" not in {kind for kind, _ in theirs}
+
+
+def test_the_same_row_under_a_context_that_is_written_otherwise_is_a_repeat(found):
+    own, _, _ = found([(*COUNT, PET, "pets"), (*NAMES, PET, "pets"), (*NAMES, PET[:-1], "pets")])
+    assert own == {("near_repeat", 4), ("other_context", 4)}
+
+
+def test_queries_that_differ_in_case_or_semicolon_are_no_conflict_and_each_row_is_told_once(found):
+    asked = COUNT[0]
+    rows = [
+        COUNT,
+        (asked, "SELECT COUNT(*)\nFROM pet;"),
+        (asked.lower(), "select count(*) from pet"),
+        (asked, "SELECT count(id) FROM pet"),
+    ]
+    own, _, _ = found([(*row, PET, "") for row in rows])
+    assert own == {("near_repeat", 3), ("near_repeat", 4), ("conflict", 5)}
+
+
+def test_texts_that_differ_in_case_are_a_conflict(found):
+    rows = [("Who?", f"SELECT id FROM pet WHERE name = '{name}'") for name in ("Ann", "ann")]
+    assert found([(*row, PET, "") for row in rows])[0] == {("conflict", 3)}
+
+
+@pytest.fixture
+def databases(tmp_path):
+    folder = tmp_path / "databases"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "pets.sqlite")) as connection:
+        connection.executescript(f"{PET} INSERT INTO pet VALUES (1, 'Rex')")
+    return ("--databases", folder)
+
+
+def test_a_held_out_query_that_fails_is_an_error(found, databases):
+    broken = ("Broken?", "SELECT zzz FROM pet", PET, "pets")
+    _, theirs, _ = found([(*COUNT, PET, "pets")], [broken], *databases)
+    assert ("query_fails", 2) in theirs
+
+
+@pytest.mark.parametrize("db_id", ["", "hotel"])
+def test_a_row_without_a_database_is_a_fault_and_no_end(found, databases, db_id):
+    own, _, out = found([(*COUNT, PET, "pets"), (*NAMES, PET, db_id)], None, *databases)
+    assert own == {("no_database", 3)}
+    assert "every query runs" not in out
