@@ -99,10 +99,17 @@ class LlamaCpp:
     def _loaded(self, *, every_logit: bool) -> Any:
         """The model; one that gives the logits of each token is slow to ask."""
         import llama_cpp
+        import torch
 
+        threads = torch.get_num_threads()  # more than are free would wait for each other, spinning
         try:
             return llama_cpp.Llama(
-                str(self._path), n_ctx=self._longest, logits_all=every_logit, verbose=False
+                str(self._path),
+                n_ctx=self._longest,
+                n_threads=threads,
+                n_threads_batch=threads,
+                logits_all=every_logit,
+                verbose=False,
             )
         except ValueError as error:
             raise UserError(f"{self._path}: llama.cpp cannot load it ({error})") from None
