@@ -20,7 +20,7 @@ SAMPLES = 3
 PRIVATE = (
     "e?mail",
     "phone|telef|mobile|fax",
-    "(?<![a-z])tel(?![a-z])",
+    "(^|_)tel(_|$)",
     "card|iban|account_?n",
     "passw|kennw|pwd|secre|token",
     "ssn|social_sec",

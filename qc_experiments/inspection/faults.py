@@ -51,8 +51,8 @@ KINDS = {
     ),
     "query_writes": Kind(
         ERROR,
-        "query is not one that reads ({})",
-        "only queries can be judged",
+        "query may not run there ({})",
+        "only queries that read can be judged, of what the database lets its user read",
     ),
     "too_slow": Kind(
         ERROR,

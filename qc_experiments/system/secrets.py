@@ -35,7 +35,7 @@ PATTERNS = (
     # A password as SQLAlchemy and libpq read it, up to the last @, or with blanks to the first.
     re.compile(
         rf"(?P<head>\b[A-Za-z][\w+.-]*://[^\s:/@]*:)"
-        rf"(?P<secret>(?:(?!{_NEXT_URL})\S)+|(?!\d{{1,5}}(?:[/?\s]|$))[^\n@]+)(?=@)"
+        rf"(?P<secret>(?:(?!{_NEXT_URL})\S)+|(?!\d{{1,5}}(?:[/?\s]|$))@*[^\n@]+)(?=@)"
     ),
     re.compile(r"(?P<head>\bhttps?://)(?P<secret>[^\s:/@]+)(?=@)"),
     # The same where the scheme is mistyped or missing.

@@ -541,7 +541,7 @@ def test_predictions_from_the_saved_adapter_alone(train, tmp_path, capsys, refus
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["1", "2"]
-    assert list(rows[0]) == ["id", "question", "prediction"]
+    assert list(rows[0]) == ["id", "question", "prediction", "confidence"]
     # The run's own held-out rows, asked again, are answered as the run answered them.
     predict.main(
         [
