@@ -107,6 +107,7 @@ def test_the_folder_is_uploaded_as_it_is(train, tmp_path, hub):
     assert TOKEN not in found.stdout + found.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_key_a_bad_name_and_a_hub_that_is_down_are_one_line(train, tmp_path, hub):
     run = train()
     said = []
