@@ -83,7 +83,7 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
     sections = [
         "\n".join(head),
         f"# {facts.name}\n\n{what}: turns a question and a database's schema into SQL. Licence of the base "
-        f"model: {licence}.",
+        f"model: {licence}.{_rounded(facts.config)}",
         "## How good it is\n\n" + _figures(facts),
         *(["## The export\n\n" + "\n".join(f"- {line}" for line in about)] if about else []),
         "## How it is asked\n\n" + _prompt(facts),
@@ -91,6 +91,19 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
         "## Training\n\n" + _training(facts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _rounded(config: RunConfig) -> str:
+    """Which weights these were, where the base model came out of packages in few bits."""
+    from qc_experiments.models.packaged import packaged_model
+
+    packaged = packaged_model(config.model.name_or_path)
+    if packaged is None:
+        return ""
+    return (
+        f" It was trained on the weights of `{packaged.file_name}` (sha256 {packaged.sha256[:16]}...), which "
+        "are those of that model rounded to few bits: the figures are of these, not of the full weights."
+    )
 
 
 def _figures(facts: CardFacts) -> str:

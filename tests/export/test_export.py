@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qc_experiments.cli import export as command
 from qc_experiments.cli import predict
+from qc_experiments.config.schema import RunConfig, Wrap
+from qc_experiments.data.encode import Encoder
+from qc_experiments.data.template import Template
+from qc_experiments.export.card import CardFacts, model_card
+from qc_experiments.export.exact_prompt import ExactPrompt
 from qc_experiments.models.saved import load_saved
 
 
@@ -96,6 +102,17 @@ def test_a_run_has_its_card_from_the_start(train):
     assert "PeftModel.from_pretrained" in card
     whole = train("lora=none")
     assert "all weights trained" in (whole.folder / "model" / "README.md").read_text()
+
+
+def test_a_base_model_that_was_rounded_is_said_to_be(tokenizer):
+    config = RunConfig(model=replace(RunConfig().model, name_or_path="packaged:qwen2.5-coder-0.5b"))
+    prompt = ExactPrompt(
+        Encoder(tokenizer, Template("{context} {question} {query}", "t"), Wrap.plain)
+    )
+    card = model_card(CardFacts("run", config, {}, {}, prompt), "adapter")
+    assert "base_model: Qwen/Qwen2.5-Coder-0.5B-Instruct\nlicense: apache-2.0" in card
+    assert "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" in card
+    assert "rounded to few bits" in card
 
 
 def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
