@@ -46,7 +46,7 @@ def commands(language: str) -> list[str]:
 
 RUN_HERE = commands("bash")
 """Commands that need nothing; each is run."""
-SERVERS = ("vllm serve ", "llama-server ", "ollama ", "OLLAMA_", "python -m sglang.")
+SERVERS = ("VLLM_", "vllm serve ", "llama-server ", "ollama ", "OLLAMA_", "python -m sglang.")
 """How commands of others begin, which start what `qc predict --endpoint` asks."""
 NEEDS_MORE = [line for line in commands("sh") if not line.startswith(SERVERS)]
 """Commands that need a hub, a GPU, a queue or a server; their settings are composed."""

@@ -13,7 +13,7 @@ from qc_experiments.system.memory import out_of_memory
 from qc_experiments.system.paths import user_path
 
 if TYPE_CHECKING:
-    from qc_experiments.generation.predictor import Predicted
+    from qc_experiments.generation.choosing import Predicted
     from qc_experiments.generation.saved import SavedPredictor
 
 FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")

@@ -32,8 +32,8 @@ from qc_experiments.system.words import counted
 if TYPE_CHECKING:
     from qc_experiments.data.table import Row
     from qc_experiments.databases.locate import Databases
+    from qc_experiments.generation.choosing import Predicted
     from qc_experiments.generation.endpoint import EndpointPredictor
-    from qc_experiments.generation.predictor import Predicted
     from qc_experiments.generation.saved import SavedPredictor
 
 QUESTION_ADVICE = "name it with --question-column"
@@ -250,7 +250,7 @@ def _answers(
         print(f"Goes on: {len(journal)} of {total} were answered before", flush=True)
     found: dict[int, Predicted] = {}
     with (
-        told_what_is_kept(journal, total, "answers"),
+        told_what_is_kept(lambda: len(journal), total, "answers"),
         progress(f"Answering {counted(total, 'question')}", total) as advance,
     ):
         for part in predictor.parts(prompts):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from qc_experiments.cli.asked_model import model_folder
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
-from qc_experiments.system.secrets import place_of_secret
 
 if TYPE_CHECKING:
     from qc_experiments.generation.endpoint import EndpointPredictor
@@ -111,9 +108,9 @@ def _prompting(options: argparse.Namespace, given: dict[str, Any]) -> SavedPromp
 def _endpoint(
     text: str, prompting: SavedPrompting, trained: bool, given: dict[str, Any]
 ) -> Endpoint:
-    from qc_experiments.generation.endpoint_settings import Endpoint
+    from qc_experiments.generation.endpoint_settings import Endpoint, address
 
-    url = _address(text)
+    url = address(text, "--endpoint")
     if not given.get("model", "").strip():
         raise UserError(f"--endpoint {url} needs --model: what the server calls it")
     api = _api(prompting, given)
@@ -138,27 +135,6 @@ def _api(prompting: SavedPrompting, given: dict[str, Any]) -> Api:
     return names[given["api"]]
 
 
-def _address(text: str) -> str:
-    """The address of an API, as whoever calls it writes it: with or without what comes below."""
-    if place_of_secret(text) is not None:
-        raise UserError(
-            "--endpoint: holds a password or key: put it into an environment variable and name that with "
-            "--key-env"
-        )
-    advice = "give an address such as http://localhost:8000/v1"
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, say
-        usable = False
-    if not usable or any(not 32 < ord(letter) < 127 for letter in text.strip()):
-        raise UserError(f"--endpoint {text}: is no address of a server: {advice}")
-    path = parts.path.rstrip("/")
-    for ending in ("/chat/completions", "/completions", "/models"):
-        path = path.removesuffix(ending)
-    return urlunsplit(parts._replace(path=path or "/v1", fragment=""))
-
-
 def _body(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
@@ -172,7 +148,7 @@ def _body(text: str) -> dict[str, Any]:
 
 
 def _manners(given: dict[str, Any]) -> Manners:
-    from qc_experiments.generation.endpoint_settings import Manners
+    from qc_experiments.generation.endpoint_settings import Manners, key_of
 
     names = {
         "concurrency": "concurrency",
@@ -181,19 +157,4 @@ def _manners(given: dict[str, Any]) -> Manners:
         "retries": "retries",
     }
     chosen = {names[name]: value for name, value in given.items() if name in names}
-    return Manners(_key(given.get("key-env")), **chosen)
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(
-            f"--key-env {variable}: there is no such environment variable, or it is empty"
-        )
-    if any(not 32 < ord(letter) < 127 for letter in key):
-        raise UserError(
-            f"--key-env {variable}: holds blanks or other characters that no key has: set it again"
-        )
-    return key
+    return Manners(key_of(given.get("key-env"), "--key-env"), **chosen)

@@ -67,6 +67,7 @@ EFFECTS = {
     "evaluation.batch_size": BASE,  # changes no more than rounding
     "evaluation.base": BASE,  # whether something else is measured too
     "evaluation.metrics": BASE,  # what else is counted
+    "evaluation.endpoint_key_env": NOTHING,
     "evaluation.show": NOTHING,
     "evaluation.during_training": TRAINING | BASE,  # a part of choosing the checkpoint
     "tracking": NOTHING,
@@ -81,6 +82,7 @@ EFFECTS = {
 ADDED_LATER = frozenset(
     (
         *("evaluation.metrics", "evaluation.constrain", "trainer.full_determinism"),
+        *("evaluation.endpoint", "evaluation.endpoint_model"),
         *("data.schema_format", "data.schema", "data.linking", "data.columns.evidence"),
     )
 )
@@ -108,8 +110,13 @@ def keys_affecting(what: Affects) -> tuple[str, ...]:
 
 
 def settings_affecting(what: Affects, config: RunConfig) -> dict[str, Any]:
-    """The same with their values; of a number format that is chosen by the machine, what it means here."""
+    """The same with their values; of a number format that is chosen by the machine, what it means here.
+
+    Of a server only that there is one: on another day it listens elsewhere.
+    """
     found = {key: plain(attrgetter(key)(config)) for key in keys_affecting(what)}
+    if found.get("evaluation.endpoint") is not None:
+        found["evaluation.endpoint"] = "a server"
     if found.get("model.dtype") == "auto" and auto_is_bfloat16(config.lora, config.quant):
         found["model.dtype"] = "auto: bfloat16"
     return found

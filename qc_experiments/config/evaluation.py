@@ -62,6 +62,13 @@ class EvaluationConfig:
     fuzz: int = setting(0, at_least(0))
     """An answer must hold on this many perturbed copies of its database as well; a metric of its
     own."""
+    endpoint: str | None = None
+    """A server that writes the answers at the end in place of the model that is here, such as
+    ``http://localhost:8000/v1`` of vLLM; a trained adapter is loaded into it."""
+    endpoint_model: str | None = None
+    """What that server calls the model, where it has it already; nothing is trained then."""
+    endpoint_key_env: str | None = None
+    """Environment variable that holds the server's key."""
     show: int = setting(3, at_least(0))
     """Wrong answers that a run shows at its end, the easiest first; 0: none."""
     metrics: list[str] = field(default_factory=list)
@@ -87,4 +94,28 @@ class EvaluationConfig:
         if self.choose is not Choose.first and self.candidates == 1:
             raise UserError(
                 f"evaluation.choose={self.choose.value} needs evaluation.candidates above 1"
+            )
+        self._check_endpoint()
+
+    def _check_endpoint(self) -> None:
+        if self.endpoint is None:
+            for key in ("endpoint_model", "endpoint_key_env"):
+                if (value := getattr(self, key)) is not None:
+                    raise UserError(
+                        f"evaluation.{key}={value} goes with evaluation.endpoint: the server that has "
+                        "the model"
+                    )
+            return
+        ours = {"num_beams": 1, "constrain": Constrain.none, "repair": 0}
+        for key, plain in ours.items():
+            if (value := getattr(self, key)) != plain:
+                shown = value.value if isinstance(value, Enum) else value
+                raise UserError(
+                    f"evaluation.{key}={shown} contradicts evaluation.endpoint: servers do not decode so; "
+                    "leave one of them out"
+                )
+        if self.endpoint_model is not None and self.base:
+            raise UserError(
+                f"evaluation.endpoint_model={self.endpoint_model} is one model, so that the base model is "
+                "not there to be asked: set evaluation.base=false"
             )

@@ -86,6 +86,7 @@ class RunConfig:
                 "whole text: use collator=seq2seq or data.loss_on=full"
             )
         self._check_weights()
+        self._check_endpoint()
         own = self.own_metrics()
         best = ("trainer.metric_for_best_model", self.trainer.metric_for_best_model)
         for key, metric in (("objective", self.objective), best):
@@ -115,6 +116,22 @@ class RunConfig:
             raise UserError(
                 f"lora.init={init} needs unquantized base weights: use quant=none or "
                 "lora.init=default"
+            )
+
+    def _check_endpoint(self) -> None:
+        evaluation, trains = self.evaluation, self.trainer.max_steps != 0
+        if evaluation.endpoint is None:
+            return
+        if evaluation.endpoint_model is not None and trains:
+            raise UserError(
+                f"evaluation.endpoint_model={evaluation.endpoint_model}: no server has what this run is to "
+                "train: leave it out, and the adapter is loaded into the server; or measure a finished model "
+                "with trainer.max_steps=0"
+            )
+        if trains and not self.lora.enabled:
+            raise UserError(
+                "lora=none contradicts evaluation.endpoint: a server takes adapters alone while it runs; "
+                "export the model, serve it, and measure it with evaluation.endpoint_model"
             )
 
     def _check_without_databases(self) -> None:

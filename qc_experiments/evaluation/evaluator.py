@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qc_experiments.config.metrics import ALSO_LOSS, LOSS, METRICS, Metric, own_metrics
@@ -22,7 +23,8 @@ from qc_experiments.evaluation.metrics import (
     with_recall,
 )
 from qc_experiments.evaluation.processes import gathered, of_main_process, own_share
-from qc_experiments.generation.predictor import Predicted, Predictor
+from qc_experiments.generation.choosing import Answerer, Predicted
+from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.console import progress
@@ -101,13 +103,20 @@ class Evaluator:
         self._own = own_metrics(config.metrics)
         self._predictor = Predictor(encoder, config, window, judge)
 
-    def measure(self, model: Any, what: str, journal: Journal | None = None) -> Measured:
+    def measure(
+        self,
+        model: Any,
+        what: str,
+        journal: Journal | None = None,
+        answerer: Answerer | None = None,
+    ) -> Measured:
         """Loss and predictions on all held-out rows.
 
         Args:
             model: a causal language model.
             what: what is measured, for the progress bar.
             journal: keeps loss and answers, so that an interruption does not lose them.
+            answerer: answers in the model's place, where a server holds it; the loss is computed here.
         """
         started = time.perf_counter()
         loss = journal.loss if journal is not None else None
@@ -117,7 +126,7 @@ class Evaluator:
             also = self._loss(model, self._also) if self._also else None
             if journal is not None:
                 journal.keep_loss(loss, also)
-        judged = self.answers(model, self._examples, what, journal)
+        judged = self.answers(model, self._examples, what, journal, answerer)
         return Measured(loss, judged, time.perf_counter() - started, self._own, also)
 
     def loss(self, model: Any) -> float:
@@ -132,27 +141,42 @@ class Evaluator:
         return total / count
 
     def answers(
-        self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None = None
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        what: str,
+        journal: Journal | None = None,
+        answerer: Answerer | None = None,
     ) -> list[Judged]:
         """Let the model answer some questions, and judge the answers; arguments as in `measure`."""
         rows = [example.row for example in examples]
-        found = self._answered(model, examples, what, journal)
+        found = self._answered(model, examples, what, journal, answerer)
         free_memory()  # the caches of what was written, before a training fills it with other sizes
         predicted = [found[row.number] for row in rows]
         # One process runs the SQL, so that all know the same; the others would only take its cores.
         return of_main_process(self._judged(rows, predicted) if is_main_process() else [])
 
     def _answered(
-        self, model: Any, examples: Sequence[Example], what: str, journal: Journal | None
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        what: str,
+        journal: Journal | None,
+        answerer: Answerer | None,
     ) -> dict[int, Predicted]:
-        """What the model answers, by the number of the row; several processes share the work."""
+        """What the model answers, by the number of the row; several processes share the work.
+
+        A server computes many questions together: the main process asks it for all.
+        """
         todo = parts(examples)
         numbers = [[row.number for row in part] for part in todo]
         known = of_main_process(
             [None if journal is None else journal.answers(part) for part in numbers]
         )
         missing = [place for place, answers in enumerate(known) if answers is None]
-        own = own_share(missing)
+        own = missing if is_main_process() else []
+        if answerer is None:
+            answerer, own = partial(self._predictor.predict, model), own_share(missing)
         others = len(examples) - sum(len(todo[place]) for place in own)
         new = []
         with progress(
@@ -160,7 +184,7 @@ class Evaluator:
         ) as advance:
             advance(others)
             for place in own:
-                answers = self._predictor.predict(model, todo[place], advance)
+                answers = answerer(todo[place], advance)
                 if journal is not None:  # the main process writes its own at once
                     journal.add(numbers[place], answers)
                 new.append((place, answers))

@@ -15,7 +15,7 @@ from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
-from qc_experiments.generation.predictor import Predicted
+from qc_experiments.generation.choosing import Predicted
 from qc_experiments.generation.saved import SavedPredictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.saved import SavedPrompting

@@ -2,85 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.schema import Choose
 from qc_experiments.data.table import Row, name_rows
+from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.errors import UserError
-from qc_experiments.generation.endpoint_client import Client, Unanswered
-from qc_experiments.generation.endpoint_settings import Endpoint, Manners, Reply
+from qc_experiments.generation.choosing import Predicted, choose_by_running
+from qc_experiments.generation.endpoint_asking import Answers, Asking
+from qc_experiments.generation.endpoint_settings import Endpoint, Manners, Prompt
+from qc_experiments.judging.judge import Judge
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.sql.extraction import extract_sql, holds_sql
 from qc_experiments.system.console import progress
 from qc_experiments.system.paths import hash_texts
-from qc_experiments.system.unfinished import Lines, told_what_is_kept, written
+from qc_experiments.system.unfinished import told_what_is_kept
 from qc_experiments.system.words import counted
 
-if TYPE_CHECKING:
-    from qc_experiments.generation.predictor import Predicted
-
-
-HOPELESS = 20
-"""Questions in a row without an answer, after which no more are asked."""
 THOUGHT_ENDS = "</think>"
 THINKS = re.compile(r"\s*<think>")
-
-
-class Answers:
-    """What a server has answered, by prompt, kept in a file as it comes.
-
-    A prompt is known again wherever its row stands, so that rows may come and go between two starts.
-
-    Args:
-        path: the file, of JSON lines; None keeps nothing.
-        work: tells who was asked and how; a file about another one is started again.
-        option: what the user calls the output beside which the file stands.
-    """
-
-    def __init__(self, path: Path | None, work: str, option: str) -> None:
-        self._option = option
-        self._known: dict[str, list[Reply]] = {}
-        self._lines = None if path is None else Lines(path, work, self._take)
-        self.dropped = self._lines is not None and self._lines.dropped
-
-    def of(self, prompt: str) -> list[str]:
-        """The answers to a prompt."""
-        return [text for reply in self._replies(prompt) for text in reply.texts]
-
-    def all(self, prompts: Sequence[str]) -> Iterator[Reply]:
-        """The replies to some prompts, each once."""
-        for prompt in dict.fromkeys(prompts):
-            yield from self._replies(prompt)
-
-    def add(self, prompt: str, reply: Reply) -> None:
-        """Keep a reply.
-
-        Raises:
-            UserError: if it cannot be written.
-        """
-        name = hash_texts(prompt)
-        self._known.setdefault(name, []).append(reply)
-        if self._lines is not None:
-            with written(self._option):
-                self._lines.append(
-                    {"prompt": name, "texts": reply.texts, "cut": reply.cut, "tokens": reply.tokens}
-                )
-
-    def _replies(self, prompt: str) -> list[Reply]:
-        return self._known.get(hash_texts(prompt), [])
-
-    def _take(self, line: dict[str, Any]) -> None:
-        asked, wrote = line["tokens"]
-        reply = Reply(tuple(line["texts"]), line["cut"], (asked, wrote))
-        self._known.setdefault(line["prompt"], []).append(reply)
 
 
 class EndpointPredictor:
@@ -138,7 +83,7 @@ class EndpointPredictor:
         if before := self._count(prompts, answers):
             print(f"Goes on: {before} of {len(rows)} were answered before", flush=True)
         with (
-            told_what_is_kept(_Kept(lambda: self._count(prompts, answers)), len(rows), "answers"),
+            told_what_is_kept(lambda: self._count(prompts, answers), len(rows), "answers"),
             progress(f"Asking {counted(len(rows), 'question')}", len(rows)) as advance,
         ):
             advance(before)
@@ -163,33 +108,22 @@ class EndpointPredictor:
 
     def _ask(
         self, prompts: Sequence[str], answers: Answers, advance: Callable[[int], None]
-    ) -> dict[str, str]:
+    ) -> dict[Prompt, str]:
         """Ask what is not answered; says why prompts got no answer."""
-        work = _Asking(self._samples, prompts, answers, advance)
-        if not work.waiting:
-            return {}
+        work = Asking(self._samples, prompts, answers, advance)
         try:
-            asyncio.run(self._ask_all(work))
+            work.run(self._endpoint, self._manners)
         except UserError as error:
             if count := self._count(prompts, answers):
                 kept = f"{count} of {len(prompts)} answers are kept, the same command goes on"
                 raise UserError(f"{error}; {kept}") from None
             raise
+        finally:
+            self._sent = (work.requests, work.retries)
         return work.failed
 
-    async def _ask_all(self, work: _Asking) -> None:
-        async with Client(self._endpoint, self._manners) as client:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self._manners.concurrency):
-                        group.create_task(work.ask(client))
-            except BaseExceptionGroup as several:
-                raise several.exceptions[0] from None
-            finally:
-                self._sent = (client.requests, client.retries)
-
     def _name_failed(
-        self, rows: Sequence[Row], prompts: Sequence[str], failed: dict[str, str], kept: int
+        self, rows: Sequence[Row], prompts: Sequence[str], failed: dict[Prompt, str], kept: int
     ) -> None:
         """End with the rows that got no answer."""
         numbers = []
@@ -212,10 +146,6 @@ class EndpointPredictor:
         candidates = [
             [self._sql(text) for text in answers.of(prompt)[: self._samples]] for prompt in prompts
         ]
-        from qc_experiments.databases.engine import Limits
-        from qc_experiments.generation.predictor import Predicted, choose_by_running
-        from qc_experiments.judging.judge import Judge
-
         if self._samples == 1:
             return [Predicted(queries[0]) for queries in candidates]
         # On empty tables nearly all results are the same, so that there a vote says nothing.
@@ -253,58 +183,3 @@ class EndpointPredictor:
         if cut := sum(reply.cut for reply in replies):
             lines.append(f"{counted(cut, 'answer')} of {len(texts):,} cut off at --max-tokens")
         return "\n".join(lines)
-
-
-class _Kept:
-    """How many answers there are, whenever that is asked for."""
-
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count()
-
-
-class _Asking:
-    """Work that several tasks share: what is to be asked, and what came of it.
-
-    Attributes:
-        waiting: prompts that lack answers, each once; those that begin alike together, as servers that
-            share prefixes want them.
-        failed: why prompts got no answer.
-    """
-
-    def __init__(
-        self,
-        samples: int,
-        prompts: Sequence[str],
-        answers: Answers,
-        advance: Callable[[int], None],
-    ) -> None:
-        self._samples, self._answers, self._advance = samples, answers, advance
-        missing = {prompt for prompt in prompts if len(answers.of(prompt)) < samples}
-        self.waiting = sorted(missing)
-        self._next = iter(self.waiting)
-        self._rows = Counter(prompts)
-        self._any = any(answers.of(prompt) for prompt in prompts)
-        self._in_a_row = 0
-        self.failed: dict[str, str] = {}
-
-    async def ask(self, client: Client) -> None:
-        """Ask one prompt after the other, as long as some wait."""
-        for prompt in self._next:
-            try:
-                while (lacks := self._samples - len(self._answers.of(prompt))) > 0:
-                    self._answers.add(prompt, await client.ask(prompt, lacks))
-                    self._any, self._in_a_row = True, 0
-            except Unanswered as error:
-                self._fail(prompt, error)
-            self._advance(self._rows[prompt])
-
-    def _fail(self, prompt: str, error: Unanswered) -> None:
-        self.failed[prompt] = str(error)
-        if error.lasting and self._any:
-            return  # the server works: it is the prompt
-        self._in_a_row += 1
-        if self._in_a_row >= HOPELESS:
-            raise UserError(f"{HOPELESS} questions in a row got no answer, the last: {error}")

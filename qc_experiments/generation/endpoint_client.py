@@ -19,12 +19,14 @@ from typing import Any
 import httpx2
 
 from qc_experiments.errors import UserError
-from qc_experiments.generation.endpoint_settings import Api, Endpoint, Manners, Reply
+from qc_experiments.generation.endpoint_settings import Api, Endpoint, Manners, Prompt, Reply
 from qc_experiments.system.secrets import MASK, SHORTEST
 from qc_experiments.system.words import nearest
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the first retry, and the most before a later one; each is twice the one before."""
+MOST_DOUBLED = 10
+"""Times; a thousand retries would double it beyond every number."""
 MOST_HELD = 600.0
 """Seconds: a server that wants to be left alone for longer (a day's quota, say) is not waited for."""
 CONNECTS = 10.0
@@ -66,7 +68,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, manners: Manners) -> None:
         self._endpoint, self._manners = endpoint, manners
-        self._named = f"--endpoint {endpoint.url}"
+        self._named = f"{endpoint.names.url} {endpoint.url}"
         self.requests = self.retries = 0
         self._reached = self._answered = False
         self._turns = asyncio.Lock()
@@ -91,7 +93,7 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def ask(self, prompt: str, count: int) -> Reply:
+    async def ask(self, prompt: Prompt, count: int) -> Reply:
         """Answers to a prompt: ``count`` of them, or fewer where the server gives no more at once.
 
         Raises:
@@ -119,7 +121,7 @@ class Client:
             )
         self.retries += 1
         self._next = max(self._next, time.monotonic() + named)  # for all that wait
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**done)
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(done, MOST_DOUBLED))
         await asyncio.sleep(random.uniform(longest / 2, longest))
 
     async def _turn(self) -> None:
@@ -136,12 +138,14 @@ class Client:
         self.requests += 1
         try:
             async with asyncio.timeout(self._manners.timeout):  # httpx's own is for each read
-                url = _below(self._endpoint.url, self._endpoint.api.path)
+                url = self._endpoint.below(self._endpoint.api.path)
                 response = await self._http.post(url, content=body)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise self._unreachable(error) from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise _Again(f"no answer within {self._manners.timeout:g} s (--timeout)") from None
+            raise _Again(
+                f"no answer within {self._manners.timeout:g} s{self._endpoint.names.timeout}"
+            ) from None
         except httpx2.RequestError as error:
             raise _Again(f"the connection broke ({_reason(error)})") from None
         self._reached = True
@@ -178,27 +182,28 @@ class Client:
         if status in (401, 403):
             given = "names another" if self._manners.key is not None else "names the"
             return UserError(
-                f"{self._named}: does not let us in ({said}): --key-env {given} environment variable that "
-                "holds the key"
+                f"{self._named}: does not let us in ({said}): {self._endpoint.names.key} {given} "
+                "environment variable that holds the key"
             )
         if status == 402:
             return UserError(f"{self._named}: wants to be paid first ({said})")
         model, served = self._endpoint.model, await self._served()
         if served and model not in served:
             names = ", ".join(served[:8]) + (" and more" if len(served) > 8 else "")
+            asked = f"{self._endpoint.names.model} {model}"
             return UserError(
-                f"--model {model}: {self._endpoint.url} serves {names}{nearest(model, served)}"
+                f"{asked}: {self._endpoint.url} serves {names}{nearest(model, served)}"
             )
-        advice = "is it the address of the API, and --model one that it serves?"
+        advice = "is it the address of the API, and the model one that it serves?"
         if served:
             other = Api.chat if self._endpoint.api is Api.completion else Api.completion
-            advice = f"try --api {other.value}"
+            advice = f"try {self._endpoint.names.other_api.format(other.value)}"
         return UserError(f"{self._named}: {self._endpoint.api.path} gives {said}: {advice}")
 
     async def _served(self) -> list[str]:
         """The models that the server says it has; none where it says nothing."""
         try:
-            response = await self._http.get(_below(self._endpoint.url, "models"), timeout=CONNECTS)
+            response = await self._http.get(self._endpoint.below("models"), timeout=CONNECTS)
             return [self._masked(str(one["id"])) for one in response.json()["data"]]
         except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
             return []
@@ -237,11 +242,6 @@ class Client:
         """A text of the server's, which may repeat the key."""
         key = self._manners.key
         return text if key is None or len(key) < SHORTEST else text.replace(key, MASK)
-
-
-def _below(url: str, path: str) -> httpx2.URL:
-    base = httpx2.URL(url)
-    return base.copy_with(path=f"{base.path.rstrip('/')}/{path}")
 
 
 def _text(choice: Mapping[str, Any]) -> str:

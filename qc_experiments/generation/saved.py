@@ -14,7 +14,8 @@ from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, named_database
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
-from qc_experiments.generation.predictor import Predicted, Predictor
+from qc_experiments.generation.choosing import Predicted
+from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import check_vocabulary, load_saved

@@ -23,6 +23,7 @@ from qc_experiments.training.inputs import RunData
 
 if TYPE_CHECKING:
     from qc_experiments.evaluation.evaluator import Measured
+    from qc_experiments.generation.served import ModelServer
     from qc_experiments.judging.judge import Judge
     from qc_experiments.tracking.tracker import Tracker
     from qc_experiments.training.fit import Fitted, Paused
@@ -43,6 +44,8 @@ class Prepared:
     """Has run the golds."""
     warnings: tuple[str, ...]
     """Lines about golds that fail."""
+    server: ModelServer | None
+    """Writes the answers at the end; None: they are written here."""
 
 
 def trained_name(config: RunConfig, steps: int) -> str:

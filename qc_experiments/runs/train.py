@@ -28,6 +28,8 @@ from qc_experiments.tracking.tracker import check_tracking, open_tracker
 from qc_experiments.training.inputs import RunData, load_data
 
 if TYPE_CHECKING:
+    from qc_experiments.generation.served import ModelServer
+    from qc_experiments.judging.judge import Judge
     from qc_experiments.runs.kept import Kept
     from qc_experiments.runs.outcome import Prepared
     from qc_experiments.training.job import TrainingJob
@@ -161,8 +163,22 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[P
         perturbed=config.evaluation.fuzz,
         seed=config.evaluation.seed,
     ) as judge:
+        server = _server(config, plan, judge)
         warnings = check_golds(config, rows, data.validation_source, judge)
-        yield Prepared(config, data, folder, plan, judge, warnings)
+        yield Prepared(config, data, folder, plan, judge, warnings, server)
+
+
+def _server(config: RunConfig, plan: Plan, judge: Judge) -> ModelServer | None:
+    """What writes the answers in place of the model that is here; it is seen to be there."""
+    asked = config.evaluation
+    if asked.endpoint is None:
+        return None
+    from qc_experiments.generation.served import ModelServer
+
+    server = ModelServer(asked, plan.encoder, plan.window, judge)
+    has_adapter = bool(plan.steps) or config.model.adapter is not None
+    server.check(loads=has_adapter and asked.endpoint_model is None)
+    return server
 
 
 def _announce(run: Prepared) -> None:
@@ -172,6 +188,8 @@ def _announce(run: Prepared) -> None:
             log.warning("%s", line)
     for line in (f"Run     {run.folder.path}", *run.plan.lines(run.config)):
         log.info("%s", line)
+    if run.server is not None:
+        log.info("Asks    the server %s at the end", run.config.evaluation.endpoint)
 
 
 def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None) -> dict[str, Any]:
@@ -206,8 +224,8 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
             answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
             name = trained_name(config, fitted.steps).capitalize()
             what = "Trained model" if fitted.steps else name
-            with job.precision():
-                trained = job.evaluator.measure(fitted.model, what, answers)
+            with job.precision(), job.trained_answerer(fitted.steps) as answerer:
+                trained = job.evaluator.measure(fitted.model, what, answers, answerer)
             result = write_down(run, job.tracker, fitted, trained, time.perf_counter() - started)
             for journal in (answers, base_journal(folder)):
                 journal.remove()  # all of it stands in the tables of predictions now
@@ -254,4 +272,5 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
         agreement=kept.agreement,
         pace=kept.pace,
         precision=precision_of(config.model, trained_weights=not config.lora.enabled),
+        server=run.server,
     )

@@ -19,7 +19,7 @@ import transformers
 
 from qc_experiments.config.determining import Affects, settings_affecting
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.evaluation.evaluator import Evaluator, Measured
+from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.journal import Journal
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.records.state import SHARED
@@ -29,6 +29,7 @@ from qc_experiments.system.processes import is_main_process, world_size
 from qc_experiments.system.unfinished import code_hash, code_mark
 from qc_experiments.system.words import duration
 from qc_experiments.training.inputs import RunData
+from qc_experiments.training.job import TrainingJob
 from qc_experiments.training.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,9 @@ def base_journal(folder: RunFolder) -> Journal:
     return Journal(folder / "base_answers.jsonl", "base model")
 
 
-def measure_base(
-    evaluator: Evaluator, model: Any, folder: RunFolder, place: Path | None
-) -> Measured:
+def measure_base(job: TrainingJob, model: Any) -> Measured:
     """Loss and answers of the base model, from an earlier run where it was the same (`shared_place`)."""
+    folder, place = job.folder, job.base_place
     journal = base_journal(folder)
     if not len(journal) and place is not None:
         _copy(place, folder / "base_answers.jsonl")
@@ -50,7 +50,7 @@ def measure_base(
     known = len(journal)
     kept = f"; {known} answers are kept from before" if known else ""
     log.info("Measuring the base model%s ...", kept)
-    measured = evaluator.measure(model, "Base model", journal)
+    measured = job.evaluator.measure(model, "Base model", journal, job.base_answerer())
     after = "" if known else " (the trained model will take about as long)"
     log.info("Measured in %s%s", duration(measured.seconds), after)
     if place is not None and not os.path.exists(place):
@@ -77,7 +77,7 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
     what = {
         "model": plan.source.fingerprint,
         "settings": settings_affecting(Affects.BASE, config),
-        "asked": [data.evaluation_hash, asked],
+        "asked": [data.evaluation_hash, asked, *filter(None, [config.evaluation.endpoint])],
         "code": code_hash(),
         "machine": [platform.node(), os.cpu_count(), *versions],
     }

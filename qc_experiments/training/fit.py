@@ -62,7 +62,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     measures_base = config.evaluation.base and job.pause_at is None  # asked for at the end alone
     if measures_base and changed:
         with job.precision():
-            base = measure_base(job.evaluator, model, job.folder, job.base_place)
+            base = measure_base(job, model)
     if config.lora.enabled:
         model = _with_adapter(model, config)
     initial = None  # the adapter as it starts, by which its shift of the base weights is undone
@@ -79,7 +79,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
         _say_how_long(model, job)
     if measures_base and not changed:
         with model.disable_adapter(), job.precision():
-            base = measure_base(job.evaluator, model, job.folder, job.base_place)
+            base = measure_base(job, model)
     if not plan.steps:
         log.info("trainer.max_steps=0: nothing is trained, the model is measured as it is")
         return Fitted(model, base, 0, 0.0, 0.0, None, None, trainable, total)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.evaluator import Evaluator
+from qc_experiments.generation.choosing import Answerer
+from qc_experiments.generation.served import ModelServer
 from qc_experiments.models.device import GPU, Precision
 from qc_experiments.models.loss import pad_batch, summed_loss
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.system.memory import out_of_memory
+from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.signals import StopRequests
 from qc_experiments.tracking.tracker import Tracker
 from qc_experiments.training.checkpoints import Checkpoint, CheckpointStore
@@ -102,6 +106,28 @@ class TrainingJob:
     agreement: PackAgreement
     pace: Pace
     precision: Precision  # how the model is computed, in training and measuring alike
+    server: ModelServer | None = None  # writes the answers at the end
+
+    def base_answerer(self) -> Answerer | None:
+        """What asks a server for the base model's answers; None: they are written here."""
+        return None if self.server is None else self.server.answerer(self.server.base_model())
+
+    @contextmanager
+    def trained_answerer(self, steps: int) -> Iterator[Answerer | None]:
+        """The same for the trained model, or for the model as it is after no step."""
+        server, settings = self.server, self.config.evaluation
+        adapter = str(self.folder / "adapter") if steps else self.config.model.adapter
+        if server is None:
+            yield None
+        elif settings.endpoint_model is not None:
+            yield server.answerer(settings.endpoint_model)
+        elif adapter is None:
+            yield self.base_answerer()
+        elif not is_main_process():
+            yield server.answerer(self.folder.path.name)
+        else:
+            with server.holding(Path(adapter).expanduser(), self.folder.path.name) as name:
+                yield server.answerer(name)
 
     def measured(self, model: Any, key: str) -> dict[str, float]:
         """Figures during training, the one that is chosen by among them.

@@ -77,11 +77,15 @@ class Server:
         self._lock = threading.Lock()
         self.url = ""
 
+    def listed(self) -> list[dict[str, Any]]:
+        """The models, as the API lists them."""
+        return [{"id": name} for name in self.models]
+
     def answer(self, handler: Handler) -> None:
         length = int(handler.headers["Content-Length"])
         body = json.loads(handler.rfile.read(length))
         prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
-        question = prompt.strip().splitlines()[-1]
+        question = prompt.strip().splitlines()[-1] if isinstance(prompt, str) else str(prompt)
         with self._lock:
             self.moments.append(time.monotonic())
             self.bodies.append(body)
@@ -135,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         self.told.answer(self)
 
     def do_GET(self) -> None:
-        found = {"object": "list", "data": [{"id": name} for name in self.told.models]}
+        found = {"object": "list", "data": self.told.listed()}
         self.send(200 if self.told.models else 404, json.dumps(found), {})
 
     def send(self, code: int, text: str, headers: dict[str, str]) -> None:
@@ -228,4 +232,89 @@ class AdapterServer(Server):
         answer = tokenizer.decode(found[len(ids) :], skip_special_tokens=True)
         for end in body.get("stop", ()):
             answer = answer.partition(end)[0]
+        super()._say(handler, answer, body, question)
+
+
+class LoraServer(Server):
+    """As a vLLM that takes adapters while it runs: a base model by plain transformers, adapters by PEFT.
+
+    Attributes:
+        takes_adapters: whether it was started so.
+        prompts: tokens of all prompts, by the model that was asked.
+    """
+
+    def __init__(self, base: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        super().__init__(lambda question, before: None)
+        self.models = [str(base)]
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.base = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        self.adapters: dict[str, Any] = {}
+        self.takes_adapters = True
+        self.prompts: dict[str, list[list[int]]] = {}
+
+    def answer(self, handler: Handler) -> None:
+        path = handler.path.removeprefix("/v1/")
+        if path not in ("load_lora_adapter", "unload_lora_adapter"):
+            super().answer(handler)
+            return
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        self.paths.append(handler.path)
+        self.keys.add(handler.headers["Authorization"])
+        handler.send(*self._changed(path, body), {})
+
+    def _changed(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
+        """Take or drop an adapter: HTTP status and what is said."""
+        from copy import deepcopy
+
+        from peft import PeftModel
+
+        name = body.get("lora_name")
+        if not self.takes_adapters:
+            return 404, '{"detail": "Not Found"}'
+        if not name:
+            return (
+                400,
+                '{"error": {"message": "Both \'lora_name\' and \'lora_path\' must be provided."}}',
+            )
+        if path.startswith("unload"):
+            found = self.adapters.pop(name, None)
+            return (404, "not found") if found is None else (200, "removed")
+        if name in self.adapters:
+            return 400, f"The lora adapter '{name}' has already been loaded."
+        try:
+            self.adapters[name] = PeftModel.from_pretrained(
+                deepcopy(self.base), body["lora_path"]
+            ).eval()
+        except (OSError, ValueError) as error:
+            return 404, str(error)
+        return 200, f"Success: LoRA adapter '{name}' added successfully."
+
+    def listed(self) -> list[dict[str, Any]]:
+        base = self.models[0]
+        loaded = [{"id": name, "parent": base} for name in self.adapters]
+        return [{"id": base, "parent": None}, *loaded]
+
+    def _say(self, handler: Handler, said: Said, body: dict[str, Any], question: str) -> None:
+        import torch
+
+        model = {self.models[0]: self.base, **self.adapters}.get(body["model"])
+        if model is None:
+            handler.send(404, json.dumps({"error": {"message": "no such model"}}), {})
+            return
+        if said is not None:
+            super()._say(handler, said, body, question)
+            return
+        ids = body["prompt"]
+        with self._lock, torch.no_grad():
+            self.prompts.setdefault(body["model"], []).append(ids)
+            (found,) = model.generate(
+                torch.tensor([ids]),
+                max_new_tokens=body["max_tokens"],
+                do_sample=False,
+                eos_token_id=body["stop_token_ids"],
+            )
+        answer = self.tokenizer.decode(found[len(ids) :], skip_special_tokens=True)
         super()._say(handler, answer, body, question)

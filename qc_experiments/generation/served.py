@@ -1,0 +1,200 @@
+"""A server that writes the answers of a run's own model: its adapter is loaded into a running vLLM.
+
+Prompts go as the tokens of the training, so that nothing depends on the server's tokenizer, its chat template
+or a blank at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from qc_experiments.config.schema import EvaluationConfig
+from qc_experiments.data.encode import Encoder
+from qc_experiments.data.table import Row, name_rows
+from qc_experiments.errors import UserError
+from qc_experiments.generation.choosing import Answerer, Predicted, choose_by_running
+from qc_experiments.generation.endpoint_asking import Answers, Asking
+from qc_experiments.generation.endpoint_client import SHOWN
+from qc_experiments.generation.endpoint_settings import (
+    Api,
+    Endpoint,
+    Manners,
+    Names,
+    address,
+    key_of,
+)
+from qc_experiments.judging.judge import Judge
+from qc_experiments.sql.extraction import extract_sql
+from qc_experiments.system.words import counted
+
+log = logging.getLogger(__name__)
+
+OPTION = "evaluation.endpoint"
+NAMES = Names(
+    OPTION,
+    "evaluation.endpoint_model",
+    "evaluation.endpoint_key_env",
+    "a server that completes text",
+    "",
+)
+CONCURRENCY = 64
+"""Questions asked at once, which a server for GPUs computes together."""
+LOADS, UNLOADS = "load_lora_adapter", "unload_lora_adapter"
+"""vLLM's ways to take an adapter while it runs, where VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."""
+SECONDS = 600.0
+"""That loading an adapter may take."""
+NOT_THERE = (404, 405)
+
+
+class ModelServer:
+    """The server of ``evaluation.endpoint``.
+
+    Args:
+        config: which server, and how it answers.
+        encoder: makes the prompts, as in training.
+        window: longest input of the model in tokens, or None.
+        judge: runs candidates, to choose among them.
+
+    Raises:
+        UserError: if address or key cannot be used.
+    """
+
+    def __init__(
+        self, config: EvaluationConfig, encoder: Encoder, window: int | None, judge: Judge
+    ) -> None:
+        self._config, self._encoder, self._window, self._judge = config, encoder, window, judge
+        self._url = address(config.endpoint or "", OPTION)
+        self._manners = Manners(key_of(config.endpoint_key_env, NAMES.key), concurrency=CONCURRENCY)
+        self._named = f"{OPTION} {self._url}"
+
+    def check(self, *, loads: bool) -> None:
+        """See that the server is there, and takes adapters where one will be loaded.
+
+        Raises:
+            UserError: if not.
+        """
+        served = {one["id"] for one in self._models()}
+        wanted = self._config.endpoint_model
+        if wanted is not None and wanted not in served:
+            raise UserError(f"{NAMES.model}={wanted}: {self._url} serves {', '.join(served)}")
+        if loads and self._send("POST", LOADS, {}).status_code in NOT_THERE:
+            raise UserError(
+                f"{self._named}: takes no adapter while it runs: start it as "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE_MODEL --enable-lora --max-lora-rank "
+                "RANK"
+            )
+
+    def base_model(self) -> str:
+        """What the server calls the base model: the one that is no adapter of another.
+
+        Raises:
+            UserError: if there is not one.
+        """
+        found = [one["id"] for one in self._models() if not one.get("parent")]
+        if len(found) != 1:
+            raise UserError(
+                f"{self._named}: serves {counted(len(found), 'base model')}, and which of them is asked is "
+                "not known: let it serve one"
+            )
+        return str(found[0])
+
+    @contextmanager
+    def holding(self, adapter: Path, name: str) -> Iterator[str]:
+        """The name by which the server is asked for an adapter, which it holds meanwhile.
+
+        Raises:
+            UserError: if it does not take it.
+        """
+        self._send("POST", UNLOADS, {"lora_name": name})  # what a killed run has left there
+        place = {"lora_name": name, "lora_path": str(adapter.absolute())}
+        response = self._send("POST", LOADS, place)
+        if not response.is_success:
+            said = " ".join(response.text.split())[:SHOWN]
+            raise UserError(
+                f"{self._named}: does not take {adapter} ({said}); the adapter is trained: measure it here "
+                f"with trainer.max_steps=0 model.adapter={adapter}"
+            )
+        try:
+            yield name
+        finally:
+            self._send("POST", UNLOADS, {"lora_name": name})
+
+    def answerer(self, model: str) -> Answerer:
+        """What asks one of the server's models."""
+        return partial(self._answer, model)
+
+    def _answer(
+        self, model: str, rows: Sequence[Row], advance: Callable[[int], None]
+    ) -> list[Predicted]:
+        config, encoder = self._config, self._encoder
+        prompts = [tuple(ids) for ids in encoder.prompts(rows)]
+        longest = None if self._window is None else self._window - config.max_new_tokens
+        asked = [ids for ids in prompts if longest is None or len(ids) <= longest]
+        advance(len(prompts) - len(asked))
+        answers = Answers(None, "", "")
+        work = Asking(config.candidates, asked, answers, advance)
+        work.run(self._endpoint(model), self._manners)
+        if work.failed:
+            numbers = [
+                row.number for row, ids in zip(rows, prompts, strict=True) if ids in work.failed
+            ]
+            why = next(iter(work.failed.values()))
+            raise UserError(
+                f"{self._named}: {name_rows(numbers)} got no answer ({why}): run the same command again"
+            )
+        after = encoder.template.after_query()
+        texts = [answers.of(ids)[: config.candidates] or [""] for ids in prompts]
+        candidates = [[extract_sql(text, after) for text in one] for one in texts]
+        chosen, agreed = choose_by_running(rows, candidates, config.choose, self._judge)
+        sure: Sequence[float | None] = agreed or [None] * len(rows)
+        return [
+            Predicted(
+                sql, None, tuple(dict.fromkeys(several)) if len(several) > 1 else (), confidence
+            )
+            for sql, several, confidence in zip(chosen, candidates, sure, strict=True)
+        ]
+
+    def _endpoint(self, model: str) -> Endpoint:
+        config, encoder = self._config, self._encoder
+        settings: dict[str, Any] = {
+            "max_tokens": config.max_new_tokens,
+            "temperature": config.temperature,
+            "stop_token_ids": list(encoder.stop_ids),
+        }
+        if config.temperature > 0:
+            settings |= {"top_p": config.top_p, "seed": config.seed}
+        if after := encoder.template.after_query():
+            settings["stop"] = [after]
+        return Endpoint(self._url, model, Api.completion, settings, NAMES)
+
+    def _models(self) -> list[dict[str, Any]]:
+        response = self._send("GET", "models")
+        try:
+            found = [one for one in response.json()["data"] if isinstance(one["id"], str)]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found = []
+        if not found:
+            raise UserError(
+                f"{self._named}: does not say which models it serves (HTTP {response.status_code}): is it "
+                f"the address of the API, and does {NAMES.key} name its key?"
+            )
+        return found
+
+    def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx2.Response:
+        key = self._manners.key
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        url = Endpoint(self._url, "", Api.completion, {}).below(path)
+        try:
+            return httpx2.request(method, url, json=body, headers=headers, timeout=SECONDS)
+        except httpx2.HTTPError as error:
+            raise UserError(
+                f"{self._named}: no server answers there ({error or type(error).__name__}): start it, and "
+                "run the same command again"
+            ) from None
