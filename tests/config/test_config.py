@@ -863,6 +863,8 @@ DETERMINING = {
     "data.schema.private": ["name"],
     "data.schema.seed": 1,
     "trainer.full_determinism": True,
+    "evaluation.endpoint": "http://localhost:8000/v1",
+    "evaluation.endpoint_model": None,
     "evaluation.repair": 1,
     "evaluation.fuzz": 2,
     "evaluation.timeout": 1.0,
@@ -893,6 +895,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
         key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep", "plan")
     } == {
         "objective",
+        "evaluation.endpoint_key_env",
         "evaluation.metrics",
         "evaluation.show",
         "model.allow_pickle",
