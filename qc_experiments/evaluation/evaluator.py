@@ -22,7 +22,8 @@ from qc_experiments.evaluation.metrics import (
     with_recall,
 )
 from qc_experiments.evaluation.processes import gathered, of_main_process, own_share
-from qc_experiments.generation.predictor import Predicted, Predictor
+from qc_experiments.generation.choosing import Predicted
+from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.packing.agreement import PackAgreement
 from qc_experiments.system.console import progress

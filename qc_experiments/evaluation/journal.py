@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.generation.predictor import Predicted
+from qc_experiments.generation.choosing import Predicted
 from qc_experiments.system.unfinished import Lines
 
 

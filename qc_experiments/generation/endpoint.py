@@ -9,24 +9,23 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qc_experiments.config.schema import Choose
 from qc_experiments.data.table import Row, name_rows
+from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.errors import UserError
+from qc_experiments.generation.choosing import Predicted, choose_by_running
 from qc_experiments.generation.endpoint_client import Client, Unanswered
 from qc_experiments.generation.endpoint_settings import Endpoint, Manners, Reply
+from qc_experiments.judging.judge import Judge
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.sql.extraction import extract_sql, holds_sql
 from qc_experiments.system.console import progress
 from qc_experiments.system.paths import hash_texts
 from qc_experiments.system.unfinished import Lines, told_what_is_kept, written
 from qc_experiments.system.words import counted
-
-if TYPE_CHECKING:
-    from qc_experiments.generation.predictor import Predicted
-
 
 HOPELESS = 20
 """Questions in a row without an answer, after which no more are asked."""
@@ -138,7 +137,7 @@ class EndpointPredictor:
         if before := self._count(prompts, answers):
             print(f"Goes on: {before} of {len(rows)} were answered before", flush=True)
         with (
-            told_what_is_kept(_Kept(lambda: self._count(prompts, answers)), len(rows), "answers"),
+            told_what_is_kept(lambda: self._count(prompts, answers), len(rows), "answers"),
             progress(f"Asking {counted(len(rows), 'question')}", len(rows)) as advance,
         ):
             advance(before)
@@ -181,7 +180,7 @@ class EndpointPredictor:
         async with Client(self._endpoint, self._manners) as client:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(self._manners.concurrency):
+                    for _ in range(min(self._manners.concurrency, len(work.waiting))):
                         group.create_task(work.ask(client))
             except BaseExceptionGroup as several:
                 raise several.exceptions[0] from None
@@ -212,10 +211,6 @@ class EndpointPredictor:
         candidates = [
             [self._sql(text) for text in answers.of(prompt)[: self._samples]] for prompt in prompts
         ]
-        from qc_experiments.databases.engine import Limits
-        from qc_experiments.generation.predictor import Predicted, choose_by_running
-        from qc_experiments.judging.judge import Judge
-
         if self._samples == 1:
             return [Predicted(queries[0]) for queries in candidates]
         # On empty tables nearly all results are the same, so that there a vote says nothing.
@@ -253,16 +248,6 @@ class EndpointPredictor:
         if cut := sum(reply.cut for reply in replies):
             lines.append(f"{counted(cut, 'answer')} of {len(texts):,} cut off at --max-tokens")
         return "\n".join(lines)
-
-
-class _Kept:
-    """How many answers there are, whenever that is asked for."""
-
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count()
 
 
 class _Asking:

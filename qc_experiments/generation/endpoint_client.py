@@ -25,6 +25,8 @@ from qc_experiments.system.words import nearest
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the first retry, and the most before a later one; each is twice the one before."""
+MOST_DOUBLED = 10
+"""Times; a thousand retries would double it beyond every number."""
 MOST_HELD = 600.0
 """Seconds: a server that wants to be left alone for longer (a day's quota, say) is not waited for."""
 CONNECTS = 10.0
@@ -119,7 +121,7 @@ class Client:
             )
         self.retries += 1
         self._next = max(self._next, time.monotonic() + named)  # for all that wait
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**done)
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(done, MOST_DOUBLED))
         await asyncio.sleep(random.uniform(longest / 2, longest))
 
     async def _turn(self) -> None:

@@ -1,48 +1,24 @@
-"""From questions to predicted SQL: candidates, the choice among them, and one repair."""
+"""From questions to predicted SQL: the model's candidates, and one repair."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
+from qc_experiments.config.schema import Constrain, EvaluationConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
+from qc_experiments.generation.choosing import Predicted, as_confidence, choose_by_running
 from qc_experiments.generation.decoding import Answer, AnswerSettings, Decoding
 from qc_experiments.generation.generate import log_probability, write_answers
 from qc_experiments.judging.judge import Judge
-from qc_experiments.judging.verdict import Tried
 from qc_experiments.sql.extraction import extract_sql
 from qc_experiments.sql.prefix_check import PrefixCheck, schema_check
 
 REPAIR = "{question} (The query `{query}` fails: {error}. Write a query that runs.)"
 """Stands in the question's place when a prediction that failed is asked for again."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a model answers a question with.
-
-    Attributes:
-        sql: the prediction.
-        after_repair: the prediction, or what the model wrote when it was told why that fails; None
-            where no repair was asked for.
-        candidates: all that it was chosen from, each once; none where there was no choice.
-        confidence: in the prediction, from 0 to 1 (see `Predictor`); None where an older version has
-            kept none.
-    """
-
-    sql: str
-    after_repair: str | None = None
-    candidates: tuple[str, ...] = ()
-    confidence: float | None = None
-
-    def is_unsure(self, least: float | None) -> bool:
-        """Whether it is held back: its confidence is below the least that was asked for, or not known."""
-        return least is not None and (self.confidence is None or self.confidence < least)
 
 
 class Predictor:
@@ -151,68 +127,11 @@ class Predictor:
 
 UNASKED = Answer((), "", -math.inf)
 """In place of an answer to a prompt that is not asked."""
-DIGITS = 6
-"""Of a confidence that are kept, so that it is the same wherever it is written down."""
 
 
 def _probability(model: Any, prompt: Sequence[int], answer: Answer) -> float:
+    """That of an answer; 0 where the model computes none (a half-precision overflow makes it NaN)."""
     found = answer.log_probability
     if found is None:
         found = log_probability(model, prompt, answer.tokens)
-    return float(f"{min(1.0, math.exp(found)):.{DIGITS}g}")
-
-
-def agreement(chosen: str, queries: Sequence[str], found: dict[str, Tried]) -> float:
-    """The share of candidates, repeated ones included, that return the chosen one's rows; 0 if it fails."""
-    result = found[chosen].result
-    same = 0 if result is None else sum(found[query].result == result for query in queries)
-    return float(f"{same / len(queries):.{DIGITS}g}")
-
-
-def choose_by_running(
-    rows: Sequence[Row], candidates: Sequence[Sequence[str]], how: Choose, judge: Judge
-) -> tuple[list[str], list[float]]:
-    """One of the candidates for each row, which ``judge`` runs where the choice depends on that.
-
-    Returns:
-        The queries; and how many agree with each, where the majority chooses.
-    """
-    if how is Choose.first:
-        return [queries[0] for queries in candidates], []
-    choose = first_valid if how is Choose.first_valid else majority
-    different = [list(dict.fromkeys(queries)) for queries in candidates]
-    pairs = zip(rows, different, strict=True)
-    tried = iter(judge.try_all([(row, sql) for row, queries in pairs for sql in queries]))
-    found = [{query: next(tried) for query in distinct} for distinct in different]
-    chosen = [choose(*one) for one in zip(candidates, found, strict=True)]
-    if choose is first_valid:
-        return chosen, []
-    triples = zip(chosen, candidates, found, strict=True)
-    return chosen, [agreement(*one) for one in triples]
-
-
-def first_valid(queries: Sequence[str], found: dict[str, Tried]) -> str:
-    """The first candidate that runs, as `majority` takes them; the first of all where none does."""
-    return next((query for query in queries if found[query].error is None), queries[0])
-
-
-def majority(queries: Sequence[str], found: dict[str, Tried]) -> str:
-    """The first candidate with the most frequent result; the first of all where none runs.
-
-    Self-consistency by execution (Wang et al. 2023, arXiv:2203.11171; Ni et al. 2023,
-    arXiv:2302.08468): queries that are written differently but return the same rows vote together.
-
-    Args:
-        queries: the candidates, repeated ones included, the likeliest first.
-        found: what came of each.
-    """
-    results = [found[query].result for query in queries]
-    votes = Counter(result for result in results if result is not None)
-    if not votes:
-        return queries[0]
-    most = max(votes.values())
-    return next(
-        query
-        for query, result in zip(queries, results, strict=True)
-        if result is not None and votes[result] == most
-    )
+    return 0.0 if math.isnan(found) else as_confidence(min(1.0, math.exp(found)))

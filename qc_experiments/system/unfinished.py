@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -96,13 +96,17 @@ def kept_at(path: Path, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def told_what_is_kept(kept: Sized, total: int, what: str) -> Iterator[None]:
-    """Note on an interruption how much of the work (``total`` verdicts, say) is kept for the next start."""
+def told_what_is_kept(kept: Callable[[], int], total: int, what: str) -> Iterator[None]:
+    """Note on an interruption how much of the work (``total`` verdicts, say) is kept for the next start.
+
+    ``kept`` counts it.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        then = "goes on from there" if len(kept) else "starts again"
-        error.add_note(f"{len(kept)} of {total} {what} are kept; the same command {then}")
+        count = kept()
+        then = "goes on from there" if count else "starts again"
+        error.add_note(f"{count} of {total} {what} are kept; the same command {then}")
         raise
 
 
