@@ -183,7 +183,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     started = time.perf_counter()
     with kept_at(kept, option):
         journal = VerdictJournal(kept, hash_bytes(work.encode()), option)
-        with told_what_is_kept(journal, len(table.rows), "verdicts"):
+        with told_what_is_kept(lambda: len(journal), len(table.rows), "verdicts"):
             judged, wrong = _judged(asked, table, databases, journal, say)
         judged = with_confidence(judged, table.confidences)
         seconds = journal.seconds + time.perf_counter() - started
@@ -260,7 +260,9 @@ def _joined(
             f"{source}: no prediction for {name_rows(missing)} of the {len(numbered)} of {golds}: add "
             "them; an empty one counts as wrong"
         )
-    kept = [place for place, name in enumerate(header) if name not in (PLACE, *added)]
+    # A confidence of the golds' file is none in these predictions.
+    dropped = {PLACE, CONFIDENCE_COLUMN, prediction}
+    kept = [place for place, name in enumerate(header) if name not in dropped]
     joined = [
         (number, [str(place), *(cells[one] for one in kept), *found[place]])
         for place, (number, cells) in enumerate(numbered, 1)
