@@ -92,7 +92,7 @@ def evaluate(
 def load_predictor(
     run_folder: str | Path,
     *,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     cache: str | Path | None = None,
     guided: bool = True,
     outputs: str | Path = "outputs",
@@ -102,7 +102,7 @@ def load_predictor(
 
     Args:
         run_folder: of a run, or its ``adapter/`` or ``model/``; ``latest``: of the run that finished last.
-        batch_size: questions that are computed at once.
+        batch_size: questions that are computed at once (16).
         cache: folder of what is made once per user; None: as in training.
         guided: whether answers are held to the schema and tried on the database, the first of four beams
             that runs; else the likeliest is taken as it is.

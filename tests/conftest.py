@@ -85,7 +85,8 @@ def refused(capsys: pytest.CaptureFixture[str]):
         with pytest.raises(SystemExit) as stopped:
             action(*arguments)
         assert stopped.value.code == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if "warning:" not in line]
+        said = capsys.readouterr().err.splitlines()
+        lines = [line for line in said if "warning:" not in line and line[:8] != "Loading "]
         assert len(lines) == 1, lines
         assert lines[0].startswith("error: ")
         return lines[0]

@@ -10,14 +10,17 @@ Nothing that a model writes can change the database: it runs in a child process 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from qc_experiments.cli.asked_model import (
     add_model_options,
     cache_folder,
+    checked_text,
     confidence_text,
     load_model,
     memory_told,
@@ -31,9 +34,10 @@ from qc_experiments.system.processes import quiet_libraries
 from qc_experiments.system.signals import StopRequests
 
 if TYPE_CHECKING:
-    from qc_experiments.generation.asking import Answered, Asker
+    from qc_experiments.generation.database_predictor import Answered, DatabasePredictor
 
 PROMPT = "question> "
+NO_QUESTION = "no question: give one as an argument, or one per line on the standard input"
 FAREWELLS = ("exit", "quit")
 CTRL_C = 130
 """Exit code of what ends by it."""
@@ -74,44 +78,51 @@ def _ask(options: argparse.Namespace) -> bool:
     """Answer one question or many; whether each query ran, of those that nobody waits for."""
     from qc_experiments.databases.locate import find_databases
 
-    if options.question is not None and not options.question.strip():
+    question = options.question
+    if question is not None and not (question := checked_text(question, "QUESTION")):
         raise UserError("QUESTION is empty: leave it out to be asked for one")
+    if question is None and sys.stdin is None:
+        raise UserError(NO_QUESTION)
     folder = model_folder(options)
     databases = find_databases(options.db, "--db", options.engine)
     if databases.single is None:
         raise UserError(f"--db {options.db}: is a place of many databases: name one of them")
-    from qc_experiments.generation.asking import Asker
+    from qc_experiments.generation.database_predictor import DatabasePredictor
 
-    talks = options.question is None and sys.stdin.isatty() and sys.stdout.isatty()
-    if talks:
-        print(f"Loading {folder} ...", flush=True)
-    with Asker(folder, databases, partial(load_model, folder, options), "--db") as asker:
-        if options.question is not None:
-            return _answer(asker, options.question, options)
-        if talks:
-            _talk(asker, options)
+    with DatabasePredictor(
+        folder, databases, partial(load_model, folder, options), "--db"
+    ) as predictor:
+        if question is not None:
+            return _answer(predictor, question, options)
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # which are refused, line by line
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            _talk(predictor, options)
             return True
-        return _answer_lines(asker, options)
+        return _answer_lines(predictor, options)
 
 
-def _answer_lines(asker: Asker, options: argparse.Namespace) -> bool:
+def _answer_lines(predictor: DatabasePredictor, options: argparse.Namespace) -> bool:
     """Answer the lines of the standard input as they come; whether all queries ran."""
-    all_ran = True
+    all_ran, asked = True, False
     for number, line in enumerate(sys.stdin, 1):
-        question = line.strip()
-        if not question:
+        if not line.strip():
             continue
-        if not options.sql_only:
-            print(f"-- {question}")
+        asked = True
         try:
-            all_ran &= _answer(asker, question, options)
+            question = checked_text(line, "the question")
+            if not options.sql_only:
+                print(f"-- {question}")
+            all_ran &= _answer(predictor, question, options)
         except UserError as error:
             raise UserError(f"line {number}: {error}") from None
         sys.stdout.flush()  # whoever asks over a pipe waits for it
+    if not asked:
+        raise UserError(NO_QUESTION)
     return all_ran
 
 
-def _talk(asker: Asker, options: argparse.Namespace) -> None:
+def _talk(predictor: DatabasePredictor, options: argparse.Namespace) -> None:
     """Ask for questions until Ctrl-D; Ctrl-C ends the answer of the moment."""
     from qc_experiments.cli.line_editing import line_editing
 
@@ -124,7 +135,7 @@ def _talk(asker: Asker, options: argparse.Namespace) -> None:
                     return
                 if question:
                     remember()
-                    _answer(asker, question, options)
+                    _answer(predictor, checked_text(question, "the question"), options)
             except EOFError:
                 print()
                 return
@@ -136,43 +147,57 @@ def _talk(asker: Asker, options: argparse.Namespace) -> None:
                 print("\ninterrupted")
 
 
-def _answer(asker: Asker, question: str, options: argparse.Namespace) -> bool:
+def _answer(predictor: DatabasePredictor, question: str, options: argparse.Namespace) -> bool:
     """Print the answer to a question; whether its query ran, as far as it was to run."""
     from qc_experiments.cli.ask_shown import rows_text, width
 
-    answered = asker.ask(question)
+    answered = predictor.ask(question)
     found = answered.predicted
     if options.explain:
-        print(_explained(asker, answered))
+        print(_explained(predictor, answered))
     if found.is_unsure(options.not_below):
         print(unsure_line(found, options.not_below))
         return True
     print(found.sql)
     if options.sql_only:
         return True
-    (ran,) = asker.run(found.sql)
+    (ran,) = predictor.run(found.sql)
     print(f"{rows_text(ran, width())}; confidence {confidence_text(found)}")
     return ran.error is None
 
 
-def _explained(asker: Asker, answered: Answered) -> str:
+def _explained(predictor: DatabasePredictor, answered: Answered) -> str:
     """How an answer was got: the lines of --explain, as comments of SQL."""
     from qc_experiments.cli.ask_shown import in_one_line, outcome
     from qc_experiments.system.words import counted
 
     found = answered.predicted
     candidates = found.candidates or (found.sql,)
-    read = ", ".join(answered.tables) or "none"
     lines = [
-        f"model: {asker.folder}",
+        f"model: {predictor.folder}",
         f"prompt: {counted(answered.prompt_tokens, 'token')}",
         f"{counted(len(candidates), 'different candidate')}, the likeliest first:",
     ]
-    for place, (sql, ran) in enumerate(zip(candidates, asker.run(*candidates), strict=True), 1):
+    for place, (sql, ran) in enumerate(zip(candidates, predictor.run(*candidates), strict=True), 1):
         taken = " (taken)" if sql == found.sql else ""
         lines.append(f"  {place}. {in_one_line(sql)} -> {outcome(ran)}{taken}")
     lines += [
         f"confidence: {confidence_text(found)}, the model's probability of this answer",
-        f"tables: {read} (of {answered.of_tables})",
+        f"tables: {_tables(predictor, found.sql)}",
     ]
     return "\n".join(f"-- {line}" for line in lines)
+
+
+def _tables(predictor: DatabasePredictor, sql: str) -> str:
+    """The tables that a query reads, and of how many."""
+    from qc_experiments.inspection.query_facts import query_facts
+    from qc_experiments.sql.table_names import table_names
+
+    row = replace(predictor.row(""), query=sql)
+    (facts,) = query_facts([row], predictor.judge)
+    if facts.problem is not None:
+        return f"not known ({facts.problem})"
+    names = table_names(row.schema, predictor.judge.dialect(row))
+    there = () if names is None else tuple(names.tables)
+    read = [name for name in there if name in facts.tables]
+    return f"{', '.join(read) or 'none'} (of {len(there)})"

@@ -17,6 +17,7 @@ MOST_SQL = 120
 COLUMN = 8
 """Characters of a line for each column at least; further columns are left out."""
 NOT_A_TERMINAL = 100
+READS_ONLY = ": a query may only read, and only where it has the right to"
 
 
 def width() -> int:
@@ -63,7 +64,8 @@ def rows_text(ran: Execution, characters: int) -> str:
 def outcome(ran: Execution) -> str:
     """How many rows a query returned, or why none: the database's own words."""
     if ran.rows is None:
-        return f"fails: {in_one_line(ran.error or 'no reason given', most=10 * MOST_SQL)}"
+        why = in_one_line(ran.error or "no reason given", most=10 * MOST_SQL)
+        return f"fails: {why}{READS_ONLY if ran.error_class == 'forbidden' else ''}"
     return counted(len(ran.rows), "row") if ran.rows else "no rows"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from qc_experiments.generation.saved import SavedPredictor
 
 FOR_LOADING = ("base_model", "trust_remote_code", "allow_pickle")
+UNDECODED = re.compile("[\ud800-\udfff]")
+"""In their place Python puts bytes of the command line that are no text."""
 
 
 def add_model_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -29,7 +33,6 @@ def add_model_options(parser: argparse.ArgumentParser, default: str | None = Non
     add(
         "--decoding",
         choices=("guided", "greedy"),
-        default="guided",
         help="guided: under the schema, the first of four beams that runs; greedy: the likeliest (guided)",
     )
     add(
@@ -66,12 +69,20 @@ def model_folder(options: argparse.Namespace) -> Path:
     return named_model(options.adapter, "--adapter", options.outputs)
 
 
-def load_model(folder: Path, options: argparse.Namespace, batch_size: int = 16) -> SavedPredictor:
+def say_model(folder: Path) -> None:
+    """Say what is being loaded, which may take a while; not where answers go."""
+    print(f"Loading {folder} ...", file=sys.stderr, flush=True)
+
+
+def load_model(
+    folder: Path, options: argparse.Namespace, batch_size: int | None = None
+) -> SavedPredictor:
     """The model of that folder."""
+    say_model(folder)
     from qc_experiments.generation.saved import SavedPredictor
 
     given = {name: getattr(options, name) for name in FOR_LOADING}
-    guided = options.decoding == "guided"
+    guided = options.decoding != "greedy"
     return SavedPredictor(folder, cache_folder(options), batch_size, guided=guided, **given)
 
 
@@ -80,6 +91,21 @@ def cache_folder(options: argparse.Namespace) -> Path:
     from qc_experiments.config.schema import PathsConfig
 
     return user_path(options.cache or PathsConfig().cache, "--cache")
+
+
+def checked_text(text: str, named: str) -> str:
+    """What was typed, without blanks around it.
+
+    Args:
+        text: of the command line, or of the standard input with ``surrogateescape``.
+        named: what the user calls it, for messages.
+
+    Raises:
+        UserError: if it holds bytes that are no text.
+    """
+    if UNDECODED.search(text):
+        raise UserError(f"{named} is not UTF-8: convert it, with iconv say")
+    return text.strip()
 
 
 def unsure_line(answer: Predicted, least: float) -> str:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.cli.asked_model import (
     add_model_options,
+    checked_text,
     load_model,
     memory_told,
     model_folder,
     unsure_line,
 )
 from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
+from qc_experiments.config.evaluation import EvaluationConfig
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str]) -> None:
     quiet_libraries()
     with told_to_users(), StopRequests().listening():
         options = parser().parse_args(arguments)
-        advice = f"try a --batch-size below {options.batch_size}, or a machine with more"
+        size = options.batch_size or EvaluationConfig.batch_size
+        advice = f"try a --batch-size below {size}, or a machine with more"
         with memory_told(advice):
             _predict(options)
 
@@ -74,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
         what = f"what --input calls its {column}s"
         add(f"--{column.replace('_', '-')}-column", default=column, metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
-    add("--batch-size", type=int, default=16, help="questions at once (16)")
+    size = f"questions at once ({EvaluationConfig.batch_size})"
+    add("--batch-size", type=int, metavar="N", help=size)
     add_options(made)
     return made
 
@@ -88,7 +92,7 @@ def _predict(options: argparse.Namespace) -> None:
         if options.adapter is None:
             raise UserError("qc predict needs --adapter: a run, or latest; or --endpoint: a server")
         model = model_folder(options)
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     databases = _databases(options)
     if options.question is None:
@@ -98,10 +102,11 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError("--question needs --db: the one database that it is about")
     if options.output is not None:
         raise UserError("--output goes with --input; one question's SQL is printed")
-    question = options.question.strip()
+    question = checked_text(options.question, "--question")
     if not question:
         raise UserError("--question is empty")
-    asked = Row(1, question, "", "", evidence=options.evidence or "")
+    evidence = checked_text(options.evidence or "", "--evidence")
+    asked = Row(1, question, "", "", evidence=evidence)
     rows = _with_contexts([asked], model, databases, "--db")
     if not isinstance(model, Path):
         _say(model.answer_one(rows[0], databases), options)
@@ -221,7 +226,11 @@ def _with_contexts(
 def _databases(options: argparse.Namespace) -> Databases | None:
     from qc_experiments.databases.locate import find_databases
 
-    return None if options.db is None else find_databases(options.db, "--db", options.engine)
+    if options.db is None:
+        if options.engine is not None:
+            raise UserError("--engine goes with --db")
+        return None
+    return find_databases(options.db, "--db", options.engine)
 
 
 def _answers(

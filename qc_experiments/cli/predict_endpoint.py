@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.cli.asked_model import model_folder
@@ -32,7 +33,7 @@ OPTIONS = {
 """What only goes with --endpoint."""
 LEAST = {"max-tokens": 1, "samples": 1, "temperature": 0, "concurrency": 1, "retries": 0}
 ABOVE_ZERO = ("requests-per-minute", "timeout")
-LOADS_HERE = ("base-model", "trust-remote-code", "allow-pickle", "cache")
+RUNS_HERE = ("decoding", "batch-size", "base-model", "trust-remote-code", "allow-pickle", "cache")
 TEMPLATE = "pkg://qc_experiments.data/templates/sql_instruction.txt"
 MAX_TOKENS = 128
 
@@ -55,7 +56,7 @@ def endpoint_predictor(options: argparse.Namespace) -> EndpointPredictor | None:
     Raises:
         UserError: for options that contradict each other or cannot be used.
     """
-    given = {name: getattr(options, name.replace("-", "_")) for name in (*OPTIONS, *LOADS_HERE)}
+    given = {name: getattr(options, name.replace("-", "_")) for name in (*OPTIONS, *RUNS_HERE)}
     given = {
         name: value for name, value in given.items() if value is not None and value is not False
     }
@@ -63,12 +64,14 @@ def endpoint_predictor(options: argparse.Namespace) -> EndpointPredictor | None:
         if alone := [name for name in given if name in OPTIONS]:
             raise UserError(f"--{alone[0]} goes with --endpoint: the server that has the model")
         return None
-    if here := [name for name in given if name in LOADS_HERE]:
+    if here := [name for name in given if name in RUNS_HERE]:
         raise UserError(f"--{here[0]} is for a model that runs here, not for one of --endpoint")
     for name, value in given.items():
-        if name in LEAST and not value >= LEAST[name]:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name} {value}: must be a finite number")
+        if name in LEAST and value < LEAST[name]:
             raise UserError(f"--{name} {value}: must be at least {LEAST[name]}")
-        if name in ABOVE_ZERO and not 0 < value < float("inf"):
+        if name in ABOVE_ZERO and value <= 0:
             raise UserError(f"--{name} {value:g}: must be above 0")
     samples = given.get("samples", 1)
     if options.not_below is not None and (samples == 1 or options.db is None):
@@ -138,6 +141,7 @@ def _api(prompting: SavedPrompting, given: dict[str, Any]) -> Api:
 def _body(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
+        json.dumps(found, allow_nan=False)  # Python reads NaN, which no other JSON knows
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

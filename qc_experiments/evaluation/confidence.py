@@ -28,6 +28,8 @@ CONFIDENCE_COLUMN = "confidence"
 """Of CSVs of predictions."""
 COVERAGES = (100, 90, 80, 50, 25)
 """Per cent of the questions that are to be answered at least, the surest first."""
+FEWEST = 20
+"""Questions below which people are told nothing of it: one answer would move all figures."""
 
 
 def read_confidences(
@@ -123,8 +125,8 @@ def _answered(found: Sequence[Sure], coverage: float) -> dict[str, float | int |
 
 
 def confidence_lines(content: Mapping[str, Any] | None) -> list[str]:
-    """What `separation` found, for people; nothing where there is nothing."""
-    if content is None:
+    """What `separation` found, for people; nothing where there is nothing, or too little."""
+    if content is None or content["count"] < FEWEST:
         return []
     lines = [f"confidence, {counted(content['count'], 'question')}: {_told(content)}"]
     parts = []

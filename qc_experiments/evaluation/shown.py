@@ -51,13 +51,15 @@ def report_text(content: Mapping[str, Any]) -> str:
                 if share["value"] is not None:
                     value = f"{100 * share['value']:.1f} %"
                     table.add_row(f"  {visible(name)}", value, *_counted(share))
-    if sure := content.get("confidence"):
+    sure = content.get("confidence")
+    told = confidence_lines(sure)
+    if sure and told:
         table.add_section()
         table.add_row("right among the surest")
         for percent, share in sure["coverage"].items():
             value = f"{100 * share['value']:.1f} %"
             table.add_row(f"  {percent} %", value, *_counted(share))
-    return "\n".join([table_text(table), *_lines(content), *confidence_lines(sure)[:1]])
+    return "\n".join([table_text(table), *_lines(content), *told[:1]])
 
 
 def _counted(found: Mapping[str, Any]) -> tuple[str, str]:

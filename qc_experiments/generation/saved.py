@@ -37,7 +37,7 @@ class SavedPredictor:
     Args:
         folder: ``adapter/`` or ``model/`` of a run.
         cache: folder of what is made once per user.
-        batch_size: questions that are computed at once.
+        batch_size: questions that are computed at once; None: as ``evaluation.batch_size`` is by itself.
         guided: whether answers are held to the schema and tried (`GUIDED`); else the likeliest is taken.
         options: what `load_saved` takes besides.
 
@@ -50,7 +50,7 @@ class SavedPredictor:
         self,
         folder: Path,
         cache: Path,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         *,
         guided: bool = True,
         **options: Any,
@@ -62,9 +62,9 @@ class SavedPredictor:
         self._precision = precision_of(self._saved.model)
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
         settings: dict[str, Any] = GUIDED if guided else {}
-        self._settings = EvaluationConfig(
-            batch_size=batch_size, max_new_tokens=self._saved.max_new_tokens, **settings
-        )
+        if batch_size is not None:
+            settings = {**settings, "batch_size": batch_size}
+        self._settings = EvaluationConfig(max_new_tokens=self._saved.max_new_tokens, **settings)
 
     def predict(
         self,

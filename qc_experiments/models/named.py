@@ -23,8 +23,10 @@ def named_model(text: str, key: str, outputs: str) -> Path:
         outputs: where runs are looked for.
 
     Raises:
-        UserError: if no run has saved a model there.
+        UserError: if the name is empty, or no run has saved a model there.
     """
+    if not text.strip():
+        raise UserError(f"{key} is empty: name a run's folder, or {LATEST} for the newest run")
     below = user_path(outputs, "--outputs")
     if text == LATEST:
         return _latest(key, below)

@@ -76,7 +76,8 @@ def ask(outputs: Path, shop: Path, capsys: pytest.CaptureFixture[str]) -> Callab
         except SystemExit as end:
             found = int(end.code or 0)
         said = capsys.readouterr()
-        assert (found, said.err) == (code, "")
+        (folder,) = run_folders(outputs)
+        assert (found, said.err) == (code, f"Loading {folder / 'adapter'} ...\n")
         return said.out
 
     return start
@@ -125,6 +126,28 @@ def test_how_an_answer_was_got_is_said(ask, model_writes, outputs):
     assert "-- tables: item (of 2)" in said
 
 
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT 1 FROM item AS a, sale AS b", "item, sale (of 2)"),
+        ("SELECT (SELECT max(id) FROM main.item)", "item (of 2)"),
+        ("WITH sale AS (SELECT 1) SELECT * FROM sale", "none (of 2)"),
+        ("SELECT item, sale FROM absent", "none (of 2)"),
+        ("SELECT FROM WHERE", "not known (it is no query that can be parsed)"),
+    ],
+)
+def test_the_tables_are_those_that_the_query_reads(ask, model_writes, sql, tables):
+    model_writes(sql)
+    code = 0 if "absent" not in sql and "WHERE" not in sql else 1
+    assert f"-- tables: {tables}\n" in ask("--explain", "?", code=code)
+
+
+def test_a_query_that_would_write_is_told_in_plain_words(ask, model_writes):
+    model_writes("DELETE FROM item")
+    said = "fails: not authorized: a query may only read, and only where it has the right to"
+    assert f"DELETE FROM item\n{said}; confidence 0.5\n" == ask("Do it", code=1)
+
+
 def test_a_query_that_fails_shows_the_databases_own_error(ask, model_writes):
     model_writes("SELECT nam FROM item")
     said = ask("Names?", code=1)
@@ -156,6 +179,46 @@ def test_questions_come_from_a_pipe_one_per_line(ask, model_writes, monkeypatch)
     assert said.count("1 row; confidence 0.5") == 2
 
 
+def piped(
+    outputs: Path, shop: Path, given: bytes | None, *arguments: bytes
+) -> tuple[int, str, str]:
+    """What ``qc ask`` does as a command, with this standard input; with a closed one where there is none."""
+    command = [sys.executable, "-m", "qc_experiments", "ask", "--db", shop, "--outputs", outputs]
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh"] if given is None else []
+    done = subprocess.run(
+        [*closed, *command, *arguments],
+        input=given,
+        stdin=None if given is not None else subprocess.DEVNULL,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("given", [None, b"", b" \n\n"])
+def test_no_question_at_all_is_refused(outputs, shop, given):
+    code, out, said = piped(outputs, shop, given)
+    assert (code, out) == (2, "")
+    assert said.splitlines()[-1].startswith("error: no question: give one as an argument, or")
+    assert len(said.splitlines()) == (1 if given is None else 2)  # nothing loads for a closed one
+
+
+def test_bytes_that_are_no_text_are_refused(outputs, shop, tmp_path, refused):
+    code, out, said = piped(outputs, shop, b"", b"caf\xe9?")
+    assert (code, out) == (2, "")
+    assert said == "error: QUESTION is not UTF-8: convert it, with iconv say\n"
+    code, out, said = piped(outputs, shop, b"\ncaf\xe9?\n", b"--sql-only")
+    assert (code, out) == (2, "")
+    assert said.splitlines()[1:] == [
+        "error: line 2: the question is not UTF-8: convert it, with iconv say"
+    ]
+    given = ["--adapter", "latest", "--outputs", str(outputs), "--db", str(shop)]
+    for option, more in (("--question", []), ("--evidence", ["--question", "x"])):
+        line = refused(predict_command.main, [*given, *more, option, "caf\udce9?"])
+        assert line == f"error: {option} is not UTF-8: convert it, with iconv say"
+
+
 def test_what_the_model_is_not_sure_of_is_not_run(ask, model_writes, outputs, shop, capsys):
     model_writes("SELECT name FROM item", probability=0.25)
     held = "-- not sure: confidence 0.25 is below 0.6\n"
@@ -163,7 +226,9 @@ def test_what_the_model_is_not_sure_of_is_not_run(ask, model_writes, outputs, sh
     assert "2 rows" in ask("--not-below", "0.25", "Names?")
     given = ["--adapter", "latest", "--outputs", str(outputs), "--db", str(shop)]
     predict_command.main([*given, "--question", "Names?", "--not-below", "0.6"])
-    assert capsys.readouterr().out == held
+    printed = capsys.readouterr()
+    assert printed.out == held
+    assert printed.err == f"Loading {run_folders(outputs)[0] / 'adapter'} ...\n"
 
 
 def test_predictions_of_a_csv_have_their_confidence(outputs, shop, tmp_path, model_writes, capsys):
@@ -186,6 +251,10 @@ def test_predictions_of_a_csv_have_their_confidence(outputs, shop, tmp_path, mod
     [
         (["--not-below", "1.5", "x"], "--not-below 1.5: must be from 0 to 1"),
         ([" "], "QUESTION is empty"),
+        (
+            ["--adapter", "", "x"],
+            "--adapter is empty: name a run's folder, or latest for the newest",
+        ),
         (["--adapter", "absent", "x"], "--adapter absent: no such folder"),
         (["--db", "absent.sqlite", "x"], "absent.sqlite"),
         (["--db", str(ROOT / "qc_experiments/demo/databases"), "x"], "is a place of many"),

@@ -254,8 +254,8 @@ def test_a_column_confidence_is_set_against_the_verdicts(databases, tmp_path, ca
     assert found["aurc"] == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
     assert (found["coverage"]["25"]["hits"], found["coverage"]["25"]["count"]) == (1, 1)
     shown = capsys.readouterr().out
-    assert "right among the surest" in shown
-    assert "confidence, 3 questions: a right answer is surer than a wrong one in 100.0 %" in shown
+    assert "surest" not in shown  # of three questions it would say nothing
+    assert "surer" not in shown
     assert "confidence.png" in shown
     assert (output / "confidence.png").read_bytes().startswith(b"\x89PNG")
     assert [row["confidence"] for row in read(output / "judged.csv")] == sure
@@ -268,6 +268,19 @@ def test_a_column_confidence_is_set_against_the_verdicts(databases, tmp_path, ca
     apart = write(tmp_path / "said.csv", said, ["row", "prediction", "confidence"])
     again = evaluate(apart, databases, tmp_path / "apart", "--golds", str(golds))
     assert again["confidence"] == found
+
+    evaluate(write(tmp_path / "many.csv", 7 * rows, [*HEADER, "confidence"]), databases, output)
+    shown = capsys.readouterr().out
+    assert "right among the surest" in shown
+    assert "confidence, 21 questions: a right answer is surer than a wrong one in 100.0 %" in shown
+
+    # A confidence beside the golds is that of something else.
+    golds = write(
+        tmp_path / "golds.csv", [[*row[:3], "0.9"] for row in ROWS], [*HEADER[:3], "confidence"]
+    )
+    apart = write(tmp_path / "said.csv", [row[:2] for row in said], ["row", "prediction"])
+    assert "confidence" not in evaluate(apart, databases, tmp_path / "apart", "--golds", str(golds))
+    assert "confidence" not in read(tmp_path / "apart" / "judged.csv")[0]
 
     assert "confidence" not in evaluate(write(tmp_path / "p.csv", ROWS), databases, output)
     assert not (output / "confidence.png").exists()  # that of the evaluation before

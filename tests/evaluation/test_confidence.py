@@ -7,6 +7,7 @@ import random
 import pytest
 
 from qc_experiments.evaluation.confidence import (
+    FEWEST,
     aurc,
     auroc,
     confidence_lines,
@@ -63,21 +64,21 @@ def test_ties_give_what_their_orders_give_on_average():
 
 
 def test_a_coverage_is_reached_by_the_highest_confidence_that_answers_as_many():
-    found = separation([(n / 10, n > 3) for n in range(1, 11)])
+    found = separation([(n / 20, n > 6) for n in range(1, 21)])
     assert found is not None
     assert found["aurc"] == found["aurc_best"]
     assert found["aurc_chance"] == pytest.approx(0.3)
     coverage = found["coverage"]
     assert [coverage[percent]["count"] for percent in ("100", "90", "80", "50", "25")] == [
-        *(10, 9, 8, 5),
-        3,
+        *(20, 18, 16, 10),
+        5,
     ]
-    assert (coverage["80"]["hits"], coverage["80"]["not_below"]) == (7, 0.3)
-    low, high = wilson(7, 8)
+    assert (coverage["80"]["hits"], coverage["80"]["not_below"]) == (14, 0.25)
+    low, high = wilson(14, 16)
     assert (coverage["80"]["low"], coverage["80"]["high"]) == (low, high)
     lines = confidence_lines(found)
     assert "a right answer is surer than a wrong one in 100.0 %" in lines[0]
-    assert "80 % -> 87.5 % (7 of 8)" in lines[1]
+    assert "80 % -> 87.5 % (14 of 16)" in lines[1]
 
 
 def test_equally_sure_answers_are_given_all_or_none():
@@ -89,10 +90,16 @@ def test_equally_sure_answers_are_given_all_or_none():
 
 
 def test_what_is_all_right_has_an_area_of_zero_and_says_so():
-    found = separation([(0.5, True), (0.7, True)])
+    found = separation([(0.5, True), (0.7, True)] * 10)
     assert found is not None
     assert (found["auroc"], found["aurc"]) == (None, 0)
     assert "all answers are right" in confidence_lines(found)[0]
+
+
+def test_people_are_told_nothing_that_one_answer_would_move():
+    few = [(0.5, True)] * (FEWEST - 1)
+    assert confidence_lines(separation(few)) == []
+    assert confidence_lines(separation([*few, (0.7, False)]))
 
 
 def test_risk_is_drawn_against_coverage(capfd):

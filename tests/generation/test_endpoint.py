@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from qc_experiments.config.schema import Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import read_template
-from qc_experiments.generation import endpoint_client
+from qc_experiments.generation import endpoint, endpoint_client
 from qc_experiments.system.files import csv_text, write_whole
 
 CONTEXT = "CREATE TABLE pet (name TEXT, age INTEGER)"
@@ -426,18 +426,18 @@ def test_a_server_that_goes_away_is_tried_again_and_then_given_up(tmp_path, caps
     assert server.asked.total() < 80  # of 116
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, refused):
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    made = subprocess.run(
+    subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
             *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
             *("-keyout", str(key), "-out", str(certificate)),
         ],
         capture_output=True,
+        check=True,
     )
-    if made.returncode:
-        pytest.skip("no openssl here")
     source = questions(tmp_path, 2)
     with serving(sql, (certificate, key)) as server:
         line = refused(predict_main, asking(server.url, source))
@@ -448,6 +448,49 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, refused):
             patch.setenv("SSL_CERT_FILE", str(certificate))
             predict_main(asking(server.url, source))
     assert predictions(source) == ALL[:2]
+
+
+def test_so_many_retries_overflow_nothing(monkeypatch, tmp_path, refused):
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE", 1e-9)
+    monkeypatch.setattr(endpoint_client, "LONGEST_PAUSE", 1e-6)
+    source = questions(tmp_path, 1)
+    with serving(lambda question, before: Status(500, "no")) as server:
+        line = refused(predict_main, asking(server.url, source, "--retries", "1100"))
+    assert "row 2 got no answer" in line
+    assert server.asked.total() == 1101
+
+
+def test_no_more_tasks_than_questions_wait(tmp_path, monkeypatch):
+    made = []
+    ask = endpoint._Asking.ask
+    monkeypatch.setattr(endpoint._Asking, "ask", lambda *given: made.append(1) or ask(*given))
+    source = questions(tmp_path, 3)
+    with serving(sql) as server:
+        predict_main(asking(server.url, source, "--concurrency", "1000000"))
+    assert predictions(source) == ALL[:3]
+    assert len(made) == 3
+
+
+def test_a_server_is_asked_without_torch(tmp_path):
+    source = questions(tmp_path, 2)
+    code = (
+        "import sys\n"
+        "from qc_experiments.cli.predict import main\n"
+        "main(sys.argv[1:])\n"
+        "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))\n"
+    )
+    two = ("--samples", "2", "--temperature", "1")
+    with serving(lambda question, before: Written(("SELECT x", "SELECT age FROM pet"))) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *asking(server.url, source, *two)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    assert predictions(source) == ["SELECT age FROM pet"] * 2
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # ---- real models ---------------------------------------------------------------------------------
@@ -486,30 +529,3 @@ def test_a_closing_text_of_the_template_is_where_a_completion_stops(train, tmp_p
     assert body["stop"] == ["\n```"]
     assert body["prompt"].endswith("Question: How old is 0?\n```sql\n")
     assert body["max_tokens"] == 8  # as the run says
-
-
-def test_transformers_own_server_is_asked(tiny_model, tmp_path):
-    lacks = [name for name in ("fastapi", "uvicorn", "openai") if find_spec(name) is None]
-    if lacks:
-        pytest.skip(f"transformers serve needs {', '.join(lacks)}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = start(
-        ["-m", "transformers.cli.transformers", "serve", str(tiny_model), "--port", str(port)]
-    )
-    source = questions(tmp_path, 2)
-    try:
-
-        def listens() -> bool:
-            with socket.socket() as tried:
-                return tried.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_for(listens, process)
-        assert process.poll() is None, process.communicate()[0]
-        more = ("--api", "completion", "--max-tokens", "8")
-        predict_main(asking(f"http://127.0.0.1:{port}/v1", source, *more, model=str(tiny_model)))
-    finally:
-        process.kill()
-        process.communicate()
-    assert len(predictions(source)) == 2

@@ -18,8 +18,9 @@ from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Databases
 from qc_experiments.evaluation.metrics import assess, figures, with_recall
 from qc_experiments.generation import predictor as predicting
+from qc_experiments.generation.choosing import Predicted, first_valid, majority
 from qc_experiments.generation.decoding import Answer
-from qc_experiments.generation.predictor import Predicted, Predictor, first_valid, majority
+from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried, result_hash
 
@@ -95,10 +96,11 @@ ROWS = [
 
 
 @pytest.fixture
-def written(monkeypatch):
+def written(monkeypatch, request):
     """What the model writes, prompt by prompt; a language model that knows SQL is not at hand here."""
     asked: list[str] = []
     answers: dict[str, list[str]] = {}
+    surest = getattr(request, "param", -0.5)
 
     def write(model, prompts, settings, on_answer, checks):
         texts = [settings.tokenizer.decode(prompt) for prompt in prompts]
@@ -109,7 +111,7 @@ def written(monkeypatch):
                 on_answer(1)
             key = max((key for key in answers if key in text), key=len)
             some = answers[key][: settings.decoding.candidates]
-            found.append([Answer((1,), sql, -0.5 - at) for at, sql in enumerate(some)])
+            found.append([Answer((1,), sql, surest - at) for at, sql in enumerate(some)])
         return found
 
     monkeypatch.setattr(predicting, "write_answers", write)
@@ -156,6 +158,14 @@ def test_confidence_is_the_answers_probability_or_how_many_candidates_return_its
     assert found[Choose.first] == [likely[0], likely[0]]
     assert found[Choose.first_valid] == [likely[1], likely[0]]  # of the candidate that was taken
     assert found[Choose.majority] == [0.5, 0.0]  # two of four; none where all fail
+
+
+@pytest.mark.parametrize("written", [math.nan], indirect=True)
+def test_a_model_that_computes_no_probability_is_sure_of_nothing(tokenizer, judge, written):
+    _, answers = written
+    answers["Names?"] = answers["How many?"] = ["SELECT name FROM item"]
+    predicted = predictor(tokenizer, judge).predict(None, ROWS)
+    assert [one.confidence for one in predicted] == [0.0, 0.0]
 
 
 def test_an_unknown_confidence_is_never_enough():

@@ -29,7 +29,7 @@ from helpers.runs import (
 
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.journal import Journal
-from qc_experiments.generation.predictor import Predicted
+from qc_experiments.generation.choosing import Predicted
 from qc_experiments.system.files import write_whole
 from qc_experiments.system.locking import locked
 from qc_experiments.training.checkpoints import CheckpointStore, cut_metrics, defect

@@ -26,7 +26,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.predictions import UNFINISHED
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.generation import prefixes
-from qc_experiments.generation.predictor import Predicted
+from qc_experiments.generation.choosing import Predicted
 from qc_experiments.generation.saved import SavedPredictor
 from qc_experiments.judging.verdict import Verdict
 from qc_experiments.system.files import csv_text, write_whole

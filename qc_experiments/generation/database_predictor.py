@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from qc_experiments.data.contexts import ContextMaker
@@ -19,8 +18,6 @@ from qc_experiments.generation.choosing import Predicted
 from qc_experiments.generation.saved import SavedPredictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.saved import SavedPrompting
-from qc_experiments.sql.table_names import table_names
-from qc_experiments.sql.tokens import tokens
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,13 @@ class Answered:
     Attributes:
         predicted: the SQL, with its confidence and its candidates.
         prompt_tokens: length of the prompt.
-        tables: that the SQL reads.
-        of_tables: how many tables the database has.
     """
 
     predicted: Predicted
     prompt_tokens: int
-    tables: tuple[str, ...]
-    of_tables: int
 
 
-class Asker:
+class DatabasePredictor:
     """Answers questions about one database; used as a context manager.
 
     Args:
@@ -48,6 +41,9 @@ class Asker:
         databases: a single one.
         load: gives the model of that folder; called once the database was read.
         named: what the user calls the database, for messages.
+
+    Attributes:
+        judge: runs queries there.
 
     Raises:
         UserError: if the database cannot be read, or the model not be loaded.
@@ -58,20 +54,20 @@ class Asker:
     ) -> None:
         self.folder, self._named = folder, named
         self._reader = SavedPrompting.load(folder).schemas()
-        self._judge = Judge(databases, Limits(), cache=None)
+        self.judge = Judge(databases, Limits(), cache=None)
         self._contexts = ContextMaker(self._reader, databases, always=True)
         try:
-            self._row("")
+            self.row("")
             self._predictor = load()
         except BaseException:
             self.__exit__()
             raise
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> DatabasePredictor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._judge.close()
+        self.judge.close()
         self._reader.__exit__()
 
     def ask(self, question: str) -> Answered:
@@ -80,32 +76,18 @@ class Asker:
         Raises:
             UserError: if its prompt leaves no room for an answer.
         """
-        row = self._row(question)
+        row = self.row(question)
         (prompt,) = self._predictor.prompts([row], ["the question"])
-        (predicted,) = self._predictor.answer_by(self._judge, [row])
-        dialect = self._judge.dialect(row)
-        names = table_names(row.schema, dialect)
-        there = () if names is None else tuple(names.tables)
-        read = _read_by(predicted.sql, there, dialect)
-        return Answered(predicted, len(prompt), read, len(there))
+        (predicted,) = self._predictor.answer_by(self.judge, [row])
+        return Answered(predicted, len(prompt))
 
     def run(self, *queries: str) -> list[Execution]:
         """What the database returns for queries, or why it returns nothing."""
-        row = self._row("")
-        return self._judge.run_all([(row, sql) for sql in queries])
+        row = self.row("")
+        return self.judge.run_all([(row, sql) for sql in queries])
 
-    def _row(self, question: str) -> Row:
+    def row(self, question: str) -> Row:
+        """A question with what the model is told of the database."""
         asked = Row(1, question, "", "", evidence="")
         (row,) = self._contexts.fill([asked], self._named)
         return row
-
-
-def _read_by(sql: str, tables: tuple[str, ...], dialect: str) -> tuple[str, ...]:
-    """The tables, in lower case, that stand after FROM, JOIN, a comma or a schema's dot."""
-    read = tokens(sql, dialect)
-    named = {
-        token.name()
-        for before, token in pairwise(read)
-        if before.is_word("from", "join") or before.text in (",", ".")
-    }
-    return tuple(name for name in tables if name in named)
