@@ -18,7 +18,7 @@ from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
-from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.files import UNWRITABLE, csv_text, write_whole
 from qc_experiments.system.paths import file_problem, output_problem, resolve_path, user_path
 from qc_experiments.system.secrets import place_of_secret
 
@@ -115,6 +115,9 @@ def _start(folder: Path, options: argparse.Namespace) -> None:
             raise UserError(f"--csv {path}: {problem}")
         train = _seen_from(folder, path)
         _check(path, options)
+    for name in (folder.name, train, databases or ""):
+        if UNWRITABLE.search(name):
+            raise UserError(f"{name}: its name is not UTF-8, as the project's files are: rename it")
     template = resolve_path("pkg://qc_experiments.data/templates/sql.txt", "template")
     more, flags = _more(options)
     if databases is not None:
