@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qc_experiments.cli.data_show import add_columns, columns_of
+from qc_experiments.cli.data_show import add_columns, columns_of, refuse_unused
 from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
@@ -77,8 +77,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Refuse flags that would be passed over, and a password that would be written down."""
-    if options.engine is not None and options.db is None:
-        raise UserError("--engine goes with --db")
+    refuse_unused(options, {"db": ("engine",)})
     if options.csv is None and columns_of(options) != ColumnsConfig():
         raise UserError("the names of columns go with --csv")
     if options.db is not None and "://" in options.db and place_of_secret(options.db) is not None:

@@ -218,7 +218,18 @@ def test_what_is_imported_is_what_training_reads(tmp_path, capsys):
             ["row 2: its question is no text"],
         ),
         ("it.json", b'[{"question": "x", "query": true}]', (), ["row 1: its query is no text"]),
-        ("it.json", b'[{"question": "x", "query": ""}]', (), ["no row has a question and a query"]),
+        ("it.json", b'[{"question": "x", "query": ""}]', (), ["no row has both"]),
+        ("it.json", b'[{"question": "x"}, {"query": "SELECT 1"}]', (), ["no row has both"]),
+        ("it.csv", b"question,query\n,\n", (), ["no row has both"]),
+        ("it.json", b"[{}]", (), ["no row has both"]),
+        *(
+            ("it.json", json.dumps([{"messages": [message]}]).encode(), (), ["no row has both"])
+            for message in (
+                {"role": "user", "content": "How many?"},
+                {"role": "assistant", "content": "SELECT 1"},
+                {"role": "system", "content": "CREATE TABLE t (a)"},
+            )
+        ),
         ("it.json", b'[{"question": "x", "query": "y"}]', ("--split", "dev"), ["has no parts"]),
         (
             "it.json.gz",
