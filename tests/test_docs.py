@@ -100,6 +100,22 @@ def test_a_file_that_two_pages_show_is_the_same_on_both():
     assert {"my.csv", "my_template.txt", "my_conf/lora/mine.yaml", "gpt.csv"} <= set(FILES)
 
 
+def test_the_blocks_of_the_readme_make_what_later_ones_need():
+    text = PAGES["README.md"]
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    made = lines.index("python make_pets.py")
+    assert not any("my_databases" in line for line in lines[:made])
+    assert any("my_databases" in line for line in lines[made:])
+    for name in ("my.csv", "make_pets.py"):
+        assert text.index(f"<!-- file: {name} -->") < text.index(
+            next(line for line in lines if name in line)
+        )
+
+
 def test_commands_are_ours():
     assert len(RUN_HERE) >= 30
     assert {shlex.split(line)[0] for line in RUN_HERE} == {"python", "qc"}

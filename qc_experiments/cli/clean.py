@@ -33,6 +33,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command's options."""
+    from qc_experiments.runs.cleaning import KINDS
+
     found = argparse.ArgumentParser(
         prog="qc clean",
         description="Say what may be deleted without loss, and delete it when told. What a run at work, or "
@@ -47,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"a folder with runs up to 3 levels down ({paths.output})",
     )
     add("--delete", action="store_true", help="delete it; else nothing is changed")
-    add("--only", metavar="KIND[,KIND]", help="of checkpoints, drafts and cache (all of them)")
+    add("--only", metavar="KIND[,KIND]", help=f"of {', '.join(KINDS)} (all of them)")
     add(
         "--cache",
         metavar="DIR",

@@ -60,7 +60,7 @@ def _write(
     from qc_experiments.system.files import csv_text, write_whole
 
     if path := targets.get("--page"):
-        write_whole(path, page_html(found, lines).encode())
+        write_whole(path, page_html(found, lines))
         print(f"page: {path}")
     if path := targets.get("--json"):
         write_whole(path, (json.dumps(found.plain(), indent=2) + "\n").encode())

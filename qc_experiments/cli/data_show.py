@@ -42,21 +42,16 @@ def databases_of(options: argparse.Namespace) -> Databases | None:
     """The databases of the rows; None if none were given."""
     from qc_experiments.databases.locate import find_databases
 
-    if options.databases is not None:
-        return find_databases(options.databases, "--databases", options.engine)
-    if options.engine is not None:
-        raise UserError(
-            f"--engine {options.engine}: goes with --databases; without them queries are tried in SQLite"
-        )
-    return None
+    refuse_unused(options, {"databases": ("engine",)})
+    if options.databases is None:
+        return None
+    return find_databases(options.databases, "--databases", options.engine)
 
 
 def show(options: argparse.Namespace) -> None:
     """Print a row; what carries loss is coloured, or in brackets where there are no colours."""
     path = resolve_path(options.csv, "CSV")
-    refuse_unused(
-        options, {"model": ("collator", "tokens", "max_length"), "databases": ("engine",)}
-    )
+    refuse_unused(options, {"model": ("collator", "tokens", "max_length")})
     row = _row(path, options)
     if options.model is None:
         template = resolve_path(options.template or DataConfig().template, "--template")

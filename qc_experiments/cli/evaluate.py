@@ -84,14 +84,17 @@ def _evaluate(options: argparse.Namespace) -> None:
     columns = {column: given.pop(f"{column}_column") for column in COLUMNS}
     found = evaluate(Asked(**given, columns=columns), partial(print, flush=True))
     print(report_text(found.report))
-    for block in filter(None, (found.wrong, "\n".join(found.lines))):
+    known = found.report["figures"][EXECUTION.key]
+    cut = known["count"] - known["hits"] > options.show
+    more = "--show N shows more wrong answers" if found.wrong and cut else ""
+    for block in filter(None, (found.wrong, more, "\n".join(found.lines))):
         print(f"\n{block}")
     seconds = found.report["seconds"]
     rate = found.report["count"] / seconds
     print(
         f"\n{seconds:.1f} s, {rate:.0f} per second. Files in {found.output}: {', '.join(found.files)}"
     )
-    if found.report["figures"][EXECUTION.key]["value"] is None:
+    if known["value"] is None:
         raise UserError(
             f"{options.predictions}: there is no {EXECUTION.title}: all {found.report['count']} gold "
             "queries fail, as said above: mend them"

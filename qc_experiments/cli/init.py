@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qc_experiments.cli.data_show import add_columns, columns_of
+from qc_experiments.cli.data_show import add_columns, columns_of, refuse_unused
 from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
-from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.files import UNWRITABLE, csv_text, write_whole
 from qc_experiments.system.paths import file_problem, output_problem, resolve_path, user_path
 from qc_experiments.system.secrets import place_of_secret
 
@@ -77,8 +77,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Refuse flags that would be passed over, and a password that would be written down."""
-    if options.engine is not None and options.db is None:
-        raise UserError("--engine goes with --db")
+    refuse_unused(options, {"db": ("engine",)})
     if options.csv is None and columns_of(options) != ColumnsConfig():
         raise UserError("the names of columns go with --csv")
     if options.db is not None and "://" in options.db and place_of_secret(options.db) is not None:
@@ -115,6 +114,9 @@ def _start(folder: Path, options: argparse.Namespace) -> None:
             raise UserError(f"--csv {path}: {problem}")
         train = _seen_from(folder, path)
         _check(path, options)
+    for name in (folder.name, train, databases or ""):
+        if UNWRITABLE.search(name):
+            raise UserError(f"{name}: its name is not UTF-8, as the project's files are: rename it")
     template = resolve_path("pkg://qc_experiments.data/templates/sql.txt", "template")
     more, flags = _more(options)
     if databases is not None:

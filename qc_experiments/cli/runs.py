@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
 import time
 from collections import Counter
@@ -55,6 +56,8 @@ def _list(options: argparse.Namespace) -> None:
     runs, closed = overview(user_path(options.folder, "DIR"))
     if options.json:
         print(json.dumps([asdict(one) for one in runs], indent=2))
+        for left in closed:
+            print(f"{left.name}: {left.reason}", file=sys.stderr)
         return
     counts = Counter(one.status for one in runs).items()
     states = ", ".join(f"{count} {status}" for status, count in counts)

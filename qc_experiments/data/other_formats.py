@@ -38,6 +38,7 @@ NAMES = {
 }
 """What others call our columns, in any case; the first that a file has, and that holds text."""
 NEEDED = ("question", "query")
+NO_ROW = "no row has both a question and a query"
 OF_CHATS = (*NEEDED, "context")
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Roles of other formats of chats."""
@@ -90,7 +91,7 @@ def import_rows(source: str, mapping: Mapping[str, str], split: str | None) -> I
         else:
             left_out.append(number)
     if not rows:
-        raise UserError(f"{source}: no row has a question and a query")
+        raise UserError(f"{source}: {NO_ROW}")
     if chat is not None:
         columns |= {name: chat for name in OF_CHATS if columns.get(name) == name}
     return Imported(columns, rows, left_out)
@@ -119,6 +120,8 @@ def _columns(source: str, records: Sequence[Record], mapping: Mapping[str, str])
                 break
     for ours in NEEDED:
         if ours not in found:
+            if not set(there).difference(found.values()):  # no other could be named
+                raise UserError(f"{source}: {NO_ROW}")
             raise UserError(
                 f"{source}: which of {', '.join(there)} is the {ours}? Give --{ours} NAME"
             )

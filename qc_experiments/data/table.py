@@ -250,15 +250,18 @@ def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]
     kept: list[Row] = []
     duplicates: list[int] = []
     conflicts: list[int] = []
+    seen: set[tuple[str | None, ...]] = set()
     queries: dict[tuple[str | None, ...], set[str]] = {}
     for row in rows:
-        seen = queries.setdefault((row.db_id, row.context, row.question, row.evidence), set())
-        if row.query in seen:
+        asked = (row.db_id, row.context, row.question, row.evidence)
+        if (*asked, row.query) in seen:
             duplicates.append(row.number)
             continue
-        if seen and plain_sql(row.query) not in map(plain_sql, seen):
+        seen.add((*asked, row.query))
+        query, others = plain_sql(row.query), queries.setdefault(asked, set())
+        if others and query not in others:
             conflicts.append(row.number)
-        seen.add(row.query)
+        others.add(query)
         kept.append(row)
     found = {
         "repeating an earlier row, left out": duplicates,

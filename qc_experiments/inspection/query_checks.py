@@ -208,15 +208,24 @@ def _test(column: str, text: str, operator: str, fold: bool, dialect: str) -> st
     name = exp.to_identifier(column, quoted=True).sql(dialect)
     cell = f"CAST({name} AS TEXT)"
     sign = "=" if operator == "=" else "LIKE"
-    if fold:
-        # SQLite folds the letters of ASCII alone.
-        for letter in sorted({one for one in text.lower() if not one.isascii() and one.isalpha()}):
-            upper, lower = (
-                exp.Literal.string(one).sql(dialect) for one in (letter.upper(), letter)
-            )
-            cell = f"replace({cell}, {upper}, {lower})"
-        return f"lower({cell}) {sign} {exp.Literal.string(text.lower()).sql(dialect)}"
     value = exp.Literal.string(text).sql(dialect)
+    if fold and dialect == "sqlite":
+        return f"{cell} GLOB {exp.Literal.string(_in_any_case(text, sign)).sql(dialect)}"
+    if fold:
+        return f"lower({cell}) {sign} lower({value})"
     # A column of SQLite may itself compare in any case.
     as_is = f" OR {name} = {value}" if dialect == "sqlite" and sign == "=" else ""
     return f"{cell} {sign} {value}{as_is}"
+
+
+def _in_any_case(text: str, sign: str) -> str:
+    """A text, or a pattern of LIKE, as one of GLOB in any case: SQLite folds the letters of ASCII alone."""
+    wild = {"%": "*", "_": "?"} if sign == "LIKE" else {}
+    parts = []
+    for one in text:
+        cases = "".join(
+            sorted({case for case in (one, one.lower(), one.upper()) if len(case) == 1})
+        )
+        special = len(cases) > 1 or one in "*?["
+        parts.append(wild.get(one) or (f"[{cases}]" if special else one))
+    return "".join(parts)

@@ -141,5 +141,6 @@ def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
     return pairs
 
 
+@lru_cache(maxsize=100_000)
 def _plain(question: str) -> str:
     return " ".join(re.findall(r"\w+", question.casefold()))

@@ -59,7 +59,8 @@ def named_model(text: str, key: str, outputs: str) -> Path:
 def _latest(key: str, outputs: Path) -> Path:
     if problem := folder_problem(outputs):
         raise UserError(
-            f"{key} {LATEST}: {outputs}: {problem}; name the paths.output of a training with --outputs"
+            f"{key} {LATEST}: no run here yet ({outputs}: {problem}): train one with qc train, or name a "
+            "folder that holds runs with --outputs"
         )
     found = newest_model(outputs)
     if found is None:

@@ -15,7 +15,7 @@ from qc_experiments.records.find import DEPTH, runs_below
 from qc_experiments.records.results import Scalar
 from qc_experiments.system.console import one_line
 from qc_experiments.system.locking import LOCK
-from qc_experiments.system.paths import folder_problem
+from qc_experiments.system.paths import NO_SUCH_FOLDER, folder_problem
 from qc_experiments.system.processes import process_lives
 from qc_experiments.system.reading import COUNT, Unreadable, check, read_json
 from qc_experiments.system.secrets import redacted
@@ -51,7 +51,13 @@ def runs_in(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     found: dict[Path, Path] = {}
     left_out: list[LeftOut] = []
     for folder in folders:
-        if problem := folder_problem(folder):
+        problem = folder_problem(folder)
+        if problem == NO_SUCH_FOLDER:
+            raise UserError(
+                f"{folder}: {problem}, so no run here yet: train one with qc train, or name a folder that "
+                "holds runs"
+            )
+        if problem:
             raise UserError(
                 f"{folder}: is no folder to read ({problem}); name a run's folder or one that holds runs"
             )
@@ -61,7 +67,7 @@ def runs_in(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
         if not inside and not closed:
             raise UserError(
                 f"{folder}: holds no run (a folder with config.yaml and result.json, at most {DEPTH} "
-                "levels down): name the paths.output of a training"
+                "levels down): train one with qc train, or name the paths.output of a training"
             )
         for path in inside:
             found.setdefault(path.resolve(), path)

@@ -101,9 +101,11 @@ class Cleaning:
     def __init__(self, folder: Path, cache: Path, kinds: Collection[str]) -> None:
         self._kinds = kinds
         runs, self.closed = runs_in([folder])
+        models = cache / "models"
+        files = CACHE in kinds and models.is_dir()  # which are read whole to tell what they are
         needs = _Needs()
         for run in runs:
-            _note_needs(run, needs, cache)
+            _note_needs(run, needs, cache if files else None)
         self._needs = needs
         # A run behind a link lies elsewhere.
         own = [run for run in runs if run.resolve() == folder.resolve() / run.relative_to(folder)]
@@ -111,8 +113,9 @@ class Cleaning:
         for path in _beside(folder, DEPTH):
             kind = CACHE if path.parent.name == SHARED else DRAFTS
             self._sites.append(_Site(partial(_weighed, kind, path), partial(held_if_free, path)))
-        models = cache / "models"
-        self._sites.append(_Site(partial(_of_models, models, needs), partial(held_if_free, models)))
+        if models.is_dir():
+            find = partial(_of_models, models, needs)
+            self._sites.append(_Site(find, partial(held_if_free, models)))
 
     def find(self) -> list[Waste]:
         """What may go, the largest first; nothing is changed."""
@@ -146,14 +149,15 @@ class Cleaning:
         ]
 
 
-def _note_needs(run: Path, needs: _Needs, cache: Path) -> None:
+def _note_needs(run: Path, needs: _Needs, cache: Path | None) -> None:
+    """Note what a run needs; without a cache, whose models are left alone, not which GGUF file it names."""
     try:
         config = read_config(run)
         status, _ = state_of(run, read_result(run) or {}, time.time(), config)
     except Unreadable:
         needs.all_models = True
         return
-    model = _gguf_content(config, cache)
+    model = None if cache is None else _gguf_content(config, cache)
     if model is None:
         needs.all_models = True
     else:

@@ -124,9 +124,10 @@ def _newest_step(folder: Path) -> int:
 
 def _command(folder: Path) -> str:
     typed = (read_json(folder / "environment.json") or {}).get("command")
-    if not isinstance(typed, list) or not typed or typed[0] not in PROGRAMS:
+    name, *words = map(str, typed if isinstance(typed, list) and typed else [""])
+    if name not in PROGRAMS:
         return THE_SAME
-    program = PROGRAMS[typed[0]]
-    if program is None or {"-m", "--multirun"} & set(typed):
+    program = PROGRAMS[name]
+    if program is None or {"-m", "--multirun"} & set(words):
         return OF_A_SWEEP
-    return one_line(redacted(f"{program} {shlex.join(map(str, typed[1:]))}"))
+    return one_line(redacted(f"{program} {shlex.join(words)}"))

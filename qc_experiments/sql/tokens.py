@@ -8,6 +8,7 @@ The time it takes grows with the length of the text and nothing else, whatever t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -115,6 +116,7 @@ def statement(sql: str, dialect: str = "sqlite") -> str:
     return sql[: found[-1].end] if found else ""
 
 
+@lru_cache(maxsize=100_000)  # the rows of a data set, each of which is compared with many
 def plain_sql(sql: str) -> str:
     """A query with words in lower case, but for quoted ones, and without comments and a last semicolon."""
     return " ".join(

@@ -61,7 +61,8 @@ def load_data(config: RunConfig) -> RunData:
         reader.check_private("data.schema.private")
     for one in (*tables, *held_out):
         _check_evidence(template, one, data.columns.evidence)
-    lines = [d.line(one.path) for one in (*tables, *held_out) for d in one.decisions]
+    also = _also(data)
+    lines = [d.line(one.path) for one in (*tables, *held_out, *also) for d in one.decisions]
     first, *others = tables
     if held_out:
         own, validation = list(first.rows), list(held_out[0].rows)
@@ -80,7 +81,7 @@ def load_data(config: RunConfig) -> RunData:
     return RunData(
         train=tuple(train),
         validation=tuple(validation),
-        also=_also(data),
+        also=tuple(row for one in also for row in one.rows),
         template=template,
         databases=databases,
         decisions=tuple(lines),
@@ -117,12 +118,12 @@ def _read(file: str, data: DataConfig, key: str, contexts: ContextMaker) -> Tabl
     return replace(table, rows=tuple(rows))
 
 
-def _also(data: DataConfig) -> tuple[Row, ...]:
-    """The rows of another task."""
+def _also(data: DataConfig) -> list[Table]:
+    """The rows of another task, if one is named."""
     if data.also_evaluate is None:
-        return ()
+        return []
     path = resolve_path(data.also_evaluate, "data.also_evaluate")
-    return read_table(path, data.columns, data.on_invalid, needs_context=False).rows
+    return [read_table(path, data.columns, data.on_invalid, needs_context=False)]
 
 
 def _mixed(parts: Sequence[Sequence[Row]], data: DataConfig) -> list[Row]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -136,6 +138,19 @@ def test_unpacked_models_stay_that_an_unfinished_run_names_or_may_name(clean, tm
     assert "Freed 0 bytes" in clean("--delete")
     assert old.exists()
     assert other.exists()
+
+
+def test_model_files_are_read_only_where_unpacked_models_are_asked_for(clean, tmp_path, cache):
+    file = tmp_path / "mine.gguf"
+    file.touch()
+    os.truncate(file, 30 << 30)  # of which nothing is on the disk
+    write_run(tmp_path / "outputs" / "run", model__name_or_path=str(file))
+    start = time.monotonic()
+    clean()  # no model was ever unpacked
+    kept = model_of(cache, "0" * 64)
+    assert "cache" not in clean("--only", "checkpoints,drafts", "--delete")
+    assert time.monotonic() - start < 5
+    assert kept.exists()
 
 
 def test_a_checkpoint_that_an_unfinished_run_goes_on_from_stays(clean, tmp_path):

@@ -107,6 +107,15 @@ def test_the_verdicts_stand_behind_the_inputs_columns(databases, tmp_path, capsy
         assert text in shown, text
 
 
+def test_where_not_all_wrong_answers_are_shown_what_shows_more_is_said(databases, tmp_path, capsys):
+    source = write(tmp_path / "predictions.csv", ROWS)
+    evaluate(source, databases, tmp_path / "few", "--show", "2")
+    assert "\n--show N shows more wrong answers\n" in capsys.readouterr().out
+    for show in ("0", "3"):
+        evaluate(source, databases, tmp_path / f"judged{show}", "--show", show)
+        assert "--show" not in capsys.readouterr().out
+
+
 def test_databases_may_lie_in_one_folder_without_folders_of_their_own(databases, tmp_path):
     source = write(tmp_path / "predictions.csv", ROWS)
     first = evaluate(source, databases, tmp_path / "one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sqlite3
@@ -63,6 +64,20 @@ def test_a_project_from_a_database_alone_has_questions_to_begin_with(
     assert 'SELECT count(*) FROM ""order""' in (tmp_path / "project/questions.csv").read_text()
     out = run_readme(tmp_path / "project", tiny_model, monkeypatch, capsys)
     assert "4 usable rows" in out
+
+
+@pytest.mark.parametrize("what", ["folder", "--csv", "--db"])
+def test_a_name_that_no_settings_file_can_hold_is_told_before_anything_is_written(
+    shop, questions, tmp_path, refused, what
+):
+    places = {"folder": tmp_path / "project", "--csv": questions, "--db": shop}
+    odd = places[what].with_name(os.fsdecode(b"caf\xe9.sqlite"))
+    if what != "folder":
+        places[what].rename(odd)
+    places[what] = odd
+    folder, *given = (str(word) for word in (places.pop("folder"), *sum(places.items(), ())))
+    assert "its name is not UTF-8" in refused(main, [folder, *given])
+    assert not os.path.exists(folder)
 
 
 def test_a_project_of_odd_names_runs(shop, tmp_path, tiny_model, monkeypatch, capsys):

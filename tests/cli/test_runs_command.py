@@ -115,6 +115,37 @@ def test_a_killed_training_is_listed_with_the_command_that_goes_on_and_a_finishe
     assert done["count"] == 4
 
 
+def test_folders_that_are_closed_are_told_beside_the_json(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    (tmp_path / "closed").mkdir(mode=0)
+    with permissions_hold():
+        main([str(tmp_path), "--json"])
+    said = capsys.readouterr()
+    assert [one["name"] for one in json.loads(said.out)] == ["run"]
+    assert said.err == f"{tmp_path}/closed: cannot be looked into (Permission denied)\n"
+
+
+@pytest.mark.parametrize(
+    "command", [[["train.py"]], ["train.py", {"lora": 1}], [None], [], "qc", 5]
+)
+def test_a_command_that_is_no_list_of_words_ends_no_listing(tmp_path, capsys, command):
+    folder = write_run(tmp_path / "run", status="failed", error="out of memory")
+    content = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**content, "command": command}))
+    found = listed(tmp_path, capsys)["run"]
+    assert (found["status"], found["why"]) == ("failed", "out of memory")
+    assert found["resume"]
+
+
+@pytest.mark.parametrize("key", ["status", "error", "objective", "execution_accuracy"])
+@pytest.mark.parametrize("value", [5, True, [1], {"a": 1}, "words"])
+def test_a_result_of_another_kind_ends_no_listing(tmp_path, capsys, key, value):
+    write_run(tmp_path / "run", bits=None, result={key: value})
+    assert list(listed(tmp_path, capsys)) == ["run"]
+    main([str(tmp_path)])
+    assert capsys.readouterr().out.startswith("1 run: ")
+
+
 def test_a_run_on_another_machine_counts_as_at_work_until_it_is_silent(tmp_path, capsys):
     folder = write_run(tmp_path / "run", status=None)
     lock(folder, os.getpid(), socket.gethostname() + "-other")
@@ -161,7 +192,7 @@ def test_names_and_errors_of_runs_do_not_steer_the_terminal(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: None, "no such folder"),
+        (lambda path: None, "no such folder, so no run here yet: train one with qc train, or name"),
         (lambda path: path.write_text("x"), "is a file, not a folder"),
         (lambda path: path.mkdir(), "holds no run"),
     ],

@@ -50,7 +50,7 @@ SHAREGPT = [
 def zipped():
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("it.json", "[]")
+        file.writestr(zipfile.ZipInfo("it.json"), "[]")  # of 1980, so that it is the same always
     return archive.getvalue()
 
 
@@ -96,7 +96,7 @@ def test_the_same_rows_come_out_of_every_kind_of_file(tmp_path):
     write_json(tmp_path / "it.json", ROWS)
     lines = "\n".join(map(json.dumps, ROWS)) + "\n"
     (tmp_path / "it.jsonl").write_text(lines, encoding="utf-8")
-    (tmp_path / "it.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "it.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
     DatasetDict({"train": Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "parts"))
     names = (
@@ -218,9 +218,25 @@ def test_what_is_imported_is_what_training_reads(tmp_path, capsys):
             ["row 2: its question is no text"],
         ),
         ("it.json", b'[{"question": "x", "query": true}]', (), ["row 1: its query is no text"]),
-        ("it.json", b'[{"question": "x", "query": ""}]', (), ["no row has a question and a query"]),
+        ("it.json", b'[{"question": "x", "query": ""}]', (), ["no row has both"]),
+        ("it.json", b'[{"question": "x"}, {"query": "SELECT 1"}]', (), ["no row has both"]),
+        ("it.csv", b"question,query\n,\n", (), ["no row has both"]),
+        ("it.json", b"[{}]", (), ["no row has both"]),
+        *(
+            ("it.json", json.dumps([{"messages": [message]}]).encode(), (), ["no row has both"])
+            for message in (
+                {"role": "user", "content": "How many?"},
+                {"role": "assistant", "content": "SELECT 1"},
+                {"role": "system", "content": "CREATE TABLE t (a)"},
+            )
+        ),
         ("it.json", b'[{"question": "x", "query": "y"}]', ("--split", "dev"), ["has no parts"]),
-        ("it.json.gz", gzip.compress(b"[]" * 50)[:-20] + bytes(20), (), ["gzip", "damaged"]),
+        (
+            "it.json.gz",
+            gzip.compress(b"[]" * 50, mtime=0)[:-20] + bytes(20),
+            (),
+            ["gzip", "damaged"],
+        ),
         ("it.zip", ZIPPED, (), ["a zip archive", "it.json"]),
         ("it.xlsx", b"PK\x03\x04 xl/workbook.xml", (), ["it.xlsx", "cannot be read"]),
     ],

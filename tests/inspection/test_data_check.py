@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from importlib.resources import files
 
@@ -150,6 +151,14 @@ def test_a_row_that_hangs_or_kills_the_parser_ends_nothing(check, tmp_path):
     code, out = check(write(tmp_path / "deep.csv", rows))
     assert code in (0, 1)
     assert "2 usable rows" in out
+
+
+def test_a_name_that_is_not_utf_8_stands_on_the_page_and_does_not_end_it(check, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("question,query,context\nHow many?,SELECT count(*) FROM t,CREATE TABLE t (a)\n")
+    code, _ = check(path, "--page", tmp_path / "page.html", "--json", tmp_path / "found.json")
+    assert code == 0
+    assert "<h1>caf\\udce9.csv: 1 usable row" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("flag", ["--page", "--json", "--fix"])

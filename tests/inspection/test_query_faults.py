@@ -14,6 +14,8 @@ from qc_experiments.cli import data as command
 CITY = "CREATE TABLE city (code TEXT PRIMARY KEY, name TEXT, pop INTEGER) WITHOUT ROWID;"
 SHOP = "CREATE TABLE shop (id INTEGER PRIMARY KEY, nm TEXT, city TEXT, tags TEXT, rev REAL, status TEXT);"
 WIDE = f"CREATE TABLE wide (id INTEGER, {', '.join(f'c{n} TEXT' for n in range(80))});"
+LETTERS = "".join(map(chr, (*range(0x3B1, 0x3C2), *range(0x430, 0x450), *range(0x561, 0x587))))
+"""Lower case, of three scripts."""
 CONTENT = f"""
 {CITY}{SHOP}{WIDE}
 INSERT INTO city VALUES ('BER', 'Berlin', 3600000), ('MUC', 'München', 1500000);
@@ -25,6 +27,8 @@ INSERT INTO doc VALUES ('Alpha', 'words');
 INSERT INTO wide (id, c70) VALUES (1, 'NEEDLE');
 CREATE TABLE kind (name TEXT COLLATE NOCASE);
 INSERT INTO kind VALUES ('Bakery');
+CREATE TABLE word (it TEXT);
+INSERT INTO word VALUES ('Straße [*?] - %_'), ('{LETTERS}');
 """
 
 
@@ -100,6 +104,19 @@ def test_a_query_that_is_in_order_has_no_faults(kinds, query):
         ("SELECT code FROM city WHERE name = 'MÜNCHEN' OR pop > 1", "literal_case", "MÜNCHEN"),
         ("SELECT count(*) FROM shop WHERE city = 'muc'", "literal_case", "muc"),
         (
+            "SELECT count(*) FROM word WHERE it = 'STRAßE [*?] - %_'",
+            "literal_case",
+            "STRAßE [*?] - %_",
+        ),
+        ("SELECT count(*) FROM word WHERE it = 'straße [*?]'", "unknown_literal", "straße [*?]"),
+        ("SELECT count(*) FROM word WHERE it LIKE '%Б__Д%ՖՖ'", "unknown_literal", "%Б__Д%ՖՖ"),
+        ("SELECT count(*) FROM word WHERE it LIKE '%Б__Д%Ֆ'", "literal_case", "%Б__Д%Ֆ"),
+        (
+            f"SELECT count(*) FROM word WHERE it = '{LETTERS.upper()}'",
+            "literal_case",
+            LETTERS.upper(),
+        ),
+        (
             "SELECT zzz FROM shop",
             "query_fails",
             "its database (no_such_column: no such column: zzz)",
@@ -169,7 +186,7 @@ def test_an_engine_without_databases_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(["check", str(rows), "--engine", "postgresql"])
     assert stopped.value.code == 2
-    assert "--engine postgresql: goes with --databases" in capsys.readouterr().err
+    assert "--engine goes with --databases" in capsys.readouterr().err
 
 
 def test_duckdbs_errors_are_one_line_and_its_own_sources_no_faults(kinds, tmp_path):

@@ -72,7 +72,7 @@ def test_what_is_no_run_is_told_in_one_line(outputs, text, said):
 
 
 def test_without_a_finished_run_there_is_no_latest(tmp_path):
-    with pytest.raises(UserError, match=r"no such folder; name the paths\.output"):
+    with pytest.raises(UserError, match=r"no run here yet \(.*absent: no such folder\): train"):
         named_model("latest", "--adapter", str(tmp_path / "absent"))
     run(tmp_path / "outputs" / "paused", 1, status="paused", saves=None)
     with pytest.raises(UserError, match=r"no run below .* has finished"):

@@ -145,6 +145,16 @@ def test_what_training_costs_elsewhere_is_measured_before_and_after(train, files
     assert without.result["eval_loss"] == run.result["eval_loss"]
 
 
+def test_rows_left_out_of_what_is_measured_elsewhere_are_told(files):
+    mine, _, other = files
+    write(other, [("Why?", "42"), ("Who?", ""), ("Why?", "42")], ("question", "query"))
+    also = (f"data.also_evaluate={other}", "data.on_invalid=drop")
+    data = loaded(f"data.train={mine}", *also)
+    assert len(data.also) == 1
+    assert f"{other}: 1 row with an empty query left out (row 3)" in data.decisions
+    assert f"{other}: 1 row repeating an earlier row, left out (row 4)" in data.decisions
+
+
 def test_what_is_measured_elsewhere_is_another_run_if_the_file_changes(train, files):
     mine, _, other = files
     given = ("data=csv", f"data.train={mine}", f"data.also_evaluate={other}")
