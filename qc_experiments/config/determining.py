@@ -69,6 +69,7 @@ EFFECTS = {
     "evaluation.metrics": BASE,  # what else is counted
     "evaluation.endpoint_key_env": NOTHING,
     "evaluation.show": NOTHING,
+    "evaluation.rows": NOTHING,
     "evaluation.during_training": TRAINING | BASE,  # a part of choosing the checkpoint
     "tracking": NOTHING,
     "paths": NOTHING,

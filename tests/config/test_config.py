@@ -897,6 +897,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
         "objective",
         "evaluation.endpoint_key_env",
         "evaluation.metrics",
+        "evaluation.rows",
         "evaluation.show",
         "model.allow_pickle",
         "data.engine",
