@@ -2,7 +2,7 @@
 
     python scripts/check_exports.py RUN... [--check 100] [--exports gguf:q8_0 ...]
 
-``llama-cpp-python`` must be installed for the GGUF files.
+``llama-cpp-python`` or llama.cpp's ``llama-server`` must be installed for the GGUF files.
 """
 
 from __future__ import annotations

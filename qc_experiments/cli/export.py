@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import set_up_logging, told_to_users
 from qc_experiments.system.processes import quiet_libraries
+from qc_experiments.system.signals import StopRequests
 
 FORMATS = ("merged", "gguf", "adapter")
 
@@ -22,7 +23,7 @@ FORMATS = ("merged", "gguf", "adapter")
 def main(arguments: Sequence[str]) -> None:
     """Export; exits with 1 where the export is worse beyond chance, with 2 where the user has to mend."""
     quiet_libraries()
-    with told_to_users():
+    with told_to_users(), StopRequests().listening():
         worse = _export(_parser().parse_args(arguments))
     if worse:
         raise SystemExit(1)

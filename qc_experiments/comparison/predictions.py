@@ -79,8 +79,8 @@ def read_answers(path: Path) -> list[Answer]:
         found = dict(zip(header, cells, strict=True))
         verdict = " ".join(filter(None, (found.get("verdict"), found.get("error_class"))))
         texts = [found.get(key, "") for key in ("row", *ASKED, "prediction")]
-        rows = [found.get(key, "") for key in ("gold_rows", "predicted_rows")]
-        answers.append(Answer._make((*texts, verdict, *rows)))
+        returned = [found.get(key, "") for key in ("gold_rows", "predicted_rows")]
+        answers.append(Answer._make((*texts, verdict, *returned)))
     return answers
 
 

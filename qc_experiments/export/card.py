@@ -42,8 +42,8 @@ class CardFacts:
     prompt: ExactPrompt
 
 
-def base_name(config: RunConfig) -> tuple[str, str]:
-    """Where the base model can be had, and its licence, as far as they are known."""
+def base_name(config: RunConfig) -> tuple[str, str | None]:
+    """Where the base model can be had, and its licence; None where that is not known."""
     from qc_experiments.models.packaged import packaged_model
 
     name = config.model.name_or_path
@@ -52,8 +52,8 @@ def base_name(config: RunConfig) -> tuple[str, str]:
         return packaged.hub_id, packaged.licence
     path = Path(name).expanduser()
     if path.exists():
-        return path.name, "see the base model"
-    return name, "see the base model"
+        return path.name, None
+    return name, None
 
 
 def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
@@ -66,7 +66,7 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
     """
     base, licence = base_name(facts.config)
     head = ["---", f"base_model: {base}"]
-    if licence != "see the base model":
+    if licence is not None:
         head.append(f"license: {licence.lower()}")
     head += [
         f"library_name: {FORMATS[kind]}",
@@ -83,11 +83,11 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
     sections = [
         "\n".join(head),
         f"# {facts.name}\n\n{what}: turns a question and a database's schema into SQL. Licence of the base "
-        f"model: {licence}.{_rounded(facts.config)}",
+        f"model: {licence or 'see there'}.{_rounded(facts.config)}",
         "## How good it is\n\n" + _figures(facts),
         *(["## The export\n\n" + "\n".join(f"- {line}" for line in about)] if about else []),
         "## How it is asked\n\n" + _prompt(facts),
-        "## Use\n\n" + usage(kind, facts),
+        "## Use\n\n" + _usage(kind, facts),
         "## Training\n\n" + _training(facts),
     ]
     return "\n\n".join(sections) + "\n"
@@ -153,17 +153,17 @@ def _prompt(facts: CardFacts) -> str:
     text = (
         "Exactly so, with the fields filled in and nothing after the last character, not even a blank: the "
         f"blank belongs to the answer's first token.{begins} The answer ends with `{end}`.\n\n"
-        f"{fenced(prompt.text)}"
+        f"{_fenced(prompt.text)}"
     )
     if encoder.wrap is Wrap.chat:
         text += (
             "\n\nThat is the model's chat template with one message of a user, which is\n\n"
-            + fenced(prompt.message)
+            + _fenced(prompt.message)
         )
     return text
 
 
-def fenced(text: str) -> str:
+def _fenced(text: str) -> str:
     """Text in a block of its own, whatever it holds."""
     fence = "```"
     while fence in text:
@@ -171,11 +171,12 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def usage(kind: str, facts: CardFacts) -> str:
+def _usage(kind: str, facts: CardFacts) -> str:
     """How a folder is loaded by the engines that can, with the run's own prompt."""
     base, _ = base_name(facts.config)
     chat = facts.prompt.encoder.wrap is Wrap.chat
-    template = (files("qc_experiments.export") / f"usage_{kind}.md").read_text(encoding="utf-8")
+    name = f"usage_{'merged' if kind == 'model' else kind}.md"  # both are whole models
+    template = (files("qc_experiments.export") / name).read_text(encoding="utf-8")
     values = {
         "BASE": base,
         "MOST": str(facts.config.evaluation.max_new_tokens),
@@ -183,8 +184,8 @@ def usage(kind: str, facts: CardFacts) -> str:
         "ASKED": '"messages": [{"role": "user", "content": "..."}]' if chat else '"prompt": "..."',
         "WHAT": "the message above" if chat else "the text above",
     }
-    for name, value in values.items():
-        template = template.replace(f"@{name}@", value)
+    for key, value in values.items():
+        template = template.replace(f"@{key}@", value)
     return template.strip()
 
 

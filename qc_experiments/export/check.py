@@ -7,7 +7,9 @@ said with its interval and McNemar's test.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import Judged, assess
-from qc_experiments.evaluation.statistics import Paired, paired
+from qc_experiments.evaluation.statistics import LEVEL, Paired, paired
+from qc_experiments.evaluation.wording import verdict
 from qc_experiments.export.engines import Engine
 from qc_experiments.export.run_files import FinishedRun
 from qc_experiments.judging.judge import Judge
@@ -26,9 +29,10 @@ from qc_experiments.system.console import progress
 from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData, load_data
 
+log = logging.getLogger(__name__)
+
 COMPARED_ROWS = 32
 """Held-out rows whose tokens' probabilities are compared."""
-CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,19 @@ class Check:
     def worse(self) -> bool:
         """Whether it is worse than the run's own, beyond chance."""
         difference, p = self.table.difference(), self.table.p_value()
-        return difference is not None and p is not None and difference < 0 and p < CHANCE
+        return difference is not None and p is not None and difference < 0 and p < LEVEL
 
     def lines(self) -> list[str]:
         """In words."""
         table = self.table
-        difference, (low, high), p = table.difference(), table.interval(), table.p_value()
-        if difference is None or low is None or high is None:
+        if not table.count:
             return ["Nothing could be judged."]
         own, other = table.both + table.only_first, table.both + table.only_second
-        verdict = "worse beyond chance" if self.worse else "no loss beyond chance"
         share = 100 / table.count
         return [
             f"{self.by} on {counted(table.count, 'held-out question')}, greedy: {share * own:.1f} % ({own}) "
             f"by the run's own model, {share * other:.1f} % ({other}) by the export in {self.engine}",
-            f"difference {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
-            f"{100 * high:+.1f}, McNemar's exact p = {p:.3g}: {verdict}",
+            verdict(table, "the run's own model", "the export"),
             f"{counted(self.different, 'answer')} of {table.count} written differently; the log-probability "
             f"of a gold token differs by {self.mean_distance:.4f} nats on average, "
             f"{self.largest_distance:.3f} at most",
@@ -90,7 +91,14 @@ def held_out(run: FinishedRun, count: int) -> tuple[RunData, list[Row]]:
             f"--check: the run's held-out questions are needed ({error}); or leave the check out with "
             "--check 0"
         ) from None
-    return data, sample_rows(list(data.validation), count, run.config.evaluation.seed)
+    there = list(data.validation)
+    if len(there) < count:
+        log.warning(
+            "--check %d: the run has %s, all of which are asked",
+            count,
+            counted(len(there), "held-out question"),
+        )
+    return data, sample_rows(there, count, run.config.evaluation.seed)
 
 
 def compare_engines(
@@ -124,9 +132,9 @@ def compare_engines(
         for place in range(2):
             if place:
                 engine = exported()
-            answers = engine.answers(rows, judge, advance)
-            distances.append(engine.log_probabilities(examples))
-            engine.close()
+            with closing(engine):
+                answers = engine.answers(rows, judge, advance)
+                distances.append(engine.log_probabilities(examples))
             judged.append(assess(rows, answers, judge))
     executed = any(one.correct is not None for one in judged[0])
     outcomes = [[one.correct if executed else one.exact for one in each] for each in judged]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from qc_experiments.config.schema import EvaluationConfig
 from qc_experiments.data.encode import Encoder, Example
@@ -12,7 +15,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.device import precision_of
-from qc_experiments.models.saved import SavedPrompting, load_saved
+from qc_experiments.models.saved import load_saved
 from qc_experiments.sql.extraction import answer_complete, extract_sql
 
 OnAnswer = Callable[[int], None]
@@ -81,19 +84,94 @@ class Transformers:
         free_memory()
 
 
-class LlamaCpp:
-    """llama.cpp's own engine, by ``llama-cpp-python``, for a GGUF file.
+@dataclass(frozen=True)
+class GgufFile:
+    """A file and how it is asked.
 
-    Args:
+    Attributes:
         path: the file.
         encoder: of the run, whose tokens the file's tokenizer has to give.
-        saved: how the run was asked.
-        longest: most tokens of a prompt with its answer.
+        most: tokens of an answer, at most.
+        longest: tokens of a prompt with its answer, at most.
     """
 
-    def __init__(self, path: Path, encoder: Encoder, saved: SavedPrompting, longest: int) -> None:
-        self._encoder, self._most = encoder, saved.max_new_tokens
-        self._path, self._longest = path, longest
+    path: Path
+    encoder: Encoder
+    most: int
+    longest: int
+
+
+class GgufEngine(ABC):
+    """llama.cpp, in one of its forms.
+
+    Args:
+        file: that it has loaded.
+
+    Attributes:
+        name: of the form.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, file: GgufFile) -> None:
+        self._file = file
+
+    @abstractmethod
+    def tokens(self, text: str) -> list[int]:
+        """As llama.cpp cuts a prompt."""
+
+    @abstractmethod
+    def _continued(self, prompt: list[int]) -> Iterable[int]:
+        """The likeliest tokens after a prompt, at most as many as an answer may have."""
+
+    @abstractmethod
+    def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of each token of each completion, in nats."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give its memory back."""
+
+    def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
+        """The SQL to each question."""
+        from qc_experiments.export.exact_prompt import ExactPrompt
+
+        prompt = ExactPrompt(self._file.encoder)
+        texts = [prompt.filled(row) for row in rows]
+        found: dict[int, str] = {}
+        for place in sorted(range(len(rows)), key=texts.__getitem__):  # what is shared is kept
+            found[place] = self._answer(self.tokens(texts[place]))
+            on_answer(1)
+        return [found[place] for place in range(len(rows))]
+
+    def _answer(self, prompt: list[int]) -> str:
+        encoder = self._file.encoder
+        tokenizer, stops = encoder.tokenizer, set(encoder.stop_ids)
+        written: list[int] = []
+        for token in self._continued(prompt):
+            if token in stops:
+                break
+            written.append(token)
+            if answer_complete(tokenizer.decode(written, skip_special_tokens=True)):
+                break
+        text = tokenizer.decode(written, skip_special_tokens=True)
+        return extract_sql(text, encoder.template.after_query())
+
+
+class LlamaCpp(GgufEngine):
+    """llama.cpp in this process, by ``llama-cpp-python``.
+
+    Args:
+        file: to load.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
+
+    name = "llama.cpp"
+
+    def __init__(self, file: GgufFile) -> None:
+        super().__init__(file)
         self._llama = self._loaded(every_logit=False)
 
     def _loaded(self, *, every_logit: bool) -> Any:
@@ -104,44 +182,24 @@ class LlamaCpp:
         threads = torch.get_num_threads()  # more than are free would wait for each other, spinning
         try:
             return llama_cpp.Llama(
-                str(self._path),
-                n_ctx=self._longest,
+                str(self._file.path),
+                n_ctx=self._file.longest,
                 n_threads=threads,
                 n_threads_batch=threads,
                 logits_all=every_logit,
                 verbose=False,
             )
         except ValueError as error:
-            raise UserError(f"{self._path}: llama.cpp cannot load it ({error})") from None
+            raise UserError(f"{self._file.path}: llama.cpp cannot load it ({error})") from None
 
     def tokens(self, text: str) -> list[int]:
         """As llama.cpp cuts a prompt."""
         found: list[int] = self._llama.tokenize(text.encode(), add_bos=True, special=True)
         return found
 
-    def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
-        """The SQL to each question."""
-        from qc_experiments.export.exact_prompt import ExactPrompt
-
-        prompt = ExactPrompt(self._encoder)
-        texts = [prompt.filled(row) for row in rows]
-        found: dict[int, str] = {}
-        for place in sorted(range(len(rows)), key=texts.__getitem__):  # what is shared is kept
-            found[place] = self._answer(self.tokens(texts[place]))
-            on_answer(1)
-        return [found[place] for place in range(len(rows))]
-
-    def _answer(self, prompt: Sequence[int]) -> str:
-        tokenizer, stops = self._encoder.tokenizer, set(self._encoder.stop_ids)
-        written: list[int] = []
-        for token in self._llama.generate(list(prompt), temp=0.0, repeat_penalty=1.0):
-            if token in stops or len(written) == self._most:
-                break
-            written.append(token)
-            if answer_complete(tokenizer.decode(written, skip_special_tokens=True)):
-                break
-        text = tokenizer.decode(written, skip_special_tokens=True)
-        return extract_sql(text, self._encoder.template.after_query())
+    def _continued(self, prompt: list[int]) -> Iterable[int]:
+        """The likeliest tokens after a prompt, at most as many as an answer may have."""
+        return islice(self._llama.generate(prompt, temp=0.0, repeat_penalty=1.0), self._file.most)
 
     def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
         """Of each token of each completion, in nats."""

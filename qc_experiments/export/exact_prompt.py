@@ -94,7 +94,10 @@ class ExactPrompt:
         if self.takes_evidence:
             template = "{{ .Prompt }}"
         else:
-            text = self._pieces(*MARKS).replace("{{", '{{ "{{" }}')
+            # Each brace, since one before a field would be read with the field's own two; and before the
+            # quotes, whose braces are Go's.
+            text = self._pieces(*MARKS).replace("{", '{{ "{" }}')
+            text = text.replace('"""', r'{{ "\"\"\"" }}')
             template = text.replace(MARKS[0], "{{ .System }}").replace(MARKS[1], "{{ .Prompt }}")
         lines = [
             f"FROM ./{file_name}",
@@ -103,7 +106,7 @@ class ExactPrompt:
             f"PARAMETER num_predict {max_new_tokens}",
         ]
         if after := self.encoder.template.after_query():
-            lines.append(f"PARAMETER stop {json.dumps(after, ensure_ascii=False)}")
+            lines.append(f'PARAMETER stop """{after}"""')  # Ollama reads no escapes here
         return "\n".join(lines) + "\n"
 
     def _pieces(self, context: str, question: str, evidence: str) -> str:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,16 @@ from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
 from qc_experiments.export.card import CardFacts, about_json, base_name, model_card
 from qc_experiments.export.check import Check, compare_engines, held_out
-from qc_experiments.export.engines import Engine, LlamaCpp, Transformers
+from qc_experiments.export.engines import Engine, GgufEngine, GgufFile, Transformers
 from qc_experiments.export.exact_prompt import ExactPrompt
-from qc_experiments.export.gguf_file import TYPES, About, check_family, write_gguf
+from qc_experiments.export.gguf_file import TYPES, About, write_gguf
+from qc_experiments.export.llama_server import LLAMA_SERVER, gguf_engine
 from qc_experiments.export.merging import Merged, merged
 from qc_experiments.export.run_files import FinishedRun
 from qc_experiments.models.device import torch_dtype
-from qc_experiments.models.saved import SavedPrompting, load_saved
+from qc_experiments.models.files import Spelling
+from qc_experiments.models.lora import saved_tokenizer
+from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData
@@ -124,7 +126,6 @@ def _write_merged(run: FinishedRun, request: Request, draft: Path) -> tuple[Exac
 def _write_gguf(run: FinishedRun, request: Request, draft: Path) -> tuple[ExactPrompt, list[str]]:
     found = _loaded(run, request)
     prompt = _prompt_of(found)
-    check_family(found.model.config.get_text_config())
     log.info("Writes  %s in %s", GGUF_NAME, request.kind)
     about = About(run.folder.name, prompt.adds_bos, prompt.chat_template())
     write_gguf(found.model, found.tokenizer, draft / GGUF_NAME, request.kind, about)
@@ -145,10 +146,9 @@ def _copy_adapter(run: FinishedRun, request: Request, draft: Path) -> tuple[Exac
         raise UserError(
             f"{run.folder}: holds a whole model, no adapter: take --format merged or gguf"
         )
-    tokenizer, model, saved = load_saved(
-        run.trained, request.cache, request.base_model, **request.allowed
-    )
-    del model
+    saved = SavedPrompting.load(run.trained)
+    spelling = Spelling("", "", "--trust-remote-code", "--allow-pickle")
+    tokenizer = saved_tokenizer(run.trained, request.allowed["trust_remote_code"], spelling)
     shutil.copytree(run.trained, draft, dirs_exist_ok=True)
     file = draft / "adapter_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
@@ -177,10 +177,12 @@ def _checked(
     asked: tuple[RunData, list[Row]],
     prompt: ExactPrompt,
 ) -> Check | None:
-    if request.format == "gguf" and find_spec("llama_cpp") is None:
+    gguf = gguf_engine() if request.format == "gguf" else None
+    if request.format == "gguf" and gguf is None:
         log.warning(
-            "Not judged again: a GGUF file is asked by llama-cpp-python, which is not installed (pip install "
-            "llama-cpp-python)"
+            "Not judged again: a GGUF file is asked by llama-cpp-python (pip install llama-cpp-python) or by "
+            "llama.cpp's llama-server (on PATH, or named by %s), and neither is here",
+            LLAMA_SERVER,
         )
         return None
     rows = asked[1]
@@ -191,21 +193,25 @@ def _checked(
         return engine, engine.encoder
 
     def exported() -> Engine:
-        if request.format != "gguf":
+        if gguf is None:
             base = request.base_model if request.format == "adapter" else None
             return Transformers(draft, request.cache, base, request.allowed)
-        saved = SavedPrompting.load(run.trained)
-        longest = max(map(len, encoder.examples(rows))) + saved.max_new_tokens
-        engine = LlamaCpp(draft / GGUF_NAME, encoder, saved, longest)
-        _refuse_other_tokens(engine, prompt, rows)
+        most = SavedPrompting.load(run.trained).max_new_tokens
+        longest = max(map(len, encoder.examples(rows))) + most
+        engine = gguf(GgufFile(draft / GGUF_NAME, encoder, most, longest))
+        try:
+            _refuse_other_tokens(engine, prompt, rows)
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
-    name = "llama.cpp" if request.format == "gguf" else "transformers"
+    name = "transformers" if gguf is None else gguf.name
     log.info("Asks    both models %s", counted(len(rows), "held-out question"))
     return compare_engines(run, asked, own, exported, (name, request.cache))
 
 
-def _refuse_other_tokens(engine: LlamaCpp, prompt: ExactPrompt, rows: Sequence[Row]) -> None:
+def _refuse_other_tokens(engine: GgufEngine, prompt: ExactPrompt, rows: Sequence[Row]) -> None:
     """Refuse a file whose tokenizer cuts the prompts otherwise than the model was trained."""
     for row, ids in zip(rows, prompt.encoder.prompts(rows), strict=True):
         cut = engine.tokens(prompt.filled(row))

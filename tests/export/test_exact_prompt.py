@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -17,6 +20,8 @@ TEMPLATES = {
     "a line before the query": "{context}\n-- {question}\n{query}",
     "the question first": "Q: {question}\n\n{context}\nA:\t{query};",
     "braces and quotes": 'He said "{{{question}}}" \\n of {context} {{% if %}} {query}',
+    "a brace before a field": "{context}\n{{{question}}} {{x}}\n{query}",
+    "three quotes": '{context}\nprompt = """\n{question}\n"""\n""""\n{{{{"""\n{query}\n"""\n',
     "an instruction": "Answer with SQL.\n\n{context}\n\n{question}\n{query}\n\n",
 }
 WRAPS = [Wrap.plain, Wrap.chat]
@@ -29,6 +34,25 @@ def template(request):
 
 def fill(text):
     return text.replace("{context}", ROW.context, 1).replace("{question}", ROW.question, 1)
+
+
+def modelfile_values(text):
+    """What Ollama reads in: a value in three quotes ends with the first line that ends with three quotes."""
+    value = r'(?:"""(.*?)"""|([^\n"]*))$'
+    pattern = re.compile(rf"^(FROM|TEMPLATE|PARAMETER \w+) {value}", re.DOTALL | re.MULTILINE)
+    found = list(pattern.finditer(text))
+    assert "".join(one[0] + "\n" for one in found) == text
+    return {one[1]: one[2] if one[2] is not None else one[3] for one in found}
+
+
+def rendered_by_go(template):
+    """Go's templates, as far as they are used here."""
+    fields = {".System": ROW.context, ".Prompt": ROW.question}
+    return re.sub(
+        "{{ ?(.*?) ?}}",
+        lambda one: fields.get(one[1]) or json.loads(one[1]),
+        template,
+    )
 
 
 @pytest.mark.parametrize("wrap", WRAPS)
@@ -63,12 +87,11 @@ def test_the_chat_template_asks_as_in_training(template, wrap, tokenizer):
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_ollamas_template_asks_as_in_training(template, wrap, tokenizer):
     encoder = Encoder(tokenizer, template, wrap)
-    file = ExactPrompt(encoder).modelfile("model.gguf", 64)
-    text = file.partition('TEMPLATE """')[2].partition('"""\nPARAMETER')[0]
-    # Go's templates, as far as they are used here.
-    text = text.replace('{{ "{{" }}', "\0").replace("{{ .System }}", ROW.context)
-    text = text.replace("{{ .Prompt }}", ROW.question).replace("\0", "{{")
-    assert tokenizer(text).input_ids == list(encoder.prompts([ROW])[0])
+    found = modelfile_values(ExactPrompt(encoder).modelfile("model.gguf", 64))
+    assert '"""' not in found["TEMPLATE"]
+    asked = rendered_by_go(found["TEMPLATE"])
+    assert tokenizer(asked).input_ids == list(encoder.prompts([ROW])[0])
+    assert found.get("PARAMETER stop", "") == template.after_query()
 
 
 def test_the_chat_template_runs_in_the_sandbox_that_servers_use(template, tokenizer):

@@ -80,13 +80,18 @@ def test_a_merged_model_is_asked_as_an_adapter_is(train, tmp_path, capsys):
 
 
 def test_the_card_tells_figures_prompt_and_check(train, tmp_path):
-    run = train()
-    folder = exported(run, tmp_path, "--check", "4")
+    run = train("evaluation.limit=8")
+    folder = exported(run, tmp_path, "--check", "8")
     card = (folder / "README.md").read_text(encoding="utf-8")
     prompt = (folder / "prompt.txt").read_text(encoding="utf-8")
     assert f"```text\n{prompt}\n```" in card
     correct, count = run.result["execution_correct"], run.result["execution_count"]
     assert f"({correct} of {count};" in card
+    assert count == 8
+    assert "\nOn 8 questions of validation.csv, answered greedily" in card
+    assert re.search(
+        r"\n- execution accuracy on 8 held-out questions, greedy: .* by the run's own", card
+    )
     assert "McNemar's exact p" in card
     assert run.result["config_hash"][:12] in card
     assert str(tmp_path) not in card  # a card is for others
@@ -98,7 +103,7 @@ def test_a_run_has_its_card_from_the_start(train):
     run = train()
     card = (run.folder / "adapter" / "README.md").read_text(encoding="utf-8")
     assert "More Information Needed" not in card
-    assert "held" in card or "questions of validation.csv" in card
+    assert "\nOn 4 questions of validation.csv, answered greedily" in card
     assert "PeftModel.from_pretrained" in card
     whole = train("lora=none")
     assert "all weights trained" in (whole.folder / "model" / "README.md").read_text()
@@ -156,7 +161,7 @@ def test_an_export_that_is_worse_beyond_chance_ends_with_1(train, tmp_path, monk
     with pytest.raises(SystemExit) as ended:
         exported(run, tmp_path, "--check", "4")
     assert ended.value.code == 1
-    assert "worse beyond chance" in capsys.readouterr().out
+    assert "the export is worse than the run's own model: -29.0 points" in capsys.readouterr().out
 
 
 BAD = {
@@ -202,6 +207,23 @@ def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_
     assert "is not the model on which" in capsys.readouterr().err
     assert not (tmp_path / "exported").exists()
     exported(run, tmp_path, "--check", "0", "--base-model", str(tiny_model))
+
+
+def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_path, caplog):
+    run = train()
+    exported(run, tmp_path, "--check", "4", name="enough")
+    assert "--check" not in caplog.text
+    exported(run, tmp_path, "--check", "5", name="fewer")
+    assert "--check 5: the run has 4 held-out questions, all of which are asked" in caplog.text
+
+
+def test_an_adapter_is_copied_without_its_base_model(train, tmp_path, tiny_model):
+    moved = tmp_path / "base"
+    shutil.copytree(tiny_model, moved)
+    run = train(f"model.name_or_path={moved}")
+    shutil.rmtree(moved)
+    folder = exported(run, tmp_path, "--format", "adapter", "--check", "0")
+    assert (folder / "adapter_model.safetensors").exists()
 
 
 def test_questions_that_are_gone_leave_nothing_half_written(train, tmp_path, capsys):

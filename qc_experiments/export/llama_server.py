@@ -1,0 +1,171 @@
+"""llama.cpp's ``llama-server`` as the engine of a GGUF file: a child process, asked on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
+from typing import Any
+
+from qc_experiments.data.encode import Example
+from qc_experiments.errors import UserError
+from qc_experiments.export.engines import GgufEngine, GgufFile, LlamaCpp
+
+LLAMA_SERVER = "LLAMA_SERVER"
+"""Environment variable: the program, where it is not on PATH, or instead of ``llama-cpp-python``."""
+PROGRAM = "llama-server"
+HOST = "127.0.0.1"
+LOADING_SECONDS, ANSWER_SECONDS = 600.0, 600.0
+FORCED = 1e4
+"""Added to a token's logit, for it to be taken whatever the model says; what it says is told nevertheless."""
+
+
+def gguf_engine() -> type[GgufEngine] | None:
+    """What asks a GGUF file here: the server that is named, else the package, else a server on PATH."""
+    if not os.environ.get(LLAMA_SERVER):
+        if find_spec("llama_cpp") is not None:
+            return LlamaCpp
+        if shutil.which(PROGRAM) is None:
+            return None
+    return LlamaServer
+
+
+class LlamaServer(GgufEngine):
+    """llama.cpp's server with a file, which is killed at the end.
+
+    Args:
+        file: to load.
+
+    Raises:
+        UserError: if there is no such program, or it cannot load the file.
+    """
+
+    name = PROGRAM
+
+    def __init__(self, file: GgufFile) -> None:
+        import torch
+
+        super().__init__(file)
+        named = os.environ.get(LLAMA_SERVER) or PROGRAM
+        program = shutil.which(os.path.expanduser(named))
+        if program is None:
+            raise UserError(f"{LLAMA_SERVER}={named}: is no program that can be run")
+        self._port = _free_port()
+        options = {
+            "-m": file.path,
+            "-c": file.longest,
+            "-np": 1,
+            "-t": torch.get_num_threads(),  # more than are free would wait for each other, spinning
+            "--host": HOST,
+            "--port": self._port,
+        }
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        # The user's own settings of a server (LLAMA_ARG_..., LLAMA_API_KEY) are not for this one.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
+        self._process = subprocess.Popen(
+            [program, *(str(one) for pair in options.items() for one in pair)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's affair
+        )
+        try:
+            self._wait_until_loaded()
+        except BaseException:
+            self.close()
+            raise
+
+    def tokens(self, text: str) -> list[int]:
+        """As llama.cpp cuts a prompt."""
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        found: list[int] = self._asked("/tokenize", asked)["tokens"]
+        return found
+
+    def _continued(self, prompt: list[int]) -> Iterable[int]:
+        """The likeliest tokens after a prompt, at most as many as an answer may have."""
+        found: list[int] = self._completed(prompt, self._file.most, return_tokens=True)["tokens"]
+        return found
+
+    def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of each token of each completion, in nats: each is forced in its turn, and told with its own."""
+        return [
+            [
+                self._log_probability(one.input_ids[:place], one.input_ids[place])
+                for place in range(len(one.prompt_ids), len(one))
+            ]
+            for one in examples
+        ]
+
+    def _log_probability(self, before: Sequence[int], token: int) -> float:
+        answer = self._completed(before, 1, n_probs=1, logit_bias=[[token, FORCED]])
+        told = (answer.get("completion_probabilities") or [{}])[0]
+        if told.get("id") != token or "logprob" not in told:
+            raise UserError(
+                f"{PROGRAM}: does not tell the probability of a token, as those since 2025 do: take a newer "
+                "one"
+            )
+        return float(told["logprob"])
+
+    def _completed(self, prompt: Sequence[int], most: int, **more: object) -> dict[str, Any]:
+        greedy = {"temperature": 0, "repeat_penalty": 1.0, "cache_prompt": True}
+        asked = {"prompt": list(prompt), "n_predict": most, **greedy, **more}
+        return self._asked("/completion", asked)
+
+    def _asked(self, path: str, body: dict[str, object]) -> dict[str, Any]:
+        try:
+            status, text = self._sent("POST", path, json.dumps(body), ANSWER_SECONDS)
+        except (OSError, HTTPException) as error:
+            raise self._failed(f"does not answer ({error or type(error).__name__})") from None
+        if status != 200:
+            raise self._failed(f"answers {path} with {status} {text[:200]}")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _sent(self, method: str, path: str, body: str | None, seconds: float) -> tuple[int, str]:
+        # No proxy that the environment names is between.
+        connection = HTTPConnection(HOST, self._port, timeout=seconds)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def _wait_until_loaded(self) -> None:
+        until = time.monotonic() + LOADING_SECONDS
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                raise self._failed("cannot load it")
+            with suppress(OSError, HTTPException):  # it does not listen yet
+                if self._sent("GET", "/health", None, 5)[0] == 200:
+                    return
+            time.sleep(0.1)
+        raise self._failed(f"has not loaded it in {LOADING_SECONDS:.0f} seconds")
+
+    def _failed(self, what: str) -> UserError:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        return UserError(f"{self._file.path}: {PROGRAM} {what}; the last it said: {last[:300]}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        port: int = found.getsockname()[1]
+        return port
