@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 
-from qc_experiments.databases.engine import Execution, Value
-from qc_experiments.system.console import visible
+from qc_experiments.databases.engine import Execution
+from qc_experiments.evaluation.shown import MOST_CHARACTERS, cell_text, line_text, table_text
 from qc_experiments.system.words import counted
 
 MOST_ROWS = 20
-MOST_CHARACTERS = 40
-"""Of a cell."""
 MOST_SQL = 120
 """Characters of a candidate."""
 COLUMN = 8
@@ -36,15 +34,13 @@ def rows_text(ran: Execution, characters: int) -> str:
     from rich import box
     from rich.table import Table
 
-    from qc_experiments.evaluation.shown import table_text
-
     most = max(1, characters // COLUMN)
     shown = ran.rows[:MOST_ROWS]
     table = Table(box=box.SIMPLE_HEAD)
     for place, name in enumerate(ran.columns[:most]):
         numbers = all(isinstance(row[place], int | float | None) for row in shown)
         table.add_column(
-            cut(in_one_line(name)),
+            line_text(name, MOST_CHARACTERS),
             justify="right" if numbers else "left",
             no_wrap=True,
             overflow="ellipsis",
@@ -67,22 +63,6 @@ def outcome(ran: Execution) -> str:
     return counted(len(ran.rows), "row") if ran.rows else "no rows"
 
 
-def cell_text(cell: Value) -> str:
-    """A cell in one line, not too wide."""
-    if cell is None:
-        return "NULL"
-    if isinstance(cell, bytes):
-        return cut(f"x'{cell[:MOST_CHARACTERS].hex()}'")
-    text = cell[: 4 * MOST_CHARACTERS] if isinstance(cell, str) else str(cell)
-    escaped = text.replace("\\", "\\\\") if "\n" in text or "\t" in text else text
-    return cut(visible(escaped).replace("\n", "\\n").replace("\t", "\\t"))
-
-
 def in_one_line(text: str, most: int = MOST_SQL) -> str:
     """A text without line breaks, cut."""
-    return cut(" ".join(visible(text).split()), most)
-
-
-def cut(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text of at most so many characters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return line_text(text, most)

@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     add("--processes", type=int, metavar="N", help="that run SQL (one per core)")
     wrong = "wrong answers to show with both results, the easiest first (3)"
     add("--show", type=int, default=3, metavar="N", help=wrong)
+    rows = "of both results that stand in judged.csv for each wrong answer (0)"
+    add("--rows", type=int, default=0, metavar="N", help=rows)
     add("--cache", metavar="DIR", help="cache folder, as paths.cache in training")
     add(
         "--metric",

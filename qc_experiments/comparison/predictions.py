@@ -44,6 +44,9 @@ class Answer(NamedTuple):
     prediction: str
     verdict: str
     """What came of it, with the class of the error."""
+    gold_rows: str
+    predicted_rows: str
+    """What both return, as `evaluation.shown.rows_json` writes it; empty where that is not there."""
 
 
 def read_outcomes(path: Path) -> Outcomes | None:
@@ -75,8 +78,9 @@ def read_answers(path: Path) -> list[Answer]:
     for cells in rows:
         found = dict(zip(header, cells, strict=True))
         verdict = " ".join(filter(None, (found.get("verdict"), found.get("error_class"))))
-        texts = (found.get(key, "") for key in ("row", *ASKED, "prediction"))
-        answers.append(Answer._make((*texts, verdict)))
+        asked = [found.get(key, "") for key in ("row", *ASKED, "prediction")]
+        returned = [found.get(key, "") for key in ("gold_rows", "predicted_rows")]
+        answers.append(Answer._make((*asked, verdict, *returned)))
     return answers
 
 

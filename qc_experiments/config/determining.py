@@ -68,6 +68,7 @@ EFFECTS = {
     "evaluation.base": BASE,  # whether something else is measured too
     "evaluation.metrics": BASE,  # what else is counted
     "evaluation.show": NOTHING,
+    "evaluation.rows": NOTHING,
     "evaluation.during_training": TRAINING | BASE,  # a part of choosing the checkpoint
     "tracking": NOTHING,
     "paths": NOTHING,

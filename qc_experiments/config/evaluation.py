@@ -64,6 +64,9 @@ class EvaluationConfig:
     own."""
     show: int = setting(3, at_least(0))
     """Wrong answers that a run shows at its end, the easiest first; 0: none."""
+    rows: int = setting(0, at_least(0))
+    """Rows of what gold and prediction return that stand in ``predictions.csv`` for each wrong answer;
+    0: no columns for them."""
     metrics: list[str] = field(default_factory=list)
     """Dotted names of metrics of your own (`qc_experiments.config.metrics.Metric`), such as
     ``[my_module.my_metric]``: measured, recorded and shown beside ours."""

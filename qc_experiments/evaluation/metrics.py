@@ -28,6 +28,8 @@ VERDICT_COLUMNS = ("correct", "verdict", "warning", "error_class", "seconds")
 """Columns of ``judged.csv`` and ``predictions.csv`` after the prediction."""
 FUZZ_COLUMN = "fuzz_correct"
 """One more, where answers had to hold on perturbed copies as well."""
+ROW_COLUMNS = ("gold_rows", "predicted_rows")
+"""Two more, where it was asked for what wrong answers return."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Judged:
             was asked for.
         recalled: whether any of the candidates is right; None where there was one alone.
         confidence: in the prediction; None where it is not known.
+        first_rows: cells of `ROW_COLUMNS`, empty unless it is wrong; None where they were not asked for.
     """
 
     row: Row
@@ -56,6 +59,7 @@ class Judged:
     after_repair: tuple[str, Verdict] | None = None
     recalled: bool | None = None
     confidence: float | None = None
+    first_rows: tuple[str, str] | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -145,9 +149,10 @@ def _warned(verdict: Verdict, found: Analysis) -> Verdict:
 
 
 def verdict_columns(judged: Sequence[Judged]) -> tuple[str, ...]:
-    """`VERDICT_COLUMNS`, and `FUZZ_COLUMN` where it was asked for."""
+    """`VERDICT_COLUMNS`, and `FUZZ_COLUMN` and `ROW_COLUMNS` where they were asked for."""
     fuzzed = any(one.verdict.fuzz is not None or one.verdict.not_fuzzed for one in judged)
-    return (*VERDICT_COLUMNS, FUZZ_COLUMN) if fuzzed else VERDICT_COLUMNS
+    rows = any(one.first_rows is not None for one in judged)
+    return (*VERDICT_COLUMNS, *[FUZZ_COLUMN] * fuzzed, *ROW_COLUMNS[: 2 * rows])
 
 
 def verdict_cells(one: Judged, columns: Sequence[str]) -> list[str | int | float | None]:
@@ -160,6 +165,7 @@ def verdict_cells(one: Judged, columns: Sequence[str]) -> list[str | int | float
         "error_class": verdict.error_class,
         "seconds": None if verdict.seconds is None else round(verdict.seconds, 6),
         FUZZ_COLUMN: None if verdict.fuzz is None else int(verdict.fuzz),
+        **dict(zip(ROW_COLUMNS, one.first_rows or ("", ""), strict=True)),
     }
     return [cells[name] for name in columns]
 

@@ -32,6 +32,7 @@ from qc_experiments.evaluation.confidence import (
 )
 from qc_experiments.evaluation.metrics import (
     FUZZ_COLUMN,
+    ROW_COLUMNS,
     VERDICT_COLUMNS,
     Judged,
     assess,
@@ -41,7 +42,7 @@ from qc_experiments.evaluation.metrics import (
     with_confidence,
 )
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
-from qc_experiments.evaluation.wrong_answers import wrong_answers
+from qc_experiments.evaluation.wrong_answers import with_rows, wrong_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import judged_on
 from qc_experiments.system.console import progress
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 
 UNFINISHED = ".judged.partial"
 """Verdicts of an evaluation that has not come to its end, in the output folder."""
-REPLACED = (*VERDICT_COLUMNS, FUZZ_COLUMN)
+REPLACED = (*VERDICT_COLUMNS, FUZZ_COLUMN, *ROW_COLUMNS)
 """Columns of an earlier evaluation, whose output may be judged again."""
 NEEDED = ("db_id", "question", "query", "prediction")
 PLACE = "row"
@@ -83,6 +84,7 @@ class Asked:
         golds: CSV with all of `NEEDED` but the prediction; ``predictions`` then has the columns ``row``
             (place in that file, the first is 1) and ``prediction``, one for each of its rows.
         show: wrong answers that are shown, the easiest first.
+        rows: of what gold and prediction return, in ``judged.csv`` for each wrong answer; 0: no columns.
     """
 
     predictions: str
@@ -99,6 +101,7 @@ class Asked:
     engine: str | None = None
     golds: str | None = None
     show: int = 3
+    rows: int = 0
 
     def __post_init__(self) -> None:
         """Check ranges, and that the output can be written."""
@@ -115,10 +118,9 @@ class Asked:
                 raise UserError(
                     f"--output {output}: is what --against names; choose another folder"
                 )
-        if self.fuzz < 0:
-            raise UserError(f"--fuzz {self.fuzz}: must be at least 0")
-        if self.show < 0:
-            raise UserError(f"--show {self.show}: must be at least 0")
+        for name in ("fuzz", "show", "rows"):
+            if (given := getattr(self, name)) < 0:
+                raise UserError(f"--{name} {given}: must be at least 0")
         if self.processes is not None and self.processes < 1:
             raise UserError(f"--processes {self.processes}: must be at least 1")
 
@@ -300,7 +302,7 @@ def _judged(
     with judge:
         with progress("Judging", len(table.rows)) as advance:
             judged = assess(table.rows, table.predictions, judge, advance, memory=journal)
-        return judged, wrong_answers(judged, judge, asked.show)
+        return with_rows(judged, judge, asked.rows), wrong_answers(judged, judge, asked.show)
 
 
 def _compared(

@@ -1,18 +1,23 @@
-"""A report as a table for a terminal."""
+"""A report as a table for a terminal, and cells and results as short text."""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qc_experiments.config.metrics import METRICS, indented, metric_of
 from qc_experiments.evaluation.confidence import confidence_lines
-from qc_experiments.system.console import visible
+from qc_experiments.system.console import one_line, visible
 from qc_experiments.system.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from qc_experiments.databases.engine import Value
+    from qc_experiments.judging.verdict import FirstRows
 
 WIDTH = 100
 SECTIONS = (
@@ -22,6 +27,10 @@ SECTIONS = (
 )
 MOST_ROWS = 10
 """Rows that are named of those with one problem."""
+MOST_CHARACTERS = 40
+"""Of a cell."""
+KEPT_COLUMNS, KEPT_CHARACTERS = 20, 60
+"""Of a result that stands in a cell of a CSV, and of each of its cells."""
 
 
 def report_text(content: Mapping[str, Any]) -> str:
@@ -115,3 +124,63 @@ def table_text(table: Table, width: int = WIDTH) -> str:
     )
     console.print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
+
+
+def cell_text(cell: Value, most: int = MOST_CHARACTERS) -> str:
+    """A cell of a result in one line of at most so many characters."""
+    if cell is None:
+        return "NULL"
+    if isinstance(cell, bytes):
+        return cut(f"x'{cell[:most].hex()}'", most)
+    text = cell[: 4 * most] if isinstance(cell, str) else str(cell)
+    escaped = text.replace("\\", "\\\\") if "\n" in text or "\t" in text else text
+    return cut(visible(escaped).replace("\n", "\\n").replace("\t", "\\t"), most)
+
+
+def line_text(text: str, most: int) -> str:
+    """A text in one line of at most so many characters, without what would steer a terminal."""
+    # What a model rambles, or a question of megabytes, is cut before anything else is done with it.
+    line = one_line(text[: 10 * most])
+    return cut(line if len(text) <= 10 * most else f"{line}…", most)
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def rows_json(found: FirstRows) -> str:
+    """The first rows of a result as a JSON list of lists; a text at its end says how many there are.
+
+    Wide rows and long cells are cut and end in "…"; bytes are written as x'00ff'. Empty for a query that
+    failed.
+    """
+    if found.rows is None:
+        return ""
+    rows: list[object] = [
+        [*map(_kept, row[:KEPT_COLUMNS]), *["…"] * (len(row) > KEPT_COLUMNS)] for row in found.rows
+    ]
+    if found.count > len(found.rows):
+        rows.append(f"{counted(found.count, 'row')} in all")
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def _kept(cell: Value) -> Value:
+    if cell is None or isinstance(cell, int) or (isinstance(cell, float) and math.isfinite(cell)):
+        return cell
+    if isinstance(cell, str):
+        return cut(visible(cell[: 4 * KEPT_CHARACTERS]), KEPT_CHARACTERS)
+    return cell_text(cell, KEPT_CHARACTERS)
+
+
+def rows_lines(kept: str) -> str:
+    """What `rows_json` has written, a row a line; any other text as it is."""
+    try:
+        rows = json.loads(kept)
+        if not isinstance(rows, list):
+            return kept
+        cells = (row if isinstance(row, list) else [row] for row in rows)
+        lines = (" | ".join(cell_text(cell, KEPT_CHARACTERS) for cell in row) for row in cells)
+        return "\n".join(lines) or "(no rows)"
+    except (ValueError, RecursionError):
+        return kept

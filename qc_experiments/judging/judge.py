@@ -21,7 +21,7 @@ from qc_experiments.judging.published_rules import (
     order_matters_in_test_suite,
     without_distinct,
 )
-from qc_experiments.judging.verdict import Memory, Tried, Verdict, result_hash
+from qc_experiments.judging.verdict import FirstRows, Memory, Tried, Verdict, result_hash
 from qc_experiments.sql.tokens import calls_random
 
 Found = TypeVar("Found")
@@ -113,6 +113,17 @@ class Judge:
     def run_all(self, pairs: Sequence[tuple[Row, str]]) -> list[Execution]:
         """What SQL returns on the databases of rows (else on their contexts)."""
         return self._each(self._run_for, pairs)
+
+    def first_rows(
+        self,
+        pairs: Sequence[tuple[Row, str]],
+        most: int,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[FirstRows]:
+        """As `run_all`, but of each result at most so many rows are kept; tells ``on_done`` of each."""
+        return self._each(
+            lambda row, sql: FirstRows.of(self._run_for(row, sql), most), pairs, on_done
+        )
 
     def on_contexts(self, rows: Sequence[Row]) -> list[Execution]:
         """What the gold queries of rows return on empty tables made from their contexts."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import ERROR_CLASSES, Execution, Limits
+from qc_experiments.databases.engine import Row as Cells
 from qc_experiments.databases.locate import Databases
 from qc_experiments.judging.equivalence import JUDGE
 from qc_experiments.system.paths import hash_texts
@@ -66,6 +67,26 @@ class Tried:
     error: str | None
     error_class: str | None
     result: str | None
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """The beginning of what a query returned, which is small where the whole may not be.
+
+    ``count`` is of all rows; ``rows`` is None where the query failed, and ``error`` says why.
+    """
+
+    rows: list[Cells] | None
+    columns: tuple[str, ...] = ()
+    count: int = 0
+    error: str | None = None
+
+    @classmethod
+    def of(cls, ran: Execution, most: int) -> FirstRows:
+        """At most so many rows of a result."""
+        if ran.rows is None:
+            return cls(None, error=ran.error)
+        return cls(ran.rows[:most], ran.columns, len(ran.rows))
 
 
 def result_hash(execution: Execution) -> str:

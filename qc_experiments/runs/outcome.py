@@ -12,10 +12,10 @@ from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.confidence import pairs, risks
 from qc_experiments.evaluation.metrics import report
 from qc_experiments.evaluation.plot import accuracy_plot, confidence_plot
-from qc_experiments.evaluation.wrong_answers import wrong_answers
+from qc_experiments.evaluation.wrong_answers import with_rows, wrong_answers
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.runs.provenance import code_commit
-from qc_experiments.runs.summary import prediction_table, summary
+from qc_experiments.runs.summary import Cell, prediction_table, summary
 from qc_experiments.system.memory import peak_memory_bytes, peak_reserved_bytes
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import read_json
@@ -66,7 +66,7 @@ def write_down(
     """
     config, data, folder, plan = run.config, run.data, run.folder, run.plan
     name = trained_name(config, fitted.steps)
-    columns, rows = prediction_table(trained.judged)
+    columns, rows = _predictions(run, trained)
     folder.write_csv("predictions.csv", columns, rows)
     own = config.own_metrics()
     found = {name: report(trained.judged, data.judged_on, own)}
@@ -75,7 +75,7 @@ def write_down(
     figures: dict[str, Any] = {"status": "finished", **trained.figures()}
     base_seconds = 0.0
     if fitted.base is not None:
-        folder.write_csv("base_predictions.csv", *prediction_table(fitted.base.judged))
+        folder.write_csv("base_predictions.csv", *_predictions(run, fitted.base))
         found = {"base model": report(fitted.base.judged, data.judged_on, own), **found}
         base_seconds = fitted.base.seconds
         figures |= _base_figures(fitted.base, own)
@@ -111,6 +111,13 @@ def write_down(
     tracker.summary(result)
     log.info("\n%s", text)
     return result
+
+
+def _predictions(run: Prepared, of: Measured) -> tuple[list[str], list[list[Cell]]]:
+    judged = of.judged
+    if is_main_process():  # which runs the SQL
+        judged = with_rows(judged, run.judge, run.config.evaluation.rows)
+    return prediction_table(judged)
 
 
 def _base_figures(base: Measured, own: Sequence[Metric]) -> dict[str, float | int | None]:

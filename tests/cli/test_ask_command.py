@@ -24,8 +24,9 @@ from helpers.runs import ROOT, TINY_TRAINING, run_folders
 from qc_experiments.cli import ask as ask_command
 from qc_experiments.cli import predict as predict_command
 from qc_experiments.cli import train as train_command
-from qc_experiments.cli.ask_shown import cell_text, rows_text
+from qc_experiments.cli.ask_shown import rows_text
 from qc_experiments.databases.engine import Execution
+from qc_experiments.evaluation.shown import cell_text
 from qc_experiments.generation import predictor as predicting
 from qc_experiments.generation.decoding import Answer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.runs import child
-from helpers.written_runs import lock, write_run
+from helpers.written_runs import add_rows, lock, write_run
 
 from qc_experiments.cli.compare import main
 from qc_experiments.comparison.significance import against_best, holm, mcnemar_p, pair_bits
@@ -544,6 +544,27 @@ def test_sql_of_the_best_runs_only(tmp_path, monkeypatch):
     best = {data["runs"][int(place)]["name"] for place in data["groups"][0]["answers"]}
     assert best == {"r3", "r2"}
     assert [run["bits"] for run in data["runs"] if run["name"] == "r1"] == ["1000000000"]
+
+
+def test_the_page_has_what_wrong_answers_return_of_the_best_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("qc_experiments.comparison.views.page.WITH_ROWS", 1)
+    attack = "</script><img src=x onerror=alert(1)>"
+    kept = json.dumps([[1, None, attack], [9007199254740993, "a\nb", 0.5], "7 rows in all"])
+    write_run(tmp_path / "best", "1100", lora__r=8)
+    write_run(tmp_path / "next", "1000", lora__r=16)
+    for name in ("best", "next"):
+        add_rows(tmp_path / name, {3: (kept, "[]"), 4: ("not our JSON", "")})
+    page = page_html(compare([tmp_path]))
+    assert "<img" not in page
+    data = page_data(compare([tmp_path]))
+    found = data["groups"][0]
+    best = found["answers"][str([run["name"] for run in data["runs"]].index("best"))]
+    texts = [[found["texts"][place] for place in answer[2:]] for answer in best]
+    lines = [f"1 | NULL | {attack}", r"9007199254740993 | a\nb | 0.5", "7 rows in all"]
+    assert texts == [[], [], ["\n".join(lines), "(no rows)"], ["not our JSON", ""]]
+    (other,) = (answers for answers in found["answers"].values() if answers is not best)
+    assert {len(answer) for answer in other} == {2}
+    assert (found["with_rows"], found["without_rows"]) == (1, 1)
 
 
 def test_the_command_loads_no_torch(tmp_path):

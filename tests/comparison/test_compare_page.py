@@ -6,13 +6,14 @@ Skipped where there is no Chromium (``apt-get install chromium``; ``QC_CHROMIUM`
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
 
 import pytest
 from helpers.browser import Browser, find_browser
-from helpers.written_runs import lock, write_run
+from helpers.written_runs import add_rows, lock, write_run
 
 from qc_experiments.comparison.study import compare
 from qc_experiments.comparison.views.page import page_html
@@ -173,6 +174,23 @@ def test_two_runs_are_compared(browser, sweep):
     text = browser.run("document.querySelector('#questions').innerText")
     assert "SELECT nam FROM item" in text
     assert "right" not in text.replace("right in", "")
+
+
+def test_a_wrong_answer_opens_to_what_both_queries_return(browser, tmp_path):
+    for name, rank in (("one", 8), ("two", 16)):
+        write_run(tmp_path / name, "1110" if rank == 8 else "1100", lora__r=rank)
+        add_rows(tmp_path / name, {4: (json.dumps([[ATTACK, 2]]), "")})
+    (tmp_path / "compare.html").write_text(page_html(compare([tmp_path])), encoding="utf-8")
+    browser.open(tmp_path / "compare.html")
+    which = "document.querySelector('#which')"
+    browser.run(f"{which}.value = 'neither'; {which}.dispatchEvent(new Event('change'))")
+    opened = "document.querySelectorAll('#questions details')"
+    assert browser.run(f"[...{opened}].map((one) => one.open)") == [False, False]
+    text = browser.run(f"{opened}[0].textContent")
+    assert f"{ATTACK} | 2" in text
+    assert "(nothing: it failed)" in text
+    assert browser.run("document.querySelectorAll('img').length") == 0
+    assert browser.problems() == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

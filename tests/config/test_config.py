@@ -894,6 +894,7 @@ def test_each_key_either_determines_the_result_or_is_known_not_to():
     } == {
         "objective",
         "evaluation.metrics",
+        "evaluation.rows",
         "evaluation.show",
         "model.allow_pickle",
         "data.engine",

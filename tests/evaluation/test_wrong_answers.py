@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from qc_experiments.cli.evaluate import main
+from qc_experiments.comparison.study import compare
+from qc_experiments.comparison.views.page import page_data
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import find_databases
 from qc_experiments.evaluation.metrics import assess
+from qc_experiments.evaluation.shown import rows_lines
 from qc_experiments.evaluation.wrong_answers import wrong_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.system.files import csv_text
@@ -97,7 +102,7 @@ def test_nothing_in_a_cell_a_question_or_a_query_steers_the_terminal(databases):
     assert text.isprintable() or set(text) - set("\n") == {c for c in text if c.isprintable()}
     assert r"\x1b]0;title\x07 [bold]why[/bold] :smile:" in text
     assert "[red]pen[/red]" in text
-    assert r"\x1b[31mink\x1b[0m second" in text
+    assert r"\x1b[31mink\x1b[0m\nsecond" in text
     assert "x'00'" in text
 
 
@@ -125,16 +130,100 @@ def test_a_database_that_is_gone_meanwhile_costs_the_results_alone(databases):
     assert "SELECT 7" in text
 
 
-def test_evaluate_shows_as_many_as_are_asked_for(databases, tmp_path, capsys, refused, monkeypatch):
+@pytest.fixture
+def asked(databases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of `qc evaluate`."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    source = tmp_path / "said.csv"
-    cells = [["shop", *one] for one in ASKED]
+    return [str(said(tmp_path)), "--databases", str(databases), "--output", str(tmp_path / "out")]
+
+
+def said(folder: Path, asked=ASKED) -> Path:
+    cells = [["shop", *one] for one in asked]
+    source = folder / "said.csv"
     source.write_text(csv_text(["db_id", "question", "query", "prediction"], cells))
-    asked = [str(source), "--databases", str(databases), "--output", str(tmp_path / "out")]
+    return source
+
+
+def judged_rows(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "judged.csv").open(encoding="utf-8", newline="") as file:
+        return [(row["gold_rows"], row["predicted_rows"]) for row in csv.DictReader(file)]
+
+
+def test_evaluate_shows_as_many_as_are_asked_for(asked, capsys, refused):
     for more, count in (((), 3), (("--show", "1"), 1), (("--show", "0"), 0)):
         main([*asked, *more])
         assert capsys.readouterr().out.count("predicted  ") == count
     assert refused(main, [*asked, "--show", "-1"]) == "error: --show -1: must be at least 0"
+
+
+def test_evaluate_writes_the_first_rows_of_both_for_every_wrong_answer_alone(asked, tmp_path):
+    main([*asked, "--rows", "2", "--show", "0"])
+    hard, right, empty, failed = judged_rows(tmp_path / "out")
+    assert json.loads(hard[0])[2:] == ["3 rows in all"]
+    assert json.loads(hard[1]) == [[1]]
+    assert right == ("", "")
+    gold, predicted = map(json.loads, empty)
+    assert gold == [
+        [1, "[red]pen[/red]", 1.5, None, "x'00ff'", 1],
+        [2, "\\x1b[31mink\\x1b[0m\nsecond line", 4.0, None, None, 2],
+        "19 rows in all",
+    ]
+    assert predicted == []
+    assert failed == ("[[19]]", "")
+
+
+def test_what_stands_in_a_cell_is_short_and_json_whatever_a_query_returns(asked, tmp_path):
+    many = ", ".join(map(str, range(50)))
+    queries = ("SELECT 9e999, -9e999, '\u202e', 'ä'", f"SELECT {many}", "SELECT name FROM item")
+    said(tmp_path, [("?", "SELECT 1, 1, 1", sql) for sql in queries])
+    main([*asked, "--rows", "1000"])
+    odd, wide, long = (found for _, found in judged_rows(tmp_path / "out"))
+    assert odd == r'[["inf", "-inf", "\\u202e", "ä"]]'
+    assert json.loads(wide) == [[*range(20), "…"]]
+    names = json.loads(long)
+    assert names[2] == ["w" * 59 + "…"]
+    assert len(names) == 19
+
+
+def test_rows_come_with_verdicts_that_were_kept_and_go_when_they_are_not_asked_for(
+    asked, tmp_path, capsys
+):
+    (tmp_path / "out" / "judged.csv").mkdir(parents=True)  # all is judged, and cannot be written
+    with pytest.raises(SystemExit):
+        main(asked)
+    (tmp_path / "out" / "judged.csv").rmdir()
+    main([*asked, "--rows", "1"])
+    assert "Goes on: 4 were judged before" in capsys.readouterr().out
+    first = judged_rows(tmp_path / "out")
+    assert first[3] == ("[[19]]", "")
+    again = [str(tmp_path / "out" / "judged.csv"), *asked[1:3], "--output", str(tmp_path / "two")]
+    main([*again, "--rows", "1", "--against", str(tmp_path / "out")])
+    assert judged_rows(tmp_path / "two") == first
+    assert "both right 1" in capsys.readouterr().out
+    main(again)
+    header = (tmp_path / "two" / "judged.csv").read_text().splitlines()[0]
+    assert header == "db_id,question,query,prediction,correct,verdict,warning,error_class,seconds"
+
+
+def test_of_a_large_result_only_the_first_rows_are_kept(databases):
+    rows = [Row(2, "?", "SELECT 1", "", "shop")]
+    found = find_databases(str(databases), "--databases", None)
+    with Judge(found, Limits(), cache=None, processes=1) as judge:
+        cross = "SELECT a.id FROM item a, item b, item c"
+        (first,) = judge.first_rows([(rows[0], cross)], 3)
+    assert (len(first.rows or ()), first.count) == (3, 19**3)
+
+
+def test_a_run_keeps_rows_in_its_predictions_when_asked_and_is_the_same_run(train):
+    run = train("evaluation.rows=2")
+    wrong = [row for row in run.rows() if row["correct"] == "0"]
+    assert wrong
+    assert all(isinstance(json.loads(row["gold_rows"]), list) for row in wrong)
+    assert "predicted_rows" in run.rows("base_predictions.csv")[0]
+    assert train("evaluation.rows=0").folder == run.folder
+    found = page_data(compare([run.folder]))["groups"][0]
+    texts = [found["texts"][place] for place in found["answers"]["0"][0]]
+    assert texts[2] == rows_lines(run.rows()[0]["gold_rows"])
 
 
 def test_a_run_shows_some_at_its_end_and_in_its_summary(train, capsys):

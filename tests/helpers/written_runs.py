@@ -52,6 +52,16 @@ def write_answers(folder: Path, bits: str, question: str) -> None:
     (folder / "report.json").write_text(json.dumps(content))
 
 
+def add_rows(folder: Path, known: dict[int, tuple[str, str]]) -> None:
+    """Give a run's predictions what gold and prediction return, by the number of the question."""
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "gold_rows", "predicted_rows"])
+        writer.writerows([*row, *known.get(n, ("", ""))] for n, row in enumerate(rows, 1))
+
+
 def write_run(
     folder: Path,
     bits: str | None = "1100110011",

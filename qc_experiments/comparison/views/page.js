@@ -591,6 +591,11 @@
     holder.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, ["key", "A", "B"].map((one) => h("th", { scope: "col", class: "text" }, one)))),
       h("tbody", {}, keys.map((key) => h("tr", {}, h("th", { scope: "row", class: "text" }, key), [a, b].map((run) => h("td", { class: "text long" }, show(value(run, key)))))))));
   }
+  function returned(gold, predicted) {
+    return h("details", {}, h("summary", {}, "what both return"), h("div", { class: "returned" },
+      h("div", {}, h("p", { class: "note" }, "gold"), h("pre", {}, gold)),
+      h("div", {}, h("p", { class: "note" }, "predicted"), h("pre", {}, predicted || "(nothing: it failed)"))));
+  }
   const WANTED = { differ: (p, q) => p !== q, a: (p, q) => p > q, b: (p, q) => p < q, neither: (p, q) => p + q === 0, both: (p, q) => p + q === 2 };
   function questions() {
     const holder = byId("questions"), note = byId("questions-note"), of = group(), more = byId("more");
@@ -611,6 +616,7 @@
       + "No test is made between two runs that were picked by hand; the table of runs has the tests against the leader.";
     const answers = [of.answers[state.a], of.answers[state.b]];
     note.textContent = `${found.length} questions.` + (answers.every(Boolean) ? "" : ` The SQL is in this page for the best ${of.with_texts} runs of a group only; for the others see predictions.csv in the run's folder.`);
+    if (of.without_rows) note.textContent += ` What wrong answers return is in this page for the best ${of.with_rows} runs of a group only; ${of.without_rows} more have it in predictions.csv.`;
     const dd = (text) => h("dd", {}, h("pre", {}, text || "(empty)"));
     for (const i of found.slice(0, state.questions)) {
       const [row, database, question, gold] = of.questions[i];
@@ -618,7 +624,7 @@
       ["a", "b"].forEach((kind, place) => {
         const answer = answers[place]?.[i], right = (place ? b : a).bits[i] === "1";
         parts.push(h("dt", {}, h("span", { class: `mark ${kind}` }, kind.toUpperCase()), right ? " right" : " wrong"),
-          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]))
+          answer ? h("dd", {}, h("pre", {}, of.texts[answer[0]] || "(empty)"), h("span", { class: "note" }, of.texts[answer[1]]), answer.length > 2 && returned(...answer.slice(2).map((one) => of.texts[one])))
             : h("dd", { class: "note" }, "not in this page"));
       });
       holder.append(h("article", { class: "question" }, h("p", { class: "asked" }, question), h("p", { class: "note" }, `row ${row}${database ? `, database ${database}` : ""}`), h("dl", {}, parts)));

@@ -19,16 +19,19 @@ from typing import Any
 
 from qc_experiments.comparison.facts import facts
 from qc_experiments.comparison.grouping import Group
-from qc_experiments.comparison.predictions import read_answers
+from qc_experiments.comparison.predictions import Answer, read_answers
 from qc_experiments.comparison.runs import Curve, Run
 from qc_experiments.comparison.significance import Against
 from qc_experiments.comparison.study import Study
 from qc_experiments.comparison.views.table import SAYS_NOTHING, remarks
 from qc_experiments.config.metrics import COSTS, METRICS, OF_EXECUTION, plain_metric
+from qc_experiments.evaluation.shown import rows_lines
 from qc_experiments.records.results import Scalar
 
 WITH_TEXTS = 30
 """Runs of each group, the best ones, whose SQL is in the page."""
+WITH_ROWS = 10
+"""Of these the best, with what wrong answers return, where ``evaluation.rows`` has kept it."""
 
 LONGEST_TEXT = 2000
 """Characters of a text that are shown; a model that rambles writes more."""
@@ -141,7 +144,8 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
     texts: dict[str, int] = {}
     questions: list[list[str]] = []
     asked = ""
-    answers = {}
+    answers: dict[str, list[list[int]]] = {}
+    without_rows = 0
 
     def place(text: str) -> int:
         return texts.setdefault(_cut(text), len(texts))
@@ -156,11 +160,22 @@ def _texts(group: Group, number: dict[Any, int]) -> dict[str, Any]:
             questions = [[one.row, one.db_id, _cut(one.question), _cut(one.gold)] for one in found]
             asked = run.outcomes.asked
         if run.outcomes.asked == asked:
+            rows = len(answers) < WITH_ROWS
+            without_rows += not rows and any(one.gold_rows for one in found)
             answers[str(number[run.folder])] = [
-                [place(one.prediction), place(one.verdict)] for one in found
+                [place(text) for text in _answer_texts(one, rows)] for one in found
             ]
     known = {"questions": questions, "asked": asked[:12], "texts": list(texts)}
-    return {**known, "answers": answers, "with_texts": WITH_TEXTS}
+    limits = {"with_texts": WITH_TEXTS, "with_rows": WITH_ROWS, "without_rows": without_rows}
+    return {**known, "answers": answers, **limits}
+
+
+def _answer_texts(answer: Answer, rows: bool) -> list[str]:
+    """SQL and verdict, and, where they are there and wanted, the rows of gold and prediction."""
+    texts = [answer.prediction, answer.verdict]
+    if rows and answer.gold_rows:
+        texts += [rows_lines(answer.gold_rows), rows_lines(answer.predicted_rows)]
+    return texts
 
 
 def _cut(text: str) -> str:
