@@ -26,7 +26,7 @@ UNDECODED = re.compile("[\ud800-\udfff]")
 def add_model_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add them to a parser."""
     add = parser.add_argument
-    what = "a run's folder, its adapter/ or model/, or latest: the newest finished run"
+    what = "a run's folder, its adapter/ or model/, or latest: the run that finished last"
     shown = "" if default is None else f" ({default})"
     add("--adapter", default=default, metavar="RUN", help=what + shown)
     add("--outputs", default="outputs", metavar="DIR", help="where latest is looked for (outputs)")
