@@ -103,14 +103,15 @@ def test_a_server_that_is_not_there_is_said(tmp_path, monkeypatch):
         gguf_engine()
 
 
-def test_without_any_engine_both_are_named(train, tmp_path, monkeypatch, caplog):
+def test_without_any_engine_both_are_named(train, tmp_path, monkeypatch, capsys):
     run = train()
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(LLAMA_SERVER, raising=False)
     folder = exported(run, tmp_path, "--check", "4")
-    assert "pip install llama-cpp-python" in caplog.text
-    assert "llama-server (on PATH, or named by LLAMA_SERVER)" in caplog.text
+    error = capsys.readouterr().err
+    assert "pip install llama-cpp-python" in error
+    assert "llama-server (on PATH, or named by LLAMA_SERVER)" in error
     assert (folder / "model.gguf").exists()
 
 
