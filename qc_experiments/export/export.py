@@ -71,13 +71,16 @@ def export(run: FinishedRun, request: Request) -> Check | None:
         UserError: for what the user has to mend; nothing is then left of the folder.
     """
     asked = held_out(run, request.check) if request.check else None
+    gguf = gguf_engine() if request.check and request.format == "gguf" else None
     target = request.target
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=target.parent))
     try:
         writer = {"merged": _write_merged, "gguf": _write_gguf, "adapter": _copy_adapter}
         prompt, about = writer[request.format](run, request, draft)
-        check = _checked(run, request, draft, asked, prompt) if asked is not None else None
+        check = None
+        if asked is not None:
+            check = _checked(run, request, draft, asked, prompt, gguf)
         _describe(run, request, draft, prompt, [*about, *(check.lines() if check else [])])
         os.chmod(draft, 0o755)
         os.replace(draft, target)
@@ -176,8 +179,8 @@ def _checked(
     draft: Path,
     asked: tuple[RunData, list[Row]],
     prompt: ExactPrompt,
+    gguf: type[GgufEngine] | None,
 ) -> Check | None:
-    gguf = gguf_engine() if request.format == "gguf" else None
     if request.format == "gguf" and gguf is None:
         log.warning(
             "Not judged again: a GGUF file is asked by llama-cpp-python (pip install llama-cpp-python) or by "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -26,16 +27,29 @@ HOST = "127.0.0.1"
 LOADING_SECONDS, ANSWER_SECONDS = 600.0, 600.0
 FORCED = 1e4
 """Added to a token's logit, for it to be taken whatever the model says; what it says is told nevertheless."""
+NO_CHARACTER = "\ufffd"
+EVERY = 1_000_000
+"""More tokens than any model knows."""
 
 
 def gguf_engine() -> type[GgufEngine] | None:
-    """What asks a GGUF file here: the server that is named, else the package, else a server on PATH."""
-    if not os.environ.get(LLAMA_SERVER):
-        if find_spec("llama_cpp") is not None:
-            return LlamaCpp
-        if shutil.which(PROGRAM) is None:
-            return None
-    return LlamaServer
+    """What asks a GGUF file here: the server that is named, else the package, else a server on PATH.
+
+    Raises:
+        UserError: if what is named is no program.
+    """
+    named = os.environ.get(LLAMA_SERVER)
+    if not named and find_spec("llama_cpp") is not None:
+        return LlamaCpp
+    if _program() is not None:
+        return LlamaServer
+    if named:
+        raise UserError(f"{LLAMA_SERVER}={named}: is no program that can be run")
+    return None
+
+
+def _program() -> str | None:
+    return shutil.which(os.path.expanduser(os.environ.get(LLAMA_SERVER) or PROGRAM))
 
 
 class LlamaServer(GgufEngine):
@@ -45,7 +59,7 @@ class LlamaServer(GgufEngine):
         file: to load.
 
     Raises:
-        UserError: if there is no such program, or it cannot load the file.
+        UserError: if it cannot load the file.
     """
 
     name = PROGRAM
@@ -54,10 +68,7 @@ class LlamaServer(GgufEngine):
         import torch
 
         super().__init__(file)
-        named = os.environ.get(LLAMA_SERVER) or PROGRAM
-        program = shutil.which(os.path.expanduser(named))
-        if program is None:
-            raise UserError(f"{LLAMA_SERVER}={named}: is no program that can be run")
+        self._end = file.encoder.end_ids[-1]
         self._port = _free_port()
         options = {
             "-m": file.path,
@@ -71,7 +82,7 @@ class LlamaServer(GgufEngine):
         # The user's own settings of a server (LLAMA_ARG_..., LLAMA_API_KEY) are not for this one.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
         self._process = subprocess.Popen(
-            [program, *(str(one) for pair in options.items() for one in pair)],
+            [_program() or PROGRAM, *(str(one) for pair in options.items() for one in pair)],
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
@@ -91,12 +102,20 @@ class LlamaServer(GgufEngine):
         return found
 
     def _continued(self, prompt: list[int]) -> Iterable[int]:
-        """The likeliest tokens after a prompt, at most as many as an answer may have."""
-        found: list[int] = self._completed(prompt, self._file.most, return_tokens=True)["tokens"]
-        return found
+        """The likeliest tokens after a prompt, at most as many as an answer may have.
+
+        One is asked for after the other, what was read before being kept: the server refuses to tell of an
+        answer that is no whole text, which ends in the middle of a character or would be none.
+        """
+        read = list(prompt)
+        for _ in range(self._file.most):
+            found = self._weighed(read, self._end, 1)
+            likeliest = max(found, key=found.__getitem__)
+            yield likeliest
+            read.append(likeliest)
 
     def log_probabilities(self, examples: Sequence[Example]) -> list[list[float]]:
-        """Of each token of each completion, in nats: each is forced in its turn, and told with its own."""
+        """Of each token of each completion, in nats."""
         return [
             [
                 self._log_probability(one.input_ids[:place], one.input_ids[place])
@@ -105,20 +124,32 @@ class LlamaServer(GgufEngine):
             for one in examples
         ]
 
-    def _log_probability(self, before: Sequence[int], token: int) -> float:
-        answer = self._completed(before, 1, n_probs=1, logit_bias=[[token, FORCED]])
-        told = (answer.get("completion_probabilities") or [{}])[0]
-        if told.get("id") != token or "logprob" not in told:
+    def _log_probability(self, read: Sequence[int], token: int) -> float:
+        whole = NO_CHARACTER not in self._file.encoder.tokenizer.decode([token])
+        forced, count = (token, 1) if whole else (self._end, EVERY)  # slow, and seldom needed
+        return self._weighed(read, forced, count)[token]
+
+    def _weighed(self, read: Sequence[int], forced: int, count: int) -> dict[int, float]:
+        """Log-probabilities of the likeliest tokens after those that were read, and of one that is forced."""
+        answer = self._asked(
+            "/completion",
+            {
+                "prompt": list(read),
+                "n_predict": 1,
+                "temperature": 0,
+                "cache_prompt": True,
+                "n_probs": count,
+                "logit_bias": [[forced, FORCED]],
+            },
+        )
+        try:
+            (told,) = answer["completion_probabilities"]
+            return {one["id"]: one["logprob"] for one in (*told["top_logprobs"], told)}
+        except (KeyError, ValueError):
             raise UserError(
                 f"{PROGRAM}: does not tell the probability of a token, as those since 2025 do: take a newer "
                 "one"
-            )
-        return float(told["logprob"])
-
-    def _completed(self, prompt: Sequence[int], most: int, **more: object) -> dict[str, Any]:
-        greedy = {"temperature": 0, "repeat_penalty": 1.0, "cache_prompt": True}
-        asked = {"prompt": list(prompt), "n_predict": most, **greedy, **more}
-        return self._asked("/completion", asked)
+            ) from None
 
     def _asked(self, path: str, body: dict[str, object]) -> dict[str, Any]:
         try:
@@ -143,8 +174,9 @@ class LlamaServer(GgufEngine):
     def _wait_until_loaded(self) -> None:
         until = time.monotonic() + LOADING_SECONDS
         while time.monotonic() < until:
-            if self._process.poll() is not None:
-                raise self._failed("cannot load it")
+            if (code := self._process.poll()) is not None:
+                how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+                raise self._failed(f"cannot load it ({how})")
             with suppress(OSError, HTTPException):  # it does not listen yet
                 if self._sent("GET", "/health", None, 5)[0] == 200:
                     return

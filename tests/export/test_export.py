@@ -209,12 +209,13 @@ def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_
     exported(run, tmp_path, "--check", "0", "--base-model", str(tiny_model))
 
 
-def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_path, caplog):
+def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_path, capsys):
     run = train()
     exported(run, tmp_path, "--check", "4", name="enough")
-    assert "--check" not in caplog.text
+    assert "--check" not in capsys.readouterr().err
     exported(run, tmp_path, "--check", "5", name="fewer")
-    assert "--check 5: the run has 4 held-out questions, all of which are asked" in caplog.text
+    said = "warning: --check 5: the run has 4 held-out questions, all of which are asked\n"
+    assert said in capsys.readouterr().err
 
 
 def test_an_adapter_is_copied_without_its_base_model(train, tmp_path, tiny_model):

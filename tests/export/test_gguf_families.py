@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from copy import deepcopy
 
 import pytest
@@ -21,8 +22,14 @@ from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 from transformers.models.smollm3 import SmolLM3Config
 
+from qc_experiments.config.schema import Wrap
+from qc_experiments.data.encode import Encoder, Example
+from qc_experiments.data.table import Row
+from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
+from qc_experiments.export.engines import GgufFile
 from qc_experiments.export.gguf_file import FAMILIES, About, write_gguf
+from qc_experiments.export.llama_server import LlamaServer
 
 SIZES = TINY | {"vocab_size": 320, "num_hidden_layers": 6, "bos_token_id": None}
 ROPE = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
@@ -79,6 +86,31 @@ def test_llama_cpp_computes_what_transformers_computes(name, tmp_path):
     llama.close()
     assert float((found - wanted).abs().max()) < 0.02
     assert float(wanted.std()) > 0.1  # that is, it says something
+
+
+@pytest.mark.usefixtures("real_server")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_llama_server_computes_it_too(name, tmp_path):
+    """Of bytes that are no text: what a spoilt model writes is told as well."""
+    model, own = made(CONFIGS[name]), tokenizer()
+    template = Template("{context} {question} {query}", "template.txt")
+    encoder = Encoder(own, template, Wrap.plain)
+    file = GgufFile(tmp_path / "model.gguf", encoder, most=8, longest=64)
+    write_gguf(model, own, file.path, "f32", About("tiny", False, None))
+    ids = torch.randint(0, 250, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+    example = Example(Row(2, "", "", ""), tuple(ids[:20]), tuple(ids[20:]))
+    with torch.no_grad():
+        wanted = model(input_ids=torch.tensor([ids])).logits[0, 19:-1].log_softmax(-1)
+        read = list(ids[:20])
+        for _ in range(file.most):
+            read.append(int(model(input_ids=torch.tensor([read])).logits[0, -1].argmax()))
+    with closing(LlamaServer(file)) as server:
+        (found,) = server.log_probabilities([example])
+        assert list(server._continued(ids[:20])) == read[20:]
+        assert server.tokens("the cat") == own("the cat").input_ids
+    wanted = wanted.gather(1, torch.tensor(ids[20:])[:, None])[:, 0]
+    assert found == pytest.approx(wanted.tolist(), abs=0.01)
+    assert float(wanted.std()) > 0.1
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import time
 
 import pytest
-import torch
 
 from qc_experiments.cli import export as command
 from qc_experiments.config.schema import Wrap
 from qc_experiments.data.encode import Encoder
-from qc_experiments.data.table import Row
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.export.engines import GgufFile
-from qc_experiments.export.llama_server import LLAMA_SERVER, PROGRAM, LlamaServer
-from qc_experiments.models.saved import load_saved
+from qc_experiments.export.llama_server import LLAMA_SERVER, LlamaServer, gguf_engine
 from qc_experiments.system.processes import process_lives
 
-ROW = Row(2, "How many in 'Zürich'?", "SELECT count(*) FROM a", "CREATE TABLE a (b TEXT)")
 STOPS_ITS_PARENT = """#!{python}
 import os, signal, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -43,15 +38,6 @@ class Handler(BaseHTTPRequestHandler):
 
 HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
 """
-
-
-@pytest.fixture
-def real_server(monkeypatch):
-    """The program, taken even where ``llama-cpp-python`` is installed."""
-    program = shutil.which(os.environ.get(LLAMA_SERVER) or PROGRAM)
-    if program is None:
-        pytest.skip(f"{PROGRAM} is neither on PATH nor named by {LLAMA_SERVER}")
-    monkeypatch.setenv(LLAMA_SERVER, program)
 
 
 @pytest.fixture
@@ -95,53 +81,37 @@ def test_the_server_answers_and_weighs_as_the_runs_own_model(train, tmp_path, ca
 
 
 @pytest.mark.usefixtures("real_server")
-def test_probabilities_are_those_of_each_token_likely_or_not(train, tmp_path):
-    run = train("model.dtype=float32")
-    folder = exported(run, tmp_path, "--type", "f32", "--check", "0")
-    tokenizer, model, saved = load_saved(run.folder / "adapter", tmp_path / "cache")
-    encoder = Encoder(tokenizer, saved.template, saved.wrap)
-    (example,) = encoder.examples([ROW])
-    server = LlamaServer(GgufFile(folder / "model.gguf", encoder, 8, len(example) + 8))
-    (found,) = server.log_probabilities([example])
-    server.close()
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([example.input_ids])).logits[0]
-    start = len(example.prompt_ids)
-    wanted = logits[start - 1 : -1].float().log_softmax(-1)
-    wanted = wanted.gather(1, torch.tensor(example.completion_ids)[:, None])[:, 0]
-    assert found == pytest.approx(wanted.tolist(), abs=0.02)
-    assert float(wanted.std()) > 0.1
-
-
-@pytest.mark.usefixtures("real_server")
 def test_a_file_that_cannot_be_loaded_is_said(file):
     file.path.write_bytes(b"GGUF")
     with pytest.raises(
-        UserError, match=r"model\.gguf: llama-server cannot load it; the last it said: \w"
+        UserError, match=r"model\.gguf: llama-server cannot load it \(.*\); the last it said: \w"
     ):
         LlamaServer(file)
 
 
 def test_what_ends_at_once_is_told_with_its_last_words(file, program):
     program("#!/bin/sh\necho starting\necho no room for a model >&2\nexit 1\n")
-    with pytest.raises(UserError, match=r"cannot load it; the last it said: no room for a model$"):
+    with pytest.raises(
+        UserError, match=r"cannot load it \(exit code 1\); the last it said: no room for a model$"
+    ):
         LlamaServer(file)
 
 
-def test_a_server_that_is_not_there_is_said(file, tmp_path, monkeypatch):
+def test_a_server_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv(LLAMA_SERVER, str(tmp_path / "missing"))
     with pytest.raises(UserError, match=f"LLAMA_SERVER={tmp_path}/missing: is no program"):
-        LlamaServer(file)
+        gguf_engine()
 
 
-def test_without_any_engine_both_are_named(train, tmp_path, monkeypatch, caplog):
+def test_without_any_engine_both_are_named(train, tmp_path, monkeypatch, capsys):
     run = train()
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(LLAMA_SERVER, raising=False)
     folder = exported(run, tmp_path, "--check", "4")
-    assert "pip install llama-cpp-python" in caplog.text
-    assert "llama-server (on PATH, or named by LLAMA_SERVER)" in caplog.text
+    error = capsys.readouterr().err
+    assert "pip install llama-cpp-python" in error
+    assert "llama-server (on PATH, or named by LLAMA_SERVER)" in error
     assert (folder / "model.gguf").exists()
 
 
