@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,13 @@ LLAMA_SERVER = "LLAMA_SERVER"
 PROGRAM = "llama-server"
 HOST = "127.0.0.1"
 LOADING_SECONDS, ANSWER_SECONDS = 600.0, 600.0
+LAUNCH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Starts the program so that it ends with this process, be that by SIGKILL (on Linux alone)."""
 FORCED = 1e4
 """Added to a token's logit, for it to be taken whatever the model says; what it says is told nevertheless."""
 NO_CHARACTER = "\ufffd"
@@ -82,7 +90,10 @@ class LlamaServer(GgufEngine):
         # The user's own settings of a server (LLAMA_ARG_..., LLAMA_API_KEY) are not for this one.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
         self._process = subprocess.Popen(
-            [_program() or PROGRAM, *(str(one) for pair in options.items() for one in pair)],
+            [
+                *(sys.executable, "-I", "-S", "-c", LAUNCH, _program() or PROGRAM),
+                *(str(one) for pair in options.items() for one in pair),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,

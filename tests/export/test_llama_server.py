@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 
 import pytest
+from helpers.runs import child
 
 from qc_experiments.cli import export as command
 from qc_experiments.config.schema import Wrap
@@ -15,7 +17,7 @@ from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.export.engines import GgufFile
-from qc_experiments.export.llama_server import LLAMA_SERVER, LlamaServer, gguf_engine
+from qc_experiments.export.llama_server import LAUNCH, LLAMA_SERVER, LlamaServer, gguf_engine
 from qc_experiments.system.processes import process_lives
 
 STOPS_ITS_PARENT = """#!{python}
@@ -125,3 +127,22 @@ def test_sigterm_ends_the_server_and_leaves_nothing(train, tmp_path, program):
     time.sleep(0.1)
     assert not process_lives(int(pid.read_text()))
     assert not [name for name in os.listdir(tmp_path) if "export" in name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_the_server_ends_with_a_process_that_is_killed():
+    script = f"""
+import os, signal, subprocess, sys, time
+server = subprocess.Popen([sys.executable, "-c", {LAUNCH!r}, "/bin/sleep", "300"])
+time.sleep(1)
+print(server.pid, server.poll(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    told = child("-c", script)
+    assert told.returncode == -signal.SIGKILL
+    pid, ended = told.stdout.split()
+    assert ended == "None"
+    wait_until = time.monotonic() + 10
+    while process_lives(int(pid)) and time.monotonic() < wait_until:
+        time.sleep(0.1)
+    assert not process_lives(int(pid))
