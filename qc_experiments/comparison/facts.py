@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from qc_experiments.comparison.runs import Run
-from qc_experiments.config.determining import Affects, affects, is_new_default
+from qc_experiments.config.determining import Affects, affects, is_new_default, meant
 from qc_experiments.config.schema import DEFAULT_MICRO_BATCH
 from qc_experiments.records.results import Scalar
 
@@ -20,7 +20,7 @@ MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.e
 def facts(run: Run) -> dict[str, Scalar]:
     """Everything that determines a run's figures, by key, with contents in place of paths."""
     kept = {
-        key: value
+        key: meant(key, value)
         for key, value in run.config.items()
         if affects(key) & ~Affects.CONTENT and not is_new_default(key, value)
     }

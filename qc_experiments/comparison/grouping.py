@@ -20,7 +20,7 @@ from qc_experiments.comparison.facts import (
 )
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, against_best
-from qc_experiments.config.determining import Affects, affects, keys_affecting
+from qc_experiments.config.determining import Affects, affects, keys_affecting, meant
 from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric, metric_called
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
@@ -145,7 +145,11 @@ def group_runs(runs: Sequence[Run], objective: Metric) -> list[Group]:
 
 def _measured_by(run: Run, objective: Metric) -> Alike:
     """What must be equal for this run's figures to compare with another one's."""
-    settings = {key: value for key, value in run.config.items() if Affects.JUDGING in affects(key)}
+    settings = {
+        key: meant(key, value)
+        for key, value in run.config.items()
+        if Affects.JUDGING in affects(key)
+    }
     if objective is LOSS:
         settings |= {key: run.config.get(key) for key in LOSS_KEYS}
         if run.config.get("data.loss_on") == "full":

@@ -98,6 +98,11 @@ def is_new_default(key: str, value: object) -> bool:
     return key in known and bool(value == plain(attrgetter(key)(RunConfig())))
 
 
+def meant(key: str, value: Any) -> Any:
+    """What counts of a value: of a server only that there is one, since it may listen elsewhere tomorrow."""
+    return "a server" if key == "evaluation.endpoint" and value is not None else value
+
+
 def affects(key: str) -> Affects:
     """What a dotted key can change; one that the schema does not have counts as training."""
     while key and key not in EFFECTS:
@@ -111,13 +116,8 @@ def keys_affecting(what: Affects) -> tuple[str, ...]:
 
 
 def settings_affecting(what: Affects, config: RunConfig) -> dict[str, Any]:
-    """The same with their values; of a number format that is chosen by the machine, what it means here.
-
-    Of a server only that there is one: on another day it listens elsewhere.
-    """
-    found = {key: plain(attrgetter(key)(config)) for key in keys_affecting(what)}
-    if found.get("evaluation.endpoint") is not None:
-        found["evaluation.endpoint"] = "a server"
+    """The same with their values; of a number format that is chosen by the machine, what it means here."""
+    found = {key: meant(key, plain(attrgetter(key)(config))) for key in keys_affecting(what)}
     if found.get("model.dtype") == "auto" and auto_is_bfloat16(config.lora, config.quant):
         found["model.dtype"] = "auto: bfloat16"
     return found

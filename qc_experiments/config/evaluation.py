@@ -63,8 +63,8 @@ class EvaluationConfig:
     """An answer must hold on this many perturbed copies of its database as well; a metric of its
     own."""
     endpoint: str | None = None
-    """A server that writes the answers at the end in place of the model that is here, such as
-    ``http://localhost:8000/v1`` of vLLM; a trained adapter is loaded into it."""
+    """A server that writes the answers of the base model and the trained one in place of the model that is
+    here, such as ``http://localhost:8000/v1`` of vLLM; the adapter is loaded into it."""
     endpoint_model: str | None = None
     """What that server calls the model, where it has it already; nothing is trained then."""
     endpoint_key_env: str | None = None

@@ -133,6 +133,11 @@ class RunConfig:
                 "lora=none contradicts evaluation.endpoint: a server takes adapters alone while it runs; "
                 "export the model, serve it, and measure it with evaluation.endpoint_model"
             )
+        if self.lora.use_dora and evaluation.endpoint_model is None:
+            raise UserError(
+                "lora.use_dora=true contradicts evaluation.endpoint: vLLM takes no DoRA; leave one "
+                "of them out"
+            )
 
     def _check_without_databases(self) -> None:
         if self.evaluation.fuzz:

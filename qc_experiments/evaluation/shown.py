@@ -183,6 +183,6 @@ def rows_lines(kept: str) -> str:
             return kept
         cells = (row if isinstance(row, list) else [row] for row in rows)
         lines = (" | ".join(cell_text(cell, KEPT_CHARACTERS) for cell in row) for row in cells)
-        return "\n".join(lines) or "(no rows)"
+        return "\n".join(lines) if rows else "(no rows)"
     except (ValueError, RecursionError):
         return kept

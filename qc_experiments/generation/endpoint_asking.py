@@ -120,8 +120,8 @@ class Asking:
         """Ask one prompt after the other, as long as some wait."""
         for prompt in self._next:
             try:
-                while (lacks := self._samples - len(self._answers.of(prompt))) > 0:
-                    self._answers.add(prompt, await client.ask(prompt, lacks))
+                while (lacks := self._samples - (had := len(self._answers.of(prompt)))) > 0:
+                    self._answers.add(prompt, await client.ask(prompt, lacks, had))
                     self._any, self._in_a_row = True, 0
             except Unanswered as error:
                 self._fail(prompt, error)

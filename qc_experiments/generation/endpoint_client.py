@@ -35,6 +35,8 @@ PASSING = frozenset({408, 409, 425, 429})
 """What is asked again, besides all from 500 on."""
 FOR_ALL = frozenset({401, 402, 404, 405})
 """What would be said to any other question as well; so is 403 until one has been answered."""
+UNUSABLE = (OSError, ImportError, ValueError, httpx2.InvalidURL)
+"""What is raised where proxies or certificates that the environment names cannot be used."""
 SHOWN = 300
 """Characters of what a server says."""
 
@@ -82,7 +84,7 @@ class Client:
                 timeout=httpx2.Timeout(manners.timeout, connect=min(manners.timeout, CONNECTS)),
                 limits=httpx2.Limits(max_connections=manners.concurrency),
             )
-        except (OSError, ImportError, ValueError) as error:
+        except UNUSABLE as error:
             raise UserError(
                 f"{self._named}: cannot be asked as the environment says (proxy, certificates): {error}"
             ) from None
@@ -93,14 +95,16 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def ask(self, prompt: Prompt, count: int) -> Reply:
+    async def ask(self, prompt: Prompt, count: int, before: int = 0) -> Reply:
         """Answers to a prompt: ``count`` of them, or fewer where the server gives no more at once.
+
+        ``before`` answers to it have come already.
 
         Raises:
             Unanswered: if this prompt gets no answer.
             UserError: if none would.
         """
-        body = self._endpoint.body(prompt, count)
+        body = self._endpoint.body(prompt, count, before)
         for done in range(self._manners.retries + 1):
             try:
                 reply = self._read(await self._sent(body), count)
@@ -239,9 +243,12 @@ class Client:
         return said if len(said) <= SHOWN else f"{said[:SHOWN]} ..."
 
     def _masked(self, text: str) -> str:
-        """A text of the server's, which may repeat the key."""
-        key = self._manners.key
-        return text if key is None or len(key) < SHORTEST else text.replace(key, MASK)
+        return masked(text, self._manners.key)
+
+
+def masked(text: str, key: str | None) -> str:
+    """A text of a server's, which may repeat the key."""
+    return text if key is None or len(key) < SHORTEST else text.replace(key, MASK)
 
 
 def _text(choice: Mapping[str, Any]) -> str:

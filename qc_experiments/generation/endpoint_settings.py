@@ -63,12 +63,14 @@ class Endpoint:
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}"))
 
-    def body(self, prompt: Prompt, count: int) -> bytes:
-        """A request for so many answers."""
+    def body(self, prompt: Prompt, count: int, before: int = 0) -> bytes:
+        """A request for so many answers, after some that have come: these had the seeds before."""
         turns = [{"role": "user", "content": prompt}]
         asked = {"messages": turns} if self.api is Api.chat else {"prompt": prompt}
         several = {"n": count} if count > 1 else {}
         whole = {"model": self.model, **asked, **several, **self.settings}
+        if isinstance(seed := whole.get("seed"), int):
+            whole["seed"] = seed + before
         return json.dumps(
             {key: value for key, value in whole.items() if value is not None}
         ).encode()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config.schema import RunConfig
+from qc_experiments.config.schema import RunConfig, shifts_base
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
 from qc_experiments.models.device import precision_of, set_determinism, to_train
@@ -177,7 +177,9 @@ def _server(config: RunConfig, plan: Plan, judge: Judge) -> ModelServer | None:
 
     server = ModelServer(asked, plan.encoder, plan.window, judge)
     has_adapter = bool(plan.steps) or config.model.adapter is not None
-    server.check(loads=has_adapter and asked.endpoint_model is None)
+    longest = max(len(one.prompt_ids) for one in plan.validation) + asked.max_new_tokens
+    longest = min(longest, plan.window or longest)  # those that are longer are not asked
+    server.check(loads=has_adapter and asked.endpoint_model is None, longest=longest)
     return server
 
 
@@ -189,7 +191,19 @@ def _announce(run: Prepared) -> None:
     for line in (f"Run     {run.folder.path}", *run.plan.lines(run.config)):
         log.info("%s", line)
     if run.server is not None:
-        log.info("Asks    the server %s at the end", run.config.evaluation.endpoint)
+        _announce_server(run, run.server)
+
+
+def _announce_server(run: Prepared, server: ModelServer) -> None:
+    config, base = run.config, server.base
+    what = config.evaluation.endpoint_model or ""
+    if base is not None:
+        rank = config.lora.r * (2 if shifts_base(config.lora) else 1)  # as the adapter is saved
+        what = f"{base.name}, and an adapter of rank {rank}"
+    log.info("Asks    %s for answers: %s", config.evaluation.endpoint, what)
+    name = config.model.name_or_path
+    if base is not None and not base.may_be([name, run.plan.source.label]):
+        log.warning("The server's base model is %s, this run's is %s: the same?", base.name, name)
 
 
 def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None) -> dict[str, Any]:
@@ -268,7 +282,7 @@ def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> Trainin
         resume_from=resume_from,
         stop=stop,
         pause_at=pause_at,
-        base_place=shared_place(config, run.data, plan),
+        base_place=shared_place(config, run.data, plan, run.server.base if run.server else None),
         agreement=kept.agreement,
         pace=kept.pace,
         precision=precision_of(config.model, trained_weights=not config.lora.enabled),

@@ -21,6 +21,7 @@ from qc_experiments.config.determining import Affects, settings_affecting
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.evaluation.evaluator import Measured
 from qc_experiments.evaluation.journal import Journal
+from qc_experiments.generation.served import ServedModel
 from qc_experiments.records.folder import RunFolder
 from qc_experiments.records.state import SHARED
 from qc_experiments.system.files import write_whole
@@ -65,8 +66,13 @@ def _copy(source: Path, target: Path) -> None:
         write_whole(target, content)
 
 
-def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
-    """The file that runs share whose base model finds the same to the last bit; None: there is none."""
+def shared_place(
+    config: RunConfig, data: RunData, plan: Plan, served: ServedModel | None
+) -> Path | None:
+    """The file that runs share whose base model finds the same to the last bit; None: there is none.
+
+    ``served`` is the base model of a server that answers in its place.
+    """
     if world_size() > 1 or not is_main_process():
         return None  # the others would have to wait for the copy
     asked = [
@@ -77,7 +83,7 @@ def shared_place(config: RunConfig, data: RunData, plan: Plan) -> Path | None:
     what = {
         "model": plan.source.fingerprint,
         "settings": settings_affecting(Affects.BASE, config),
-        "asked": [data.evaluation_hash, asked, *filter(None, [config.evaluation.endpoint])],
+        "asked": [data.evaluation_hash, asked, *([str(served)] if served else [])],
         "code": code_hash(),
         "machine": [platform.node(), os.cpu_count(), *versions],
     }

@@ -110,7 +110,8 @@ class TrainingJob:
 
     def base_answerer(self) -> Answerer | None:
         """What asks a server for the base model's answers; None: they are written here."""
-        return None if self.server is None else self.server.answerer(self.server.base_model())
+        base = None if self.server is None else self.server.base
+        return None if self.server is None or base is None else self.server.answerer(base.name)
 
     @contextmanager
     def trained_answerer(self, steps: int) -> Iterator[Answerer | None]:

@@ -27,7 +27,7 @@ from qc_experiments.config.schema import Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.data.template import read_template
-from qc_experiments.generation import endpoint, endpoint_client
+from qc_experiments.generation import endpoint_asking, endpoint_client
 from qc_experiments.generation.endpoint_settings import Api, Endpoint, Manners
 from qc_experiments.system.files import csv_text, write_whole
 
@@ -467,8 +467,10 @@ def test_so_many_retries_overflow_nothing(monkeypatch):
 
 def test_no_more_tasks_than_questions_wait(tmp_path, monkeypatch):
     made = []
-    ask = endpoint._Asking.ask
-    monkeypatch.setattr(endpoint._Asking, "ask", lambda *given: made.append(1) or ask(*given))
+    ask = endpoint_asking.Asking._ask
+    monkeypatch.setattr(
+        endpoint_asking.Asking, "_ask", lambda *given: made.append(1) or ask(*given)
+    )
     source = questions(tmp_path, 3)
     with serving(sql) as server:
         predict_main(asking(server.url, source, "--concurrency", "1000000"))

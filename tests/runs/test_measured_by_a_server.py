@@ -6,6 +6,9 @@ import pytest
 from helpers.endpoint import LoraServer, Status, served
 from helpers.runs import Run, run_folders
 
+from qc_experiments.comparison.grouping import group_runs
+from qc_experiments.comparison.runs import load_runs
+from qc_experiments.config.metrics import EXACT
 from qc_experiments.generation import endpoint_client
 
 KEY = "sk-live-abcdefghijkl"
@@ -37,10 +40,27 @@ def test_a_server_measures_what_the_run_itself_would_measure(wrap, train, server
     assert judged(there, "base_predictions.csv") == judged(here, "base_predictions.csv")
     assert there.result["eval_loss"] == here.result["eval_loss"]
     assert there.folder.name != here.folder.name  # another engine is another measurement
-    base, name = server.models[0], there.folder.name
-    assert {model: len(asked) for model, asked in server.prompts.items()} == {base: 4, name: 4}
-    assert sorted(server.prompts[base]) == sorted(server.prompts[name])
+    base, adapter = server.prompts
+    assert base == server.models[0]
+    assert adapter.startswith(there.folder.name)
+    assert len(server.prompts[base]) == 4
+    assert sorted(server.prompts[base]) == sorted(server.prompts[adapter])
     assert server.adapters == {}  # it is given back
+    for body in server.bodies:  # in place of what the base model's folder says
+        asked = [body[key] for key in ("repetition_penalty", "top_k", "min_p", "top_p")]
+        assert asked == [1, -1, 0, 1]
+
+
+def test_a_closing_code_fence_ends_no_chat(train, server, tmp_path):
+    template = tmp_path / "closed.txt"
+    template.write_text("{context}\nQuestion: {question}\n```sql\n{query}\n```")
+    server.says = lambda question, before: "Here it is:\n```sql\nSELECT 1\n```"
+    run = train(
+        *(f"evaluation.endpoint={server.url}", f"data.template={template}", "data.wrap=chat"),
+        "evaluation.base=false",
+    )
+    assert {row["prediction"] for row in run.rows()} == {"SELECT 1"}
+    assert "stop" not in server.bodies[0]
 
 
 def test_a_port_is_no_setting_and_nothing_is_asked_twice(train, server, tiny_model, capsys):
@@ -50,6 +70,51 @@ def test_a_port_is_no_setting_and_nothing_is_asked_twice(train, server, tiny_mod
     again = train("evaluation.endpoint=http://127.0.0.1:9/v1")
     assert again.folder == run.folder
     assert len(server.bodies) == asked
+
+
+def test_an_adapter_has_another_name_each_time(train, server, tmp_path):
+    for place in ("one", "two"):  # a server keeps what it has computed for a name
+        train(
+            *(f"evaluation.endpoint={server.url}", "evaluation.base=false"), output=tmp_path / place
+        )
+    assert len(server.prompts) == 2
+
+
+def test_the_base_models_answers_are_those_of_one_server_model(train, server, capsys):
+    train(f"evaluation.endpoint={server.url}")
+    capsys.readouterr()
+    train(f"evaluation.endpoint={server.url}", "seed=7")
+    assert "4 answers are kept from before" in capsys.readouterr().out
+    server.models = ["another"]
+    train(f"evaluation.endpoint={server.url}", "seed=8")
+    printed = capsys.readouterr()
+    assert "answers are kept from before" not in printed.out
+    assert "The server's base model is another, this run's is" in printed.out + printed.err
+
+
+def test_runs_measured_by_servers_are_ranked_together_but_not_with_others(
+    train, server, tiny_model
+):
+    train(f"evaluation.endpoint={server.url}")
+    with served(LoraServer(tiny_model)) as elsewhere:
+        last = train(f"evaluation.endpoint={elsewhere.url}", "seed=7")
+    train("seed=8")
+    groups = group_runs(load_runs([last.folder.parent])[0], EXACT)
+    assert sorted(len(one.runs) for one in groups) == [1, 2]
+
+
+def test_a_server_that_is_gone_at_the_very_end_costs_nothing(train, server, monkeypatch, capsys):
+    taken = server._changed
+
+    def changed(path, body):
+        if path.startswith("unload"):
+            raise ConnectionError
+        return taken(path, body)
+
+    monkeypatch.setattr(server, "_changed", changed)
+    run = train(f"evaluation.endpoint={server.url}", "evaluation.base=false")
+    assert run.result["status"] == "finished"
+    assert "keeps the adapter" in "".join(capsys.readouterr())
 
 
 def test_a_finished_model_is_measured_by_the_name_that_the_server_knows(train, server, tmp_path):
@@ -77,6 +142,7 @@ def test_candidates_are_sampled_there_and_vote(train, server):
     )
     (body, *_) = server.bodies
     assert (body["n"], body["temperature"], body["top_p"], body["seed"]) == (3, 0.5, 0.9, 0)
+    assert len(server.bodies) == 4
     assert run.result["candidate_recall"] is not None
     assert len(run.rows()) == 4
 
@@ -91,7 +157,7 @@ def test_a_server_that_dies_costs_answers_and_no_training(train, server, refused
     server.says = lambda question, before: Status(400, "no")
     line = refused(train, *settings)
     assert "evaluation.endpoint" in line
-    assert "no answer (HTTP 400: no): run the same command again" in line
+    assert "no answer (HTTP 400: no): once that is mended, the same command goes on" in line
     assert server.adapters == {}
     (folder,) = run_folders(tmp_path / "outputs")
     steps = (folder / "metrics.jsonl").read_text()
@@ -102,11 +168,20 @@ def test_a_server_that_dies_costs_answers_and_no_training(train, server, refused
     assert len(run.rows()) == 4
 
 
-def test_the_key_comes_from_the_environment_and_is_written_nowhere(train, server, monkeypatch):
+def test_the_key_comes_from_the_environment_and_is_written_nowhere(
+    train, server, monkeypatch, refused
+):
     monkeypatch.setenv("MY_SERVER", KEY)
     run = train(f"evaluation.endpoint={server.url}", "evaluation.endpoint_key_env=MY_SERVER")
     assert server.keys == {f"Bearer {KEY}"}
-    written = [path for path in run.folder.rglob("*") if path.is_file()]
+    monkeypatch.setattr(server, "_changed", lambda path, body: (400, f"Bearer {KEY} may not"))
+    line = refused(
+        *(train, f"evaluation.endpoint={server.url}", "evaluation.endpoint_key_env=MY_SERVER"),
+        "seed=7",
+    )
+    assert "does not take" in line
+    assert "Bearer *** may not" in line
+    written = [path for path in run.folder.parent.rglob("*") if path.is_file()]
     assert not [path for path in written if KEY.encode() in path.read_bytes()]
 
 
@@ -129,7 +204,31 @@ def test_an_adapter_that_a_server_does_not_take_is_measured_here(
     monkeypatch.setattr(server, "_changed", changed)
     line = refused(train, f"evaluation.endpoint={server.url}")
     assert "rank 4 is too large" in line
-    assert "measure it here with trainer.max_steps=0 model.adapter=" in line
+    assert "start it so that it does, and run the same command again" in line
+    assert "or measure it here: trainer.max_steps=0 model.adapter=" in line
+
+
+def test_a_window_that_is_too_small_is_known_before_the_training(
+    train, server, refused, monkeypatch, tmp_path
+):
+    listed = server.listed()
+    monkeypatch.setattr(server, "listed", lambda: [{**listed[0], "max_model_len": 32}])
+    line = refused(train, f"evaluation.endpoint={server.url}")
+    assert "takes 32 tokens, and the longest question with its answer has" in line
+    assert "--max-model-len" in line
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "foo://x"), ("SSL_CERT_FILE", "/no/such/file"), ("HTTP_PROXY", "http://x:y")],
+)
+def test_an_environment_that_lets_nobody_ask_is_one_line(
+    name, value, train, server, refused, monkeypatch
+):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(name, value)
+    assert "evaluation.endpoint" in refused(train, f"evaluation.endpoint={server.url}")
 
 
 ENDPOINT = "evaluation.endpoint=http://127.0.0.1:9/v1"
@@ -148,6 +247,7 @@ ENDPOINT = "evaluation.endpoint=http://127.0.0.1:9/v1"
         ((ENDPOINT, "evaluation.constrain=schema"), "evaluation.constrain=schema contradicts"),
         ((ENDPOINT, "evaluation.repair=1"), "evaluation.repair=1 contradicts"),
         ((ENDPOINT, "lora=none"), "lora=none contradicts"),
+        ((ENDPOINT, "lora.use_dora=true"), "lora.use_dora=true contradicts"),
         ((ENDPOINT, "evaluation.endpoint_model=mine"), "set evaluation.base=false"),
         (
             (ENDPOINT, "evaluation.endpoint_model=mine", "evaluation.base=false"),
