@@ -46,6 +46,7 @@ def commands(language: str) -> list[str]:
 
 RUN_HERE = commands("bash")
 """Commands that need nothing; each is run."""
+SWEEP_OF_README = next(line for line in RUN_HERE if " -m " in line)
 SERVERS = ("VLLM_", "vllm serve ", "llama-server ", "ollama ", "OLLAMA_", "python -m sglang.")
 """How commands of others begin, which start what `qc predict --endpoint` asks."""
 NEEDS_MORE = [line for line in commands("sh") if not line.startswith(SERVERS)]
@@ -122,7 +123,18 @@ def test_commands_are_ours():
     assert {shlex.split(line)[0] for line in NEEDS_MORE} <= {"python", "qc", "torchrun", "make"}
 
 
-@pytest.mark.parametrize("command", RUN_HERE)
+def a_sweep(command: str) -> bool:
+    """Whether it trains several runs; that of the first page is run with the quick ones."""
+    return " -m " in command and command != SWEEP_OF_README
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(one, marks=pytest.mark.slow) if a_sweep(one) else pytest.param(one)
+        for one in RUN_HERE
+    ],
+)
 def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, monkeypatch, capfd):
     words = shlex.split(command)
     trains = words[:2] in (["python", "train.py"], ["qc", "train"]) and "--cfg" not in words

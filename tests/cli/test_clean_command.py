@@ -223,6 +223,7 @@ def test_bad_input_is_one_line(tmp_path, refused, monkeypatch, arguments, said):
     assert said in refused(main, arguments)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint_after_everything_was_cleaned(
     train, tiny_model, tmp_path
 ):

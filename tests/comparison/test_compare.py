@@ -461,7 +461,7 @@ def test_folders_at_any_depth_up_to_three(tmp_path, refused):
 
 def test_nothing_found_is_one_line(tmp_path, refused):
     assert f"{tmp_path}: holds no run" in refused(main, [str(tmp_path)])
-    assert "is no folder" in refused(main, [str(tmp_path / "absent")])
+    assert "no such folder" in refused(main, [str(tmp_path / "absent")])
     write_run(tmp_path / "a")
     (tmp_path / "file").write_text("")
     line = refused(main, [str(tmp_path), "--output", str(tmp_path / "file")])

@@ -223,6 +223,7 @@ def test_rows_of_megabytes_are_sampled_from_a_few(tmp_path):
     assert "(n:INT, Examples: [" in text_of(Database("sqlite", str(path)), "m_schema")
 
 
+@pytest.mark.slow
 def test_a_thousand_tables_are_read(tmp_path):
     path = tmp_path / "many.sqlite"
     with closing(sqlite3.connect(path)) as connection:

@@ -83,6 +83,7 @@ def test_a_run_whose_folder_goes_ends_in_one_line(
         assert not [name for name in names if not name.startswith(".")]  # the same command runs
 
 
+@pytest.mark.slow
 def test_in_a_sweep_that_job_is_named_as_failed(tiny_model, tmp_path):
     settings = ("evaluation.base=false", "lora.r=2,4", "trainer.max_steps=40")
     process = start(sweep_command(tiny_model, tmp_path, *settings))

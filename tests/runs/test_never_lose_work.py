@@ -255,7 +255,9 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, after: str) -> None
     monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", train_step)
 
 
-@pytest.mark.parametrize("collator", ["seq2seq", "shared_schema"])
+@pytest.mark.parametrize(
+    "collator", [pytest.param("seq2seq", marks=pytest.mark.slow), "shared_schema"]
+)
 @pytest.mark.parametrize(("step", "after"), [(3, "step"), (4, "checkpoint"), (6, "checkpoint")])
 def test_a_run_goes_on_as_if_it_had_not_stopped(
     train, tmp_path, monkeypatch, collator, step, after
@@ -291,6 +293,7 @@ def test_an_early_stop_stays_one(train, tmp_path, monkeypatch):
     assert_same(train(*settings, output=tmp_path / "cut"), whole)
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_costs_its_steps_and_nothing_else(train, tmp_path, monkeypatch, capsys):
     whole = train(*STEPS, output=tmp_path / "whole")
     interrupt_at(monkeypatch, 4, "checkpoint")
@@ -507,6 +510,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_room(
     train, tmp_path, small_disk, refused
 ):
@@ -607,6 +611,7 @@ def test_a_signal_behind_the_result_does_not_take_it_back(train, tmp_path, monke
     assert "This run has finished before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_is_gone_goes_on(tiny_model, tmp_path):
     settings = [
         "model=hub",
@@ -666,6 +671,7 @@ def test_the_best_checkpoint_is_the_adapter_and_the_newest_is_kept(train, kept):
     assert all((saved[name] == value).all() for name, value in adapter_weights(run.folder).items())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_before_its_end_finds_its_best_checkpoint(train, tmp_path):
     whole = train(*BEST, output=tmp_path / "whole")
     cut = train(*BEST, output=tmp_path / "cut")

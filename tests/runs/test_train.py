@@ -203,6 +203,7 @@ def test_default_and_seq2seq_train_alike(train, tmp_path):
     assert seq2seq.result["eval_loss"] == pytest.approx(default.result["eval_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_language_modeling_and_seq2seq_on_the_whole_text_train_alike(train, tmp_path):
     whole = train("collator=language_modeling", output=tmp_path / "lm")
     same = train("collator=seq2seq", "data.loss_on=full", output=tmp_path / "seq2seq")

@@ -101,6 +101,7 @@ def test_a_job_that_is_killed_is_recorded_and_the_others_finish(tiny_model, tmp_
     assert finished(tmp_path) == 3
 
 
+@pytest.mark.slow
 def test_a_job_with_a_mistake_does_not_end_the_others(tiny_model, tmp_path):
     done = child(*sweep_command(tiny_model, tmp_path, "data.max_length=8,512"))
     assert done.returncode == 1
@@ -140,6 +141,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(tiny_model, tmp_p
         assert len(list((found[name].folder / "wandb").glob("offline-run-*"))) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_job_and_the_same_command_goes_on(train, tiny_model, tmp_path):
     settings = ("trainer.max_steps=150", "lora.r=2,3")
     output = tmp_path / "sweep"
@@ -222,6 +224,7 @@ def submitit_jobs(output: Path) -> list[int]:
 
 
 @NEEDS_PROC
+@pytest.mark.slow
 def test_a_job_that_a_scheduler_preempts_is_queued_again_and_goes_on(train, tiny_model, tmp_path):
     """SIGUSR2 is what submitit has Slurm send before it takes the machine away."""
     settings = ("trainer.max_steps=60", "lora.dropout=0.1", "lora.r=3")
@@ -384,6 +387,7 @@ def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     assert json.loads((tmp_path / "round.json").read_text())["jobs"] == [0]
 
 
+@pytest.mark.slow
 def test_a_halving_sweep_trains_few_to_their_end_as_if_alone(train, tiny_model, tmp_path):
     settings = (
         "trainer.learning_rate=1e-4,1e-3,3e-3,1e-2",
@@ -562,6 +566,7 @@ def test_a_plan_of_one_run_refuses_what_the_run_refuses(capsys):
     assert "add -m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_named_where_a_folder_cannot_be_made(tiny_model, tmp_path):
     """A file where a run's folder should be."""
     settings = ("trainer.max_steps=1", "lora.r=2,3")

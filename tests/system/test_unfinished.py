@@ -229,6 +229,7 @@ def predicting(train, tmp_path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_predictions_go_on_where_they_were_ended(predicting, tmp_path, capsys):
     output, kept = tmp_path / "cut.csv", tmp_path / ".cut.csv.partial"
     with started(*predicting, "--output", str(output)) as process:
