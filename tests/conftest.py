@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ru
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-MANY_MODULES = 300
+MANY_MODULES = 50
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +56,15 @@ def users_modules_forgotten():
         loaded.engine.cache_clear()
 
 
+def pytest_collection_finish() -> None:
+    """Spare each run to look through all libraries when it gives memory back: half of a short run's time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def libraries_frozen():
-    """Spares each run to look through all libraries when it gives memory back: half of a short run's time."""
+    """The same for what a test has loaded."""
     modules = len(sys.modules)
     yield
     if len(sys.modules) - modules > MANY_MODULES:

@@ -197,7 +197,7 @@ def piped(
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-@pytest.mark.parametrize("given", [None, b"", b" \n\n"])
+@pytest.mark.parametrize("given", [None, b" \n\n", pytest.param(b"", marks=pytest.mark.slow)])
 def test_no_question_at_all_is_refused(outputs, shop, given):
     code, out, said = piped(outputs, shop, given)
     assert (code, out) == (2, "")

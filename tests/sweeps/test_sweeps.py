@@ -82,6 +82,7 @@ def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_pa
 
 
 @NEEDS_PROC
+@pytest.mark.slow
 def test_a_job_that_is_killed_is_recorded_and_the_others_finish(tiny_model, tmp_path):
     settings = ("trainer.max_steps=60", "lora.r=2,3,4")
     process = start(sweep_command(tiny_model, tmp_path, *settings))
