@@ -22,6 +22,7 @@ from helpers.browser import Browser, find_browser
 from helpers.runs import ROOT, Run, child, run_folders
 
 from qc_experiments import __main__
+from qc_experiments.cli import ask as ask_command
 from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import predict as predict_command
 from qc_experiments.cli import train as command_line
@@ -221,10 +222,11 @@ def test_the_settings_of_a_command_that_needs_more_than_this_machine_compose(
     if words[:2] == ["qc", "evaluate"]:
         assert evaluation_command.parser().parse_args(words[2:])
         return
-    if words[:2] == ["qc", "predict"]:
+    if words[1] in ("predict", "ask"):
         adapter = str(run_folders(two_runs)[0] / "adapter")
         given = [word.replace("outputs/RUN/adapter", adapter) for word in words[2:]]
-        options = predict_command.parser().parse_args(given)
+        command_of = {"predict": predict_command, "ask": ask_command}[words[1]]
+        options = command_of.parser().parse_args(given)
         assert (endpoint_predictor(options) is None) == (options.endpoint is None)
         return
     settings = words[words.index("train.py") + 1 :] if "train.py" in words else words[2:]

@@ -3,6 +3,7 @@
     qc ask --db shop.sqlite "How many customers?"
     qc ask --db shop.sqlite
     qc ask --db shop.sqlite --sql-only < questions.txt
+    qc ask --db shop.sqlite --endpoint http://localhost:8000/v1 --model NAME
 
 Nothing that a model writes can change the database: it runs in a child process that only reads.
 """
@@ -27,6 +28,7 @@ from qc_experiments.cli.asked_model import (
     model_folder,
     unsure_line,
 )
+from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer; exits with 2 where the user has to mend something, with 1 where a query fails."""
     quiet_libraries()
     with told_to_users(), StopRequests().listening():
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         with memory_told("try --decoding greedy, or a machine with more"):
             all_ran = _ask(options)
         if not all_ran:
@@ -55,23 +57,26 @@ def main(arguments: Sequence[str]) -> None:
             raise SystemExit(1)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What may be typed."""
+    made = argparse.ArgumentParser(
         prog="qc ask",
         description="Ask a database in words: the SQL and its rows. Without a question it asks for one "
         "after the other (from a pipe: one per line).",
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("question", nargs="?", metavar="QUESTION", help="what to answer; else a loop")
     kinds = "SQLite, DuckDB or postgresql://"
     add("--db", required=True, metavar="FILE_OR_URL", help=f"the database that is asked: {kinds}")
     add("--engine", metavar="NAME", help=HELP)
-    how = parser.add_mutually_exclusive_group()
+    how = made.add_mutually_exclusive_group()
     how.add_argument("--sql-only", action="store_true", help="print the SQL, without running it")
     explained = "say how the answer was got: candidates, confidence, tables"
     how.add_argument("--explain", action="store_true", help=explained)
-    add_model_options(parser, default="latest")
-    return parser
+    add_model_options(made, default="latest")
+    made.set_defaults(adapter=None)  # with --endpoint it is not the prompt of the latest run
+    add_options(made)
+    return made
 
 
 def _ask(options: argparse.Namespace) -> bool:
@@ -83,15 +88,24 @@ def _ask(options: argparse.Namespace) -> bool:
         raise UserError("QUESTION is empty: leave it out to be asked for one")
     if question is None and sys.stdin is None:
         raise UserError(NO_QUESTION)
-    folder = model_folder(options)
+    server = endpoint_predictor(options)
+    if server is None:
+        options.adapter = "latest" if options.adapter is None else options.adapter
+        folder = model_folder(options)
     databases = find_databases(options.db, "--db", options.engine)
     if databases.single is None:
         raise UserError(f"--db {options.db}: is a place of many databases: name one of them")
     from qc_experiments.generation.database_predictor import DatabasePredictor
+    from qc_experiments.models.saved import SavedPrompting
 
-    with DatabasePredictor(
-        folder, databases, partial(load_model, folder, options), "--db"
-    ) as predictor:
+    if server is not None:
+        asked = DatabasePredictor(server.prompting, databases, lambda: server, "--db")
+    else:
+        prompting = SavedPrompting.load(folder)
+        asked = DatabasePredictor(
+            prompting, databases, partial(load_model, folder, options), "--db"
+        )
+    with asked as predictor:
         if question is not None:
             return _answer(predictor, question, options)
         if isinstance(sys.stdin, io.TextIOWrapper):
@@ -173,16 +187,15 @@ def _explained(predictor: DatabasePredictor, answered: Answered) -> str:
 
     found = answered.predicted
     candidates = found.candidates or (found.sql,)
-    lines = [
-        f"model: {predictor.folder}",
-        f"prompt: {counted(answered.prompt_tokens, 'token')}",
-        f"{counted(len(candidates), 'different candidate')}, the likeliest first:",
-    ]
+    lines = [f"model: {predictor.model.name}"]
+    if answered.prompt_tokens is not None:
+        lines.append(f"prompt: {counted(answered.prompt_tokens, 'token')}")
+    lines.append(f"{counted(len(candidates), 'different candidate')}:")
     for place, (sql, ran) in enumerate(zip(candidates, predictor.run(*candidates), strict=True), 1):
         taken = " (taken)" if sql == found.sql else ""
         lines.append(f"  {place}. {in_one_line(sql)} -> {outcome(ran)}{taken}")
     lines += [
-        f"confidence: {confidence_text(found)}, the model's probability of this answer",
+        f"confidence: {confidence_text(found)}, {predictor.model.confidence_is}",
         f"tables: {_tables(predictor, found.sql)}",
     ]
     return "\n".join(f"-- {line}" for line in lines)

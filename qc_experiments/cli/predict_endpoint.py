@@ -39,7 +39,7 @@ MAX_TOKENS = 128
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give ``qc predict`` the options of a model behind an endpoint."""
+    """Give ``qc predict`` and ``qc ask`` the options of a model behind an endpoint."""
     group = parser.add_argument_group("a model behind an endpoint (OpenAI's API)")
     group.add_argument(
         "--endpoint",
@@ -56,9 +56,10 @@ def endpoint_predictor(options: argparse.Namespace) -> EndpointPredictor | None:
     Raises:
         UserError: for options that contradict each other or cannot be used.
     """
-    given = {name: getattr(options, name.replace("-", "_")) for name in (*OPTIONS, *RUNS_HERE)}
-    given = {
-        name: value for name, value in given.items() if value is not None and value is not False
+    known = vars(options)  # of which each command has its own
+    typed = ((name, known.get(name.replace("-", "_"))) for name in (*OPTIONS, *RUNS_HERE))
+    given: dict[str, Any] = {
+        name: value for name, value in typed if value is not None and value is not False
     }
     if options.endpoint is None:
         if alone := [name for name in given if name in OPTIONS]:

@@ -39,6 +39,8 @@ class EndpointPredictor:
         samples: answers per question, among which running them chooses.
     """
 
+    confidence_is = "the share of the answers that return the same rows"
+
     def __init__(
         self,
         endpoint: Endpoint,
@@ -48,7 +50,7 @@ class EndpointPredictor:
         trained: bool,
         samples: int = 1,
     ) -> None:
-        self.prompting = prompting
+        self.name, self.prompting = f"{endpoint.model} of {endpoint.url}", prompting
         self._endpoint, self._manners = endpoint, manners
         self._trained = trained
         self._samples = samples
@@ -56,12 +58,25 @@ class EndpointPredictor:
 
     def answer_one(self, row: Row, databases: Databases | None) -> Predicted:
         """The SQL to one question; what it took is told beside it."""
-        answers = Answers(None, "", "")
-        if failed := self._ask(prompts := self._prompts([row]), answers, lambda done: None):
-            raise UserError(f"the question got no answer: {failed[prompts[0]]}")
-        (answer,) = self._chosen([row], prompts, answers, databases)
+        with Judge(databases, Limits(), cache=None) as judge:
+            prompts, answers = self._answers([row])
+            (answer,) = self._chosen([row], prompts, answers, judge, runs=databases is not None)
         print(self._told(prompts, answers), file=sys.stderr)
         return answer
+
+    def prompt_tokens(self, row: Row) -> None:
+        """Not known: the server counts them."""
+
+    def answer_by(self, judge: Judge, rows: Sequence[Row]) -> list[Predicted]:
+        """The SQL to questions about databases, on which a judge runs candidates."""
+        return self._chosen(rows, *self._answers(rows), judge, runs=True)
+
+    def _answers(self, rows: Sequence[Row]) -> tuple[list[str], Answers]:
+        """Ask without keeping anything: prompts, and what was answered."""
+        answers, prompts = Answers(None, "", ""), self._prompts(rows)
+        if failed := self._ask(prompts, answers, lambda done: None):
+            raise UserError(f"the question got no answer: {next(iter(failed.values()))}")
+        return prompts, answers
 
     def answer_all(
         self, rows: Sequence[Row], databases: Databases | None, kept_in: tuple[Path, str]
@@ -91,7 +106,8 @@ class EndpointPredictor:
         print(self._told(prompts, answers), flush=True)
         if failed:
             self._name_failed(rows, prompts, failed, self._count(prompts, answers))
-        return self._chosen(rows, prompts, answers, databases)
+        with Judge(databases, Limits(), cache=None) as judge:
+            return self._chosen(rows, prompts, answers, judge, runs=databases is not None)
 
     def _prompts(self, rows: Sequence[Row]) -> list[str]:
         prompt = self.prompting.template.prompt
@@ -141,7 +157,9 @@ class EndpointPredictor:
         rows: Sequence[Row],
         prompts: Sequence[str],
         answers: Answers,
-        databases: Databases | None,
+        judge: Judge,
+        *,
+        runs: bool,
     ) -> list[Predicted]:
         candidates = [
             [self._sql(text) for text in answers.of(prompt)[: self._samples]] for prompt in prompts
@@ -149,12 +167,12 @@ class EndpointPredictor:
         if self._samples == 1:
             return [Predicted(queries[0]) for queries in candidates]
         # On empty tables nearly all results are the same, so that there a vote says nothing.
-        how = Choose.first_valid if databases is None else Choose.majority
-        with Judge(databases, Limits(), cache=None) as judge:
-            chosen, agreed = choose_by_running(rows, candidates, how, judge)
+        how = Choose.majority if runs else Choose.first_valid
+        chosen, agreed = choose_by_running(rows, candidates, how, judge)
         confidences: list[float | None] = [*agreed] or [None] * len(chosen)
         return [
-            Predicted(sql, confidence=one) for sql, one in zip(chosen, confidences, strict=True)
+            Predicted(sql, candidates=tuple(dict.fromkeys(several)), confidence=confidence)
+            for sql, several, confidence in zip(chosen, candidates, confidences, strict=True)
         ]
 
     def _sql(self, text: str) -> str:

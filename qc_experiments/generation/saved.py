@@ -46,6 +46,8 @@ class SavedPredictor:
             another one.
     """
 
+    confidence_is = "the model's probability of this answer"
+
     def __init__(
         self,
         folder: Path,
@@ -57,7 +59,7 @@ class SavedPredictor:
     ) -> None:
         from qc_experiments.data.encode import Encoder
 
-        self.folder = folder
+        self.folder, self.name = folder, str(folder)
         tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
         self._precision = precision_of(self._saved.model)
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
@@ -138,6 +140,11 @@ class SavedPredictor:
                     f"exceeds the model's window of {window}; shorten the context"
                 )
         return prompts
+
+    def prompt_tokens(self, row: Row) -> int:
+        """Length of a question's prompt; a `UserError` as in `prompts`."""
+        (prompt,) = self.prompts([row], ["the question"])
+        return len(prompt)
 
     def answer(
         self,

@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.endpoint import Written, serving
 from helpers.runs import ROOT, TINY_TRAINING, run_folders
 
 from qc_experiments.cli import ask as ask_command
@@ -119,12 +120,44 @@ def test_how_an_answer_was_got_is_said(ask, model_writes, outputs):
     said = ask("--explain", "Names?")
     (folder,) = run_folders(outputs)
     assert f"-- model: {folder / 'adapter'}" in said
-    assert " tokens\n-- 3 different candidates, the likeliest first:" in said
+    assert " tokens\n-- 3 different candidates:" in said
     assert "1. SELECT nam FROM item -> fails: no such column: nam\n" in said
     assert "2. SELECT name FROM item -> 2 rows (taken)\n" in said
     assert "3. SELECT 1 WHERE 0 -> no rows\n" in said
     assert "-- confidence: 0.5," in said
     assert "-- tables: item (of 2)" in said
+
+
+def test_a_model_behind_a_server_answers_and_its_answers_vote(shop, monkeypatch, capsys):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    said = ("SELECT 7", "SELECT name FROM item", "SELECT name FROM item WHERE 1", "DROP TABLE item")
+    before = content(shop.parent)
+    with serving(lambda question, times: Written(said)) as server:
+        voted = ("--samples", "4", "--temperature", "0.7", "--explain")
+        ask_command.main(
+            [
+                *("--db", str(shop), "--endpoint", server.url, "--model", "big", *voted),
+                "Names?",
+            ]
+        )
+    told = capsys.readouterr().out
+    assert f"-- model: big of {server.url}" in told
+    assert "-- 4 different candidates:" in told
+    assert "2. SELECT name FROM item -> 2 rows (taken)" in told
+    assert "4. DROP TABLE item -> fails: not authorized: a query may only read" in told
+    assert "-- confidence: 0.5, the share of the answers that return the same rows" in told
+    assert "2 rows; confidence 0.5" in told
+    assert "CREATE TABLE item" in server.bodies[0]["messages"][0]["content"]
+    assert content(shop.parent) == before
+
+
+def test_a_server_that_is_down_or_a_model_without_one_is_one_line(shop, refused, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    down = ["--endpoint", "http://127.0.0.1:9/v1", "--model", "big", "--retries", "0"]
+    line = refused(ask_command.main, ["--db", str(shop), *down, "Names?"])
+    assert "http://127.0.0.1:9/v1: no server answers there" in line
+    line = refused(ask_command.main, ["--db", str(shop), "--model", "big", "Names?"])
+    assert "--model goes with --endpoint" in line
 
 
 @pytest.mark.parametrize(
