@@ -109,5 +109,5 @@ def test_a_sweep_whose_folder_goes_ends_in_one_line(tiny_model, tmp_path):
     shutil.rmtree(output)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 2, said
-    assert f"{output}: was deleted or moved while the sweep was at work" in said
+    assert f"{output}: was deleted or moved while the sweep was running" in said
     assert "Traceback" not in said
