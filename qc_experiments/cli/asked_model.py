@@ -59,13 +59,18 @@ def add_model_options(parser: argparse.ArgumentParser, default: str | None = Non
     )
 
 
+def check_not_below(options: argparse.Namespace) -> None:
+    """Refuse a least confidence that is none."""
+    least = options.not_below
+    if least is not None and not 0 <= least <= 1:
+        raise UserError(f"--not-below {least:g}: must be from 0 to 1")
+
+
 def model_folder(options: argparse.Namespace) -> Path:
     """The folder of the saved model that is asked; checks the options that need no model."""
     from qc_experiments.models.named import named_model
 
-    least = options.not_below
-    if least is not None and not 0 <= least <= 1:
-        raise UserError(f"--not-below {least:g}: must be from 0 to 1")
+    check_not_below(options)
     return named_model(options.adapter, "--adapter", options.outputs)
 
 

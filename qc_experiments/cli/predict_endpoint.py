@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.cli.asked_model import model_folder
+from qc_experiments.cli.asked_model import check_not_below, model_folder
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
 
@@ -75,6 +75,7 @@ def endpoint_predictor(options: argparse.Namespace) -> EndpointPredictor | None:
         if name in ABOVE_ZERO and value <= 0:
             raise UserError(f"--{name} {value:g}: must be above 0")
     samples = given.get("samples", 1)
+    check_not_below(options)
     if options.not_below is not None and (samples == 1 or options.db is None):
         raise UserError(
             "--not-below needs answers that agree or not: with --endpoint set --samples 8 and give --db"

@@ -44,7 +44,8 @@ class TrainerConfig:
     lr_scheduler_type: str = setting("linear", one_of(*SCHEDULERS))
     """Course of the learning rate after warm-up."""
     warmup_steps: float = setting(0.0, at_least(0))
-    """Steps of linear warm-up; a value below 1 is a share of all steps."""
+    """Steps of linear warm-up; a value below 1 is a share of all steps. The scheduler ``constant`` has none
+    (``constant_with_warmup`` has)."""
     weight_decay: float = setting(0.0, at_least(0))
     """AdamW's decoupled weight decay."""
     adam_beta2: float = setting(0.999, UNIT)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Any
 
-from qc_experiments.config.metrics import METRICS, Metric
+from qc_experiments.config.metrics import BIRD, EXECUTION, METRICS, TEST_SUITE, Metric
 from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, Wrap
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.export.exact_prompt import ExactPrompt
@@ -21,6 +21,8 @@ FORMATS = {
     "gguf": "llama.cpp",
 }
 """What a folder can be, and the library that loads it. ``model`` is what full fine-tuning saves."""
+COUNTED = (EXECUTION, BIRD, TEST_SUITE)
+"""Shares of the questions that ``execution_count`` counts: those whose gold runs."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,9 @@ def _cell(metric: Metric, value: float | None, result: Mapping[str, Any]) -> str
     count = result.get("execution_count")
     if value is None:
         return ""
-    if not metric.share or not count:
+    if metric not in COUNTED or not count:
         return metric.shown(value)
     hits = round(value * count)
-    if abs(hits - value * count) > 1e-6:  # a share of other questions, as where golds fail
-        return metric.shown(value)
     low, high = wilson(hits, count)
     return f"{metric.shown(value)} ({hits} of {count}; {100 * low:.1f} to {100 * high:.1f})"
 

@@ -147,7 +147,11 @@ def compare_engines(
     return Check(
         table=paired(*outcomes),
         by=(EXECUTION if executed else EXACT).title,
-        different=sum(one != other for one, other in zip(*texts, strict=True)),
+        different=sum(
+            one != other
+            for one, other, *known in zip(*texts, *outcomes, strict=True)
+            if None not in known
+        ),
         mean_distance=sum(apart) / len(apart),
         largest_distance=max(apart),
         engine=name,

@@ -37,6 +37,20 @@ log = logging.getLogger(__name__)
 
 KINDS = {"merged": ("bfloat16", "float32", "float16"), "gguf": ("q8_0", *TYPES), "adapter": ("",)}
 """Each format with the types of its weights, the default first."""
+SAMPLING = (
+    *(
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "top_h",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+    ),
+    "repetition_penalty",
+)
+"""What a base model's own generation settings may hold and greedy answers have no use for."""
 GGUF_NAME = "model.gguf"
 DRAFT = ".exporting-"
 
@@ -114,8 +128,9 @@ def _write_merged(run: FinishedRun, request: Request, draft: Path) -> tuple[Exac
     generation.eos_token_id = prompt.encoder.stop_ids
     generation.pad_token_id = found.tokenizer.pad_token_id
     generation.do_sample = False
-    for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
-        setattr(generation, name, None)
+    for name in SAMPLING:  # transformers refuses to save them beside greedy decoding
+        if hasattr(generation, name):
+            setattr(generation, name, None)
     model.save_pretrained(str(draft))
     tokenizer = found.tokenizer
     tokenizer.chat_template = prompt.chat_template()

@@ -89,7 +89,8 @@ class ModelServer:
     ) -> None:
         self._config, self._encoder, self._window, self._judge = config, encoder, window, judge
         self._url = address(config.endpoint or "", OPTION)
-        self._manners = Manners(key_of(config.endpoint_key_env, NAMES.key), concurrency=CONCURRENCY)
+        key = key_of(config.endpoint_key_env, NAMES.key)
+        self._manners = Manners(key, concurrency=CONCURRENCY, timeout=SECONDS)
         self._named = f"{OPTION} {self._url}"
         self.base: ServedModel | None = None
 

@@ -88,9 +88,16 @@ class RunFolder:
             return {}
 
     def empty(self) -> None:
-        """Remove all that the run has left, so that it is run again; the result goes first."""
+        """Remove all that the run has left, so that it is run again.
+
+        What it could go on from goes first, and what says whose the folder is last: a kill between them
+        leaves nothing that is taken for the new run's.
+        """
+        if not is_main_process():
+            return
+        shutil.rmtree(self / "checkpoints", ignore_errors=True)
         (self / "result.json").unlink(missing_ok=True)
-        for path in list(self.path.iterdir()):
+        for path in sorted(self.path.iterdir(), key=lambda one: one.name == "environment.json"):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != LOCK:

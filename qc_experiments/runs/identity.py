@@ -15,6 +15,7 @@ from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig
 from qc_experiments.data.table import hash_rows
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
+from qc_experiments.system.processes import world_size
 from qc_experiments.training.inputs import RunData
 
 
@@ -24,11 +25,16 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
     what["model"]["name_or_path"] = fingerprint
     if config.model.adapter is not None:
         what["model"]["adapter"] = _adapter_hash(config.model.adapter)
+    if world_size() > 1 and config.trainer.effective_batch_size is None:
+        what["trainer"]["rows_per_step"] = config.trainer.rows_per_step()
     what["content"] = {
         "train": data.train_hash,
         "template": data.template.content_hash(),
         "evaluation": data.evaluation_hash,
     }
+    if data.databases is not None or any(row.evidence for row in data.validation):
+        # What is judged does not tell all that is asked: contexts and evidence stand in the prompts.
+        what["content"]["held_out"] = hash_rows(data.validation)
     if data.also:
         what["content"]["also"] = hash_rows(data.also)
     own = content_hash(config.collator.name, COLLATORS)

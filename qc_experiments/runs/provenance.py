@@ -57,6 +57,7 @@ def _version(package: str) -> str | None:
 def code_commit() -> str | None:
     """Commit of the code that runs, with ``+changes`` where files differ; None outside git."""
     try:
+        _git("ls-files", "--error-unmatch", "__init__.py")  # else the repository is another one's
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", ".", "../conf")
     except (OSError, subprocess.SubprocessError):

@@ -215,6 +215,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     from qc_experiments.runs.kept import Kept
     from qc_experiments.runs.outcome import trained_name, write_down, write_pause
     from qc_experiments.system.memory import keep_memory
+    from qc_experiments.system.unfinished import code_mark
     from qc_experiments.training.base_model import base_journal
     from qc_experiments.training.fit import Paused, fit
 
@@ -235,7 +236,8 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
         if isinstance(fitted, Paused):
             result = write_pause(run, fitted, share)
         else:
-            answers = Journal(folder / "answers.jsonl", f"trained for {fitted.steps} steps")
+            work = f"trained for {fitted.steps} steps, asked by code {code_mark()}"
+            answers = Journal(folder / "answers.jsonl", work)
             name = trained_name(config, fitted.steps).capitalize()
             what = "Trained model" if fitted.steps else name
             with job.precision(), job.trained_answerer(fitted.steps) as answerer:

@@ -23,6 +23,9 @@ STATEMENT_BEGINS = re.compile(
 FENCE_MARK = re.compile(r"`{3,}")
 QUOTED = re.compile(r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)""")
 
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""What a server that cuts an emoji in two leaves of it."""
+
 
 def extract_sql(text: str, after_query: str = "") -> str:
     """The SQL of an answer, without what models write around it.
@@ -33,7 +36,7 @@ def extract_sql(text: str, after_query: str = "") -> str:
     Nothing inside the SQL is touched. ``after_query`` is the template's literal text after
     ``{query}``, at which the answer ends.
     """
-    sql = text.replace("\0", "").strip()  # no database takes a NUL, and sqlite3 raises on it
+    sql = _readable(text).strip()
     if not SQL_START.match(sql):
         fence = FENCE.search(sql)
         prose = None if fence else AFTER_PROSE.search(sql)
@@ -52,10 +55,15 @@ def holds_sql(sql: str) -> bool:
 
 def answer_complete(text: str) -> bool:
     """Whether whatever the model may still write cannot change what `extract_sql` returns."""
-    sql = text.replace("\0", "").lstrip()
+    sql = _readable(text).lstrip()
     if SQL_START.match(sql):
         return first_statement(sql) != sql
     return len(FENCE_MARK.findall(sql)) >= 2
+
+
+def _readable(text: str) -> str:
+    """Without what no database takes and sqlite3 raises on: NUL, and halves of surrogate pairs."""
+    return HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text.replace("\0", ""))
 
 
 def first_statement(sql: str) -> str:

@@ -121,7 +121,8 @@ class NameReading:
             may_call = self._ahead() is _END and name in sqlite_functions()
             if not (may_call and self._open_end):
                 found = scope.refer(Reference(qualifier, name, partial, forgiven))
-                may_call = partial and qualifier is None and not self._sqlite
+                ends = self._ahead() is _END and self._open_end is not None  # ROLLUP (
+                may_call = ends and qualifier is None and not self._sqlite
                 self._note(max(found, Outlook.DOUBTFUL) if may_call else found)
             self._operand, self._item = True, name
 

@@ -31,6 +31,10 @@ _WITHIN = {
     **dict.fromkeys(("select", "group", "having"), ()),
 }
 """Clauses that stand in the parentheses of these functions only."""
+_NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
+"""Words that a parenthesis may follow and that are no functions."""
+_TAKE_LISTS = BINARY | {"offset"}
+"""The same of words after an operand."""
 _SIGNS = "+-~@"
 """Marks that may stand before an operand."""
 
@@ -98,7 +102,9 @@ class QueryReading(NameReading):
         else:
             before = self._ahead(-1)
             operator = before.kind == "mark" and before.text not in "()[]{},*"
-            self._need((self._operand or operator or text in _SIGNS) and not self._want_source)
+            number = text == "." and self._open_end is not None and self._ahead().text == ""  # .5
+            may_stand = self._operand or operator or text in _SIGNS or number
+            self._need(may_stand and not self._want_source)
             self._free = text == ":" and operator  # a type after ::
             self._operand, self._item = False, None
 
@@ -175,9 +181,18 @@ class QueryReading(NameReading):
         """Take a word of SQL; false for one that is a name here."""
         if self._alias or (self._free and word not in RESERVED):
             return False
+        following = self._ahead()
+        if (
+            word == "x"
+            and following.kind == "string"
+            and following.start == self._tokens[self._place].end
+        ):
+            return True  # a blob, x'00ff': what follows is its literal
         if partial and self._want_source:
             starts = _QUERY if self._ahead(-1).text == "(" else ("lateral",)
             return any(one.startswith(word) for one in starts)
+        if partial and self._after_is_distinct():
+            return "from".startswith(word)
         if partial:
             due = not self._operand and self._source is None
             if not due and not self._inside() and word in (*CLAUSES, *SET_OPERATIONS):
@@ -192,17 +207,24 @@ class QueryReading(NameReading):
                 return False
             if self._want_source and word in self._scope.tables:
                 return False
-            if after == "(" and word not in ("over", "filter", "all", "any", "some", "lateral"):
+            if after == "(" and not (
+                word in _NO_FUNCTIONS or (self._operand and word in _TAKE_LISTS)
+            ):
                 return False
         self._word(word)
         return True
+
+    def _after_is_distinct(self) -> bool:
+        """Whether IS [NOT] DISTINCT stands right before, which FROM follows."""
+        return self._ahead(-1).is_word("distinct") and self._ahead(-2).is_word("is", "not")
 
     def _source_or_join(self) -> bool:
         return self._scope.clause == "from" and (self._source is not None or self._operand)
 
     def _word(self, word: str) -> None:
         outside, in_from = not self._inside(), self._scope.clause == "from"
-        if word in CLAUSES and outside and not self._ahead(-1).is_word("within"):
+        compared = word == "from" and self._after_is_distinct()
+        if word in CLAUSES and outside and not (compared or self._ahead(-1).is_word("within")):
             self._clause(word)
         elif word in SET_OPERATIONS and outside:
             self._set_operation(word)
@@ -226,7 +248,7 @@ class QueryReading(NameReading):
             self._scope.clause, self._scope.bound = "having", True
             self._scope.items.append("*")
         elif self._source is None or self._joining or self._inside():
-            if self._inside() and word in _WITHIN:
+            if self._inside() and word in _WITHIN and not compared:
                 self._need(self._frames[-1].kind in _WITHIN[word])
             negated = self._ahead(-1).is_word("not")
             self._need(word not in BINARY or self._operand or negated)
@@ -244,7 +266,8 @@ class QueryReading(NameReading):
             scope.clause, self._operand = "select", False
             return
         rank, before = CLAUSES[word], CLAUSES.get(scope.clause, 0)
-        self._need(0 < before < rank and not self._want_source)
+        turned = not self._sqlite and scope.clause == "offset" and word in ("limit", "fetch")
+        self._need((0 < before < rank or turned) and not self._want_source)
         self._need(self._operand or self._source is not None)
         if scope.clause == "select":
             scope.items.append(self._item)

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from qc_experiments.sql.tokens import Token, tokens
 
-_NOT_COLUMNS = ("primary", "foreign", "unique", "check", "constraint", "key", "index", "exclude")
-"""How an item of CREATE TABLE begins that is no column."""
+_NOT_COLUMNS = ("primary", "foreign", "unique", "check", "constraint")
+"""How an item of CREATE TABLE begins that is no column; ``key``, ``index`` and ``exclude`` may be one."""
 _BEFORE_NAME = ("if", "not", "exists", "temp", "temporary", "virtual", "or", "replace", "unlogged")
 
 Columns = frozenset[str] | None
@@ -43,8 +43,8 @@ def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
         if not rest or not rest[0].is_word("table", "view"):
             continue
         kind, rest = rest[0], rest[1:]
-        while rest and rest[0].is_word(*_BEFORE_NAME):
-            rest = rest[1:]
+        if len(rest) > 3 and [one.text.lower() for one in rest[:3]] == ["if", "not", "exists"]:
+            rest = rest[3:]
         while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
             rest = rest[2:]
         if rest and (name := _name(rest[0])):

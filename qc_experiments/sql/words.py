@@ -29,7 +29,7 @@ BEFORE_OPERAND = _words(
 )
 """Words after which an operand must come."""
 ENDS_OPERAND = _words(
-    "null end asc desc first last true false current_date current_time current_timestamp isnull "
+    "null end asc desc first next last true false current_date current_time current_timestamp isnull "
     "notnull localtime localtimestamp current_user row rows only ties unknown preceding following"
 )
 """Words after which an expression may be complete."""
@@ -44,7 +44,7 @@ TYPES_AND_UNITS = _words(
 OTHERS = TYPES_AND_UNITS | _words(
     "over filter within range groups partition unbounded current recursive materialized lateral "
     "unnest indexed exclude respect ignore without varying asymmetric symmetric both leading "
-    "trailing for update share cast extract interval row_number"
+    "trailing for update share cast extract interval row_number grouping sets"
 )
 """Words with a meaning of their own that are neither clauses nor operators."""
 RESERVED = (frozenset(CLAUSES) - {"window", "qualify", "offset", "fetch"}) | SET_OPERATIONS
@@ -71,7 +71,8 @@ def sqlite_functions() -> frozenset[str]:
 
 @functools.cache
 def _beginnings(operand: bool) -> frozenset[str]:
-    words = OPERAND_WORDS | sqlite_functions() if operand else OPERATOR_WORDS
+    # x is how a blob begins: x'00ff'.
+    words = OPERAND_WORDS | sqlite_functions() | {"x"} if operand else OPERATOR_WORDS
     return frozenset(word[:size] for word in words for size in range(1, len(word) + 1))
 
 

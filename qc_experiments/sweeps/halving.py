@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 FIRST_SHARE = 8
 """A run trains for about 1/8 of its steps in the first round of a halving."""
+UNHEARD = "ended without a report (is the disk full?): run the same command again"
 CHOICE = "round.json"
 """In the sweep's folder: which round it is, and the jobs that take part."""
 
@@ -75,12 +76,18 @@ def shares(halving: int | None) -> list[float]:
 
 
 class Sweep:
-    """What the jobs of a sweep have reported so far, through a folder."""
+    """What the jobs of a sweep have reported so far, through a folder.
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    Args:
+        place: the folder.
+        count: jobs of the sweep; None where a sweeper searches.
+    """
+
+    def __init__(self, place: Path, count: int | None = None) -> None:
+        self._place, self._count = place, count
         self._round = Round()
         self._steps: dict[int, int | None] = {}  # of each job at the last choice
+        self._told: set[int] = set()  # jobs that have reported in this round
         self.reports: dict[int, Report] = {}
 
     def gather(self) -> None:
@@ -88,8 +95,12 @@ class Sweep:
         path = self._place / reports_file(self._round.number)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for line in lines:
-            report = Report(**json.loads(line))
+            try:
+                report = Report(**json.loads(line))
+            except ValueError:  # torn, as by a full disk
+                continue
             self.reports[report.job] = report
+            self._told.add(report.job)
 
     def failed(self) -> list[Report]:
         """The jobs that did not get to where they should have."""
@@ -97,8 +108,16 @@ class Sweep:
 
     def next_round(self) -> bool:
         """Choose who goes on, for another pass over the jobs; False where nobody has to."""
-        jobs = self.reports if self._round.jobs is None else self._round.jobs
-        paused = [self.reports[job] for job in jobs if self.reports[job].status == "paused"]
+        jobs: Iterable[int] = self._round.jobs or range(self._count or 0) or list(self.reports)
+        for job in set(jobs) - self._told:
+            known = self.reports.get(job, Report(job, "", "died"))
+            self.reports[job] = replace(known, status="died", error=UNHEARD)
+        self._told = set()
+        going_on = [self.reports[job] for job in jobs if self.reports[job].status == "paused"]
+        # Two combinations may be the same run, which then is one of those to choose from.
+        paused = list({tuple(one.folders) or one.job: one for one in reversed(going_on)}.values())[
+            ::-1
+        ]
         if not paused or paused[0].halving is None:
             return False
         halving, number = paused[0].halving, self._round.number

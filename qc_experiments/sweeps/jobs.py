@@ -176,12 +176,12 @@ def sweeping(plan: SweepPlan | None) -> Iterator[tuple[Sweep, Jobs]]:
     except OSError:  # Hydra is about to say so
         place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
     with place as folder:
+        count = None if plan is None or plan.jobs is None else len(plan.jobs)
         if plan is not None:
-            count = None if plan.jobs is None else len(plan.jobs)
             about = {"keys": plan.keys, "jobs": count, "threads": plan.threads_per_job()}
             (Path(folder) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         jobs = Jobs(Path(folder), os.getpid())
         try:
-            yield Sweep(Path(folder)), jobs
+            yield Sweep(Path(folder), count), jobs
         finally:
             jobs.close()

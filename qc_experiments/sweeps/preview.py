@@ -281,7 +281,8 @@ def _checked_name(config: RunConfig, known: dict[str, Any]) -> str:
         folder.check_owner(config)
     once(("tracking", config.tracking), lambda: check_tracking(config.tracking))
     own = None if config.collator.name in COLLATORS else config.collator
-    what = (*rows, config.model, config.lora, config.quant, own)
+    checked = (config.collator.attention, config.trainer.optim)
+    what = (*rows, config.model, config.lora, config.quant, own, *checked)
     once(("plan", *what), lambda: plan_of(config, data))
     once(("metrics", *rows), lambda: try_own_metrics(config, data.validation))
     return folder.path.name

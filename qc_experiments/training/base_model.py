@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 
 def base_journal(folder: RunFolder) -> Journal:
-    """What has been found out of the base model in a run's folder."""
-    return Journal(folder / "base_answers.jsonl", "base model")
+    """What has been found out of the base model in a run's folder, by the code that runs now."""
+    return Journal(folder / "base_answers.jsonl", f"base model, by code {code_mark()}")
 
 
 def measure_base(job: TrainingJob, model: Any) -> Measured:

@@ -34,7 +34,7 @@ from qc_experiments.models.stored_quantization import (
     stored_quantization,
 )
 from qc_experiments.system.processes import world_size
-from qc_experiments.system.words import counted
+from qc_experiments.system.words import counted, nearest
 from qc_experiments.training.device_plan import Device, device_of
 from qc_experiments.training.encoded_rows import encode_rows
 from qc_experiments.training.inputs import RunData
@@ -126,6 +126,8 @@ class Plan:
         """What the user is told before the run computes anything."""
         trainer, rows, per_step = config.trainer, len(self.train), self.rows_per_step
         other = f", {len(self.also)} of another task" if self.also else ""
+        constant = trainer.lr_scheduler_type == "constant"  # the one that begins at its full rate
+        warmup = 0 if constant else self.warmup_steps(trainer.warmup_steps)
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         lines = [
             f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
@@ -139,8 +141,7 @@ class Plan:
             f"{counted(world_size(), 'device')} = {counted(per_step, 'row')} per step"
             + (f" (all {rows} there are)" if rows < per_step else ""),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g}, warm-up steps {self.warmup_steps(trainer.warmup_steps)}, "
-            f"{trainer.lr_scheduler_type}",
+            f"{trainer.learning_rate:g}, warm-up steps {warmup}, {trainer.lr_scheduler_type}",
         ]
         if config.collator.name == "shared_schema":
             computed = self.computed_tokens(config)
@@ -227,6 +228,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     """Tokenize the rows and check that they, the model and a ``model.adapter`` fit together."""
     device = device_of(config.plan.device)
     check_device(config, device.kind)
+    _check_optimizer(config.trainer.optim)
     adapter = None
     if config.model.adapter is not None:
         adapter = Path(config.model.adapter).expanduser()
@@ -280,6 +282,16 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing
     return plan
+
+
+def _check_optimizer(name: str) -> None:
+    from transformers.training_args import OptimizerNames
+
+    known = [one.value for one in OptimizerNames]
+    if name not in known:
+        raise UserError(
+            f"trainer.optim={name}: transformers has no such optimizer{nearest(name, known)}"
+        )
 
 
 def _files_line(train: Sequence[Example]) -> list[str]:

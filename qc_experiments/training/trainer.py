@@ -74,8 +74,10 @@ class TextToSqlTrainer(OpenTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(ReportCallback(job.tracker))
         patience = job.config.trainer.early_stopping_patience
+        self._early_stopping: EarlyStoppingCallback | None = None
         if patience is not None:
-            self.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+            self._early_stopping = EarlyStoppingCallback(early_stopping_patience=patience)
+            self.add_callback(self._early_stopping)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -133,6 +135,17 @@ class TextToSqlTrainer(OpenTrainer):
         norm = gradient_norm if self.accelerator.scaler is None else None
         self._watch.end_step(self.state.global_step + 1, norm)
 
+    def create_optimizer(self, *given: Any) -> Any:
+        """As the Trainer makes it; what its library lacks or refuses is told to the user."""
+        try:
+            return super().create_optimizer(*given)
+        except (ImportError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"trainer.optim={self._job.config.trainer.optim}: cannot be made here ({reason}): take "
+                "adamw_torch, or install what it needs"
+            ) from error
+
     def run(self) -> None:
         """Train, from a checkpoint if there is one, or take what a training has left that is done."""
         start = self._job.resume_from
@@ -140,6 +153,9 @@ class TextToSqlTrainer(OpenTrainer):
             self.seconds_before = start.progress["seconds"]
             self.pack_attention = start.progress.get("pack_attention")
             self.packed_difference = start.progress.get("packed_difference")
+            if self._early_stopping is not None:
+                without_gain = start.progress.get("without_gain", 0)
+                self._early_stopping.early_stopping_patience_counter = without_gain
         if start is None or not (start.progress["ended"] or start.step == self._job.pause_at):
             if start is not None:
                 self.add_callback(LoggingInterval(self, start.progress))
@@ -184,6 +200,7 @@ class TextToSqlTrainer(OpenTrainer):
                     "pack_attention": self.pack_attention,
                     "packed_difference": self.packed_difference,
                     "ended": self.control.should_training_stop,
+                    "without_gain": self._without_gain(),
                     "loss_since_logged": losses,
                     "logged_at": logged_at,
                     "seconds": self.seconds,
@@ -197,6 +214,11 @@ class TextToSqlTrainer(OpenTrainer):
         self.accelerator.wait_for_everyone()
         if self._stop.requested is not None:
             raise Interrupted(self._stop.requested)
+
+    def _without_gain(self) -> int:
+        """Evaluations since the last that was better; early stopping's patience is a number of them."""
+        early = self._early_stopping
+        return 0 if early is None else early.early_stopping_patience_counter
 
     def _unsaved(self, step: int, error: Exception) -> Exception:
         """What the user is told of a checkpoint that could not be written; our own bugs stay bugs."""

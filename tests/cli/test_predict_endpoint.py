@@ -22,6 +22,8 @@ def source(tmp_path):
         (["--samples", "4"], "--samples 4 needs different answers: set --temperature 0.7"),
         (["--samples", "0"], "--samples 0: must be at least 1"),
         (["--temperature", "-1"], "--temperature -1.0: must be at least 0"),
+        (["--samples", "4", "--not-below", "60"], "--not-below 60: must be from 0 to 1"),
+        (["--not-below", "nan"], "--not-below nan: must be from 0 to 1"),
         (["--temperature", "nan"], "--temperature nan: must be a finite number"),
         (["--temperature", "inf"], "--temperature inf: must be a finite number"),
         (["--timeout", "0"], "--timeout 0: must be above 0"),

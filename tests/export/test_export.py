@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.runs import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qc_experiments.cli import export as command
@@ -21,6 +23,7 @@ from qc_experiments.data.template import Template
 from qc_experiments.export.card import CardFacts, model_card
 from qc_experiments.export.exact_prompt import ExactPrompt
 from qc_experiments.models.saved import load_saved
+from qc_experiments.system.files import csv_text, write_whole
 
 
 def exported(run, tmp_path, *options, name="exported"):
@@ -60,6 +63,33 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
     wanted = logits(own, ids)
     rounded = "int4" in (folder / "README.md").read_text()
     assert float((found - wanted).abs().max()) < (2.0 if rounded else 0.02)
+
+
+def test_a_base_model_that_samples_in_its_own_way_is_exported(train, tmp_path, tiny_model):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    own = {"do_sample": True, "temperature": 0.7, "min_p": 0.1, "typical_p": 0.9}
+    (base / "generation_config.json").write_text(json.dumps(own))
+    run = train(f"model.name_or_path={base}")
+    folder = exported(run, tmp_path, "--check", "0")
+    written = json.loads((folder / "generation_config.json").read_text())
+    assert not own.keys() & {key for key, value in written.items() if value}
+
+
+def test_shares_of_other_questions_than_those_judged_have_no_count(train, tmp_path):
+    with (ROOT / "qc_experiments" / "demo" / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:4]
+    rows[0]["query"] = "SELECT nothing FROM nowhere"
+    cells = [list(row.values()) for row in rows]
+    write_whole(tmp_path / "held_out.csv", csv_text(list(rows[0]), cells))
+    run = train(f"data.validation={tmp_path / 'held_out.csv'}")
+    assert run.result["execution_count"] == 3
+    card = (run.folder / "adapter" / "README.md").read_text(encoding="utf-8")
+    lines = {line.split(" | ")[0].strip("| "): line for line in card.splitlines()}
+    assert "(0 of 3; 0.0 to" in lines["execution accuracy"]
+    assert " of " not in lines["exact match"] + lines["valid SQL"]
+    folder = exported(run, tmp_path, "--check", "4")
+    assert re.search(r"\d answers? of 3 written differently", (folder / "README.md").read_text())
 
 
 def test_a_merged_model_is_asked_as_an_adapter_is(train, tmp_path, capsys):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,11 +15,20 @@ import torch
 from helpers.runs import CACHE, saved_adapter
 from safetensors.torch import load_file, save_file
 
-from qc_experiments.config.schema import DataConfig, ModelConfig, PathsConfig, RunConfig
+from qc_experiments.config.schema import (
+    DataConfig,
+    ModelConfig,
+    PathsConfig,
+    RunConfig,
+    TrainerConfig,
+)
 from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
 from qc_experiments.models.source import hub_commit
+from qc_experiments.runs import provenance
 from qc_experiments.runs.train import run_folder
+from qc_experiments.system.files import csv_text
+from qc_experiments.system.paths import resolve_path
 from qc_experiments.training.inputs import load_data
 
 
@@ -61,6 +72,63 @@ def test_adapters_that_differ_are_other_runs_however_they_are_stored(tiny_model,
     file = copy / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": 64}))
     assert identity(tiny_model, copy) != before
+
+
+def asked(
+    tiny_model: Path, folder: Path, trainer: TrainerConfig | None = None, **cells: str
+) -> str:
+    """Hash of a run whose held-out rows have these cells."""
+    with resolve_path("pkg://qc_experiments.demo/validation.csv", "").open(newline="") as file:
+        rows = [row | cells for row in csv.DictReader(file)][:4]
+    (folder / "held_out.csv").write_text(
+        csv_text(list(rows[0]), [list(row.values()) for row in rows])
+    )
+    config = RunConfig(
+        model=ModelConfig(name_or_path=str(tiny_model)),
+        data=DataConfig(
+            train="pkg://qc_experiments.demo/train.csv",
+            validation=str(folder / "held_out.csv"),
+            databases="pkg://qc_experiments.demo/databases",
+            limit=4,
+        ),
+        trainer=trainer or TrainerConfig(),
+        paths=PathsConfig(cache=str(CACHE)),
+    )
+    return run_folder(config, load_data(config)).identity.config_hash
+
+
+def test_other_contexts_of_held_out_rows_make_another_run(tiny_model, tmp_path):
+    """The golds and databases are the same, but the prompts are not."""
+    before = asked(tiny_model, tmp_path)
+    assert asked(tiny_model, tmp_path) == before
+    assert asked(tiny_model, tmp_path, context="CREATE TABLE book (title TEXT)") != before
+
+
+def test_as_many_rows_a_step_make_the_same_run_on_however_many_processes(
+    tiny_model, tmp_path, monkeypatch
+):
+    each = TrainerConfig(per_device_train_batch_size=4)
+    in_all = TrainerConfig(effective_batch_size=16)
+    alone = [asked(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    together = [asked(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
+    assert together[0] != alone[0]
+    assert together[1] == alone[1]
+
+
+def test_the_commit_is_not_that_of_a_users_repository_that_the_package_lies_in(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "mine" / ".venv" / "qc_experiments" / "runs"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    mine = str(tmp_path / "mine")
+    (tmp_path / "mine" / ".gitignore").write_text(".venv\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "mine"]):
+        who = ["-c", "user.name=me", "-c", "user.email=me@example.com"]
+        subprocess.run(["git", "-C", mine, *who, *command], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.code_commit() is None
 
 
 def in_the_middle(path: Path) -> None:

@@ -272,8 +272,9 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     assert_same(train(*settings, output=tmp_path / "cut"), whole)
 
 
-def test_an_early_stop_stays_one(train, tmp_path, monkeypatch):
-    """Killed after the last checkpoint, a run that had stopped early must not train on."""
+@pytest.mark.parametrize(("patience", "epoch"), [(1, 2), (2, 2)])
+def test_an_early_stop_stays_one(train, tmp_path, monkeypatch, patience, epoch):
+    """Killed after its last checkpoint or the one before, a run stops where it would have stopped."""
     settings = (
         *STEPS,
         "trainer.learning_rate=1e-9",  # nothing improves
@@ -281,12 +282,12 @@ def test_an_early_stop_stays_one(train, tmp_path, monkeypatch):
         "trainer.num_train_epochs=6",
         "trainer.eval_strategy=epoch",
         "trainer.save_strategy=epoch",
-        "trainer.early_stopping_patience=1",
+        f"trainer.early_stopping_patience={patience}",
         "trainer.load_best_model_at_end=true",
     )
     whole = train(*settings, output=tmp_path / "whole")
-    assert whole.result["steps"] < 24
-    interrupt_at(monkeypatch, whole.result["steps"], "checkpoint")
+    assert whole.result["steps"] == 4 * (1 + patience)
+    interrupt_at(monkeypatch, 4 * epoch, "checkpoint")
     with pytest.raises(SystemExit):
         train(*settings, output=tmp_path / "cut")
     monkeypatch.undo()

@@ -31,6 +31,7 @@ from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.records.folder import Identity, RunFolder
 from qc_experiments.runs import earlier
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
+from qc_experiments.system.files import csv_text
 
 DEMO = ROOT / "qc_experiments" / "demo"
 
@@ -588,6 +589,62 @@ def test_chat_prompting_trains_and_predicts(train, capsys):
     assert run.result["eval_loss"] < run.result["base_eval_loss"]
     saved = json.loads((run.folder / "adapter" / "prompting.json").read_text())
     assert saved["wrap"] == "chat"
+
+
+def test_what_a_kill_leaves_of_a_folder_that_is_emptied_is_not_gone_on_from(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run", Identity("run", "h" * 64))
+    (folder / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    (folder / "adapter").mkdir()
+    folder.write_json("environment.json", {"config_hash": "h" * 64})
+    folder.result({"status": "finished", "config_hash": "h" * 64, "seed": 1})
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.empty()
+    monkeypatch.undo()
+    assert not (folder / "checkpoints").exists()
+    folder.empty()
+    assert [path.name for path in folder.path.iterdir()] == []
+
+
+def test_runs_that_are_not_asked_the_same_questions_are_not_ranked_together(train, tmp_path):
+    """As a model's window has it, into which not all of the held-out rows fit."""
+    with (ROOT / "qc_experiments" / "demo" / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:4]
+    rows[3]["context"] += "\n-- " + "very long " * 2000
+    (tmp_path / "held_out.csv").write_text(
+        csv_text(list(rows[0]), [list(row.values()) for row in rows])
+    )
+    some = train(f"data.validation={tmp_path / 'held_out.csv'}", output=tmp_path / "runs")
+    rows[3]["context"] = rows[2]["context"]
+    (tmp_path / "all.csv").write_text(csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+    every = train(f"data.validation={tmp_path / 'all.csv'}", output=tmp_path / "runs")
+    assert (some.result["execution_count"], every.result["execution_count"]) == (3, 4)
+    assert some.result["evaluation_hash"] != every.result["evaluation_hash"]
+
+
+def test_an_optimizer_that_there_is_not_is_refused_before_anything_is_computed(
+    train, tmp_path, refused
+):
+    line = refused(train, "trainer.optim=adamw_tourch")
+    assert (
+        "trainer.optim=adamw_tourch: transformers has no such optimizer (did you mean adamw_torch"
+        in line
+    )
+    line = refused(train, "seed=5000000000")
+    assert "seed=5000000000: must be from 0 to 4294967295" in line
+    assert not run_folders(tmp_path / "outputs")
+
+
+def test_a_constant_learning_rate_has_no_warm_up_and_says_so(train, capsys):
+    run = train(
+        "trainer.lr_scheduler_type=constant", "trainer.warmup_steps=2", "evaluation.base=false"
+    )
+    assert "warm-up steps 0, constant" in capsys.readouterr().out
+    assert {line["learning_rate"] for line in run.metrics if "learning_rate" in line} == {5e-3}
 
 
 def test_a_run_that_another_process_has_just_made_again_is_not_emptied(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from importlib.resources import files
 from pathlib import Path
@@ -132,6 +133,12 @@ def test_an_answer_in_words_stays_what_it_is(text):
 def test_no_character_that_a_model_can_write_ends_a_run(text):
     answer_complete(text)
     assert extract_sql(text + "SELECT 2") == extract_sql(text)
+
+
+def test_half_of_an_emoji_which_servers_leave_of_one_ends_no_run():
+    text = json.loads("\"SELECT 1 AS '\\\\ud83d'; x\"".replace("\\\\", "\\"))
+    assert answer_complete(text)
+    assert extract_sql(text) == "SELECT 1 AS '\N{REPLACEMENT CHARACTER}'"
 
 
 @pytest.mark.parametrize("query", DIFFICULT + GOLD[:20])

@@ -59,6 +59,23 @@ def test_nor_is_one_of_another_dialect(dialect, query):
     assert first_refusal(check_of(SCHEMA, dialect), query) is None
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT key, settings.exclude FROM settings WHERE key = 'theme'",
+        "SELECT temp.day FROM temp ORDER BY degrees",
+        "SELECT id FROM virtual JOIN replace USING (id)",
+        "SELECT id FROM temporary",
+    ],
+)
+def test_tables_and_columns_may_have_names_that_mean_something_in_sql(dialect, query):
+    schema = """CREATE TABLE settings (key TEXT, value TEXT, exclude INT, PRIMARY KEY (key));
+        CREATE TEMP TABLE IF NOT EXISTS temp (day DATE, degrees REAL);
+        CREATE TABLE virtual (id INT); CREATE TABLE replace (id INT); CREATE TABLE temporary (id INT);"""
+    assert first_refusal(check_of(schema, dialect), query) is None
+
+
 @pytest.mark.parametrize("query", lines("broken"))
 def test_what_can_become_no_valid_query_is_refused(query):
     assert check_of(SCHEMA).outlook(f"{query} ") is Outlook.IMPOSSIBLE

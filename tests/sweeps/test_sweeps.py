@@ -380,6 +380,29 @@ def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
     assert next_jobs(sweep, tmp_path) == [1, 3]
 
 
+def test_two_combinations_that_are_the_same_run_are_one_to_choose(tmp_path):
+    sweep = Sweep(tmp_path)
+    found = {0: ("a", 0.1), 1: ("a", 0.1), 2: ("b", 0.2), 3: ("c", 0.3)}
+    with (tmp_path / "round0.jsonl").open("w") as file:
+        for job, (folder, loss) in found.items():
+            report = Report(job, "", "paused", None, (folder,), loss, halving=2)
+            file.write(json.dumps(vars(report)) + "\n")
+    assert next_jobs(sweep, tmp_path) == [0, 2]
+
+
+def test_a_job_that_could_not_report_is_named_and_not_ranked_by_what_it_was_before(tmp_path):
+    sweep = Sweep(tmp_path, 5)
+    told(tmp_path, 0, {0: 0.4, 1: 0.2, 2: 0.3, 3: 0.9})  # nothing of job 4
+    assert next_jobs(sweep, tmp_path) == [1, 2]
+    assert [one.job for one in sweep.failed()] == [4]
+    told(tmp_path, 1, {2: 0.35})
+    with (tmp_path / "round1.jsonl").open("a") as file:
+        file.write('\n{"job": 1, "overr')  # as a full disk leaves it
+    assert next_jobs(sweep, tmp_path) == [2]
+    assert sorted(one.job for one in sweep.failed()) == [1, 4]
+    assert all("ended without a report" in (one.error or "") for one in sweep.failed())
+
+
 def test_more_is_better_where_it_is_an_accuracy(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1}, greater_is_better=True)

@@ -7,3 +7,8 @@ SELECT table_name FROM information_schema.tables
 SELECT g FROM generate_series(1, 3) AS g
 SELECT array_agg(id)[1] FROM singer WHERE id = ANY (ARRAY[1, 2]) AND name ~ '^a'
 SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY age) FROM singer
+SELECT name FROM singer ORDER BY age OFFSET 2 LIMIT 5
+SELECT country, SUM(age) FROM singer GROUP BY ROLLUP (country)
+SELECT country, name, SUM(age) FROM singer GROUP BY GROUPING SETS ((country), (name), ())
+SELECT UPPER (name) FROM singer WHERE age IS NOT DISTINCT FROM 30 ORDER BY LOWER (name)
+SELECT name FROM singer ORDER BY age OFFSET 2 ROWS FETCH NEXT 5 ROWS ONLY

@@ -59,3 +59,9 @@ SELECT julianday('now') - julianday(date) AS days FROM concert WHERE days > 5
 SELECT length(name) len FROM singer ORDER BY len
 SELECT max(year) AS year FROM concert
 SELECT singer.name, concert.title FROM concert INNER JOIN singer ON concert.singer_id = singer.id WHERE singer.country = 'US' GROUP BY singer.name, concert.title
+SELECT AVG(age) FROM (SELECT age FROM singer ORDER BY age LIMIT 2 - (SELECT COUNT(*) FROM singer) % 2 OFFSET (SELECT (COUNT(*) - 1) / 2 FROM singer))
+SELECT name FROM singer WHERE name GLOB ('A*') OR name LIKE ('B%')
+SELECT name FROM singer WHERE (age IS NOT DISTINCT FROM 30 AND name IS NULL) OR country IS DISTINCT FROM 'France'
+SELECT age IS DISTINCT FROM 30, name FROM singer
+SELECT .5 * age FROM singer WHERE "net worth" BETWEEN .1 AND .9
+SELECT X'41' FROM singer WHERE name = x'00ff'
