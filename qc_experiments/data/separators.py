@@ -138,7 +138,7 @@ def encoding_refusal(path: Path, raw: bytes, problem: str) -> UserError:
     how = writing_of(text.removeprefix("\ufeff"))
     kind = "UTF-16 (Excel's Unicode text)"
     if encoding == "cp1252":
-        shown = next(line for line in text.splitlines() if not line.isascii()).strip()
+        shown = next(line for line in text.splitlines() if not line.isascii()).strip(" \t")
         place = next(at for at, letter in enumerate(shown) if not letter.isascii())
         kind = f"Windows-1252 if this reads well: {shown[max(0, place - 20) : place + 20]}"
     if how is None:

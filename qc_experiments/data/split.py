@@ -19,13 +19,13 @@ def split_rows(
     Args:
         rows: all rows.
         fraction: share that is held out, between 0 and 1, rounded to whole rows; at least one row.
-        by: ``schema`` draws whole schemas (rows of one ``db_id``, or of one context where there is none),
+        by: ``schema`` draws whole schemas (rows of one ``db_id``, or of one schema where there is none),
             so that no schema stands on both sides.
         seed: of the draw.
     """
     groups: dict[str | int, list[Row]] = {}
     for row in rows:
-        key: str | int = row.number if by is SplitBy.row else (row.db_id or row.context)
+        key: str | int = row.number if by is SplitBy.row else (row.db_id or row.schema)
         groups.setdefault(key, []).append(row)
     keys = list(groups)
     random.Random(seed).shuffle(keys)

@@ -93,7 +93,8 @@ class Table:
 def hash_rows(rows: Sequence[Row]) -> str:
     """SHA-256 over the cells of some rows, in their order."""
     cells = [c or "" for r in rows for c in (r.question, r.query, r.context, r.db_id)]
-    return hash_texts(*cells, *(r.evidence for r in rows if r.evidence))
+    evidence = [f"{place} {row.evidence}" for place, row in enumerate(rows) if row.evidence]
+    return hash_texts(*cells, *evidence)
 
 
 def name_rows(numbers: Sequence[int]) -> str:

@@ -82,7 +82,7 @@ class Linker:
         return dict(zip(self._places, map(float, found), strict=True))
 
     def link(
-        self, question: str, tokens: int, write: Callable[[TableDefinition], str]
+        self, question: str, room: int, write: Callable[[TableDefinition], str]
     ) -> list[TableDefinition]:
         """The tables for a question, in an order that is the same for all questions.
 
@@ -91,10 +91,9 @@ class Linker:
 
         Args:
             question: in words.
-            tokens: most of the schema's text, a token counted as `CHARACTERS`.
+            room: for the schema's text, in characters.
             write: a table's text.
         """
-        room = tokens * CHARACTERS
         scores = self.scores(question)
         ranked = self._ranked(scores)
         chosen: dict[int, TableDefinition] = {}
@@ -170,6 +169,15 @@ class Linker:
             if names.get(key.parent.lower(), place) != place
         ]
 
+    @cached_property
+    def _neighbours(self) -> dict[int, list[int]]:
+        """The tables that a table refers to, or that refer to it."""
+        found: dict[int, list[int]] = {}
+        for one, other in self._links:
+            found.setdefault(one, []).append(other)
+            found.setdefault(other, []).append(one)
+        return found
+
     def _between(self, start: int, chosen: Mapping[int, TableDefinition]) -> list[int]:
         """The tables on the shortest way by foreign keys from one to those that are chosen."""
         before: dict[int, int | None] = {start: None}
@@ -183,10 +191,8 @@ class Linker:
                     way.append(step)
                     step = before[step]
                 return way
-            for pair in self._links:
-                if place in pair:
-                    other = pair[0] if pair[1] == place else pair[1]
-                    if other not in before:
-                        before[other] = place
-                        waiting.append(other)
+            for other in self._neighbours.get(place, ()):
+                if other not in before:
+                    before[other] = place
+                    waiting.append(other)
         return []

@@ -51,12 +51,15 @@ SELECT session_user, (
 TABLES = """
 SELECT c.oid::regclass::text, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
     string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
+        || CASE WHEN a.attgenerated = '' THEN '' ELSE
+            ' GENERATED ALWAYS AS (' || pg_get_expr(g.adbin, g.adrelid) || ') STORED' END
         || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum)
     || coalesce((
         SELECT string_agg(', ' || pg_get_constraintdef(k.oid), '' ORDER BY contype DESC, conname)
         FROM pg_catalog.pg_constraint k WHERE conrelid = c.oid AND contype IN ('p', 'f')), '')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_catalog.pg_attrdef g ON g.adrelid = c.oid AND g.adnum = a.attnum
 WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition
     AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
     AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
@@ -70,7 +73,7 @@ WHERE schemaname NOT LIKE 'pg\\_%' AND schemaname <> 'information_schema' ORDER 
 VIEW_STATEMENTS = """
 SELECT c.oid::regclass::text, pg_get_viewdef(c.oid)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'v' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+WHERE c.relkind IN ('v', 'm') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
     AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = c.oid AND deptype = 'e')
 ORDER BY n.nspname, c.relname
@@ -91,9 +94,11 @@ WHERE d.classoid = 'pg_catalog.pg_class'::regclass
 ORDER BY n.nspname, c.relname, objsubid
 """
 """What is said of those tables and their columns."""
+MATERIALIZED = ", 'm'"
+"""Kind of relation that has rows of its own, but is a view to those who are told the schema."""
 SCHEMA_QUERY = (
     "SELECT 'CREATE TABLE ' || name || ' (' || definition || ')' "
-    f"FROM ({TABLES}) AS tables (name, columns, definition) "
+    f"FROM ({TABLES.replace(MATERIALIZED, '')}) AS tables (name, columns, definition) "
     "UNION ALL SELECT 'CREATE VIEW ' || name || ' AS' || query "
     f"FROM ({VIEW_STATEMENTS}) AS views (name, query) "
     f"UNION ALL SELECT * FROM ({COMMENTS}) AS comments"

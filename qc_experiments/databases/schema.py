@@ -12,13 +12,15 @@ from qc_experiments.databases.locate import Database, named_database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.samples import is_private, sample_values
 from qc_experiments.databases.schema_text import (
+    KEYS_BEGIN,
     Values,
+    key_lines,
     schema_text,
     table_text,
     value_comments,
 )
 from qc_experiments.errors import UserError
-from qc_experiments.sql.ddl import read_ddl
+from qc_experiments.sql.ddl import TableDefinition, read_ddl
 from qc_experiments.sql.tokens import statement
 
 SECONDS = 60.0
@@ -112,8 +114,15 @@ class SchemaReader:
             return schema.text
         dialect = schema.linker.dialect
         how = (dialect, self.form, self.style, schema.values)
-        tables = schema.linker.link(question, self.linking, lambda table: table_text(table, *how))
-        return schema_text(tables, *how)
+        known = schema.linker.tables
+
+        def write(table: TableDefinition) -> str:
+            keys = key_lines([table], known, dialect, self.form, self.style)
+            return "\n".join([table_text(table, *how), *keys])
+
+        heading = len(KEYS_BEGIN) + 1 if key_lines(known, known, dialect, *how[1:3]) else 0
+        room = self.linking * CHARACTERS - heading
+        return schema_text(schema.linker.link(question, room, write), *how)
 
     @property
     def samples(self) -> int:
@@ -137,9 +146,13 @@ class SchemaReader:
             raise UserError(f"{said}: is not a {kind} database that can be read ({found.error})")
         if not found.rows:
             raise UserError(f"{said}: has no tables")
-        return "\n".join(
-            f"{statement(str(sql), database.dialect).strip()};" for (sql,) in found.rows
-        )
+        texts = [_text(sql) for (sql,) in found.rows]
+        return "\n".join(f"{statement(sql, database.dialect).strip()};" for sql in texts)
+
+
+def _text(sql: object) -> str:
+    """A statement; SQLite keeps the bytes that it was given, in whatever encoding."""
+    return sql.decode("utf-8", "replace") if isinstance(sql, bytes) else str(sql)
 
 
 def read_schema(text: str, key: str, engine: str | None = None) -> str:

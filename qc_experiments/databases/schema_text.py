@@ -11,6 +11,10 @@ Values = Mapping[tuple[str, str], Sequence[str]]
 """Sample values by table, as SQL writes its name, and the plain name of a column."""
 
 
+KEYS_BEGIN = "Foreign keys:"
+"""Stands before the keys, where these stand at a schema's end."""
+
+
 def schema_text(
     tables: Sequence[TableDefinition],
     dialect: str,
@@ -23,13 +27,26 @@ def schema_text(
     M-Schema is that of XiYan-SQL (Gao et al. 2024, arXiv:2411.08599, section 3.1).
     """
     lines = [table_text(table, dialect, form, style, values) for table in tables]
-    keys = [
+    keys = key_lines(tables, tables, dialect, form, style)
+    return "\n".join([*lines, *([KEYS_BEGIN, *keys] if keys else [])])
+
+
+def key_lines(
+    tables: Sequence[TableDefinition],
+    known: Sequence[TableDefinition],
+    dialect: str,
+    form: SchemaFormat,
+    style: SchemaConfig,
+) -> list[str]:
+    """The foreign keys of tables that stand at a schema's end, as far as what they refer to is known."""
+    if not style.keys or form is SchemaFormat.ddl:
+        return []
+    return [
         line
         for table in tables
-        for key in (table.foreign_keys if style.keys and form is not SchemaFormat.ddl else ())
-        if (line := _reference(table, key, tables, dialect))
+        for key in table.foreign_keys
+        if (line := _reference(table, key, known, dialect))
     ]
-    return "\n".join([*lines, *(["Foreign keys:", *keys] if keys else [])])
 
 
 def table_text(

@@ -7,10 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from qc_experiments.data.table import Row, Table
 from qc_experiments.inspection.faults import Faults
-from qc_experiments.sql.extraction import SQL_START, extract_sql
+from qc_experiments.sql.extraction import OPENS, after_comments, extract_sql
 from qc_experiments.sql.parsing import parse
 from qc_experiments.sql.tokens import plain_sql
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 ALIKE = 90.0
 """Similarity in per cent (as rapidfuzz counts insertions and deletions) of nearly the same questions."""
 SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re.DOTALL)
+FROM_FIRST = re.compile(r"from\s", re.IGNORECASE)
+"""How queries of DuckDB may begin."""
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
 PLACEHOLDER = re.compile(
     r"\{(?:question|context|query|name|value|table|column|db_id|schema|input|answer)\}"
@@ -65,8 +68,9 @@ def text_faults(rows: Sequence[Row], faults: Faults) -> None:
 
 def is_wrapped(query: str) -> bool:
     """Whether SQL stands in a code fence, or after words, as a model writes it."""
-    begins = query.startswith("(") or SQL_START.match(query)
-    return not begins and SQL_START.match(extract_sql(query)) is not None
+    sql = after_comments(query)
+    begins = OPENS.match(sql) or FROM_FIRST.match(sql)
+    return not begins and OPENS.match(extract_sql(query)) is not None
 
 
 def near_repeats(rows: Sequence[Row], faults: Faults) -> None:
@@ -121,7 +125,11 @@ def _plain_schema(schema: str) -> str:
 
 
 def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Pairs of rows with nearly the same questions, one of each."""
+    """Pairs of rows with nearly the same questions, one of each, and with the same query or the same words.
+
+    Of questions made of one template nearly all are alike, so that other pairs are not even listed.
+    """
+    import numpy
     from rapidfuzz.fuzz import ratio
     from rapidfuzz.process import cdist
 
@@ -133,14 +141,23 @@ def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
         )
         return []
     first, second = ([_plain(row.question) for row in rows] for rows in (some, others))
+    codes: dict[str, int] = {}
+
+    def coded(texts: Sequence[str]) -> Any:
+        return numpy.array([codes.setdefault(text, len(codes)) for text in texts])
+
+    queries = [coded([f"query {plain_sql(row.query)}" for row in rows]) for rows in (some, others)]
+    words = [coded(texts) for texts in (first, second)]
     pairs: list[tuple[Row, Row]] = []
     for start in range(0, len(first), 1000):  # so that ten thousand questions need no large matrix
         part = cdist(first[start : start + 1000], second, scorer=ratio, score_cutoff=ALIKE)
-        places = zip(*part.nonzero(), strict=True)
+        same = [one[start : start + 1000, None] == other[None] for one, other in (queries, words)]
+        places = zip(*((part > 0) & (same[0] | same[1])).nonzero(), strict=True)
         pairs += ((some[start + int(one)], others[int(other)]) for one, other in places)
     return pairs
 
 
 @lru_cache(maxsize=100_000)
 def _plain(question: str) -> str:
-    return " ".join(re.findall(r"\w+", question.casefold()))
+    # C# is not C++, and < 30 not > 30.
+    return " ".join(re.findall(r"\w+|[-+]?[#+<>=%]+", question.casefold()))

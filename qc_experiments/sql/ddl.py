@@ -257,11 +257,18 @@ def needs_quotes(identifier: exp.Identifier, dialect: str) -> bool:
     return name.upper() in _keywords(dialect)
 
 
+ALSO_RESERVED = {
+    *("ADD", "ANALYSE", "ASYMMETRIC", "BOTH", "CAST", "CHECK", "DEFERRABLE", "IF", "INITIALLY"),
+    *("LEADING", "NOTHING", "PLACING", "SYMMETRIC", "TRAILING", "TRANSACTION", "USER"),
+}
+"""Reserved words of SQLite and PostgreSQL that are none of sqlglot's keywords."""
+
+
 @lru_cache
 def _keywords(dialect: str) -> frozenset[str]:
     """Words of the dialect's keywords; of ``ORDER BY`` both."""
     found = Dialect.get_or_raise(dialect).tokenizer_class.KEYWORDS
-    return frozenset(word for keyword in found for word in keyword.split())
+    return frozenset(word for keyword in found for word in keyword.split()) | ALSO_RESERVED
 
 
 def name_in_sql(identifier: exp.Identifier, dialect: str) -> str:

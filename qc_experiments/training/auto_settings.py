@@ -100,7 +100,7 @@ def _by_rows(config: RunConfig, plan: Plan) -> Iterator[Choice]:
     said = counted(rows, "row")
     yield Choice("trainer.per_device_train_batch_size", step, f"rows of a step, for {said}")
     yield Choice("trainer.num_train_epochs", epochs, f"for {said}")
-    schemas = Counter(example.row.db_id or example.row.context for example in plan.train)
+    schemas = Counter(example.row.db_id or example.row.schema for example in plan.train)
     questions = median(schemas.values())
     if (
         questions >= LARGE_GROUP

@@ -351,3 +351,10 @@ def test_a_shown_command_runs_in_a_shell(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     subprocess.run(["sh", "-c", line[line.index("python -c ") :]], check=True, timeout=60)
     assert [cells for _, cells in read_cells(Path("it's größer_fixed.csv"))[1]] == ROWS
+
+
+def test_a_blank_of_another_encoding_at_the_end_of_a_line_is_said_as_any_other_letter(tmp_path):
+    path = tmp_path / "it.csv"
+    path.write_bytes(b"question,query,context\nWho?,SELECT 1,CREATE TABLE a (x INT)\xa0\n")
+    with pytest.raises(UserError, match=r"line 2 is not UTF-8 \(byte 0xa0.*Windows-1252"):
+        read_cells(path)

@@ -99,3 +99,9 @@ def test_a_limit_that_does_not_bind_takes_all_rows(limit):
 def test_another_seed_draws_another_sample():
     samples = {tuple(numbers(sample_rows(rows(50), 10, seed))) for seed in range(5)}
     assert len(samples) == 5
+
+
+def test_parts_of_one_schema_that_are_linked_to_questions_stay_on_one_side():
+    linked = [Row(n, f"q{n}", "s", f"part {n}", statements="CREATE TABLE a (b)") for n in range(24)]
+    with pytest.raises(UserError, match="1 schema in all"):
+        split_rows(linked, 0.25, SplitBy.schema, seed=0)

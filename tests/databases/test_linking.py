@@ -89,7 +89,7 @@ def test_tables_on_the_way_between_two_stay_with_them(shop):
 @pytest.mark.parametrize("tokens", [60, 150, 400, 800])
 def test_what_is_kept_fits_and_the_judge_knows_all_tables(shop, form, tokens):
     row = linked(shop, "What is the price of each product?", tokens, form)
-    assert len(row.context) <= CHARACTERS * tokens + len("Foreign keys:\n") * 10
+    assert len(row.context) <= CHARACTERS * tokens
     assert "archive_11" in row.schema
 
 
@@ -148,3 +148,18 @@ def test_a_run_links_in_training_and_when_it_is_asked(train, shop, tmp_path, mon
         ["--adapter", str(adapter), "--db", shop.place, "--question", "price of product 1?"]
     )
     assert asked[0].context == linked(shop, "price of product 1?", 80).context
+
+
+@pytest.mark.parametrize("form", list(SchemaFormat))
+def test_many_keys_count_as_well(tmp_path, form):
+    path = tmp_path / "keys.sqlite"
+    keys = ", ".join(f"part_{n} INTEGER REFERENCES part_{n}(id)" for n in range(20))
+    parts = "".join(
+        f"CREATE TABLE part_{n} (id INTEGER PRIMARY KEY, name TEXT);" for n in range(20)
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{parts} CREATE TABLE whole (id INTEGER PRIMARY KEY, {keys});")
+    row = linked(
+        Databases(str(path)), "How many part_3 and part_4 does each whole have?", 500, form
+    )
+    assert len(row.context) <= CHARACTERS * 500

@@ -15,9 +15,11 @@ import time
 import pytest
 from helpers.postgresql import PASSWORD, Server
 
+from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
+from qc_experiments.databases.locate import named_database
 from qc_experiments.databases.postgresql import content_hash, run, safe_name
-from qc_experiments.databases.schema import read_schema
+from qc_experiments.databases.schema import SchemaReader, read_schema
 from qc_experiments.errors import UserError
 
 psycopg = pytest.importorskip("psycopg")
@@ -389,6 +391,24 @@ def test_the_schema_is_what_a_prompt_needs_and_the_role_may_read(server, databas
         'PRIMARY KEY ("row", place));',
     ]
     assert "CREATE TABLE private (word text);" in schema(server.url("writer"))
+
+
+def test_what_is_computed_from_a_private_column_shows_no_values(server):
+    server.execute(
+        "CREATE TABLE account (password_hash text, note text, "
+        "code text GENERATED ALWAYS AS (lower(password_hash)) STORED); "
+        "INSERT INTO account VALUES ('HIDDEN', 'shown'); "
+        "CREATE MATERIALIZED VIEW seen AS SELECT password_hash AS word FROM account; "
+        "GRANT SELECT ON account, seen TO reader"
+    )
+    try:
+        with SchemaReader(SchemaFormat.m_schema, SchemaConfig()) as reader:
+            found = reader.of_database(named_database(server.url("reader"), "db", None), "it").text
+    finally:
+        server.execute("DROP MATERIALIZED VIEW seen; DROP TABLE account")
+    assert "shown" in found
+    assert "seen" in found
+    assert "hidden" not in found.lower()
 
 
 def test_a_training_set_is_made_and_checked_from_a_server(server, database, tmp_path, capsys):

@@ -269,3 +269,26 @@ def test_a_schema_without_databases_is_made_of_its_statements():
         )
         with pytest.raises(UserError, match="row 2: its context holds no CREATE statements"):
             reader.of_statements("table t with column a", "row 2")
+
+
+def test_a_statement_in_an_old_encoding_is_read(tmp_path):
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "CREATE TABLE pet (id INT, name TEXT -- der Name des Tieres XY\n, age INT)"
+        )
+    path.write_bytes(path.read_bytes().replace(b"Tieres XY", b"Tieres \xfcb"))
+    for form in SchemaFormat:
+        found = text_of(Database("sqlite", str(path)), form.value)
+        assert not found.startswith("b'")
+        assert all(name in found for name in ("pet", "name", "age"))
+
+
+def test_names_that_are_reserved_words_keep_their_quotes_and_show_values(tmp_path):
+    found = made(
+        tmp_path,
+        'CREATE TABLE "transaction" (id INT, "check" TEXT, "user" TEXT);',
+        ('"transaction"', 1, "passed", "none"),
+    )
+    assert '# Table: "transaction"' in found
+    assert "passed" in found

@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import tracemalloc
 from contextlib import closing
 
 import pytest
+
+from qc_experiments.data.table import Row
+from qc_experiments.inspection.faults import Faults
+from qc_experiments.inspection.text_checks import near_repeats
 
 PET = "CREATE TABLE pet (id INTEGER, name TEXT);"
 COUNT, NAMES = ("How many pets?", "SELECT count(*) FROM pet"), ("Names?", "SELECT name FROM pet")
@@ -101,3 +106,56 @@ def test_a_row_without_a_database_is_a_fault_and_no_end(found, databases, db_id)
     own, _, out = found([(*COUNT, PET, "pets"), (*NAMES, PET, db_id)], None, *databases)
     assert own == {("no_database", 3)}
     assert "every query runs" not in out
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'WITH "all pets" AS (\n  SELECT name FROM pet\n)\nSELECT * FROM "all pets"',
+        "-- Step 1: select the names\nSELECT name FROM pet",
+        "FROM pet\nSELECT name",
+        "(\nSELECT name FROM pet\n)\nUNION\nSELECT name FROM pet",
+    ],
+)
+def test_a_query_of_several_lines_is_not_cut_by_a_fix(check, tmp_path, query):
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("question", "query", "context"), ("Names?", query, PET)])
+    check(tmp_path / "rows.csv", "--fix", tmp_path / "fixed.csv")
+    with (tmp_path / "fixed.csv").open(newline="") as file:
+        assert [row["query"] for row in csv.DictReader(file)] == [query]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Which people know C++?", "Which people know C#?"),
+        ("Who has a balance of -5?", "Who has a balance of +5?"),
+        ("Which pets have age < 3?", "Which pets have age > 3?"),
+    ],
+)
+def test_questions_that_differ_in_a_sign_are_two(found, one, other):
+    query = "SELECT name FROM pet WHERE id = "
+    own, theirs, _ = found(
+        [(one, f"{query}1", PET, ""), (other, f"{query}2", PET, "")],
+        [(other, f"{query}2", PET, "")],
+    )
+    assert "near_conflict" not in {kind for kind, _ in own}
+    assert ("leak", 2) in theirs
+    _, theirs, _ = found([(one, f"{query}1", PET, "")], [(other, f"{query}2", PET, "")])
+    assert "leak" not in {kind for kind, _ in theirs}
+
+
+def test_many_questions_of_one_template_take_little_memory():
+    rows = [
+        Row(
+            n, f"What is the total amount of all orders of customer number {n}?", f"SELECT {n}", PET
+        )
+        for n in range(1500)
+    ]
+    faults = Faults()
+    tracemalloc.start()
+    near_repeats(rows, faults)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not faults.rows("near_repeat")
+    assert most < 50e6

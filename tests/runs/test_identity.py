@@ -22,6 +22,7 @@ from qc_experiments.config.schema import (
     RunConfig,
     TrainerConfig,
 )
+from qc_experiments.data.table import Row, hash_rows
 from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
 from qc_experiments.models.source import hub_commit
@@ -102,6 +103,14 @@ def test_other_contexts_of_held_out_rows_make_another_run(tiny_model, tmp_path):
     before = asked(tiny_model, tmp_path)
     assert asked(tiny_model, tmp_path) == before
     assert asked(tiny_model, tmp_path, context="CREATE TABLE book (title TEXT)") != before
+
+
+def test_a_hint_that_stood_at_another_row_makes_other_rows():
+    def hashed(*hints: str) -> str:
+        return hash_rows([Row(n, "q", "s", "c", evidence=hint) for n, hint in enumerate(hints)])
+
+    assert hashed("x", "") != hashed("", "x")
+    assert hashed("x", "") == hashed("x", "")
 
 
 def test_as_many_rows_a_step_make_the_same_run_on_however_many_processes(

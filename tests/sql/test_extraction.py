@@ -135,6 +135,30 @@ def test_no_character_that_a_model_can_write_ends_a_run(text):
     assert extract_sql(text + "SELECT 2") == extract_sql(text)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        'WITH "top customers" AS (\n  SELECT id FROM c\n)\nSELECT * FROM "top customers"',
+        "WITH [top customers] AS (\nSELECT 1\n) SELECT 2",
+        "(\nSELECT a FROM t\n)\nUNION\nSELECT b FROM t",
+        "((SELECT a FROM t) EXCEPT\nSELECT b FROM t)",
+    ],
+)
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "",
+        "-- Step 1: select the customers\n",
+        "/* We\nselect the rows: */\n",
+        "-- a\n/* b **/ -- c;\n",
+    ],
+)
+def test_lines_within_a_query_and_comments_before_it_are_no_other_query(query, comment):
+    assert extract_sql(f"{comment}{query}; SELECT 3") == query
+    assert answer_complete(f"{comment}{query};")
+    assert not answer_complete(f"{comment}{query}")
+
+
 def test_half_of_an_emoji_which_servers_leave_of_one_ends_no_run():
     text = json.loads("\"SELECT 1 AS '\\\\ud83d'; x\"".replace("\\\\", "\\"))
     assert answer_complete(text)

@@ -76,6 +76,15 @@ def test_tables_and_columns_may_have_names_that_mean_something_in_sql(dialect, q
     assert first_refusal(check_of(schema, dialect), query) is None
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres"])
+def test_names_are_read_in_all_scripts(dialect):
+    schema = "CREATE TABLE สัตว์ (ชื่อ TEXT, อายุ INT); CREATE TABLE कुत्ता (नाम TEXT)"
+    check = check_of(schema, dialect)
+    assert first_refusal(check, "SELECT ชื่อ FROM สัตว์ WHERE อายุ > 3") is None
+    assert first_refusal(check, "SELECT नाम FROM कुत्ता AS छोटा WHERE छोटा.नाम = 'x'") is None
+    assert check.outlook("SELECT नाम FROM สัตว์ WHERE ") is Outlook.IMPOSSIBLE
+
+
 @pytest.mark.parametrize("query", lines("broken"))
 def test_what_can_become_no_valid_query_is_refused(query):
     assert check_of(SCHEMA).outlook(f"{query} ") is Outlook.IMPOSSIBLE
