@@ -67,9 +67,8 @@ def write_down(
         trained: how good the trained model is.
         seconds: of this start of the run.
     """
-    config, data, folder, plan = run.config, run.data, run.folder, run.plan
-    if len(plan.validation) < len(data.validation):  # the others do not fit the model's window
-        data = data.asked([example.row for example in plan.validation], config.evaluation.timeout)
+    config, folder, plan = run.config, run.folder, run.plan
+    data = run.data.asked([example.row for example in plan.validation], config.evaluation.timeout)
     name = trained_name(config, fitted.steps)
     columns, rows = _predictions(run, trained)
     folder.write_csv("predictions.csv", columns, rows)

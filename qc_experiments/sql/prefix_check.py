@@ -35,6 +35,7 @@ class PrefixCheck:
         self._names = names
         self._dialect = dialect
         self._closing = closing.strip()
+        self._all_ascii = all(name.isascii() for name in (*names.tables, *names.columns))
 
     def outlook(self, text: str, *, ended: bool = False) -> Outlook:
         """What can still become of a text.
@@ -47,7 +48,9 @@ class PrefixCheck:
             return Outlook.IMPOSSIBLE
         if not ended and _FENCE.fullmatch(text):
             return Outlook.POSSIBLE
-        sql = text.lstrip()
+        # Of a letter that is several tokens the first ones are decoded as this character.
+        half_letter = not ended and not self._all_ascii
+        sql = text.lstrip().rstrip("\N{REPLACEMENT CHARACTER}" if half_letter else "")
         if fence := _FENCED.match(sql):
             sql, closed, _ = sql[fence.end() :].partition("```")
             sql, ended = sql.rstrip("`"), ended or bool(closed)

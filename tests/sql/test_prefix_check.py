@@ -83,6 +83,9 @@ def test_names_are_read_in_all_scripts(dialect):
     assert first_refusal(check, "SELECT ชื่อ FROM สัตว์ WHERE อายุ > 3") is None
     assert first_refusal(check, "SELECT नाम FROM कुत्ता AS छोटा WHERE छोटा.नाम = 'x'") is None
     assert check.outlook("SELECT नाम FROM สัตว์ WHERE ") is Outlook.IMPOSSIBLE
+    half = "SELECT ชื่อ".encode()[:-1].decode(errors="replace")  # as a tokenizer of bytes has it
+    assert check.outlook(half) is not Outlook.IMPOSSIBLE
+    assert check.outlook(f"{half} FROM สัตว์ WHERE ") is Outlook.IMPOSSIBLE
 
 
 @pytest.mark.parametrize("query", lines("broken"))
