@@ -120,7 +120,8 @@ class SchemaReader:
             keys = key_lines([table], known, dialect, self.form, self.style)
             return "\n".join([table_text(table, *how), *keys])
 
-        heading = len(KEYS_BEGIN) + 1 if key_lines(known, known, dialect, *how[1:3]) else 0
+        any_keys = key_lines(known, known, dialect, self.form, self.style)
+        heading = len(KEYS_BEGIN) + 1 if any_keys else 0
         room = self.linking * CHARACTERS - heading
         return schema_text(schema.linker.link(question, room, write), *how)
 

@@ -37,18 +37,9 @@ log = logging.getLogger(__name__)
 
 KINDS = {"merged": ("bfloat16", "float32", "float16"), "gguf": ("q8_0", *TYPES), "adapter": ("",)}
 """Each format with the types of its weights, the default first."""
-SAMPLING = (
-    *(
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "top_h",
-        "typical_p",
-        "epsilon_cutoff",
-        "eta_cutoff",
-    ),
-    "repetition_penalty",
+SAMPLING = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff"}
+    | {"eta_cutoff", "repetition_penalty"}
 )
 """What a base model's own generation settings may hold and greedy answers have no use for."""
 GGUF_NAME = "model.gguf"

@@ -43,7 +43,7 @@ def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
         if not rest or not rest[0].is_word("table", "view"):
             continue
         kind, rest = rest[0], rest[1:]
-        if len(rest) > 3 and [one.text.lower() for one in rest[:3]] == ["if", "not", "exists"]:
+        if len(rest) > 3 and rest[0].is_word("if") and rest[1].is_word("not"):  # IF NOT EXISTS
             rest = rest[3:]
         while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
             rest = rest[2:]

@@ -19,7 +19,7 @@ _TOKEN = r"""
     | (?P<string>{escaped}'[^']*(?:''[^']*)*(?:'|\Z))
     | (?P<quoted>"[^"]*(?:""[^"]*)*(?:"|\Z)|`[^`]*(?:``[^`]*)*(?:`|\Z){bracketed})
     | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))
-    | (?P<word>\$?(?:\w|[^\x00-\x7f\s])(?:[\w$]|[^\x00-\x7f\s])*)
+    | (?P<word>\$?(?:\w|[^\x00-\x7f\s\ufffd])(?:[\w$]|[^\x00-\x7f\s\ufffd])*)
     | (?P<mark>.)
 """
 # In PostgreSQL and DuckDB brackets are arrays, E'...' has escapes, comments may hold comments.

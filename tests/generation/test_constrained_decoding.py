@@ -62,7 +62,7 @@ def test_a_model_of_random_weights_writes_sql_under_the_schema(model, every_toke
         text for answers in bound for text in answers if check.outlook(text) is Outlook.IMPOSSIBLE
     ]
     # Letters drawn at random at times make a word that nothing can follow; there is no way back.
-    assert len(lost) <= (4 if "temperature" in decoding else 0), lost
+    assert len(lost) <= (3 if "temperature" in decoding else 0), lost
 
 
 def test_generate_of_transformers_is_held_to_it_too(model, every_token):
