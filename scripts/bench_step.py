@@ -11,7 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qc_experiments.data.encode import Example
 
 PACKAGED = "qwen2.5-coder-0.5b"  # real weights, once fetched with `qc models fetch`
 LEARNING_RATE = 5e-4
@@ -63,7 +66,7 @@ def _timed_method(options: argparse.Namespace) -> dict[str, Any]:
     step = {"shared_schema": _packed_step, "seq2seq": _padded_step, "plain": _padded_step}
     peak = matrix_peak(options.device, getattr(torch, options.type))
 
-    def take(batch: list[Any]) -> tuple[int, float]:
+    def take(batch: list[Example]) -> tuple[int, float]:
         found = step[options.method](model, batch, options)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -97,7 +100,7 @@ def as_trained(model: Any) -> Any:
 
 
 def _timed(
-    take: Callable[[list[Any]], tuple[int, float]], batches: list[list[Any]], peak: float
+    take: Callable[[list[Example]], tuple[int, float]], batches: list[list[Example]], peak: float
 ) -> dict[str, Any]:
     """Rows and tokens per second of the steps, and their share of the best product's speed."""
     tokens = operations = 0.0
@@ -198,7 +201,7 @@ def model_folder(options: argparse.Namespace) -> Path:
     return Path(model_source(ModelConfig(name_or_path=f"packaged:{PACKAGED}"), cache).name_or_path)
 
 
-def planned_batches(options: argparse.Namespace, folder: Path) -> list[list[Any]]:
+def planned_batches(options: argparse.Namespace, folder: Path) -> list[list[Example]]:
     """Effective batches as shared_schema plans them; every method takes these rows."""
     from transformers import AutoTokenizer
 
@@ -224,11 +227,11 @@ def planned_batches(options: argparse.Namespace, folder: Path) -> list[list[Any]
     return [packed[start : start + size] for start in range(0, len(packed), size)]
 
 
-def _labels(rows: Sequence[Any]) -> int:
+def _labels(rows: Sequence[Example]) -> int:
     return sum(label != -100 for row in rows for label in row.labels[1:])
 
 
-def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
+def _packed_step(model: Any, rows: list[Example], options: argparse.Namespace) -> tuple[int, float]:
     from qc_experiments.packing.loss import backward_pack
     from qc_experiments.packing.prefix_tree import pack_rows
 
@@ -242,7 +245,7 @@ def _packed_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tu
     return sum(map(len, packs)), operations
 
 
-def _padded_step(model: Any, rows: list[Any], options: argparse.Namespace) -> tuple[int, float]:
+def _padded_step(model: Any, rows: list[Example], options: argparse.Namespace) -> tuple[int, float]:
     from qc_experiments.models.loss import pad_batch, summed_loss
 
     labels = _labels(rows)

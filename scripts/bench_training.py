@@ -150,7 +150,10 @@ def _peer(options: argparse.Namespace) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     packed = [row for batch in planned_batches(options, folder) for row in batch]
     rows = [
-        (tokenizer.decode(row.prompt), tokenizer.decode(row.completion, skip_special_tokens=True))
+        (
+            tokenizer.decode(row.prompt_ids),
+            tokenizer.decode(row.completion_ids, skip_special_tokens=True),
+        )
         for row in packed
     ]
     job = Job(
