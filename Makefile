@@ -28,7 +28,7 @@ model-qwen: setup
 
 # The site, into build/site; a wrong link or anchor fails.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Side by side with LitGPT, LLaMA-Factory and TRL, in environments of their own; needs Spider: QC_SPIDER=DIR.
 bench-peers: setup

@@ -61,7 +61,8 @@ def evaluate(
 
     Args:
         predictions: CSV with the columns db_id, question, query (the gold) and prediction.
-        databases: folder with ``<db_id>/<db_id>.sqlite``, or ``postgresql://host/{db_id}``.
+        databases: a database's file (then db_id may be absent), a folder with ``<db_id>/<db_id>.sqlite`` or
+            ``<db_id>.sqlite`` (or .duckdb), or ``postgresql://host/{db_id}``.
         output: folder for judged.csv, report.json and pictures.
         options: further fields of `qc_experiments.evaluation.predictions.Asked`, such as ``timeout=10.0``
             (seconds per statement), ``fuzz=2`` (perturbed copies of each database), ``against="judged"``.

@@ -18,8 +18,10 @@ HEAD = """# Settings
 <!-- Made by scripts/make_settings_reference.py from the docstrings in qc_experiments/config; do not edit. -->
 
 Every key of a run, with the default that holds where no option of its group and no experiment sets it
-(`qc train --cfg job` prints what a command comes to). A key is set by its path: `lora.dropout=0.1`.
-`null` means "not set". `qc explain lora.dropout` says the same in a terminal.
+(`qc train --cfg job` prints what a command comes to: without any override 16 rows of a micro-batch, a
+warm-up of 0.1 and `data.max_length` of 512, for instance, by `trainer=text_to_sql` and `data=demo`).
+A key is set by its path: `lora.dropout=0.1`. `null` means "not set". `qc explain lora.dropout` says
+the same in a terminal.
 """
 
 

@@ -68,6 +68,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     shutil.copy(tmp_path / "gpt.csv", tmp_path / "predictions.csv")
+    library = "qc_experiments/demo/databases/library"  # the first page is read in a checkout
+    shutil.copytree(ROOT / library, tmp_path / library)
     monkeypatch.chdir(tmp_path)
     for script in ("make_pets.py", "compress_pets.py", "make_library.py"):
         runpy.run_path(script)
@@ -317,7 +319,7 @@ def test_links_outside_the_site_lead_to_files():
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The built site, strictly, and the address at which it is served."""
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     handler = partial(QuietHandler, directory=str(folder))

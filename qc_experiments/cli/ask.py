@@ -28,6 +28,7 @@ from qc_experiments.cli.asked_model import (
     model_folder,
     unsure_line,
 )
+from qc_experiments.cli.parser import Parser
 from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What may be typed."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="qc ask",
         description="Ask a database in words: the SQL and its rows. Without a question it asks for one "
         "after the other (from a pipe: one per line).",

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.outputs import PathsConfig
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """Of the command's options."""
     from qc_experiments.runs.cleaning import KINDS
 
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="qc clean",
         description="Say what may be deleted without loss, and delete it when told. What a run at work, or "
         "one that can go on, needs is never touched.",

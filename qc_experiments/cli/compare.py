@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.metrics import EXECUTION, METRICS
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser of folders with runs, and of the metric that ranks these."""
-    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser = Parser(prog=program, description=description)
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="a run, or a folder with runs up to 3 levels down"
     )

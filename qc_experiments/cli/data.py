@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from qc_experiments.cli.data_check import check
 from qc_experiments.cli.data_import import add_import, import_
 from qc_experiments.cli.data_show import add_columns, show
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.data import PRIVATE
 from qc_experiments.config.schema import (
     SchemaConfig,
@@ -57,7 +58,7 @@ def _told_by_flags() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qc data", description="Look at data before training.")
+    parser = Parser(prog="qc data", description="Look at data before training.")
     actions = parser.add_subparsers(dest="action", required=True)
     checking = actions.add_parser("check", help="say what is wrong with a CSV, the worst first")
     showing = actions.add_parser("show", help="print a row as the model sees it")
@@ -88,7 +89,7 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="whose tokens: an option of the group model, an id or a folder",
     )
-    add("--template", help="template file (default: the shipped one)")
+    add("--template", help="template file (default: the shipped sql.txt)")
     add("--max-length", type=int, metavar="TOKENS", help="as data.max_length in training")
 
 

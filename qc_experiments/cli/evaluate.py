@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import told_to_users
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command's options."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="qc evaluate",
         description="Judge predicted SQL by running it: does it return the gold query's rows?",
     )
@@ -37,8 +38,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--databases",
         required=True,
-        metavar="DIR_OR_URL",
-        help="folder with <db_id>/<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
+        metavar="PLACE",
+        help="a database's file (then db_id may be absent), a folder with <db_id>/<db_id>.sqlite or "
+        "<db_id>.sqlite (or .duckdb), or postgresql://host/{db_id}",
     )
     add(
         "--golds",

@@ -7,10 +7,10 @@ qc explain experiment=nl2sql_smollm2
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Iterator, Sequence
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.explanation import Explanation, explained, option_head, sections
 from qc_experiments.config.keys import GROUPS, option_names, unknown_key
 from qc_experiments.errors import UserError
@@ -20,7 +20,7 @@ from qc_experiments.system.words import nearest
 
 def main(arguments: Sequence[str]) -> None:
     """Explain; exits with 2 where there is no such thing."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="qc explain", description="Say what a key, a group or an option of a group means."
     )
     help_ = "such as lora.alpha, lora, or lora=r16; without any: the groups"

@@ -12,6 +12,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import set_up_logging, told_to_users
 from qc_experiments.system.processes import quiet_libraries
@@ -30,9 +31,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qc export", description="Take a trained model along, and judge it again."
-    )
+    parser = Parser(prog="qc export", description="Take a trained model along, and judge it again.")
     add = parser.add_argument
     add("run", metavar="RUN", help="folder of a finished run, its name below --outputs, or latest")
     add("--outputs", metavar="DIR", help="where runs are looked for (outputs)")

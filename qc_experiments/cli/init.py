@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qc_experiments.cli.data_show import add_columns, columns_of, refuse_unused
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.schema import ColumnsConfig, OnInvalid
 from qc_experiments.databases.engine import HELP
 from qc_experiments.errors import UserError
@@ -52,7 +53,7 @@ of it runs: put your own in their place, a few hundred to begin with.
 
 def main(arguments: Sequence[str]) -> None:
     """Make the folder; exits with 2 where the user has to mend something."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="qc init", description="Start a project: settings, a prompt and what to run."
     )
     parser.add_argument("folder", help="folder to make")

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.outputs import PathsConfig
 from qc_experiments.models.packaged import (
     MODELS,
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="qc models",
         description="List the base models that come as packages of PyPI, so that no hub is needed.",
     )

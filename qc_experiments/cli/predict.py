@@ -22,6 +22,7 @@ from qc_experiments.cli.asked_model import (
     model_folder,
     unsure_line,
 )
+from qc_experiments.cli.parser import Parser
 from qc_experiments.cli.predict_endpoint import add_options, endpoint_predictor
 from qc_experiments.config.evaluation import EvaluationConfig
 from qc_experiments.databases.engine import HELP
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What may be typed."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="qc predict", description="Let a saved adapter, or a server, turn questions into SQL."
     )
     add_model_options(made)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "model": (str, "NAME", "what the server calls the model"),
-    "template": (str, "FILE", "the prompt where there is no --adapter (the shipped one)"),
+    "template": (
+        str,
+        "FILE",
+        "the prompt where there is no --adapter (the shipped sql_instruction.txt)",
+    ),
     "api": (str, "NAME", "chat or completion (as the run was trained; without one chat)"),
     "max-tokens": (int, "N", "longest answer in tokens (as in the run; without one 128)"),
     "samples": (int, "N", "answers per question, of which running them chooses one (1)"),

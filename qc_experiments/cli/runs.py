@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from qc_experiments.cli.parser import Parser
 from qc_experiments.config.outputs import PathsConfig
 from qc_experiments.system.console import told_to_users
 from qc_experiments.system.paths import user_path
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command's options."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="qc runs",
         description="List runs: state, score, size, when they changed, and what goes on with them.",
     )

@@ -217,7 +217,8 @@ class CollatorConfig:
     schema's tokens once), or a function of your own by its dotted name."""
     max_tokens: int | None = setting(None, at_least(1))
     """shared_schema: most tokens computed at once, which is what memory depends on (a longer row or
-    schema is computed whole); null: 1024 on a CPU, 8192 on a GPU."""
+    schema is computed whole); null: 1024 on a CPU, on a GPU what its memory
+    allows, at most 16,384."""
     max_group: int = setting(8, at_least(1))
     """shared_schema: most questions of a group about one schema; an optimizer step takes groups of
     different schemas as long as there are any."""
