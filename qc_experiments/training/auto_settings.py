@@ -131,8 +131,8 @@ def _by_memory(config: RunConfig, plan: Plan) -> Iterator[Choice]:
     found: dict[str, Choice] = {}
     for key, value in steps:
         needed = plan.memory(config)
-        if needed is None or needed.total <= SURE * plan.device.memory:
+        if needed is None or needed.at_most <= SURE * plan.device.memory:
             break
         config = with_key(config, key, value)
-        found[key] = Choice(key, value, f"else {needed.total / GB:.0f} GB are needed, of {has}")
+        found[key] = Choice(key, value, f"else {needed.at_most / GB:.0f} GB are needed, of {has}")
     yield from found.values()

@@ -28,6 +28,9 @@ QUANTIZED = {QuantMode.int4: 0.55, QuantMode.int8: 1.05}
 """Bytes of a weight that is stored so, scales included."""
 LOGIT = 14
 """Bytes of a logit while its loss and gradient are taken."""
+GROWTH = {"cpu": 1.2, GPU: 0.0}
+"""What a long run adds, as a share of a pass and its logits: on a CPU tensors of ever other lengths leave
+holes in the heap (docs/log.md); a card's allocator gives such memory back."""
 MOST_PASS_TOKENS, MULTIPLE = 16384, 128
 SURE = 0.87
 """Share of a device's memory up to which a plan fits for sure: plans are within 15 % of what is measured."""
@@ -104,6 +107,7 @@ class MemoryPlan:
     logits: float  # of its labels, with their gradients
     answers: float  # keys and values of the answers that are written at once
     texts: int  # these answers
+    growth: float  # of a pass and its logits, in a long run
 
     @property
     def always(self) -> float:
@@ -112,8 +116,13 @@ class MemoryPlan:
 
     @property
     def total(self) -> float:
-        """Passes and answers are not there at once."""
+        """At a run's beginning. Passes and answers are not there at once."""
         return self.always + max(self.of_pass + self.logits, self.answers)
+
+    @property
+    def at_most(self) -> float:
+        """After many steps."""
+        return self.always + max((self.of_pass + self.logits) * (1 + self.growth), self.answers)
 
     def text(self) -> str:
         """In words: what is there at the peak, the largest first."""
@@ -183,6 +192,7 @@ def memory_plan(
         logits=min(at_once, tokens * shape.vocabulary) * LOGIT,
         answers=texts * text_tokens * shape.layers * 2 * shape.keys * formats.computed,
         texts=texts,
+        growth=GROWTH[formats.device],
     )
 
 
@@ -213,9 +223,11 @@ def memory_line(needed: MemoryPlan, device: Device, config: RunConfig, tokens: i
     ``tokens`` are those of the largest pass.
     """
     line = f"Memory  about {needed.total / GB:.1f} GB ({needed.text()})"
+    if needed.at_most > 1.05 * needed.total:
+        line += f", {needed.at_most / GB:.1f} GB after many steps"
     has = f"{device.name} has {device.memory / GB:.1f} GB{device.of_it}"
-    if needed.total <= device.memory:
-        sure = needed.total <= SURE * device.memory
+    if needed.at_most <= device.memory:
+        sure = needed.at_most <= SURE * device.memory
         return f"{line}: {'fits' if sure else 'may just fit'}, {has}"
     if device.memory <= needed.libraries:
         return f"{line}: does not fit, {has}, which torch and its libraries take alone"
@@ -233,8 +245,9 @@ def _remedies(
     first: list[str] = []
     others: list[str] = []
     room = device.memory - needed.always
-    if needed.of_pass + needed.logits > room:
-        share = max(0.0, room - needed.logits) / needed.of_pass
+    for_passes = room / (1 + needed.growth)
+    if needed.of_pass + needed.logits > for_passes:
+        share = max(0.0, for_passes - needed.logits) / needed.of_pass
         rows = config.trainer.micro_batch_size()
         if config.collator.name == "shared_schema":
             fitting = max(MULTIPLE, int(share * tokens) // MULTIPLE * MULTIPLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from helpers.families import FAMILIES
@@ -70,6 +71,16 @@ def test_it_says_what_is_needed_and_what_there_is(planned):
     assert summed == pytest.approx(float(total), abs=0.2)  # each is rounded, the smallest left out
     config, plan = planned()
     assert re.search(r"fits, this machine has \S+ GB free$", line(config, plan))
+
+
+def test_a_long_run_on_a_cpu_has_to_fit_with_what_its_heap_grows_by(planned):
+    config, plan = planned("collator.max_tokens=16384", "trainer.per_device_train_batch_size=256")
+    needed = plan.memory(config)
+    assert needed.at_most > needed.total
+    machine = replace(plan.device, memory=(needed.total + needed.at_most) / 2)
+    told = line(config, replace(plan, device=machine))
+    assert f", {needed.at_most / 1e9:.1f} GB after many steps: does not fit" in told
+    assert "after many steps" not in line(*planned("plan.device=h100"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ import pytest
 import torch
 from helpers.examples import example
 from helpers.families import FAMILIES, TINY, adapted, loss_and_gradients, made, some_rows
-from helpers.runs import adapter_weights, determined
-from transformers import AutoModelForCausalLM
+from helpers.runs import CACHE, adapter_weights, determined
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
 
-from qc_experiments.config.schema import PackAttention
+from qc_experiments.config.schema import LossOn, PackAttention
 from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
 from qc_experiments.models import loss as label_loss
 from qc_experiments.models.loss import pad_batch, summed_loss
+from qc_experiments.models.packaged import embedded_model
 from qc_experiments.packing import agreement, attention
 from qc_experiments.packing import loss as packing_loss
 from qc_experiments.packing.agreement import PackAgreement, cannot_pack, gradient_difference
@@ -151,10 +153,31 @@ def test_a_difference_would_be_noticed():
     rows = some_rows(7, count=4)
     packs = pack_rows(rows, 1000)
     assert gradient_difference(model, rows, packs) < 1e-5
-    from dataclasses import replace
-
     shifted = [replace(p, position_ids=list(range(len(p)))) for p in packs]
     assert gradient_difference(model, rows, shifted) > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss_on", LossOn)
+def test_rounding_to_bfloat16_is_told_from_packs_that_are_wrong(loss_on):
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model(CACHE))
+    model = adapted(AutoModelForCausalLM.from_pretrained(embedded_model(CACHE), dtype="bfloat16"))
+    schema = "CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, country TEXT, age INTEGER);\n"
+    asked = {
+        "How many singers are there?": "SELECT count(*) FROM singer",
+        "Which singers are from France?": "SELECT name FROM singer WHERE country = 'France'",
+        "How old is the oldest?": "SELECT max(age) FROM singer",
+    }
+    rows = [
+        example(tokenizer(schema + one).input_ids, tokenizer(sql).input_ids, loss_on)
+        for one, sql in asked.items()
+    ]
+    packs = pack_rows(rows, 1000)
+    places = [replace(p, position_ids=list(range(len(p)))) for p in packs]
+    seen = [replace(p, nodes=[replace(n, exit=len(p)) for n in p.nodes]) for p in packs]
+    assert gradient_difference(model, rows, packs) < agreement.COARSE_GRADIENTS
+    assert gradient_difference(model, rows, places) > agreement.COARSE_GRADIENTS
+    assert gradient_difference(model, rows, seen) > agreement.COARSE_GRADIENTS
 
 
 SETTINGS = ("trainer.max_steps=2", "collator.max_group=4", "data.limit=8")
@@ -177,9 +200,18 @@ def test_shared_schema_and_seq2seq_train_alike(train, tmp_path, micro):
     assert found == pytest.approx(padded_run.result["eval_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("option", ["quant=4bit", "lora=dora", "data.loss_on=full"])
-def test_shared_schema_trains_with(train, tmp_path, option):
-    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8", option)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("quant=4bit",),
+        ("lora=dora",),
+        ("data.loss_on=full",),
+        ("data.loss_on=full", "model.dtype=bfloat16"),
+    ],
+    ids=" ".join,
+)
+def test_shared_schema_trains_with(train, tmp_path, options):
+    settings = (*SETTINGS, "trainer.per_device_train_batch_size=8", *options)
     packed_run = train("collator=shared_schema", *settings, output=tmp_path / "packed")
     padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
     assert "padded rows" not in (packed_run.folder / "train.log").read_text()
