@@ -30,7 +30,8 @@ def test_a_wrong_flag_is_one_line(command, given, monkeypatch, capsys):
         (["runs", "--jsn"], "--jsn: no such flag (did you mean --json?); qc runs --help"),
         (["data", "check", "a.csv", "--fx"], "--fx: no such flag (did you mean --fix?)"),
         (["runs", "--jsn=x"], "--jsn: no such flag (did you mean --json?)"),
-        (["export", "latest", "my_model"], "my_model"),
+        (["export", "latest", "my_model"], "the following arguments are required: --to"),
+        (["data", "check", "a.csv", "b.csv"], "b.csv: one argument too many"),
     ],
 )
 def test_the_flag_that_is_meant_is_named(arguments, told, monkeypatch, capsys):
