@@ -29,7 +29,7 @@ CHECKED_TOKENS = 24, 12, 6  # of each: the prompt's first, its last, and the com
 AGREEMENT = 1e-3  # relative difference that passes for rounding in float32
 ENLARGED = 2.0**10  # by which losses are multiplied, so that float16 does not lose small gradients
 COARSE_LOSS, COARSE_GRADIENTS = 0.05, 0.2  # the same with 16-bit numbers or quantized weights
-# Rounding to bfloat16 takes gradients 0.05 to 0.14 away, wrong positions 0.25 and more (docs/log.md).
+# Rounding to bfloat16 takes gradients 0.05 to 0.14 away, wrong packs 0.23 and more (docs/log.md).
 
 
 def cannot_pack(model: Any) -> str | None:

@@ -161,7 +161,8 @@ def test_a_difference_would_be_noticed():
 @pytest.mark.parametrize("loss_on", LossOn)
 def test_rounding_to_bfloat16_is_told_from_packs_that_are_wrong(loss_on):
     tokenizer = AutoTokenizer.from_pretrained(embedded_model(CACHE))
-    model = adapted(AutoModelForCausalLM.from_pretrained(embedded_model(CACHE), dtype="bfloat16"))
+    model = AutoModelForCausalLM.from_pretrained(embedded_model(CACHE), dtype="bfloat16")
+    model = adapted(model, init_lora_weights=True)  # as at the beginning of a run
     schema = "CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, country TEXT, age INTEGER);\n"
     asked = {
         "How many singers are there?": "SELECT count(*) FROM singer",
