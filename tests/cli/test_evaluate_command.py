@@ -347,7 +347,7 @@ def test_a_file_that_cannot_be_judged_is_refused_by_row_and_column(
 @pytest.mark.parametrize(
     ("flag", "value", "named"),
     [
-        ("--databases", "absent", "no such file or folder"),
+        ("--databases", "absent", "absent): name a database's file, a folder of databases, or a"),
         ("--databases", "mysql://host/x", "no kind of database"),
         ("--timeout", "0", "above 0 seconds"),
         ("--timeout", "inf", "at most 86400"),
