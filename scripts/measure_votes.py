@@ -30,7 +30,6 @@ from qc_experiments.generation.decoding import AnswerSettings, Decoding
 from qc_experiments.generation.generate import SHARED_BATCH, write_answers
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.base import silence_transformers
-from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import load_saved
 from qc_experiments.sql.extraction import extract_sql
 from qc_experiments.sql.prefix_check import schema_check
@@ -97,7 +96,7 @@ def _samples(
     )
     closing = saved.template.after_query()
     what = f"{counted(options.candidates, 'answer')} to {counted(len(rows), 'question')}"
-    with progress(what, len(rows)) as advance, precision_of(saved.model)():
+    with progress(what, len(rows)) as advance, saved.precision()():
         advance(len(rows) - len(waiting))
         for start in range(0, len(waiting), PART):
             part = waiting[start : start + PART]

@@ -27,6 +27,7 @@ from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import predict as predict_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.cli.predict_endpoint import endpoint_predictor
+from qc_experiments.inspection.faults import KINDS
 from qc_experiments.models.packaged import named_model
 
 PAGES = {
@@ -278,6 +279,11 @@ def test_the_reference_of_commands_names_every_flag(capsys, monkeypatch):
     for section in PAGES["docs/reference/commands.md"].split("\n## "):
         flags = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
         assert len(flags) == len(set(flags)), section
+
+
+def test_the_kinds_of_faults_are_as_many_as_is_said():
+    assert re.findall(r"(\w+ \w+) kinds of faults", TEXT) == ["over thirty"] * 2
+    assert 30 < len(KINDS) < 40
 
 
 def test_the_table_of_models_against_memory_is_what_is_counted(capsys):

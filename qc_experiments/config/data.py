@@ -80,6 +80,14 @@ class ColumnsConfig:
     evidence: str = "evidence"
     """Optional column: a hint that comes with the question, for ``{evidence}`` in the template."""
 
+    def __post_init__(self) -> None:
+        """Refuse one column for both, which a model would learn to repeat."""
+        if self.question == self.query:
+            raise UserError(
+                f"data.columns.question={self.question} is data.columns.query, too (in qc data and qc init: "
+                "--question and --query): name two columns"
+            )
+
 
 @dataclass(frozen=True)
 class SchemaConfig:

@@ -39,7 +39,11 @@ class Template:
                 )
         for name in (*FIELDS, *OPTIONAL):
             if found.count(name) != 1 and (name in FIELDS or name in found):
-                problem = "is missing" if name not in found else "occurs more than once"
+                problem = (
+                    "occurs more than once: keep one"
+                    if name in found
+                    else "is missing: a template has {context}, {question} and, last, {query}: write it in"
+                )
                 raise UserError(f"{self.source}: the field {{{name}}} {problem}")
         if found[-1] != "query":
             raise UserError(

@@ -26,6 +26,7 @@ from qc_experiments.system.words import counted
 
 PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
+WHAT_THERE_IS = "name a database's file, a folder of databases, or a postgresql:// URL"
 OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")  # of SQLite files elsewhere
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
@@ -220,6 +221,7 @@ def _path_of_url(url: str) -> str:
 def find_databases(text: str, key: str, engine: str | None = None) -> Databases:
     """The databases that a setting ``key`` names: a file or folder, also inside a package, or a URL."""
     is_url = "://" in text and not text.startswith(PACKAGE_PREFIX)
-    databases = Databases(text if is_url else str(resolve_path(text, key)), engine)
+    place = text if is_url else str(resolve_path(text, key, WHAT_THERE_IS))
+    databases = Databases(place, engine)
     databases.check(key)
     return databases

@@ -13,7 +13,6 @@ from typing import Any
 
 from qc_experiments.config.metrics import own_metrics
 from qc_experiments.config.schema import PathsConfig
-from qc_experiments.data.table import Row, column_place, name_rows, read_cells
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.errors import UserError
@@ -24,12 +23,7 @@ from qc_experiments.evaluation.comparison import (
     distinct_names,
     read_judged,
 )
-from qc_experiments.evaluation.confidence import (
-    CONFIDENCE_COLUMN,
-    pairs,
-    read_confidences,
-    risks,
-)
+from qc_experiments.evaluation.confidence import pairs, risks
 from qc_experiments.evaluation.metrics import (
     FUZZ_COLUMN,
     ROW_COLUMNS,
@@ -41,6 +35,7 @@ from qc_experiments.evaluation.metrics import (
     verdict_columns,
     with_confidence,
 )
+from qc_experiments.evaluation.prediction_table import PredictionTable, read_predictions
 from qc_experiments.evaluation.verdict_journal import VerdictJournal
 from qc_experiments.evaluation.wrong_answers import with_rows, wrong_answers
 from qc_experiments.judging.judge import Judge
@@ -57,9 +52,6 @@ UNFINISHED = ".judged.partial"
 """Verdicts of an evaluation that has not come to its end, in the output folder."""
 REPLACED = (*VERDICT_COLUMNS, FUZZ_COLUMN, *ROW_COLUMNS)
 """Columns of an earlier evaluation, whose output may be judged again."""
-NEEDED = ("db_id", "question", "query", "prediction")
-PLACE = "row"
-"""Column of predictions without golds: a row's place among these, the first is 1."""
 MOST_SECONDS = 86_400
 FILES = ("judged.csv", "report.json", "accuracy.png")
 
@@ -69,7 +61,8 @@ class Asked:
     """What is judged, and how.
 
     Attributes:
-        predictions: CSV with the columns `NEEDED`; with a single database ``db_id`` may be absent.
+        predictions: CSV with the columns ``db_id`` (which may be absent with a single database),
+            ``question``, ``query`` (the gold) and ``prediction``.
         databases: a database's file, a folder with ``<db_id>/<db_id>.sqlite`` (or ``.duckdb``), or a URL.
         output: folder for ``judged.csv``, ``report.json`` and pictures.
         against: an earlier evaluation's output, or a run's folder, to compare with question by question.
@@ -79,9 +72,9 @@ class Asked:
         processes: that run SQL; None: one per core.
         cache: as ``paths.cache`` in training; None takes its default.
         metrics: dotted names of the user's own metrics.
-        columns: what the CSV calls some of `NEEDED`.
+        columns: what the CSV calls some of them.
         engine: name of the engine of the databases, as ``data.engine`` in training.
-        golds: CSV with all of `NEEDED` but the prediction; ``predictions`` then has the columns ``row``
+        golds: CSV with all of them but the prediction; ``predictions`` then has the columns ``row``
             (place in that file, the first is 1) and ``prediction``, one for each of its rows.
         show: wrong answers that are shown, the easiest first.
         rows: of what gold and prediction return, in ``judged.csv`` for each wrong answer; 0: no columns.
@@ -144,18 +137,6 @@ class Evaluation:
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The CSV: its path, header and cells, what is judged of them, and the confidences where it has any."""
-
-    path: Path
-    header: list[str]
-    cells: list[list[str]]
-    rows: list[Row]
-    predictions: list[str]
-    confidences: list[float | None]
-
-
 def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     """Judge predictions; verdicts are kept as they come, the files are written once all are there.
 
@@ -175,7 +156,7 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         else read_judged(user_path(asked.against, "--against"), "--against")
     )
     golds = None if asked.golds is None else user_path(asked.golds, "--golds")
-    table = _read(source, asked.columns, golds, databases.single)
+    table = read_predictions(source, asked.columns, golds, databases.single)
     databases.check_rows(((row.number, row.db_id) for row in table.rows), golds or source)
     hashes = judged_on(table.rows, databases, Limits(seconds=asked.timeout))
     if first is not None:  # refuse before computing
@@ -200,81 +181,9 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
     return Evaluation(content, lines, wrong, output, files)
 
 
-def _read(
-    source: Path, columns: Mapping[str, str], golds: Path | None, single: str | None
-) -> _Table:
-    """The rows of a CSV, which need no db_id where there is a single database, of this name."""
-    names = {column: columns.get(column, column) for column in NEEDED}
-    header, numbered = read_cells(golds or source)
-    if golds is not None:
-        header, numbered = _joined(golds, header, numbered, source, names["prediction"])
-    if single is not None and names["db_id"] not in header:
-        header = [names["db_id"], *header]
-        numbered = [(number, [single, *cells]) for number, cells in numbered]
-    place = {
-        column: column_place(
-            golds or source, header, name, f"name it with --{column.replace('_', '-')}-column"
-        )
-        for column, name in names.items()
-    }
-    rows, predictions = [], []
-    for number, cells in numbered:
-        query = cells[place["query"]].strip()
-        if not query:
-            raise UserError(
-                f"{golds or source}: row {number} has an empty {names['query']}: fill it"
-            )
-        db_id = cells[place["db_id"]].strip()
-        rows.append(Row(number, cells[place["question"]].strip(), query, "", db_id))
-        predictions.append(cells[place["prediction"]])
-    confidences = read_confidences(source, header, numbered)
-    return _Table(source, header, [one for _, one in numbered], rows, predictions, confidences)
-
-
-Cells = list[tuple[int, list[str]]]
-
-
-def _joined(
-    golds: Path, header: list[str], numbered: Cells, source: Path, prediction: str
-) -> tuple[list[str], Cells]:
-    """Header and rows of the golds with the predictions of another file, which names them by their place."""
-    own_header, own = read_cells(source)
-    of_row = column_place(source, own_header, PLACE, f"with --golds it is a row's place in {golds}")
-    said = [column_place(source, own_header, prediction, "name it with --prediction-column")]
-    added = [prediction]
-    if CONFIDENCE_COLUMN in own_header:
-        said.append(own_header.index(CONFIDENCE_COLUMN))
-        added.append(CONFIDENCE_COLUMN)
-    found: dict[int, list[str]] = {}
-    for number, cells in own:
-        place = cells[of_row].strip()
-        if not (place.isdecimal() and len(place) < 10 and 0 < int(place) <= len(numbered)):
-            raise UserError(
-                f"{source}: row {number}: {PLACE} is {place[:20]!r}, and must be a number from 1 to "
-                f"{len(numbered)}: the place of a row in {golds}"
-            )
-        if int(place) in found:
-            raise UserError(f"{source}: row {number}: {PLACE} {place} stands there twice: keep one")
-        found[int(place)] = [cells[one] for one in said]
-    missing = [place for place in range(1, len(numbered) + 1) if place not in found]
-    if missing:
-        raise UserError(
-            f"{source}: no prediction for {name_rows(missing)} of the {len(numbered)} of {golds}: add "
-            "them; an empty one counts as wrong"
-        )
-    # A confidence of the golds' file is none in these predictions.
-    dropped = {PLACE, CONFIDENCE_COLUMN, prediction}
-    kept = [place for place, name in enumerate(header) if name not in dropped]
-    joined = [
-        (number, [str(place), *(cells[one] for one in kept), *found[place]])
-        for place, (number, cells) in enumerate(numbered, 1)
-    ]
-    return [PLACE, *(header[one] for one in kept), *added], joined
-
-
 def _judged(
     asked: Asked,
-    table: _Table,
+    table: PredictionTable,
     databases: Databases,
     journal: VerdictJournal,
     say: Callable[[str], None],
@@ -320,7 +229,7 @@ def _compared(
 
 def _write(
     output: Path,
-    table: _Table,
+    table: PredictionTable,
     judged: Sequence[Judged],
     content: dict[str, Any],
     drawn: dict[str, dict[str, Any]],

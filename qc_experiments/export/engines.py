@@ -14,7 +14,6 @@ from qc_experiments.data.encode import Encoder, Example
 from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
-from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import load_saved
 from qc_experiments.sql.extraction import answer_complete, extract_sql
 
@@ -49,7 +48,7 @@ class Transformers:
     ) -> None:
         self._tokenizer, self._model, self._saved = load_saved(folder, cache, base_model, **allowed)
         self.encoder = Encoder(self._tokenizer, self._saved.template, self._saved.wrap)
-        self._precision = precision_of(self._saved.model)
+        self._precision = self._saved.precision()
 
     def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
         """The SQL to each question."""

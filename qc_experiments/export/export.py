@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from qc_experiments.config.schema import DType, QuantConfig
+from qc_experiments.config.schema import DType, LoraConfig, QuantConfig
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.table import Row
 from qc_experiments.errors import UserError
@@ -128,7 +128,9 @@ def _write_merged(run: FinishedRun, request: Request, draft: Path) -> tuple[Exac
     tokenizer.save_pretrained(str(draft))
     here = replace(found.saved.model, name_or_path=".", gguf_file=None, revision=None, adapter=None)
     here = replace(here, dtype=DType(request.kind))
-    replace(found.saved, model=here, quant=QuantConfig(), base=None).save(draft)
+    # Whatever was trained, these weights are asked as they are stored.
+    plain = replace(found.saved, model=here, quant=QuantConfig(), lora=LoraConfig(), base=None)
+    plain.save(draft)
     return prompt, [f"weights in {request.kind}", *([found.note] if found.note else [])]
 
 

@@ -17,6 +17,7 @@ from transformers import (
 
 from qc_experiments.generation.decoding import TRIES, Answer, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
+from qc_experiments.generation.searches import DOUBT
 from qc_experiments.generation.tree_decoding import tree_decode
 from qc_experiments.models.base import attention_widths
 from qc_experiments.models.device import GPU
@@ -195,11 +196,11 @@ class StopWhenComplete(StoppingCriteria):
 
 
 SAMPLED = 32
-"""Of so many tokens that may be written one is drawn, nearly always."""
+"""A sample is drawn from so many tokens that may be written: nearly always it is one of these anyway."""
 
 
 class CheckedTokens(LogitsProcessor):
-    """Keeps the likeliest tokens from making a text that can become no valid query.
+    """Keeps texts from being written that can become no valid query.
 
     Args:
         settings: tokenizer, stop tokens, candidates and beams.
@@ -213,24 +214,42 @@ class CheckedTokens(LogitsProcessor):
         self._settings, self._prompt_length, self._checks = settings, prompt_length, checks
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Scores [rows, vocabulary] in which refused tokens are impossible, unless all of them are."""
-        decode = self._settings.tokenizer.decode
+        """Scores [rows, vocabulary] in which tokens are impossible that were refused, or not looked at.
+
+        Where all of those that were looked at are refused, the row stays as it is.
+        """
         per_prompt = len(scores) // len(self._checks)
-        decoding = self._settings.decoding
-        enough = SAMPLED if decoding.temperature > 0 else 2 * decoding.num_beams
         for row, ids in enumerate(input_ids[:, self._prompt_length :].tolist()):
             check = self._checks[row // per_prompt]
             if check is None:
                 continue
-            likely = scores[row].topk(min(TRIES, scores.shape[1])).indices.tolist()
-            refused: list[int] = []
-            for looked_at, token in enumerate(likely):
-                if looked_at - len(refused) == enough:
-                    break
-                ended = token in self._settings.stop_ids
-                text = decode([*ids, token], skip_special_tokens=True)
-                if check.outlook(text, ended=ended) is Outlook.IMPOSSIBLE:
-                    refused.append(token)
-            if len(refused) < len(likely):
-                scores[row, refused] = -torch.inf
+            costs = self._costs(check, ids, scores[row])
+            if costs:
+                kept = list(costs)
+                worth = scores[row, kept] + scores.new_tensor(list(costs.values()))
+                scores[row] = -torch.inf
+                scores[row, kept] = worth
         return scores
+
+    def _costs(self, check: PrefixCheck, ids: list[int], scores: Any) -> dict[int, float]:
+        """The likeliest tokens that may follow a text, each with what it costs in log-probability."""
+        decode, decoding = self._settings.tokenizer.decode, self._settings.decoding
+        sampling = decoding.temperature > 0
+        # As many as transformers keeps of a beam search, in case that all stop tokens are among them.
+        kept = max(2, 1 + len(self._settings.stop_ids)) * decoding.num_beams
+        enough = SAMPLED if sampling else kept
+        before = check.outlook(decode(ids, skip_special_tokens=True))
+        costs: dict[int, float] = {}
+        if before is Outlook.IMPOSSIBLE:  # there is no way back
+            return costs
+        for token in scores.topk(min(TRIES, len(scores))).indices.tolist():
+            text = decode([*ids, token], skip_special_tokens=True)
+            outlook = check.outlook(text, ended=token in self._settings.stop_ids)
+            if outlook is Outlook.IMPOSSIBLE:
+                continue
+            doubted = outlook < before and not sampling
+            costs[token] = DOUBT if doubted else 0.0
+            enough -= not doubted
+            if not enough:
+                break
+        return costs

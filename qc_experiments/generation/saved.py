@@ -17,7 +17,6 @@ from qc_experiments.errors import UserError
 from qc_experiments.generation.choosing import Predicted
 from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
-from qc_experiments.models.device import precision_of
 from qc_experiments.models.saved import check_vocabulary, load_saved
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.words import items
@@ -61,7 +60,7 @@ class SavedPredictor:
 
         self.folder, self.name = folder, str(folder)
         tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
-        self._precision = precision_of(self._saved.model)
+        self._precision = self._saved.precision()
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
         settings: dict[str, Any] = GUIDED if guided else {}
         if batch_size is not None:

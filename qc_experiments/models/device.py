@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qc_experiments.config.model import auto_is_bfloat16, changes_base
-from qc_experiments.config.schema import DType, ModelConfig, PackAttention, RunConfig
+from qc_experiments.config.schema import (
+    DType,
+    LoraConfig,
+    ModelConfig,
+    PackAttention,
+    QuantConfig,
+    RunConfig,
+)
 from qc_experiments.errors import UserError
 from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
@@ -58,20 +65,24 @@ def only_cpu() -> bool:
 
 
 def to_train(config: RunConfig) -> ModelConfig:
-    """The model section, with the number format in which this run's base weights are stored here.
+    """The model section, with the number format in which this run's base weights are stored here."""
+    return as_trained(config.model, config.lora, config.quant)
 
-    Weights that change are stored in float32: of what a step adds to a weight in 16 bits, much is lost in
-    rounding (measured: of weights about 0.02, 44 % had not moved after 20 steps at 5e-5). ``model.dtype``
-    says then in what they are multiplied (`precision_of`).
+
+def as_trained(model: ModelConfig, lora: LoraConfig, quant: QuantConfig) -> ModelConfig:
+    """A model section, with the number format in which weights are stored here that are trained so.
+
+    They are measured and asked in it, too. Weights that change are stored in float32: of what a step adds
+    to a weight in 16 bits, much is lost in rounding (measured: of weights about 0.02, 44 % had not moved
+    after 20 steps at 5e-5). ``model.dtype`` says then in what they are multiplied (`precision_of`).
     """
-    model = config.model
-    if config.lora.enabled and model.dtype is not DType.auto:
+    if lora.enabled and model.dtype is not DType.auto:
         return model
-    if changes_base(config.lora):
+    if changes_base(lora):
         return replace(model, dtype=DType.float32)
     if training_device().type != "cpu":
         return model
-    fast = auto_is_bfloat16(config.lora, config.quant)
+    fast = auto_is_bfloat16(lora, quant)
     return replace(model, dtype=DType.bfloat16 if fast else DType.float32)
 
 

@@ -38,7 +38,7 @@ class PackagedModel:
     """A GGUF file on PyPI.
 
     Attributes:
-        name: in ``packaged:NAME``, and of the option of ``model`` without ``-packaged``.
+        name: in ``packaged:NAME``.
         parts: each package with the file in it, in their order.
         version: of all packages.
         file_name: of the GGUF file.
@@ -56,6 +56,11 @@ class PackagedModel:
     sha256: str
     hub_id: str
     licence: str = "Apache-2.0"
+
+    @property
+    def option(self) -> str:
+        """The option of ``model`` that trains it; without the ending it is the hub's."""
+        return self.name if self.name == SMOLLM2.name else f"{self.name}-packaged"
 
     @property
     def fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from qc_experiments.config.compose import open_schema
 from qc_experiments.config.schema import (
     DType,
+    LoraConfig,
     ModelConfig,
     QuantConfig,
     RunConfig,
@@ -27,6 +28,7 @@ from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import load_base_model, model_source, silence_transformers
+from qc_experiments.models.device import Precision, as_trained, precision_of
 from qc_experiments.models.files import Spelling, part_of_run, read_json
 from qc_experiments.models.fingerprint import BaseModelFingerprint, base_model_fingerprint
 from qc_experiments.models.lora import (
@@ -56,6 +58,7 @@ class SavedPrompting:
     schema_format: SchemaFormat | None = None  # as data.schema_format
     schema: SchemaConfig = field(default_factory=SchemaConfig)
     linking: int | None = None  # as data.linking
+    lora: LoraConfig = field(default_factory=LoraConfig)  # for `as_trained`
 
     @classmethod
     def of(
@@ -65,11 +68,20 @@ class SavedPrompting:
         most = config.evaluation.max_new_tokens
         data = config.data
         form = (data.schema_format, data.schema, data.linking)
-        return cls(encoder.template, encoder.wrap, most, config.model, config.quant, base, *form)
+        weights = (config.model, config.quant, base)
+        return cls(encoder.template, encoder.wrap, most, *weights, *form, config.lora)
 
     def schemas(self) -> SchemaReader:
         """Reads schemas in the form in which they were trained."""
         return SchemaReader(self.schema_format or SchemaFormat.ddl, self.schema, self.linking)
+
+    def as_measured(self) -> ModelConfig:
+        """The base model's section, with the number format in which a run here would measure it."""
+        return as_trained(self.model, self.lora, self.quant)
+
+    def precision(self) -> Precision:
+        """How a run here would compute it."""
+        return precision_of(self.model, trained_weights=not self.lora.enabled)
 
     @property
     def makes_contexts(self) -> bool:
@@ -84,6 +96,7 @@ class SavedPrompting:
             "max_new_tokens": self.max_new_tokens,
             "model": plain(self.model),
             "quant": plain(self.quant),
+            "lora": plain(self.lora),
             "base": None if self.base is None else asdict(self.base),
         }
         if self.makes_contexts:
@@ -106,7 +119,7 @@ class SavedPrompting:
             raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
-        may = {"base", "schema_format", "schema", "linking"}
+        may = {"lora", "base", "schema_format", "schema", "linking"}
         lacks, unknown = needed - settings.keys(), settings.keys() - needed - may
         if lacks or unknown:
             what = "lacks" if lacks else "has an unknown"
@@ -134,6 +147,7 @@ class SavedPrompting:
             else _named(SchemaFormat, form, file, "schema_format"),
             schema=typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
             linking=linking,
+            lora=typed(LoraConfig, settings.get("lora", {}), file, "lora"),
         )
 
 
@@ -195,13 +209,14 @@ def load_saved(
     """Tokenizer, model and prompting of a run's ``adapter/`` or ``model/`` folder.
 
     An adapter's base model is where ``base_model`` says, else where it was in training; GGUF files and the
-    embedded one are unpacked into ``cache``. The weights are stored as in training, or all of them as
+    embedded one are unpacked into ``cache``. The weights are stored as in training here, or all of them as
     ``stored_as``, none in fewer bits.
     """
     silence_transformers()
     saved = SavedPrompting.load(folder)
     if stored_as is not None:
-        saved = replace(saved, model=replace(saved.model, dtype=stored_as), quant=QuantConfig())
+        wanted = replace(saved.model, dtype=stored_as)
+        saved = replace(saved, model=wanted, quant=QuantConfig(), lora=LoraConfig())
     adapter = lexists(folder / CONFIG_FILE) or not lexists(folder / "config.json")
     if base_model is not None and not adapter:
         raise UserError(
@@ -212,7 +227,7 @@ def load_saved(
             f"{folder}: computes attention with code of the hub ({saved.model.attn_implementation}): look at "
             "it, then allow it with --trust-remote-code"
         )
-    place = saved.model
+    place = saved.as_measured()
     names = f"{folder / PROMPTING_FILE}: base model "
     moved = "; name its new place with --base-model"
     if base_model is not None or not adapter:

@@ -147,8 +147,11 @@ def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str
     return WORDS.get(error.errno or 0, error.strerror or str(error))
 
 
-def resolve_path(text: str, key: str) -> Path:
-    """Turn a config's path, or ``pkg://package/file``, into a real one at which something is."""
+def resolve_path(text: str, key: str, advice: str = "") -> Path:
+    """Turn a config's path, or ``pkg://package/file``, into a real one at which something is.
+
+    ``advice`` says what to name where there is nothing.
+    """
     if not text.strip():
         raise UserError(f"{key}=: is empty; give a path")
     if text.startswith(PACKAGE_PREFIX):
@@ -166,7 +169,8 @@ def resolve_path(text: str, key: str) -> Path:
         os.stat(path)
     except (OSError, ValueError) as error:
         what = _in_words(path, error, "file or folder")
-        raise UserError(f"{key}={text}: {what} (looked at {path.absolute()})") from None
+        looked = f"looked at {path.absolute()}"
+        raise UserError(f"{key}={text}: {what} ({looked}){advice and f': {advice}'}") from None
     return path
 
 

@@ -253,6 +253,25 @@ def test_bytes_that_are_no_text_are_refused(outputs, shop, tmp_path, refused):
         assert line == f"error: {option} is not UTF-8: convert it, with iconv say"
 
 
+IN_AND_OUT = ("--input", "in.csv", "--output", "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((*IN_AND_OUT, "--evidence", "x"), "--evidence goes with --question; hints of --input"),
+        ((*IN_AND_OUT, "--context-column", "x"), "--context-column goes without --db"),
+        ((*IN_AND_OUT, "--db-id-column", "x"), "goes with a folder of databases as --db"),
+        (("--question", "x", "--db-id-column", "x"), "--db-id-column goes with --input"),
+        (("--question", "x", "--question-column", "x"), "--question-column goes with --input"),
+        (("--question", "x", "--evidence", "x"), "template.txt has no {evidence}: put it into"),
+    ],
+)
+def test_what_qc_predict_would_not_look_at_is_refused(outputs, shop, refused, given, said):
+    model = ["--adapter", "latest", "--outputs", str(outputs), "--db", str(shop)]
+    assert said in refused(predict_command.main, [*model, *given])
+
+
 def test_what_the_model_is_not_sure_of_is_not_run(ask, model_writes, outputs, shop, capsys):
     model_writes("SELECT name FROM item", probability=0.25)
     held = "-- not sure: confidence 0.25 is below 0.6\n"

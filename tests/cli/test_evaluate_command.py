@@ -253,6 +253,61 @@ def test_predictions_that_do_not_fit_their_golds_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "flags", "kept_as"),
+    [
+        (HEADER[:3], ["--prediction-column", "query"], "predicted_query"),
+        (HEADER[:3], ["--prediction-column", "question"], "predicted_question"),
+        (
+            ["db_id", "question", "sql"],
+            ["--query-column", "sql", "--prediction-column", "sql"],
+            "predicted_sql",
+        ),
+        (
+            ["db_id", "sql", "predicted_sql"],
+            [
+                *("--question-column", "sql", "--query-column", "predicted_sql"),
+                *("--prediction-column", "sql"),
+            ],
+            "predicted_predicted_sql",
+        ),
+    ],
+)
+def test_golds_and_predictions_may_call_their_columns_alike(
+    databases, tmp_path, header, flags, kept_as
+):
+    whole = evaluate(write(tmp_path / "whole.csv", ROWS), databases, tmp_path / "judged")
+    golds = write(tmp_path / "golds.csv", [row[:3] for row in ROWS], header)
+    said = [[str(place), row[3]] for place, row in enumerate(ROWS, 1)]
+    source = write(tmp_path / "said.csv", said, ["row", flags[-1]])
+    output = tmp_path / "apart"
+    report = evaluate(source, databases, output, "--golds", str(golds), *flags)
+    assert report["figures"] == whole["figures"]
+    assert report["judged_on"] == whole["judged_on"]
+    judged = read(output / "judged.csv")
+    assert [[row[name] for name in (*header, kept_as)] for row in judged] == [r[:4] for r in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--prediction-column", "query"], "--query-column and --prediction-column name the same"),
+        (["--query-column", "prediction"], "the same column, prediction: name two"),
+        (["--question-column", "db_id"], "--db-id-column and --question-column name the same"),
+        (["--golds", "golds.csv", "--query-column", "question"], "--question-column and --query-"),
+        (["--golds", "golds.csv", "--prediction-column", "row"], "--prediction-column row: with"),
+        (["--golds", "golds.csv", "--question-column", "confidence"], "confidence: with --golds"),
+        (["--golds", "p.csv", "--prediction-column", "query"], "the same column, query"),
+    ],
+)
+def test_one_column_is_not_taken_for_two(databases, tmp_path, refused, monkeypatch, flags, named):
+    monkeypatch.chdir(tmp_path)
+    source = write(Path("p.csv"), [[str(n), *r] for n, r in enumerate(ROWS, 1)], ["row", *HEADER])
+    write(Path("golds.csv"), [row[:3] for row in ROWS], HEADER[:3])
+    assert named in refused(evaluate, source, databases, tmp_path / "out", *flags)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_column_confidence_is_set_against_the_verdicts(databases, tmp_path, capsys, refused):
     sure = ["0.9", "0.2", "0.3", "0.99", ""]  # of the fourth the gold fails
     rows = [[*row, one] for row, one in zip(ROWS, sure, strict=True)]
@@ -347,7 +402,7 @@ def test_a_file_that_cannot_be_judged_is_refused_by_row_and_column(
 @pytest.mark.parametrize(
     ("flag", "value", "named"),
     [
-        ("--databases", "absent", "no such file or folder"),
+        ("--databases", "absent", "absent): name a database's file, a folder of databases, or a"),
         ("--databases", "mysql://host/x", "no kind of database"),
         ("--timeout", "0", "above 0 seconds"),
         ("--timeout", "inf", "at most 86400"),

@@ -113,7 +113,7 @@ def test_a_password_is_written_nowhere(questions, tmp_path, refused, url):
         (("new", "--csv", "rows.csv", "--query", "SQL"), "in qc data and qc init: --query"),
         (("new",), "give --csv FILE"),
         (("new", "--csv", "none.csv"), "none.csv"),
-        (("new", "--db", "none.sqlite"), "none.sqlite"),
+        (("new", "--db", "none.sqlite"), "none.sqlite): name a database's file"),
         (("new", "--csv", "shop.sqlite"), "shop.sqlite"),
         (("new", "--db", "."), "place of many databases"),
         (("full", "--db", "shop.sqlite"), "is not empty"),

@@ -458,6 +458,7 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(refusal, override)
             ("collator=language_modeling", "data.loss_on=completion"),
             ["data.loss_on", "collator=language_modeling"],
         ),
+        (("data.columns.query=question",), ["data.columns.question", "data.columns.query"]),
         (("quant=4bit", "lora=none"), ["lora=none", "quant"]),
         (("quant=8bit", "lora=none"), ["lora=none", "quant"]),
         (("model.adapter=folder", "lora=none"), ["lora=none", "model.adapter"]),

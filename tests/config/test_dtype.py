@@ -11,8 +11,18 @@ from qc_experiments.config import model as model_section
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.determining import hashed
 from qc_experiments.config.schema import DType
-from qc_experiments.models.device import to_train
+from qc_experiments.models import device
+from qc_experiments.models.device import precision_of, to_train, torch_dtype
+from qc_experiments.models.saved import load_saved
+from qc_experiments.records.find import MODELS
 from qc_experiments.system.processes import cpu_multiplies_bfloat16
+
+
+@pytest.fixture
+def bfloat16_units(monkeypatch):
+    """A CPU with units for bfloat16."""
+    for module in (model_section, device):
+        monkeypatch.setattr(module, "cpu_multiplies_bfloat16", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +49,29 @@ def test_auto_is_bfloat16_for_frozen_weights_where_the_cpu_has_units_for_it(
     assert there.value == means
     assert here is DType.float32
     assert (hashed_there != hashed_here) == (means == "bfloat16")  # never compared as the same
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["quant=4bit"],
+        ["lora=none"],
+        ["lora=none", "model.dtype=bfloat16"],
+        ["lora.init=pissa"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_run_has_saved_is_asked_in_the_formats_in_which_it_was_measured(
+    settings, train, tmp_path, bfloat16_units
+):
+    run, config = train(*settings), to_run_config(composed(settings, None))
+    folder = next(run.folder / name for name in MODELS if (run.folder / name).exists())
+    _, model, saved = load_saved(folder, tmp_path / "cache")
+    of_base = [one for name, one in model.named_parameters() if "lora_" not in name]
+    stored = {one.dtype for one in of_base if one.is_floating_point()}
+    assert stored == {torch_dtype(to_train(config).dtype)}
+    wanted = precision_of(config.model, trained_weights=not config.lora.enabled)
+    assert saved.precision() == wanted
 
 
 def test_a_cpu_is_known_by_its_flags_and_by_what_torchs_library_may_use(monkeypatch):

@@ -13,6 +13,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
 
 SHIPPED = sorted(resolve_path(DataConfig().template, "data.template").parent.glob("*.txt"))
+WRITE_IN = "a template has {context}, {question} and, last, {query}: write it in"
 
 
 def filled_in(text: str, context: str, question: str, query: str) -> str:
@@ -30,12 +31,12 @@ def filled_in(text: str, context: str, question: str, query: str) -> str:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{question}{query}", "the field {context} is missing"),
-        ("{context}{query}", "the field {question} is missing"),
-        ("{context}{question}", "the field {query} is missing"),
-        ("", "the field {context} is missing"),
-        ("{context}{question}{context}{query}", "the field {context} occurs more than once"),
-        ("{context}{question}{query}{query}", "the field {query} occurs more than once"),
+        ("{question}{query}", f"the field {{context}} is missing: {WRITE_IN}"),
+        ("{context}{query}", f"the field {{question}} is missing: {WRITE_IN}"),
+        ("{context}{question}", f"the field {{query}} is missing: {WRITE_IN}"),
+        ("", f"the field {{context}} is missing: {WRITE_IN}"),
+        ("{context}{question}{context}{query}", "{context} occurs more than once: keep one"),
+        ("{context}{question}{query}{query}", "{query} occurs more than once: keep one"),
         ("{context}{question}{schema}{query}", "unknown field {schema}"),
         ("{context}{question}{}{query}", "unknown field {}"),
         ("{context}{question.x}{query}", "unknown field {question.x}"),

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from qc_experiments.generation import generate, searches
 from qc_experiments.generation.decoding import AnswerSettings, Decoding
-from qc_experiments.generation.generate import generate_answers
+from qc_experiments.generation.generate import CheckedTokens, generate_answers
 from qc_experiments.sql.prefix_check import schema_check
 from qc_experiments.sql.scopes import Outlook
 
@@ -74,6 +74,37 @@ def test_generate_of_transformers_is_held_to_it_too(model, every_token):
         for one in (*found[0], *found[2]):
             assert check.outlook(one.text) is not Outlook.IMPOSSIBLE, one
         assert found[1] == generate_answers(model, asked, settings(**decoding))[1]
+
+
+def test_generate_of_transformers_is_held_to_the_same():
+    """What may not follow is refused, what is not looked at as well, and what is doubtful costs."""
+
+    class NeverAHardlyB:
+        def outlook(self, text: str, *, ended: bool = False) -> Outlook:
+            hardly = Outlook.DOUBTFUL if "b" in text else Outlook.POSSIBLE
+            return Outlook.IMPOSSIBLE if "a" in text else hardly
+
+    a, b, c, d = byte_tokenizer()("abcd").input_ids
+    scores = torch.full((1, TOKENS), -20.0)
+    scores[0, [a, b, c, d]] = torch.tensor([-1.0, -2.0, -3.0, -4.0])
+
+    def held(*before: int, **decoding) -> torch.Tensor:
+        written = torch.tensor([before], dtype=torch.long)
+        checked = CheckedTokens(settings(**decoding), 0, [NeverAHardlyB()])
+        return checked(written, scores.clone())[0]
+
+    def only(costs: dict[int, float]) -> torch.Tensor:
+        row = torch.full((TOKENS,), -torch.inf)
+        for token, cost in costs.items():
+            row[token] = scores[0, token] + cost
+        return row
+
+    assert torch.equal(held(), only({b: searches.DOUBT, c: 0, d: 0}))
+    assert torch.equal(held(b), only({b: 0, c: 0}))  # it is doubtful already
+    assert torch.equal(held(a), scores[0])  # there is no way back
+    sampled = held(temperature=1.0)
+    assert int(sampled.isfinite().sum()) == generate.SAMPLED
+    assert sampled[[a, b, c]].tolist() == [-torch.inf, -2.0, -3.0]
 
 
 def test_answers_that_can_all_become_valid_are_not_changed(model):

@@ -491,6 +491,7 @@ BROKEN_ADAPTERS = {
         r"\$\{\.\.\.\}",
     ),
     "unknown number of bits": (setting("prompting.json", quant={"mode": "int3"}), r"quant\.mode: "),
+    "unknown initialisation": (setting("prompting.json", lora={"init": "?"}), r"\.json: lora"),
     "base of another type": (setting("prompting.json", base=5), "base must be null"),
     "template is gone": (gone("template.txt"), r"template\.txt: "),
 }
@@ -617,7 +618,7 @@ def test_a_base_model_that_was_changed_where_it_lies_is_refused(
 
 def test_an_adapter_of_before_still_loads_and_says_what_it_lacks(adapter, ask, capsys):
     old = json.loads((adapter / "prompting.json").read_text())
-    del old["base"], old["model"]["allow_pickle"]
+    del old["base"], old["lora"], old["model"]["allow_pickle"]
     (adapter / "prompting.json").write_text(json.dumps(old))
     ask(adapter)
     assert "does not say which weights its base model had" in capsys.readouterr().err

