@@ -260,8 +260,8 @@ def needs_quotes(identifier: exp.Identifier, dialect: str) -> bool:
 ALSO_RESERVED = {
     *("ADD", "ANALYSE", "ASYMMETRIC", "AUTHORIZATION", "BOTH", "CAST", "CHECK", "COLLATION"),
     *("CONCURRENTLY", "CURRENT_ROLE", "DEFERRABLE", "FREEZE", "IF", "INITIALLY", "LEADING"),
-    *("NOTHING", "PLACING", "SYMMETRIC", "SYSTEM_USER", "TRAILING", "TRANSACTION", "USER"),
-    "VERBOSE",
+    *("NOTHING", "PLACING", "RAISE", "SYMMETRIC", "SYSTEM_USER", "TRAILING", "TRANSACTION"),
+    *("USER", "VERBOSE"),
 }
 """Reserved words of SQLite, PostgreSQL and DuckDB that are none of sqlglot's keywords."""
 
