@@ -2,19 +2,20 @@
 
     python scripts/measure_votes.py RUN [--candidates 16] [--temperature 0.8] [--constrain schema]
 
-The model of a run answers its held-out questions so many times each; the first k of these answers vote (the
-first with the most frequent result on the database: ``evaluation.choose=majority``) for each k of 1, 2, 4
-and so on. What a sample draws depends on the question and its own number alone, so that its first 8 of 16
-are those of ``evaluation.candidates=8``. Recall is the share of questions for which any of the k is right.
-Each vote is compared with the run's own answers on the same questions. Answers are kept in ``--output`` as
-they come, so that what was stopped goes on, and each vote leaves a ``votes_K/predictions.csv`` there.
+The model of a run answers its held-out questions (those that fit its window) so many times each; the first
+k of these answers vote (the first with the most frequent result on the database:
+``evaluation.choose=majority``) for each k of 1, 2, 4 and so on. What a sample draws depends on the question
+and its own number alone, so that its first 8 of 16 are those of ``evaluation.candidates=8``. Recall is the
+share of questions for which any of the k is right. Each vote is compared with the run's own answers on the
+same questions. In ``--output`` each run and way of asking it has a folder of its own: answers are kept there
+as they come, so that what was stopped goes on, and each vote leaves a ``votes_K/predictions.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from qc_experiments.sql.extraction import extract_sql
 from qc_experiments.sql.prefix_check import schema_check
 from qc_experiments.system.console import progress, told_to_users
 from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.paths import hash_texts
 from qc_experiments.system.unfinished import Lines
 from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import load_data
@@ -64,17 +66,32 @@ def main() -> None:
     with told_to_users():
         run = read_run(options.run)
         data = load_data(run.config)
-        rows = sample_rows(data.validation, options.questions, run.config.evaluation.seed)
-        options.output.mkdir(parents=True, exist_ok=True)
+        own = _own_answers(run)
+        asked = [row for row in data.validation if row.number in own]
+        rows = sample_rows(asked, options.questions, run.config.evaluation.seed)
+        output = options.output / hash_texts(_work(run, options))[:8]
+        output.mkdir(parents=True, exist_ok=True)
         cache = Path(PathsConfig().cache).expanduser()
         limits = Limits(seconds=run.config.evaluation.timeout)
         with Judge(data.databases, limits, cache=cache) as judge:
-            samples = _samples(run, rows, judge, options)
-            _report(run, rows, samples, judge, options.output)
+            samples = _samples(run, rows, judge, options, output)
+            _report(own, rows, samples, judge, output)
+
+
+def _own_answers(run: FinishedRun) -> dict[int, str]:
+    """The run's own answer to each question that it was asked, by its row."""
+    with (run.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return {int(one["row"]): one["prediction"] for one in csv.DictReader(file)}
+
+
+def _work(run: FinishedRun, options: argparse.Namespace) -> str:
+    """What tells samples from those of other starts."""
+    how = [options.candidates, options.temperature, options.constrain]
+    return str([run.result["config_hash"], *how])
 
 
 def _samples(
-    run: FinishedRun, rows: Sequence[Row], judge: Judge, options: argparse.Namespace
+    run: FinishedRun, rows: Sequence[Row], judge: Judge, options: argparse.Namespace, output: Path
 ) -> Samples:
     """What the model answers to each question; what an earlier start has kept is not asked again."""
     found: Samples = {}
@@ -82,8 +99,7 @@ def _samples(
     def take(line: dict[str, Any]) -> None:
         found.update((int(row), list(texts)) for row, texts in line["answers"].items())
 
-    work = [run.result["config_hash"], options.candidates, options.temperature, options.constrain]
-    kept = Lines(options.output / "samples.jsonl", str(work), take)
+    kept = Lines(output / "samples.jsonl", _work(run, options), take)
     waiting = sorted((row for row in rows if row.number not in found), key=lambda row: row.context)
     if not waiting:
         return found
@@ -114,10 +130,8 @@ def _samples(
 
 
 def _report(
-    run: FinishedRun, rows: Sequence[Row], samples: Samples, judge: Judge, output: Path
+    own: Mapping[int, str], rows: Sequence[Row], samples: Samples, judge: Judge, output: Path
 ) -> None:
-    with (run.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        own = {int(one["row"]): one["prediction"] for one in csv.DictReader(file)}
     queries = [(row, sql) for row in rows for sql in {own[row.number], *samples[row.number]}]
     with progress(f"Judging {counted(len(queries), 'query', 'queries')}", len(queries)) as advance:
         verdicts = judge.judge([row for row, _ in queries], [sql for _, sql in queries], advance)

@@ -48,11 +48,15 @@ SELECT session_user, (
     set_config('datestyle', 'ISO', true), set_config('intervalstyle', 'postgres', true),
     set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)
 """
+# to_jsonb: servers before version 12 have no attgenerated, and a query that names it does not run.
+# Of a virtual column (from version 18 on) nothing more is said: sqlglot does not read VIRTUAL.
 TABLES = """
 SELECT c.oid::regclass::text, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
     string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
-        || CASE WHEN a.attgenerated = '' THEN '' ELSE
-            ' GENERATED ALWAYS AS (' || pg_get_expr(g.adbin, g.adrelid) || ') STORED' END
+        || CASE to_jsonb(a)->>'attgenerated'
+            WHEN 's' THEN ' GENERATED ALWAYS AS (' || pg_get_expr(g.adbin, g.adrelid) || ') STORED'
+            WHEN 'v' THEN ' GENERATED ALWAYS AS (' || pg_get_expr(g.adbin, g.adrelid) || ')'
+            ELSE '' END
         || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY a.attnum)
     || coalesce((
         SELECT string_agg(', ' || pg_get_constraintdef(k.oid), '' ORDER BY contype DESC, conname)
@@ -74,11 +78,11 @@ VIEW_STATEMENTS = """
 SELECT c.oid::regclass::text, pg_get_viewdef(c.oid)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('v', 'm') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = c.oid AND deptype = 'e')
 ORDER BY n.nspname, c.relname
 """
-"""Name and query of each view that the role may read, but for those of extensions."""
+"""Name and query of each view of which the role may read something, but for those of extensions."""
 COMMENTS = """
 SELECT 'COMMENT ON ' || CASE WHEN objsubid = 0 THEN 'TABLE ' || c.oid::regclass::text ELSE
     'COLUMN ' || c.oid::regclass::text || '.' || quote_ident(a.attname) END

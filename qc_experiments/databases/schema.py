@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qc_experiments.config.data import PRIVATE, SchemaConfig, SchemaFormat
@@ -35,6 +36,8 @@ class Schema:
     linker: Linker | None = None
     """Chooses of its tables; None where nothing is left out of schemas."""
     values: Values = field(default_factory=dict)
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By table, the lines at the text's end on its foreign keys; none where nothing is left out."""
 
 
 @dataclass
@@ -103,8 +106,10 @@ class SchemaReader:
             text = "\n".join([statements, *value_comments(tables, values)])
         else:
             text = schema_text(tables, dialect, self.form, self.style, values)
-        linker = None if self.linking is None else Linker(tables, searched, dialect)
-        return Schema(text, statements, linker, values)
+        if self.linking is None:
+            return Schema(text, statements, values=values)
+        keys = key_lines(tables, dialect, self.form, self.style)
+        return Schema(text, statements, Linker(tables, searched, dialect), values, keys)
 
     def text_for(self, schema: Schema, question: str) -> str:
         """A schema's text for a question: whole, or the part of it that fits."""
@@ -112,16 +117,12 @@ class SchemaReader:
             return schema.text
         if len(schema.text) <= self.linking * CHARACTERS:
             return schema.text
-        dialect = schema.linker.dialect
-        how = (dialect, self.form, self.style, schema.values)
-        known = schema.linker.tables
+        how = (schema.linker.dialect, self.form, self.style, schema.values)
 
         def write(table: TableDefinition) -> str:
-            keys = key_lines([table], known, dialect, self.form, self.style)
-            return "\n".join([table_text(table, *how), *keys])
+            return "\n".join([table_text(table, *how), *schema.keys.get(table.written, ())])
 
-        any_keys = key_lines(known, known, dialect, self.form, self.style)
-        heading = len(KEYS_BEGIN) + 1 if any_keys else 0
+        heading = len(KEYS_BEGIN) + 1 if any(schema.keys.values()) else 0
         room = self.linking * CHARACTERS - heading
         return schema_text(schema.linker.link(question, room, write), *how)
 

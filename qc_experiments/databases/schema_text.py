@@ -27,26 +27,30 @@ def schema_text(
     M-Schema is that of XiYan-SQL (Gao et al. 2024, arXiv:2411.08599, section 3.1).
     """
     lines = [table_text(table, dialect, form, style, values) for table in tables]
-    keys = key_lines(tables, tables, dialect, form, style)
+    keys = [key for some in key_lines(tables, dialect, form, style).values() for key in some]
     return "\n".join([*lines, *([KEYS_BEGIN, *keys] if keys else [])])
 
 
 def key_lines(
-    tables: Sequence[TableDefinition],
-    known: Sequence[TableDefinition],
-    dialect: str,
-    form: SchemaFormat,
-    style: SchemaConfig,
-) -> list[str]:
-    """The foreign keys of tables that stand at a schema's end, as far as what they refer to is known."""
+    tables: Sequence[TableDefinition], dialect: str, form: SchemaFormat, style: SchemaConfig
+) -> dict[str, list[str]]:
+    """The foreign keys that stand at a schema's end, by table as SQL writes its name.
+
+    There are those alone of which it is known what they refer to.
+    """
     if not style.keys or form is SchemaFormat.ddl:
-        return []
-    return [
-        line
+        return {}
+    backwards = tables[::-1]  # of tables of the same name the first one is meant
+    parents = {table.name.lower(): table for table in backwards}
+    parents |= {table.written.lower(): table for table in backwards}
+    return {
+        table.written: [
+            line
+            for key in table.foreign_keys
+            if (line := _reference(table, key, parents.get(key.parent.lower()), dialect))
+        ]
         for table in tables
-        for key in table.foreign_keys
-        if (line := _reference(table, key, known, dialect))
-    ]
+    }
 
 
 def table_text(
@@ -107,12 +111,9 @@ def _m_schema(table: TableDefinition, dialect: str, style: SchemaConfig, values:
 
 
 def _reference(
-    table: TableDefinition, key: ForeignKey, tables: Sequence[TableDefinition], dialect: str
+    table: TableDefinition, key: ForeignKey, parent: TableDefinition | None, dialect: str
 ) -> str:
     """``child.column=parent.column`` for each of a key's columns; empty where the parent's are not known."""
-    named = key.parent.lower()
-    parents = [one for one in tables if named in (one.written.lower(), one.name.lower())]
-    parent = min(parents, key=lambda one: one.written.lower() != named, default=None)
     if parent is None:
         return ""
     names = zip(key.columns, key.parent_columns or parent.keys, strict=False)

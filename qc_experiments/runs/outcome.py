@@ -38,6 +38,7 @@ class Prepared:
 
     config: RunConfig
     data: RunData
+    """Without the held-out rows that do not fit the model's window."""
     folder: RunFolder
     plan: Plan
     judge: Judge
@@ -67,8 +68,7 @@ def write_down(
         trained: how good the trained model is.
         seconds: of this start of the run.
     """
-    config, folder, plan = run.config, run.folder, run.plan
-    data = run.data.asked([example.row for example in plan.validation], config.evaluation.timeout)
+    config, folder, plan, data = run.config, run.folder, run.plan, run.data
     name = trained_name(config, fitted.steps)
     columns, rows = _predictions(run, trained)
     folder.write_csv("predictions.csv", columns, rows)

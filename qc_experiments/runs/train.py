@@ -79,7 +79,7 @@ def run(config: RunConfig, share: float = 1.0, kept: Kept | None = None) -> dict
         with folder.owned(held):
             plan = prepared.plan
             about = {"label": plan.source.label, "weights": plan.storage(config)}
-            folder.claim(config, environment(folder.identity, data, about))
+            folder.claim(config, environment(folder.identity, prepared.data, about))
             with logged(folder):
                 _announce(prepared)
                 with failures_recorded(config, folder):
@@ -156,6 +156,7 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[P
     from qc_experiments.runs.outcome import Prepared
 
     rows = [example.row for example in plan.validation]
+    data = data.asked(rows, config.evaluation.timeout)
     with Judge(
         data.databases,
         Limits(seconds=config.evaluation.timeout),

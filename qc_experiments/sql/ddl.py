@@ -258,10 +258,12 @@ def needs_quotes(identifier: exp.Identifier, dialect: str) -> bool:
 
 
 ALSO_RESERVED = {
-    *("ADD", "ANALYSE", "ASYMMETRIC", "BOTH", "CAST", "CHECK", "DEFERRABLE", "IF", "INITIALLY"),
-    *("LEADING", "NOTHING", "PLACING", "SYMMETRIC", "TRAILING", "TRANSACTION", "USER"),
+    *("ADD", "ANALYSE", "ASYMMETRIC", "AUTHORIZATION", "BOTH", "CAST", "CHECK", "COLLATION"),
+    *("CONCURRENTLY", "CURRENT_ROLE", "DEFERRABLE", "FREEZE", "IF", "INITIALLY", "LEADING"),
+    *("NOTHING", "PLACING", "RAISE", "SYMMETRIC", "SYSTEM_USER", "TRAILING", "TRANSACTION"),
+    *("USER", "VERBOSE"),
 }
-"""Reserved words of SQLite and PostgreSQL that are none of sqlglot's keywords."""
+"""Reserved words of SQLite, PostgreSQL and DuckDB that are none of sqlglot's keywords."""
 
 
 @lru_cache

@@ -23,11 +23,6 @@ CHOICE = "round.json"
 """In the sweep's folder: which round it is, and the jobs that take part."""
 
 
-def reports_file(number: int) -> str:
-    """Name of the file in the sweep's folder that holds the reports of a round."""
-    return f"round{number}.jsonl"
-
-
 @dataclass(frozen=True)
 class Report:
     """What came of a job."""
@@ -51,6 +46,15 @@ class Report:
         return -self.objective if self.greater_is_better else self.objective
 
 
+def tell(place: Path, number: int, report: Report) -> None:
+    """Report a job of a round to the process that runs the sweep, see `Sweep.gather`.
+
+    It begins with the end of a line: what a full disk has cut off before it must not take it along.
+    """
+    with (place / _reports_file(number)).open("a", encoding="utf-8") as file:
+        file.write(f"\n{json.dumps(asdict(report))}\n")
+
+
 @dataclass(frozen=True)
 class Round:
     """One pass over the jobs, and those that take part; None for all."""
@@ -67,6 +71,11 @@ class Round:
             return cls()
 
 
+def _reports_file(number: int) -> str:
+    """Name of the file in the sweep's folder that holds the reports of a round."""
+    return f"round{number}.jsonl"
+
+
 def shares(halving: int | None) -> list[float]:
     """The share of its steps that a job has taken at the end of each round; the last is 1."""
     if halving is None:
@@ -80,11 +89,11 @@ class Sweep:
 
     Args:
         place: the folder.
-        count: jobs of the sweep; None where a sweeper searches.
+        jobs: what each job of the sweep overrides; empty where a sweeper searches.
     """
 
-    def __init__(self, place: Path, count: int | None = None) -> None:
-        self._place, self._count = place, count
+    def __init__(self, place: Path, jobs: Sequence[str] = ()) -> None:
+        self._place, self._jobs = place, jobs
         self._round = Round()
         self._steps: dict[int, int | None] = {}  # of each job at the last choice
         self._told: set[int] = set()  # jobs that have reported in this round
@@ -92,12 +101,12 @@ class Sweep:
 
     def gather(self) -> None:
         """Read what the jobs of this round have reported."""
-        path = self._place / reports_file(self._round.number)
+        path = self._place / _reports_file(self._round.number)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for line in lines:
             try:
                 report = Report(**json.loads(line))
-            except ValueError:  # torn, as by a full disk
+            except ValueError:  # empty, or torn as by a full disk
                 continue
             self.reports[report.job] = report
             self._told.add(report.job)
@@ -108,9 +117,9 @@ class Sweep:
 
     def next_round(self) -> bool:
         """Choose who goes on, for another pass over the jobs; False where nobody has to."""
-        jobs: Iterable[int] = self._round.jobs or range(self._count or 0) or list(self.reports)
+        jobs: Iterable[int] = self._round.jobs or range(len(self._jobs)) or list(self.reports)
         for job in set(jobs) - self._told:
-            known = self.reports.get(job, Report(job, "", "died"))
+            known = self.reports.get(job) or Report(job, self._jobs[job], "died")
             self.reports[job] = replace(known, status="died", error=UNHEARD)
         self._told = set()
         going_on = [self.reports[job] for job in jobs if self.reports[job].status == "paused"]
@@ -161,6 +170,7 @@ def closing_lines(reports: Sequence[Report]) -> list[str]:
     for error, failed in by_error.items():
         name = f"jobs {', '.join(str(report.job) for report in failed)}"
         if len(failed) == 1:
-            name = f"job {failed[0].job} ({failed[0].overrides})"
+            (one,) = failed
+            name = f"job {one.job} ({one.overrides})" if one.overrides else f"job {one.job}"
         lines.append(f"{name}: {error}")
     return lines

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from omegaconf import DictConfig
 from qc_experiments.config.compose import explain, to_run_config
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError, in_one_line
-from qc_experiments.sweeps.halving import Report, Round, Sweep, reports_file, shares
+from qc_experiments.sweeps.halving import Report, Round, Sweep, shares, tell
 from qc_experiments.sweeps.preview import SweepPlan
 from qc_experiments.sweeps.worker import Outcome, Worker
 from qc_experiments.system.words import duration
@@ -128,9 +127,7 @@ class Jobs:
         if report.error is not None:
             log.error("job %s failed: %s", report.job, report.error)
         try:
-            path = self._place / reports_file(now.number)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(report)) + "\n")
+            tell(self._place, now.number, report)
         except FileNotFoundError:
             raise UserError(
                 f"{self._place.parent}: was deleted or moved while the sweep was running: run the same "
@@ -176,12 +173,12 @@ def sweeping(plan: SweepPlan | None) -> Iterator[tuple[Sweep, Jobs]]:
     except OSError:  # Hydra is about to say so
         place = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
     with place as folder:
-        count = None if plan is None or plan.jobs is None else len(plan.jobs)
+        known = () if plan is None else plan.jobs or ()
         if plan is not None:
-            about = {"keys": plan.keys, "jobs": count, "threads": plan.threads_per_job()}
+            about = {"keys": plan.keys, "jobs": len(known), "threads": plan.threads_per_job()}
             (Path(folder) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         jobs = Jobs(Path(folder), os.getpid())
         try:
-            yield Sweep(Path(folder), count), jobs
+            yield Sweep(Path(folder), [" ".join(one) for one in known]), jobs
         finally:
             jobs.close()

@@ -10,6 +10,7 @@ import pytest
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
+from qc_experiments.databases import schema_text
 from qc_experiments.databases.linking import CHARACTERS, words
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import SchemaReader
@@ -163,3 +164,20 @@ def test_many_keys_count_as_well(tmp_path, form):
         Databases(str(path)), "How many part_3 and part_4 does each whole have?", 500, form
     )
     assert len(row.context) <= CHARACTERS * 500
+
+
+def test_a_question_costs_no_lines_but_those_of_the_keys_that_it_gets(monkeypatch):
+    statements = "".join(
+        f"CREATE TABLE t{n} (id INTEGER PRIMARY KEY, other INTEGER REFERENCES t{n // 2}(id));"
+        for n in range(100)
+    )
+    made = []
+    written = schema_text._reference
+    monkeypatch.setattr(
+        schema_text, "_reference", lambda *given: (made.append(given), written(*given))[1]
+    )
+    with SchemaReader(SchemaFormat.compact, SchemaConfig(), 100) as reader:
+        schema = reader.of_statements(statements, "it")
+        made.clear()
+        text = reader.text_for(schema, "What other of t7?")
+    assert 0 < text.count("=") <= len(made) < 20

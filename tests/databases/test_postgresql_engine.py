@@ -18,9 +18,10 @@ from helpers.postgresql import PASSWORD, Server
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
 from qc_experiments.databases.locate import named_database
-from qc_experiments.databases.postgresql import content_hash, run, safe_name
+from qc_experiments.databases.postgresql import TABLES, content_hash, run, safe_name
 from qc_experiments.databases.schema import SchemaReader, read_schema
 from qc_experiments.errors import UserError
+from qc_experiments.sql.ddl import read_ddl
 
 psycopg = pytest.importorskip("psycopg")
 pytest.importorskip("sqlalchemy")
@@ -391,6 +392,47 @@ def test_the_schema_is_what_a_prompt_needs_and_the_role_may_read(server, databas
         'PRIMARY KEY ("row", place));',
     ]
     assert "CREATE TABLE private (word text);" in schema(server.url("writer"))
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_a_view_of_which_a_column_may_be_read_is_there(server, database, kind):
+    server.execute(f"CREATE {kind} seen AS SELECT id, word FROM author, private")
+    try:
+        assert "seen" not in schema(database)
+        server.execute("GRANT SELECT (id) ON seen TO reader")
+        assert run(database, "SELECT id FROM seen", SHORT).rows is not None
+        assert "CREATE VIEW seen AS" in schema(database)
+    finally:
+        server.execute(f"DROP {kind} seen")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("attgenerated", " GENERATED ALWAYS AS ((price * 2)) STORED"),
+        # as PostgreSQL 18 tells of virtual columns
+        (
+            "CASE attgenerated WHEN 's' THEN 'v' ELSE attgenerated END AS attgenerated",
+            " GENERATED ALWAYS AS ((price * 2))",
+        ),
+        ("0 AS nothing", ""),  # as before PostgreSQL 12
+    ],
+)
+def test_servers_of_other_versions_tell_of_computed_columns_otherwise(server, told, said):
+    known = "attrelid, attnum, attname, atttypid, atttypmod, attnotnull, attisdropped"
+    attributes = f"(SELECT {known}, {told} FROM pg_catalog.pg_attribute) a"
+    query = TABLES.replace("pg_catalog.pg_attribute a", attributes)
+    assert query != TABLES
+    server.execute(
+        "CREATE TABLE offer (price integer, twice integer GENERATED ALWAYS AS (price * 2) STORED NOT NULL)"
+    )
+    try:
+        definitions = {name: definition for name, _, definition in server.execute(query)}
+    finally:
+        server.execute("DROP TABLE offer")
+    assert definitions["offer"] == f"price integer, twice integer{said} NOT NULL"
+    (table,) = read_ddl(f"CREATE TABLE offer ({definitions['offer']})", "postgres")
+    assert [column.computed for column in table.columns] == [False, bool(said)]
 
 
 def test_what_is_computed_from_a_private_column_shows_no_values(server):

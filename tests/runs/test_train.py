@@ -29,6 +29,7 @@ from qc_experiments.config.metrics import RESULT
 from qc_experiments.config.schema import Rerun, RunConfig, SweepConfig
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.records.folder import Identity, RunFolder
+from qc_experiments.records.results import read_environment
 from qc_experiments.runs import earlier
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
 from qc_experiments.system.files import csv_text
@@ -624,6 +625,9 @@ def test_runs_that_are_not_asked_the_same_questions_are_not_ranked_together(trai
     every = train(f"data.validation={tmp_path / 'all.csv'}", output=tmp_path / "runs")
     assert (some.result["execution_count"], every.result["execution_count"]) == (3, 4)
     assert some.result["evaluation_hash"] != every.result["evaluation_hash"]
+    # Written when a run begins, which is all that one has which is at work, paused or failed.
+    begun = read_environment(some.folder).evaluation_hash
+    assert begun == some.result["evaluation_hash"]
 
 
 def test_an_optimizer_that_there_is_not_is_refused_before_anything_is_computed(

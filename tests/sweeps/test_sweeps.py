@@ -33,7 +33,7 @@ from qc_experiments.cli.train import main
 from qc_experiments.config.compose import composed, register_schema, to_run_config
 from qc_experiments.config.schema import SweepConfig
 from qc_experiments.runs.train import run as run_once
-from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares
+from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares, tell
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
@@ -289,6 +289,7 @@ def test_an_error_that_jobs_share_is_told_once():
     reports = [Report(job, f"r={job}", "failed", "no such file") for job in range(3)]
     reports += [Report(3, "r=3", "failed", "out of memory")]
     assert closing_lines(reports) == ["jobs 0, 1, 2: no such file", "job 3 (r=3): out of memory"]
+    assert closing_lines([Report(0, "", "failed", "no")]) == ["job 0: no"]  # the settings as given
 
 
 @pytest.mark.slow  # as above
@@ -391,13 +392,13 @@ def test_two_combinations_that_are_the_same_run_are_one_to_choose(tmp_path):
 
 
 def test_a_job_that_could_not_report_is_named_and_not_ranked_by_what_it_was_before(tmp_path):
-    sweep = Sweep(tmp_path, 5)
+    sweep = Sweep(tmp_path, [f"lora.r={job}" for job in range(5)])
     told(tmp_path, 0, {0: 0.4, 1: 0.2, 2: 0.3, 3: 0.9})  # nothing of job 4
     assert next_jobs(sweep, tmp_path) == [1, 2]
-    assert [one.job for one in sweep.failed()] == [4]
-    told(tmp_path, 1, {2: 0.35})
-    with (tmp_path / "round1.jsonl").open("a") as file:
-        file.write('\n{"job": 1, "overr')  # as a full disk leaves it
+    (line,) = closing_lines(sweep.failed())
+    assert line.startswith("job 4 (lora.r=4): ended without a report")
+    (tmp_path / "round1.jsonl").write_text('{"job": 1, "overr')  # as a full disk leaves it
+    tell(tmp_path, 1, Report(2, "", "paused", None, (), 0.35, halving=2))
     assert next_jobs(sweep, tmp_path) == [2]
     assert sorted(one.job for one in sweep.failed()) == [1, 4]
     assert all("ended without a report" in (one.error or "") for one in sweep.failed())
