@@ -65,10 +65,21 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
     assert float((found - wanted).abs().max()) < (2.0 if rounded else 0.02)
 
 
-def test_a_base_model_that_samples_in_its_own_way_is_exported(train, tmp_path, tiny_model):
+def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model):
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base)
-    own = {"do_sample": True, "temperature": 0.7, "min_p": 0.1, "typical_p": 0.9}
+    own = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "num_beams": 4,
+        "num_return_sequences": 3,
+        "length_penalty": 0.6,
+        "early_stopping": True,
+        "no_repeat_ngram_size": 3,
+        "output_scores": True,
+    }
     (base / "generation_config.json").write_text(json.dumps(own))
     run = train(f"model.name_or_path={base}")
     folder = exported(run, tmp_path, "--check", "0")
