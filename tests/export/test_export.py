@@ -161,6 +161,23 @@ def test_a_base_model_that_was_rounded_is_said_to_be(tokenizer):
     assert "rounded to few bits" in card
 
 
+def test_the_card_says_of_which_shares_it_has_the_count(tokenizer):
+    prompt = ExactPrompt(
+        Encoder(tokenizer, Template("{context} {question} {query}", "t"), Wrap.plain)
+    )
+    result = {"execution_accuracy": 0.5, "execution_count": 4, "exact_match": 0.2}
+    result |= {"repaired_execution_accuracy": 0.75, "candidate_recall": 0.75}
+    counted, plain = (
+        model_card(CardFacts("run", RunConfig(), facts, {}, prompt), "adapter")
+        for facts in (result, {"exact_match": 0.2})
+    )
+    assert "| execution accuracy after one repair | 75.0 % (3 of 4; " in counted
+    assert "(recall@k) | 75.0 % (3 of 4; " in counted
+    assert "| exact match | 20.0 % |" in counted
+    assert "a share with a count is of these questions" in counted
+    assert "Wilson" not in plain
+
+
 def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
     run = train()
     folder = exported(run, tmp_path, "--format", "adapter", "--check", "2")
