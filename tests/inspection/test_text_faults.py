@@ -131,6 +131,16 @@ def test_a_query_of_several_lines_is_not_cut_by_a_fix(check, tmp_path, query):
         ("Which people know C++?", "Which people know C#?"),
         ("Who has a balance of -5?", "Who has a balance of +5?"),
         ("Which pets have age < 3?", "Which pets have age > 3?"),
+        ("Who has a balance of -5?", "Who has a balance of 5?"),
+        ("Who has a balance of -€5?", "Who has a balance of €5?"),
+        ("Which pets weigh at least .5?", "Which pets weigh at least 5?"),
+        ("Which pupils have an A-?", "Which pupils have an A?"),
+        ("Which pets have a != 3?", "Which pets have a = 3?"),
+        ("Which pets have a ≤ 3?", "Which pets have a ≥ 3?"),
+        ("What does it cost in $?", "What does it cost in €?"),
+        ("What is a * b?", "What is a / b?"),
+        ("कितने दिन हैं?", "कितने दान हैं?"),
+        ("มีกี่ที่?", "มีกี่ที้?"),
     ],
 )
 def test_questions_that_differ_in_a_sign_are_two(found, one, other):
@@ -143,6 +153,21 @@ def test_questions_that_differ_in_a_sign_are_two(found, one, other):
     assert ("leak", 2) in theirs
     _, theirs, _ = found([(one, f"{query}1", PET, "")], [(other, f"{query}2", PET, "")])
     assert "leak" not in {kind for kind, _ in theirs}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Which pets\u2019 names aren\u2019t \u201cRex\u201d \u2013 or Tom\u2026",
+        "which pets' names aren't 'Rex' - or Tom ?!",
+        "Which pets' names aren't `Rex` -- or Tom:",
+    ],
+)
+def test_how_a_question_is_punctuated_makes_no_other_question(found, other):
+    query = "SELECT name FROM pet WHERE id = "
+    one = ("Which pets' names aren't \"Rex\", or Tom?", f"{query}1", PET, "")
+    _, theirs, _ = found([one], [(other, f"{query}2", PET, "")])
+    assert ("leak", 2) in theirs
 
 
 def test_many_questions_of_one_template_take_little_memory():
