@@ -12,7 +12,7 @@ from typing import Any
 
 from qc_experiments.data.table import Row, Table
 from qc_experiments.inspection.faults import Faults
-from qc_experiments.sql.extraction import OPENS, after_comments, extract_sql
+from qc_experiments.sql.extraction import begins_with_sql, extract_sql
 from qc_experiments.sql.parsing import parse
 from qc_experiments.sql.tokens import plain_sql
 
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 ALIKE = 90.0
 """Similarity in per cent (as rapidfuzz counts insertions and deletions) of nearly the same questions."""
 SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re.DOTALL)
-FROM_FIRST = re.compile(r"from\s", re.IGNORECASE)
-"""How queries of DuckDB may begin."""
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
 SIGNS = "#%*/"
 """What Unicode counts as punctuation, but tells questions apart as its symbols do."""
@@ -74,9 +72,9 @@ def text_faults(rows: Sequence[Row], faults: Faults) -> None:
 
 def is_wrapped(query: str) -> bool:
     """Whether SQL stands in a code fence, or after words, as a model writes it."""
-    sql = after_comments(query)
-    begins = OPENS.match(sql) or FROM_FIRST.match(sql)
-    return not begins and OPENS.match(extract_sql(query)) is not None
+    if begins_with_sql(query) or parse(query).tree is not None:
+        return False
+    return begins_with_sql(extract_sql(query))
 
 
 def near_repeats(rows: Sequence[Row], faults: Faults) -> None:

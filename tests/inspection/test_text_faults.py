@@ -115,11 +115,29 @@ def test_a_row_without_a_database_is_a_fault_and_no_end(found, databases, db_id)
         "-- Step 1: select the names\nSELECT name FROM pet",
         "FROM pet\nSELECT name",
         "(\nSELECT name FROM pet\n)\nUNION\nSELECT name FROM pet",
+        "WITH\n-- all\nt AS (\n  SELECT name FROM pet\n)\nSELECT * FROM t",
+        "(\n-- first part\nSELECT name FROM pet\n)\nUNION\nSELECT name FROM pet",
+        "-- note\nFROM pet\nSELECT name",
     ],
 )
 def test_a_query_of_several_lines_is_not_cut_by_a_fix(check, tmp_path, query):
     with (tmp_path / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("question", "query", "context"), ("Names?", query, PET)])
+    check(tmp_path / "rows.csv", "--fix", tmp_path / "fixed.csv")
+    with (tmp_path / "fixed.csv").open(newline="") as file:
+        assert [row["query"] for row in csv.DictReader(file)] == [query]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("```sql\nFROM pet\nSELECT name\n```", "FROM pet\nSELECT name"),
+        ("From the tables above:\nSELECT name FROM pet", "SELECT name FROM pet"),
+    ],
+)
+def test_a_query_is_taken_out_of_what_stands_around_it_by_a_fix(check, tmp_path, text, query):
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("question", "query", "context"), ("Names?", text, PET)])
     check(tmp_path / "rows.csv", "--fix", tmp_path / "fixed.csv")
     with (tmp_path / "fixed.csv").open(newline="") as file:
         assert [row["query"] for row in csv.DictReader(file)] == [query]
