@@ -9,7 +9,7 @@ from typing import Any
 
 from qc_experiments.config.model import Wrap
 from qc_experiments.config.plugins import COLLATORS, check_name
-from qc_experiments.config.ranges import at_least, check_ranges, setting
+from qc_experiments.config.ranges import SEED, at_least, check_ranges, setting
 from qc_experiments.errors import UserError
 from qc_experiments.system.words import counted
 
@@ -108,7 +108,7 @@ class SchemaConfig:
     """Regular expressions; of a column whose name one of them matches anywhere no value is shown. Nor is a
     value shown that holds an e-mail address or a number to call or pay with, whatever its column, nor any
     of a view or a computed column, which may show other columns' values."""
-    seed: int = 0
+    seed: int = setting(0, SEED)
     """Which values are drawn."""
 
     def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class DataConfig:
     """Share of ``train`` that is held out when there is no ``validation`` (0 to 1, exclusive)."""
     split_by: SplitBy = SplitBy.row
     """Whether the split is drawn by row or by schema (all rows of a schema on one side)."""
-    split_seed: int = 0
+    split_seed: int = setting(0, SEED)
     """Seed of the split and of ``limit``; apart from ``seed``, so that seeds share their rows."""
     limit: int | None = setting(None, at_least(1))
     """At most this many training rows (a seeded sample); null takes all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from qc_experiments.config.ranges import Range, at_least, check_ranges, setting
+from qc_experiments.config.ranges import SEED, Range, at_least, check_ranges, setting
 from qc_experiments.errors import UserError
 
 
@@ -30,8 +30,9 @@ class EvaluationConfig:
 
     limit: int | None = setting(None, at_least(1))
     """At most this many held-out rows (a seeded sample), for loss and generation; null: all."""
-    seed: int = 0
-    """Seed of that sample; apart from ``seed``, so that runs are measured on the same rows."""
+    seed: int = setting(0, SEED)
+    """Seed of that sample and of sampled answers; apart from ``seed``, so that runs are measured on the
+    same rows."""
     during_training: int = setting(64, at_least(1))
     """Rows generated at each evaluation in training, when the best checkpoint is chosen by them."""
     base: bool = True

@@ -19,6 +19,10 @@ class Range:
     holds: Callable[[Any], bool]
 
 
+SEED = Range("from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+"""What every generator of random numbers takes."""
+
+
 def at_least(low: int, unit: str = "") -> Range:
     """This number or more; not a number (nan) is less than any."""
     return Range(f"at least {low} {unit}".rstrip(), lambda value: value >= low)

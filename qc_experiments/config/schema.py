@@ -49,7 +49,7 @@ from qc_experiments.config.outputs import (
     TrackingConfig,
     WandbMode,
 )
-from qc_experiments.config.ranges import Range, check_ranges, setting
+from qc_experiments.config.ranges import SEED, check_ranges, setting
 from qc_experiments.config.trainer import DEFAULT_MICRO_BATCH, Strategy, TrainerConfig
 from qc_experiments.errors import UserError
 
@@ -73,7 +73,7 @@ class RunConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
-    seed: int = setting(42, Range("from 0 to 4294967295", lambda value: 0 <= value < 2**32))
+    seed: int = setting(42, SEED)
     """Fixes the order of the rows, the adapter's initialisation and dropout."""
     objective: str = LOSS.key
     """The metric that a run returns to a sweep."""

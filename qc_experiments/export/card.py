@@ -9,7 +9,15 @@ from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Any
 
-from qc_experiments.config.metrics import BIRD, EXECUTION, METRICS, TEST_SUITE, Metric
+from qc_experiments.config.metrics import (
+    BIRD,
+    EXECUTION,
+    METRICS,
+    RECALL,
+    REPAIRED,
+    TEST_SUITE,
+    Metric,
+)
 from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, Wrap
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.export.exact_prompt import ExactPrompt
@@ -21,7 +29,7 @@ FORMATS = {
     "gguf": "llama.cpp",
 }
 """What a folder can be, and the library that loads it. ``model`` is what full fine-tuning saves."""
-COUNTED = (EXECUTION, BIRD, TEST_SUITE)
+COUNTED = (EXECUTION, REPAIRED, BIRD, TEST_SUITE, RECALL)
 """Shares of the questions that ``execution_count`` counts: those whose gold runs."""
 
 
@@ -122,12 +130,19 @@ def _figures(facts: CardFacts) -> str:
         lines.append(f"| {' | '.join([*cells, _cell(metric, value, result)])} |")
     count = result.get("execution_count")
     validation = PurePath(str(facts.environment.get("data", {}).get("validation", ""))).name
-    on = f"{count} questions of {validation}" if count else f"the held-out rows of {validation}"
+    on = f"the held-out rows of {validation}"
+    counted = ""
+    if count:
+        on = f"{count} questions of {validation}"
+        counted = (
+            "; a share with a count is of these questions and has its 95 % interval (Wilson), another may be "
+            "of other held-out rows"
+        )
     hashed = str(result.get("evaluation_hash") or "")[:12]
     lines += [
         "",
-        f"On {on}, answered greedily unless the settings below say otherwise; shares with their 95 % "
-        f"intervals (Wilson). Questions, golds, databases and judge: {hashed}.",
+        f"On {on}, answered greedily unless the settings below say otherwise{counted}. "
+        f"Questions, golds, databases and judge: {hashed}.",
     ]
     return "\n".join(lines)
 

@@ -37,11 +37,6 @@ log = logging.getLogger(__name__)
 
 KINDS = {"merged": ("bfloat16", "float32", "float16"), "gguf": ("q8_0", *TYPES), "adapter": ("",)}
 """Each format with the types of its weights, the default first."""
-SAMPLING = frozenset(
-    {"temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff"}
-    | {"eta_cutoff", "repetition_penalty"}
-)
-"""What a base model's own generation settings may hold and greedy answers have no use for."""
 GGUF_NAME = "model.gguf"
 DRAFT = ".exporting-"
 
@@ -111,17 +106,20 @@ def _prompt_of(found: Merged) -> ExactPrompt:
 
 
 def _write_merged(run: FinishedRun, request: Request, draft: Path) -> tuple[ExactPrompt, list[str]]:
+    from transformers import GenerationConfig
+
     found = _loaded(run, request)
     prompt = _prompt_of(found)
     log.info("Writes  a whole model in %s", request.kind)
     model = found.model.to(torch_dtype(DType(request.kind)))
-    generation = model.generation_config
-    generation.eos_token_id = prompt.encoder.stop_ids
-    generation.pad_token_id = found.tokenizer.pad_token_id
-    generation.do_sample = False
-    for name in SAMPLING:  # transformers refuses to save them beside greedy decoding
-        if hasattr(generation, name):
-            setattr(generation, name, None)
+    # Nothing else of the base model's own settings: beams or penalties would change its answers, and
+    # transformers refuses to save what greedy decoding has no use for.
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.generation_config.bos_token_id,
+        eos_token_id=prompt.encoder.stop_ids,
+        pad_token_id=found.tokenizer.pad_token_id,
+        do_sample=False,
+    )
     model.save_pretrained(str(draft))
     tokenizer = found.tokenizer
     tokenizer.chat_template = prompt.chat_template()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 
 from qc_experiments.data.table import Row, Table
 from qc_experiments.inspection.faults import Faults
-from qc_experiments.sql.extraction import OPENS, after_comments, extract_sql
+from qc_experiments.sql.extraction import begins_with_sql, extract_sql
 from qc_experiments.sql.parsing import parse
 from qc_experiments.sql.tokens import plain_sql
 
@@ -20,9 +21,12 @@ log = logging.getLogger(__name__)
 ALIKE = 90.0
 """Similarity in per cent (as rapidfuzz counts insertions and deletions) of nearly the same questions."""
 SQL_BEGINS = re.compile(r"\s*(select|with)\b.*\b(from|as)\b", re.IGNORECASE | re.DOTALL)
-FROM_FIRST = re.compile(r"from\s", re.IGNORECASE)
-"""How queries of DuckDB may begin."""
 GARBLED = re.compile("\ufffd|[ÃÂ][\u0080-\u00bf]|â€|ï»¿|&(?:amp|lt|gt|quot|nbsp|#\\d+);")
+SIGNS = "#%*/"
+"""What Unicode counts as punctuation, but tells questions apart as its symbols do."""
+MINUS = re.compile(r"(?<![\w-])-(?=\w|[^\w\s-]\d)|(?<=\b[a-z])-(?![\w-])")
+"""Before a number or a word, and after a letter, as in the grade A-; a hyphen or a dash is none."""
+FRACTION = re.compile(r"(?<![\w.])\.(?=\d)")
 PLACEHOLDER = re.compile(
     r"\{(?:question|context|query|name|value|table|column|db_id|schema|input|answer)\}"
 )
@@ -68,9 +72,9 @@ def text_faults(rows: Sequence[Row], faults: Faults) -> None:
 
 def is_wrapped(query: str) -> bool:
     """Whether SQL stands in a code fence, or after words, as a model writes it."""
-    sql = after_comments(query)
-    begins = OPENS.match(sql) or FROM_FIRST.match(sql)
-    return not begins and OPENS.match(extract_sql(query)) is not None
+    if begins_with_sql(query) or parse(query).tree is not None:
+        return False
+    return begins_with_sql(extract_sql(query))
 
 
 def near_repeats(rows: Sequence[Row], faults: Faults) -> None:
@@ -159,5 +163,24 @@ def _alike(some: Sequence[Row], others: Sequence[Row]) -> list[tuple[Row, Row]]:
 
 @lru_cache(maxsize=100_000)
 def _plain(question: str) -> str:
-    # C# is not C++, and < 30 not > 30.
-    return " ".join(re.findall(r"\w+|[-+]?[#+<>=%]+", question.casefold()))
+    """Words and signs: C# is not C++, and -5 not 5; punctuation and how it is typed tells nothing apart."""
+    text = unicodedata.normalize("NFC", question).casefold().replace("!=", "\N{NOT EQUAL TO}")
+    text = FRACTION.sub("0.", MINUS.sub("\N{MINUS SIGN}", text))
+    return " ".join(text.translate(TELLING).split())
+
+
+class _Telling(dict[int, str]):
+    """What is left of each character: letters with their marks, digits, and signs, each a word of its own."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        self[code] = " "
+        if category[0] in "LMN" or character == "_":
+            self[code] = character
+        elif character in SIGNS or (category[0] == "S" and character not in "`\N{ACUTE ACCENT}"):
+            self[code] = f" {character} "
+        return self[code]
+
+
+TELLING = _Telling()

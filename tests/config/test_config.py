@@ -443,6 +443,9 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_key(refusal, override, part
         "evaluation.batch_size=0",
         "evaluation.max_new_tokens=0",
         "evaluation.timeout=0",
+        "evaluation.seed=20000000000000000000",
+        "data.split_seed=-1",
+        "data.schema.seed=4294967296",
     ],
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(refusal, override):

@@ -216,6 +216,25 @@ def test_a_context_becomes_an_empty_database():
 
 
 @pytest.mark.parametrize(
+    "computed",
+    [
+        "GENERATED ALWAYS AS ((price * (qty)::numeric)) STORED",
+        "generated always as (concat(price, ')'::text)) stored NOT NULL",
+        "GENERATED ALWAYS AS (price + qty)",
+    ],
+)
+def test_a_context_of_postgresql_that_computes_columns_becomes_an_empty_database(computed):
+    connection = empty_database(
+        f"CREATE TABLE a (price numeric, qty integer, total numeric {computed}, x integer);"
+        f"CREATE TABLE b (price numeric, qty integer, total numeric {computed}, PRIMARY KEY (qty));"
+    )
+    assert connection is not None
+    with closing(connection):
+        sql = "SELECT a.total, a.x, b.* FROM a JOIN b USING (qty)"
+        assert run_query(connection, sql, Limits(seconds=5)).rows == []
+
+
+@pytest.mark.parametrize(
     "context",
     ["", "Some words about the tables.", "CREATE TABLE a (x", "-- nothing", "a(x, y), b(z)"],
 )

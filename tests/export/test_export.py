@@ -65,10 +65,21 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
     assert float((found - wanted).abs().max()) < (2.0 if rounded else 0.02)
 
 
-def test_a_base_model_that_samples_in_its_own_way_is_exported(train, tmp_path, tiny_model):
+def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model):
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base)
-    own = {"do_sample": True, "temperature": 0.7, "min_p": 0.1, "typical_p": 0.9}
+    own = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "num_beams": 4,
+        "num_return_sequences": 3,
+        "length_penalty": 0.6,
+        "early_stopping": True,
+        "no_repeat_ngram_size": 3,
+        "output_scores": True,
+    }
     (base / "generation_config.json").write_text(json.dumps(own))
     run = train(f"model.name_or_path={base}")
     folder = exported(run, tmp_path, "--check", "0")
@@ -148,6 +159,23 @@ def test_a_base_model_that_was_rounded_is_said_to_be(tokenizer):
     assert "base_model: Qwen/Qwen2.5-Coder-0.5B-Instruct\nlicense: apache-2.0" in card
     assert "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" in card
     assert "rounded to few bits" in card
+
+
+def test_the_card_says_of_which_shares_it_has_the_count(tokenizer):
+    prompt = ExactPrompt(
+        Encoder(tokenizer, Template("{context} {question} {query}", "t"), Wrap.plain)
+    )
+    result = {"execution_accuracy": 0.5, "execution_count": 4, "exact_match": 0.2}
+    result |= {"repaired_execution_accuracy": 0.75, "candidate_recall": 0.75}
+    counted, plain = (
+        model_card(CardFacts("run", RunConfig(), facts, {}, prompt), "adapter")
+        for facts in (result, {"exact_match": 0.2})
+    )
+    assert "| execution accuracy after one repair | 75.0 % (3 of 4; " in counted
+    assert "(recall@k) | 75.0 % (3 of 4; " in counted
+    assert "| exact match | 20.0 % |" in counted
+    assert "a share with a count is of these questions" in counted
+    assert "Wilson" not in plain
 
 
 def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):

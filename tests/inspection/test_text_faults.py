@@ -115,6 +115,9 @@ def test_a_row_without_a_database_is_a_fault_and_no_end(found, databases, db_id)
         "-- Step 1: select the names\nSELECT name FROM pet",
         "FROM pet\nSELECT name",
         "(\nSELECT name FROM pet\n)\nUNION\nSELECT name FROM pet",
+        "WITH\n-- all\nt AS (\n  SELECT name FROM pet\n)\nSELECT * FROM t",
+        "(\n-- first part\nSELECT name FROM pet\n)\nUNION\nSELECT name FROM pet",
+        "-- note\nFROM pet\nSELECT name",
     ],
 )
 def test_a_query_of_several_lines_is_not_cut_by_a_fix(check, tmp_path, query):
@@ -126,11 +129,36 @@ def test_a_query_of_several_lines_is_not_cut_by_a_fix(check, tmp_path, query):
 
 
 @pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("```sql\nFROM pet\nSELECT name\n```", "FROM pet\nSELECT name"),
+        ("From the tables above:\nSELECT name FROM pet", "SELECT name FROM pet"),
+    ],
+)
+def test_a_query_is_taken_out_of_what_stands_around_it_by_a_fix(check, tmp_path, text, query):
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("question", "query", "context"), ("Names?", text, PET)])
+    check(tmp_path / "rows.csv", "--fix", tmp_path / "fixed.csv")
+    with (tmp_path / "fixed.csv").open(newline="") as file:
+        assert [row["query"] for row in csv.DictReader(file)] == [query]
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ("Which people know C++?", "Which people know C#?"),
         ("Who has a balance of -5?", "Who has a balance of +5?"),
         ("Which pets have age < 3?", "Which pets have age > 3?"),
+        ("Who has a balance of -5?", "Who has a balance of 5?"),
+        ("Who has a balance of -€5?", "Who has a balance of €5?"),
+        ("Which pets weigh at least .5?", "Which pets weigh at least 5?"),
+        ("Which pupils have an A-?", "Which pupils have an A?"),
+        ("Which pets have a != 3?", "Which pets have a = 3?"),
+        ("Which pets have a ≤ 3?", "Which pets have a ≥ 3?"),
+        ("What does it cost in $?", "What does it cost in €?"),
+        ("What is a * b?", "What is a / b?"),
+        ("कितने दिन हैं?", "कितने दान हैं?"),
+        ("มีกี่ที่?", "มีกี่ที้?"),
     ],
 )
 def test_questions_that_differ_in_a_sign_are_two(found, one, other):
@@ -143,6 +171,21 @@ def test_questions_that_differ_in_a_sign_are_two(found, one, other):
     assert ("leak", 2) in theirs
     _, theirs, _ = found([(one, f"{query}1", PET, "")], [(other, f"{query}2", PET, "")])
     assert "leak" not in {kind for kind, _ in theirs}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Which pets\u2019 names aren\u2019t \u201cRex\u201d \u2013 or Tom\u2026",
+        "which pets' names aren't 'Rex' - or Tom ?!",
+        "Which pets' names aren't `Rex` -- or Tom:",
+    ],
+)
+def test_how_a_question_is_punctuated_makes_no_other_question(found, other):
+    query = "SELECT name FROM pet WHERE id = "
+    one = ("Which pets' names aren't \"Rex\", or Tom?", f"{query}1", PET, "")
+    _, theirs, _ = found([one], [(other, f"{query}2", PET, "")])
+    assert ("leak", 2) in theirs
 
 
 def test_many_questions_of_one_template_take_little_memory():

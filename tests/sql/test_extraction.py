@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -102,6 +103,43 @@ def test_fences_and_prose_as_chat_models_write_them(answer):
 
 
 @pytest.mark.parametrize(
+    ("prose", "query"),
+    [
+        ("Here it is:\n", "(SELECT a FROM t)\nUNION\nSELECT b FROM t"),
+        ("Here it is\n", "(\n  SELECT a FROM t\n)\nUNION\nSELECT b FROM t"),
+        ("Here it is: ", "( -- first\nSELECT a FROM t\n)\nUNION\nSELECT b FROM t"),
+        ("Here it is:\n-- Step 1: select all\n", "SELECT a FROM t"),
+        ("With pyjamas in mind:\n", "SELECT a FROM t"),
+        ("With \u201cpet\u201d as the table:\n", "SELECT a FROM t"),
+        ("From the tables above we need:\n", "SELECT a FROM t"),
+        ("From the schema, let's take the second\n", "SELECT a FROM t"),
+        ("From t:\n", "SELECT 1"),
+        ("From t\n", "SELECT a FROM t UNION SELECT 1"),
+        ("From the question it follows.\n", "SELECT 1"),
+    ],
+)
+def test_a_query_after_prose_is_taken_whole(prose, query):
+    assert extract_sql(prose + query) == query
+    assert not answer_complete(f"{prose}{query};")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("WITH /*\n", "WITH --\n", "WITH [a\n", "WITH a (\n", "WITH कु", "कु"),
+        *(":/*", ":--", ":(", "( /*\n", "((/**/\n", "\n", "/**/"),
+    ],
+)
+@pytest.mark.parametrize("before", ["Here: ", "FROM "])
+def test_no_text_of_many_lines_takes_for_ever(before, line):
+    text = f"{before}{line * (100_000 // len(line))}."
+    start = time.process_time()
+    extract_sql(text)
+    answer_complete(text)
+    assert time.process_time() - start < 10  # it is below one
+
+
+@pytest.mark.parametrize(
     ("answer", "after_query"),
     [
         ("SELECT ';', a FROM t\n```\nand so on", "\n```"),
@@ -141,6 +179,18 @@ def test_no_character_that_a_model_can_write_ends_a_run(text):
         "WITH [top customers] AS (\nSELECT 1\n) SELECT 2",
         "(\nSELECT a FROM t\n)\nUNION\nSELECT b FROM t",
         "((SELECT a FROM t) EXCEPT\nSELECT b FROM t)",
+        "WITH\n-- totals; per customer\nt AS (\n  SELECT a FROM x\n)\nSELECT * FROM t",
+        "WITH /* c */ t (a) /* as */ AS (\nSELECT 1\n) SELECT * FROM t",
+        "WITH RECURSIVE -- c\nt AS (\nSELECT 1\n) SELECT * FROM t",
+        "WITH कुत्ते AS (\nSELECT 1\n) SELECT * FROM कुत्ते",
+        "WITH a$b AS (\nSELECT 1\n) SELECT * FROM a$b",
+        "(\n-- first part\nSELECT a FROM t\n)\nUNION\nSELECT b FROM t",
+        "( /* first */ (\nSELECT a FROM t\n))\nUNION\nSELECT b FROM t",
+        "FROM pet\nSELECT name WHERE id = 1",
+        "FROM pet p LEFT JOIN owner o ON p.owner = o.id\nSELECT extract(year FROM born)",
+        "FROM pet WHERE id IN (\nSELECT id FROM visit\n)\nSELECT name",
+        "FROM pet\nSELECT name WHERE id IS DISTINCT FROM 1\nUNION\nFROM owner\nSELECT name",
+        "(FROM pet SELECT name)",
     ],
 )
 @pytest.mark.parametrize(
