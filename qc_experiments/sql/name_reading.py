@@ -180,9 +180,6 @@ class NameReading:
         scope, name = self._scope, parts[-1]
         if self._want_source:
             return self._table(parts, partial)
-        if self._free or frame == "columns" or (before.text == "(" and frame in ("over", "as")):
-            self._free, self._operand = False, True  # any name, of a window for example
-            return None
         if scope.clause == "with":
             if self._inside():
                 scope.items.append(name)  # its columns are named apart
@@ -190,6 +187,9 @@ class NameReading:
                 scope.with_name = name
                 scope.tables[name] = None
             self._operand = True
+            return None
+        if self._free or frame == "columns" or (before.text == "(" and frame in ("over", "as")):
+            self._free, self._operand = False, True  # any name, of a window for example
             return None
         if scope.clause in SET_OPERATIONS and before.is_word("by"):  # BY NAME
             scope.first = ["*"]
@@ -199,7 +199,7 @@ class NameReading:
         elif self._sqlite and before.is_word("in"):
             self._need(_known(name, (*scope.tables, *_UNNAMED_TABLES), partial) or len(parts) > 1)
             self._operand = True
-        elif self._ahead().text == "(" and (len(parts) == 1 or not self._sqlite):
+        elif self._ahead().text in ("(", "{") and (len(parts) == 1 or not self._sqlite):
             self._need(not self._sqlite or token.kind == "quoted" or name in sqlite_functions())
             if scope.clause == "where" and name in AGGREGATES:  # of a query around it, if at all
                 self._note(Outlook.DOUBTFUL)
@@ -217,6 +217,9 @@ class NameReading:
         forgiven |= any(frame.kind.startswith(_FORGIVING) for frame in self._frames)
         ends = self._ahead() is _END and self._open_end is not None
         if ends and self._sqlite and name in sqlite_functions():
+            return
+        named = (one.name for each in scope.scopes() for one in each.sources)
+        if ends and qualifier is None and name in named:  # a dot may follow
             return
         joining = scope.clause == "from"
         found = scope.refer(Reference(qualifier, name, partial, forgiven, loose, joining))
@@ -293,6 +296,9 @@ def is_closed(token: Token) -> bool:
         return False
     if token.kind not in ("quoted", "string"):
         return True
+    if token.text[0] == "$":
+        mark = token.text[: token.text.index("$", 1) + 1]
+        return token.text.endswith(mark) and len(token.text) >= 2 * len(mark)
     mark = "]" if token.text[0] == "[" else token.text[0]
     return len(token.text) > 1 and token.text[-1] == (mark if token.kind == "quoted" else "'")
 

@@ -79,6 +79,8 @@ class QueryReading(NameReading):
             beyond = _BEYOND.get(self._dialect, ())
             if any(word.startswith(start) if partial else word == start for word in beyond):
                 raise Beyond
+            if self._may_begin_more(start):
+                raise Beyond
             begun = partial and any(word.startswith(start) for word in _STARTS)
             self._need(begun or start in _STARTS)
             if begun and start != "(":
@@ -108,19 +110,28 @@ class QueryReading(NameReading):
             number = text == "." and self._open_end is not None and self._ahead().text == ""  # .5
             slicing = text == ":" and self._frames and self._frames[-1].kind == "["
             may_stand = self._operand or operator or text in _SIGNS or number or slicing
+            if self._may_begin_more(text) and not (may_stand and not self._want_source):
+                raise Beyond
             self._need(may_stand and not self._want_source)
-            sampled = self._ahead(-2).is_word("sample", "tablesample") or self._ahead().text == ")"
+            sampled = self._ahead(-2).is_word("sample", "tablesample", "limit")
+            sampled = sampled or self._ahead().text == ")"
             field = text == "." and self._operand and not self._sqlite
             self._free = field or (text == ":" and before.text == ":")  # a type after ::
             self._operand = text == "%" and sampled and not self._sqlite  # 10 per cent
             self._item = None
+
+    def _may_begin_more(self, text: str) -> bool:
+        """Whether a mark at the end of the text may begin a comment, or a string in dollars."""
+        marks = ("-", "/") if self._sqlite else ("-", "/", "$")
+        return text in marks and self._tokens[self._place].end == self._open_end
 
     def _literal(self, token: Token) -> None:
         if self._want_source:  # a file, as DuckDB reads them
             self._need(not self._sqlite)
             return self._found_source(None, None)
         touching = self._ahead(-1).end == token.start
-        self._need(self._free or touching or not (self._operand and self._sqlite))
+        due = not self._operand or self._free or self._ahead(-1).is_word("rows", "range", "groups")
+        self._need(due or touching or not self._sqlite)
         self._operand, self._free, self._alias, self._item = True, False, False, None
         return None
 
@@ -151,9 +162,12 @@ class QueryReading(NameReading):
         else:
             before = self._ahead(-1)
             kind = text if text in "[{" else before.text.lower() or "list"
-            if clause == "from" and not self._sqlite and text == "(":  # AS t(a, b)
-                renames = before.is_word("as") or (self._operand and self._source is None)
-                kind = "columns" if renames else kind
+            if text == "(" and not self._sqlite:  # AS t(a, b), ::STRUCT(a INT)
+                after_name = (
+                    self._operand and self._source is None and kind not in ("filter", "group")
+                )
+                names = after_name or (clause == "from" and before.is_word("as"))
+                kind = "columns" if names else kind
             self._frames.append(Frame(kind, scope, self._source))
             self._source = None
         self._operand = self._alias = self._free = False
@@ -210,11 +224,11 @@ class QueryReading(NameReading):
             return False
         following = self._ahead()
         if (
-            word == "x"
+            word in ("x" if self._sqlite else "xbn")
             and following.kind == "string"
             and following.start == self._tokens[self._place].end
         ):
-            return True  # a blob, x'00ff': what follows is its literal
+            return True  # a blob, x'00ff', or B'01': what follows is its literal
         if self._frames and self._frames[-1].kind == "extract" and self._ahead(-1).text == "(":
             self._operand = True  # a unit of time
             return True
@@ -290,7 +304,7 @@ class QueryReading(NameReading):
             self._need(word not in BINARY or self._operand or negated)
             self._free = word in FREE_NEXT
             ends = word in ENDS_OPERAND or (self._operand and word not in BEFORE_OPERAND)
-            ends = ends or (word == "all" and self._ahead(-1).is_word("by"))  # DuckDB
+            ends = ends or (word == "all" and self._ahead(-1).is_word("by", "limit"))  # DuckDB
             if word != "collate":
                 named = not self._operand and word in ENDS_OPERAND and word not in RESERVED
                 self._item = word if named else None

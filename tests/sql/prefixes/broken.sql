@@ -44,3 +44,4 @@ SELECT singer.name FROM singer, singer WHERE
 SELECT max(age) AS groups FROM singer WHERE ranges
 SELECT id FROM singer JOIN venue ON singer.id = venue.id ORDER BY
 SELECT T1.age FROM (SELECT name, count(*) FROM singer) AS T1
+SELECT name FROM -

@@ -39,3 +39,5 @@ SELECT name FROM singer WHERE birth > current_date - INTERVAL 10 YEAR
 FROM singer SELECT name
 SELECT name FROM (FROM singer)
 PIVOT concert ON year USING count(*)
+SELECT map {'a': 1}['a'], NULL::MAP(VARCHAR, INT), CAST({'a': 1} AS STRUCT(a INT)) FROM singer
+SELECT name FROM singer LIMIT 10%

@@ -38,3 +38,5 @@ SELECT name FROM singer WHERE birth > now() - make_interval(days => 30)
 SELECT (r).name, pg_catalog.lower(r.name), r.address.city, address.city FROM (SELECT name, name AS address FROM singer) r
 SELECT user, current_schema FROM singer
 SELECT trim(both from name) FROM ONLY singer FOR UPDATE
+SELECT B'01', $$x$$ FROM singer WHERE name = $a$x$a$
+SELECT name FROM singer LIMIT ALL OFFSET 3

@@ -98,3 +98,7 @@ SELECT t."count(*)" FROM (SELECT count(*) FROM singer) AS t
 SELECT count(*) FROM singer, singer
 SELECT singer.name FROM singer NOT INDEXED WHERE singer.age > 3
 SELECT name, rank() OVER (w ORDER BY age) FROM singer WINDOW w AS (PARTITION BY country)
+SELECT name FROM /* all */ singer -- of them
+SELECT singer.[id], `age` FROM [singer] WHERE [singer].[age] > 3 AND singer .name = 'a'
+SELECT sum(age) OVER w FROM singer WINDOW w AS (PARTITION BY country ORDER BY id ROWS 2 PRECEDING)
+SELECT name FROM singer WHERE glob ('a*', name) AND like ('a', name)
