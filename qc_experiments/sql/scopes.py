@@ -167,7 +167,8 @@ class Scope:
         if reference.qualifier is not None:
             own = [one for one in self.sources if one.name == reference.qualifier]
             if own:
-                return self._among(own, reference) or Outlook.IMPOSSIBLE
+                found = self._among(own, reference)
+                return Outlook.IMPOSSIBLE if found is None else found
             structure = Reference(None, reference.qualifier)
             if reference.loose and any(one.has(structure) for one in self.sources):
                 return Outlook.POSSIBLE
@@ -180,9 +181,11 @@ class Scope:
                 return Outlook.POSSIBLE
         if reference.name in self.aliases:
             return Outlook.POSSIBLE
-        return self._among(self.sources, reference) or self._among_earlier(reference)
+        found = self._among(self.sources, reference)
+        return self._among_earlier(reference) if found is None else found
 
     def _among(self, sources: Iterable[Source], reference: Reference) -> Outlook | None:
+        """What it is among some sources; None where none has it."""
         have = [one for one in sources if one.has(reference)]
         known = sum(one.columns is not None for one in have)
         several = known > 1 and not reference.partial and not self.shares_names

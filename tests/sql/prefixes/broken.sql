@@ -45,3 +45,4 @@ SELECT max(age) AS groups FROM singer WHERE ranges
 SELECT id FROM singer JOIN venue ON singer.id = venue.id ORDER BY
 SELECT T1.age FROM (SELECT name, count(*) FROM singer) AS T1
 SELECT name FROM -
+SELECT id FROM singer WHERE age IN (SELECT max(id) FROM singer s JOIN venue v ON s.id = v.id)
