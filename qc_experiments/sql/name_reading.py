@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qc_experiments.sql.scopes import Outlook, Reference, Scope, Source
-from qc_experiments.sql.table_names import Columns, TableNames
+from qc_experiments.sql.table_names import Columns, TableNames, written_name
 from qc_experiments.sql.tokens import Token
-from qc_experiments.sql.words import AGGREGATES, CLAUSES, sqlite_functions
+from qc_experiments.sql.words import (
+    AGGREGATES,
+    BINARY,
+    CLAUSES,
+    ENDS_OPERAND,
+    JOINS,
+    RESERVED,
+    SET_OPERATIONS,
+    TYPES_AND_UNITS,
+    WORDS,
+    sqlite_functions,
+)
 
 _UNNAMED_TABLES = (
     "main",
@@ -15,13 +27,34 @@ _UNNAMED_TABLES = (
     "json_tree",
     "sqlite_master",
     "sqlite_schema",
+    "sqlite_temp_master",
+    "sqlite_temp_schema",
+    "sqlite_sequence",
+    "sqlite_stat1",
+    "sqlite_dbpage",
+    "dbstat",
     "generate_series",
+    "pragma_",
 )
+_AFTER_NAME = RESERVED - {"by", "with"} | frozenset(CLAUSES) | JOINS | BINARY
+"""Words before which another one is a name."""
+_NO_ALIAS = ("end", "isnull", "notnull")
+"""Words that end an operand and are no alias without AS."""
+_NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
+"""Words that a parenthesis may follow and that are no functions."""
+_TAKE_LISTS = BINARY | {"offset"}
+"""The same of words after an operand."""
+_FORGIVING = ("using", "list_", "array_", "apply", "filter", "reduce")
+"""How it begins what stands before columns that are shared, or the arguments of a lambda in DuckDB."""
 _END = Token("mark", "", 0, 0, 0)
 
 
 class Refused(Exception):
     """The text cannot become a valid query."""
+
+
+class Beyond(Exception):
+    """What follows is not read here, such as DuckDB's PIVOT: the text is let through."""
 
 
 @dataclass
@@ -80,7 +113,8 @@ class NameReading:
         while self._ahead().text == ".":
             self._place += 1
             following = self._ahead()
-            if following.kind in ("word", "quoted") or following.text == "*":
+            named = following.kind in ("word", "quoted", *(("string",) if self._sqlite else ()))
+            if named or following.text == "*":
                 self._place += 1
                 parts.append("*" if following.text == "*" else _name_of(following))
                 partial = self._is_partial(following)
@@ -94,37 +128,111 @@ class NameReading:
         """Whether the text ends in a word that may go on."""
         return token.end == self._open_end and not is_closed(token)
 
+    def _means_name(self, word: str, following: Token, negated: bool) -> bool:
+        """Whether a word that is not reserved is a name here, as what stands around it says."""
+        before, after, clause = self._ahead(-1), following.text, self._scope.clause
+        if self._want_source:
+            return self._sqlite or word not in ("lateral", "only")
+        if clause == "with":
+            if word == "recursive" and after != "(" and not following.is_word("as"):
+                return False
+            return self._inside() or before.text == "," or before.is_word("with", "recursive")
+        joins = clause == "from" and (self._source is not None or self._operand)
+        if word in JOINS and (joins or before.is_word(*JOINS)):
+            return False
+        if after == ".":
+            return True
+        if self._source is not None:
+            return word not in CLAUSES and word not in ("for", "indexed", "tablesample")
+        if after == "(":
+            lists = word in _TAKE_LISTS and (self._operand or negated)
+            return not (word in _NO_FUNCTIONS or lists)
+        if not self._operand:
+            return self._is_operand(word, before, following)
+        last = clause == "select" and not self._inside() and word not in _NO_ALIAS
+        if last and (after in (",", ")") or following.is_word("from")):  # an alias without AS
+            self._scope.aliases.add(word)
+            return self._sqlite or word in BINARY
+        return False
+
+    def _is_operand(self, word: str, before: Token, following: Token) -> bool:
+        """Whether a word is a name where an operand is due, and no keyword that stands before one."""
+        frame = self._frames[-1].kind if self._frames else ""
+        if word == "all" or (word in ENDS_OPERAND and word not in BINARY):
+            return False
+        if before.text == "(" and frame in ("over", "as"):  # OVER (RANGE ...
+            return False
+        if following.kind in ("mark", "number"):
+            if following.end == 0:  # the end of the text
+                return self._open_end is None or (word in BINARY and not before.is_word("not"))
+            return following.kind == "mark" and following.text != "["
+        if following.kind == "string":
+            return self._sqlite and word not in BINARY
+        if following.is_word(*_AFTER_NAME):
+            return not (following.is_word("from") and frame == "trim")
+        plain = following.kind == "quoted" or following.text.lower() not in WORDS
+        selected = self._scope.clause == "select" and not self._inside()
+        return plain and word not in BINARY and (word in TYPES_AND_UNITS or selected)
+
     def _name(self, token: Token, partial: bool) -> None:
+        before, frame = self._ahead(-1), self._frames[-1].kind if self._frames else ""
         parts, partial = self._chain(token, partial)
         scope, name = self._scope, parts[-1]
         if self._want_source:
-            self._table(parts, partial)
-        elif self._free or scope.clause == "with":
-            if scope.clause == "with":
-                if self._inside():
-                    scope.items.append(name)  # its columns are named apart
-                else:
-                    scope.with_name = name
-                    scope.tables[name] = None
-            self._free, self._operand = False, True
+            return self._table(parts, partial)
+        if scope.clause == "with":
+            if self._inside():
+                scope.items.append(name)  # its columns are named apart
+            else:
+                scope.with_name = name
+                scope.tables[name] = None
+            self._operand = True
+            return None
+        if self._free or frame == "columns" or (before.text == "(" and frame in ("over", "as")):
+            self._free, self._operand = False, True  # any name, of a window for example
+            return None
+        if scope.clause in SET_OPERATIONS and before.is_word("by"):  # BY NAME
+            scope.first = ["*"]
         elif self._alias or self._source is not None or self._operand:
-            self._name_after_operand(token, name, partial)
-        elif self._ahead().text == "(" and len(parts) == 1:
+            if self._source is None or not before.is_word("by", "with"):  # an index, ORDINALITY
+                self._name_after_operand(token, name, partial)
+        elif self._sqlite and before.is_word("in"):
+            self._need(_known(name, (*scope.tables, *_UNNAMED_TABLES), partial) or len(parts) > 1)
+            self._operand = True
+        elif self._ahead().text in ("(", "{") and (len(parts) == 1 or not self._sqlite):
             self._need(not self._sqlite or token.kind == "quoted" or name in sqlite_functions())
             if scope.clause == "where" and name in AGGREGATES:  # of a query around it, if at all
                 self._note(Outlook.DOUBTFUL)
         else:
-            qualifier = parts[-2] if len(parts) > 1 else None
-            forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
-            if self._frames:  # columns that are shared, and arguments of a lambda in DuckDB
-                forgiven |= self._frames[-1].kind.startswith(("using", "list_", "array_"))
-            may_call = self._ahead() is _END and name in sqlite_functions()
-            if not (may_call and self._open_end):
-                found = scope.refer(Reference(qualifier, name, partial, forgiven))
-                ends = self._ahead() is _END and self._open_end is not None  # ROLLUP (
-                may_call = ends and qualifier is None and not self._sqlite
-                self._note(max(found, Outlook.DOUBTFUL) if may_call else found)
+            self._column(token, parts, partial)
             self._operand, self._item = True, name
+        return None
+
+    def _column(self, token: Token, parts: list[str], partial: bool) -> None:
+        scope, loose = self._scope, not self._sqlite
+        qualifier, name = parts[-2] if len(parts) > 1 else None, parts[-1]
+        if loose and (len(parts) > 2 or self._names_value()):  # a field; a key or an argument
+            return
+        forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
+        forgiven |= any(frame.kind.startswith(_FORGIVING) for frame in self._frames)
+        ends = self._ahead() is _END and self._open_end is not None
+        if ends and self._sqlite and name in sqlite_functions():
+            return
+        named = (one.name for each in scope.scopes() for one in each.sources)
+        if ends and qualifier is None and name in named:  # a dot may follow
+            return
+        joining = scope.clause == "from"
+        found = scope.refer(Reference(qualifier, name, partial, forgiven, loose, joining))
+        # It may yet be a function: ROLLUP (, pg_catalog.lower(
+        may_call = ends and loose and not any(one.name == qualifier for one in scope.sources)
+        self._note(max(found, Outlook.DOUBTFUL) if may_call else found)
+
+    def _names_value(self) -> bool:
+        """Whether the name is followed by its value: {a: 1}, f(a => 1), f(a := 1), SELECT a: 1."""
+        mark, after = self._ahead().text, self._ahead(2).text
+        if mark == ":" and after != ":":
+            return not self._frames or self._frames[-1].kind != "["
+        return mark == "=" and after in (">", "") and self._inside()
 
     def _name_after_operand(self, token: Token, name: str, partial: bool) -> None:
         """An alias; anything else has no business there."""
@@ -139,7 +247,11 @@ class NameReading:
             return
         elif self._source is not None:
             source, self._source = self._source, None
-            self._note(self._scope.bind(Source(name, source.columns)))
+            following = self._ahead()
+            ends = following is _END and self._open_end is not None
+            renamed = not self._sqlite and (following.text == "(" or ends)  # AS t(a, b)
+            columns = None if renamed else source.columns or None  # none: those of a join
+            self._note(self._scope.bind(Source(name, columns), given=True))
             self._joining = True  # no other alias
         else:
             self._scope.aliases.add(name)
@@ -150,16 +262,12 @@ class NameReading:
         name, tables = parts[-1], self._scope.tables
         odd = not self._sqlite or parts[0] in ("main", "temp")
         self._need(odd or len(parts) == 1)
-        if partial:
-            if not any(table.startswith(name) for table in tables):
-                self._need(odd or any(one.startswith(name) for one in _UNNAMED_TABLES))
-                self._note(Outlook.DOUBTFUL)
-            return
         is_function = self._ahead().text == "("
-        if name not in tables and not is_function:
-            self._need(odd or name in _UNNAMED_TABLES)
+        if not _known(name, tables, partial) and not is_function:
+            self._need(odd or _known(name, _UNNAMED_TABLES, partial))
             self._note(Outlook.DOUBTFUL)
-        self._found_source(name, tables.get(name))
+        if not partial:
+            self._found_source(name, tables.get(name))
 
     def _found_source(self, name: str | None, columns: Columns) -> None:
         self._source = Source(name, columns)
@@ -188,10 +296,20 @@ def is_closed(token: Token) -> bool:
         return False
     if token.kind not in ("quoted", "string"):
         return True
+    if token.text[0] == "$":
+        mark = token.text[: token.text.index("$", 1) + 1]
+        return token.text.endswith(mark) and len(token.text) >= 2 * len(mark)
     mark = "]" if token.text[0] == "[" else token.text[0]
     return len(token.text) > 1 and token.text[-1] == (mark if token.kind == "quoted" else "'")
 
 
 def _name_of(token: Token) -> str:
     whole = token.kind == "word" or is_closed(token)
-    return (token.name() if whole else token.text[1:].lower()) or ""
+    return (written_name(token) if whole else token.text[1:].lower()) or ""
+
+
+def _known(name: str, names: Iterable[str], partial: bool) -> bool:
+    """Whether a name is one of some, or begins one."""
+    if name.startswith("pragma_") and "pragma_" in names:
+        return True
+    return any(one.startswith(name) if partial else one == name for one in names)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 
-from qc_experiments.sql.name_reading import Refused
+from qc_experiments.sql.extraction import QUOTED
+from qc_experiments.sql.name_reading import Beyond, Refused
 from qc_experiments.sql.query_reading import QueryReading
 from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.table_names import TableNames, table_names
@@ -55,21 +56,24 @@ class PrefixCheck:
             sql, closed, _ = sql[fence.end() :].partition("```")
             sql, ended = sql.rstrip("`"), ended or bool(closed)
         if self._closing and (place := _tail(sql, self._closing)) < len(sql):
-            sql, ended = sql[:place], ended or sql.endswith(self._closing)
+            sql, ended = sql[:place], ended or sql.startswith(self._closing, place)
         if not sql:
             return Outlook.IMPOSSIBLE if ended else Outlook.POSSIBLE
         try:
             return QueryReading(self._names, self._dialect).read(sql, ended)
         except Refused:
             return Outlook.IMPOSSIBLE
+        except Beyond:
+            return Outlook.DOUBTFUL
 
 
 def _tail(sql: str, closing: str) -> int:
     """Where the template's closing text, or its beginning at the end of the text, stands."""
-    if (place := sql.find(closing)) >= 0:
+    bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)  # as extract_sql does
+    if (place := bare.find(closing)) >= 0:
         return place
     for size in range(min(len(closing) - 1, len(sql)), 0, -1):
-        if sql.endswith(closing[:size]) and closing[:1] not in "abcdefghijklmnopqrstuvwxyz":
+        if bare.endswith(closing[:size]) and closing[:1] not in "abcdefghijklmnopqrstuvwxyz":
             return len(sql) - size
     return len(sql)
 

@@ -7,7 +7,7 @@ wait any more, unless an enclosing query can still bind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from re import compile as pattern
@@ -39,12 +39,16 @@ class Reference(NamedTuple):
         name: of the column; what there is of it yet, if it is partial.
         partial: whether the text ends in it.
         forgiven: whether it is a string where no column has the name (SQLite's double quotes).
+        loose: whether it may also be a row, a field or a result without alias (PostgreSQL, DuckDB).
+        joining: whether it stands in the condition of a join.
     """
 
     qualifier: str | None
     name: str
     partial: bool = False
     forgiven: bool = False
+    loose: bool = False
+    joining: bool = False
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Source:
         """Whether it has the column, or one that begins like a partial one."""
         if self.columns is None or reference.name in ROW_IDS or reference.name == "*":
             return True
+        if "" in self.columns and (reference.partial or not reference.name.isidentifier()):
+            return True  # the text of a result without alias
         if reference.partial:
             return any(one.startswith(reference.name) for one in (*self.columns, "rowid"))
         return reference.name in self.columns
@@ -80,7 +86,9 @@ class Scope:
     sources: list[Source] = field(default_factory=list)
     waiting: list[Reference] = field(default_factory=list)
     aliases: set[str] = field(default_factory=set)
-    items: list[str | None] = field(default_factory=list)  # names of the result's columns
+    items: list[str | None] = field(default_factory=list)  # names of the select list, if known
+    first: list[str | None] | None = None  # those of the first SELECT of a set operation
+    earlier: list[Source] = field(default_factory=list)  # the sources of its SELECTs so far
     shares_names: bool = False  # NATURAL or USING: a name in two sources is one column
     bound: bool = False  # FROM is over
     with_name: str | None = None  # WITH table that is being read
@@ -91,6 +99,13 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.parent
+
+    def result(self, *, sqlite: bool) -> Columns:
+        """Names of the result's columns; "" is one that SQLite names by its text."""
+        items = self.items if self.first is None else self.first
+        if "*" in items or (None in items and not sqlite):
+            return None
+        return frozenset(one or "" for one in items)
 
     def refer(self, reference: Reference) -> Outlook:
         """Take up a reference; what it is to the text."""
@@ -113,11 +128,15 @@ class Scope:
         usual = usual or begins(beginning, operand=False)
         return Outlook.POSSIBLE if usual and all(map(source.has, of_it)) else Outlook.DOUBTFUL
 
-    def bind(self, source: Source) -> Outlook:
-        """Take up a source; impossible where a name that waits for it is none of its columns."""
-        if source.name is not None and any(one.name == source.name for one in self.sources):
-            return Outlook.IMPOSSIBLE if source.columns is not None else Outlook.DOUBTFUL
+    def bind(self, source: Source, *, given: bool = False) -> Outlook:
+        """Take up a source; impossible where a name that waits for it is none of its columns.
+
+        So is an alias that is given twice; a table may stand twice while nothing names its columns.
+        """
+        twice = source.name is not None and any(one.name == source.name for one in self.sources)
         self.sources.append(source)
+        if twice:
+            return Outlook.IMPOSSIBLE if given and source.columns is not None else Outlook.DOUBTFUL
         fits = all(source.has(one) for one in self.waiting if one.qualifier == source.name)
         return Outlook.POSSIBLE if fits or source.name is None else Outlook.IMPOSSIBLE
 
@@ -138,6 +157,9 @@ class Scope:
             found = scope._binding(reference)
             if found is not None:
                 return found
+        unnamed = None in (*self.items, *(self.first or ())) and self.clause in ("group", "order")
+        if unnamed and reference.loose and reference.qualifier is None:
+            return Outlook.DOUBTFUL  # the name that it has without alias
         return Outlook.POSSIBLE if reference.forgiven else Outlook.IMPOSSIBLE
 
     def _binding(self, reference: Reference) -> Outlook | None:
@@ -145,20 +167,40 @@ class Scope:
         if reference.qualifier is not None:
             own = [one for one in self.sources if one.name == reference.qualifier]
             if own:
-                return Outlook.POSSIBLE if own[0].has(reference) else Outlook.IMPOSSIBLE
-            return None
+                found = self._among(own, reference)
+                return Outlook.IMPOSSIBLE if found is None else found
+            structure = Reference(None, reference.qualifier)
+            if reference.loose and any(one.has(structure) for one in self.sources):
+                return Outlook.POSSIBLE
+            return self._among_earlier(reference)
+        if reference.loose and any(one.name == reference.name for one in self.sources):
+            return Outlook.POSSIBLE
         if reference.partial:
             candidates = [*self.aliases, *(one.name or "" for one in self.sources)]
             if any(name.startswith(reference.name) for name in candidates):
                 return Outlook.POSSIBLE
         if reference.name in self.aliases:
             return Outlook.POSSIBLE
-        have = [one for one in self.sources if one.has(reference)]
+        found = self._among(self.sources, reference)
+        return self._among_earlier(reference) if found is None else found
+
+    def _among(self, sources: Iterable[Source], reference: Reference) -> Outlook | None:
+        """What it is among some sources; None where none has it."""
+        have = [one for one in sources if one.has(reference)]
         known = sum(one.columns is not None for one in have)
         several = known > 1 and not reference.partial and not self.shares_names
+        # Outside SQLite a condition of a join does not see the sources that follow it.
+        several = several and not (reference.loose and reference.joining)
         if several and reference.name not in ROW_IDS and reference.name != "*":
             return Outlook.IMPOSSIBLE  # ambiguous
         return Outlook.POSSIBLE if have else None
+
+    def _among_earlier(self, reference: Reference) -> Outlook | None:
+        """What it is to the ORDER BY of a set operation, which all its SELECTs may name."""
+        earlier = (one for one in self.earlier if reference.qualifier in (None, one.name))
+        if self.clause == "order" and any(one.has(reference) for one in earlier):
+            return Outlook.POSSIBLE
+        return None
 
     def _hope(self, reference: Reference) -> Outlook:
         """What a reference is while FROM is not over."""
@@ -166,7 +208,8 @@ class Scope:
             return Outlook.POSSIBLE
         own = [one for one in self.sources if one.name == reference.qualifier]
         if own and reference.qualifier is not None:
-            return Outlook.POSSIBLE if own[0].has(reference) else Outlook.IMPOSSIBLE
+            fits = any(one.has(reference) for one in own)
+            return Outlook.POSSIBLE if fits else Outlook.IMPOSSIBLE
         # Where columns are not known, a name may be one of them; but it seldom is.
         tables = [columns for columns in self.tables.values() if columns is not None]
         if reference.qualifier is None:

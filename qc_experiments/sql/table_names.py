@@ -33,6 +33,7 @@ class TableNames:
 def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
     """Tables and columns of CREATE TABLE and CREATE VIEW statements; None where a text holds none."""
     found: dict[str, Columns] = {}
+    known: frozenset[str] = frozenset()
     read = tokens(schema, dialect)
     for place, token in enumerate(read):
         if token.depth or not token.is_word("create"):
@@ -47,14 +48,16 @@ def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
             rest = rest[3:]
         while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
             rest = rest[2:]
-        if rest and (name := _name(rest[0])):
-            found[name] = _columns(rest[1:]) if kind.is_word("table") else None
-    known = [columns for columns in found.values() if columns]
-    return TableNames(found, frozenset().union(*known)) if found else None
+        if rest and (name := written_name(rest[0])):
+            columns = _columns(rest[1:]) if kind.is_word("table") else None
+            known |= columns or frozenset()
+            # The same name in two schemas: which is meant, and so its columns, is not known.
+            found[name] = columns if found.get(name, columns) == columns else None
+    return TableNames(found, known) if found else None
 
 
-def _name(token: Token) -> str | None:
-    # SQLite takes a string as a name.
+def written_name(token: Token) -> str | None:
+    """The name that a token is; SQLite takes a string as one."""
     return token.text[1:-1].lower() if token.kind == "string" else token.name()
 
 
@@ -69,7 +72,7 @@ def _columns(rest: Sequence[Token]) -> Columns:
             return frozenset(found)
         if token.depth > depth + 1:
             continue
-        name = _name(token)
+        name = written_name(token)
         if begins and name and (token.kind != "word" or name not in _NOT_COLUMNS):
             found.add(name)
         begins = token.text == ","

@@ -12,8 +12,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 CLAUSES = {
-    **{"select": 1, "from": 2, "where": 3, "group": 4, "having": 5, "window": 6, "qualify": 6},
-    **{"order": 7, "limit": 8, "offset": 9, "fetch": 9},
+    **{"select": 1, "from": 2, "where": 3, "group": 4, "having": 5, "window": 6, "qualify": 7},
+    **{"order": 8, "limit": 9, "offset": 10, "fetch": 10},
 }
 """Clauses of a query, by their order."""
 SET_OPERATIONS = frozenset({"union", "intersect", "except"})
@@ -30,7 +30,8 @@ BEFORE_OPERAND = _words(
 """Words after which an operand must come."""
 ENDS_OPERAND = _words(
     "null end asc desc first next last true false current_date current_time current_timestamp isnull "
-    "notnull localtime localtimestamp current_user row rows only ties unknown preceding following"
+    "notnull localtime localtimestamp current_user row rows only ties unknown preceding following user "
+    "session_user current_schema current_catalog current_role"
 )
 """Words after which an expression may be complete."""
 AGGREGATES = frozenset({"count", "sum", "avg", "total"})
@@ -41,7 +42,11 @@ TYPES_AND_UNITS = _words(
     "boolean float double precision bigint smallint blob year month day hour minute second week "
     "quarter epoch dow doy zone"
 )
-OTHERS = TYPES_AND_UNITS | _words(
+NOT_OF_SQLITE = TYPES_AND_UNITS | _words(
+    "tablesample user session_user current_user current_schema current_catalog current_role"
+)
+"""Words that are nothing but names in SQLite."""
+OTHERS = NOT_OF_SQLITE | _words(
     "over filter within range groups partition unbounded current recursive materialized lateral "
     "unnest indexed exclude respect ignore without varying asymmetric symmetric both leading "
     "trailing for update share cast extract interval row_number grouping sets"

@@ -15,10 +15,11 @@ from qc_experiments.sql.prefix_check import PrefixCheck, schema_check
 from qc_experiments.sql.scopes import Outlook
 
 SCHEMA = """CREATE TABLE singer (id INTEGER PRIMARY KEY, name TEXT, age INT, "net worth" REAL, "order" INT,
-    country TEXT, CHECK (age > 0));
+    country TEXT, birth DATE, CHECK (age > 0));
 CREATE TABLE concert (cid INTEGER PRIMARY KEY, title TEXT, year INT, singer_id INT, date TEXT, rank INT,
     FOREIGN KEY (singer_id) REFERENCES singer (id));
 CREATE TABLE IF NOT EXISTS 'sold tickets' (concert_id INT, price DECIMAL(10, 2), name TEXT);
+CREATE TABLE venue (id INT, city TEXT, interval INT);
 CREATE VIEW v AS SELECT 1 AS x;"""
 
 
@@ -118,6 +119,40 @@ def test_text_that_closes_the_template_may_follow_the_query():
     check = check_of(SCHEMA, closing="### End")
     assert first_refusal(check, "SELECT name FROM singer\n### End") is None
     assert check.outlook("SELECT name FROM\n### End") is Outlook.IMPOSSIBLE
+    check = check_of(SCHEMA, closing=";")
+    assert first_refusal(check, "SELECT name FROM singer WHERE name = 'a;b';") is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT email FROM crm.customers",
+        "SELECT total FROM crm.customers a JOIN sales.customers b ON a.id = b.id",
+        "SELECT email FROM crm.customers JOIN sales.customers ON crm.customers.id = sales.customers.id",
+    ],
+)
+def test_a_table_may_stand_in_two_schemas(query):
+    schema = """CREATE TABLE crm.customers (id INT, email TEXT);
+        CREATE TABLE sales.customers (id INT, total INT);"""
+    for dialect in ("postgres", "duckdb"):
+        assert first_refusal(check_of(schema, dialect), query) is None
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "postgres"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT naem FROM singer",
+        "SELECT name FROM singer WHERE naem = 3",
+        "SELECT count(*) FROM singer WHERE month = 3",
+        "SELECT s.title FROM singer s",
+        "SELECT name FROM singer ORDER BY title",
+        "SELECT a FROM (SELECT name FROM singer) t",
+        "SELECT id FROM singer JOIN venue ON singer.id = venue.id",
+    ],
+)
+def test_other_dialects_have_the_same_plain_errors(dialect, query):
+    assert check_of(SCHEMA, dialect).outlook(query, ended=True) is Outlook.IMPOSSIBLE
 
 
 def test_a_context_without_tables_constrains_nothing():

@@ -35,3 +35,14 @@ SELECT T2.age FROM singer AS T1 JOIN concert AS T2
 SELECT age FROM concert WHERE
 SELECT name FROM singer s AS t
 SELECT name FROM Department.singer
+SELECT name FROM singer ORDER BY share DESC
+SELECT name FROM singer 's' WHERE singer.age
+SELECT T1.'title' FROM singer AS T1
+SELECT name FROM 'singers'
+SELECT name FROM singer WHERE id IN name
+SELECT singer.name FROM singer, singer WHERE
+SELECT max(age) AS groups FROM singer WHERE ranges
+SELECT id FROM singer JOIN venue ON singer.id = venue.id ORDER BY
+SELECT T1.age FROM (SELECT name, count(*) FROM singer) AS T1
+SELECT name FROM -
+SELECT id FROM singer WHERE age IN (SELECT max(id) FROM singer s JOIN venue v ON s.id = v.id)

@@ -65,3 +65,40 @@ SELECT name FROM singer WHERE (age IS NOT DISTINCT FROM 30 AND name IS NULL) OR 
 SELECT age IS DISTINCT FROM 30, name FROM singer
 SELECT .5 * age FROM singer WHERE "net worth" BETWEEN .1 AND .9
 SELECT X'41' FROM singer WHERE name = x'00ff'
+SELECT country, count(*) * 1.0 / 5 AS share FROM singer GROUP BY country ORDER BY share DESC
+SELECT max(age) range FROM singer ORDER BY range
+SELECT max(age) AS first, min(age) AS match FROM singer ORDER BY first, match
+SELECT name FROM (SELECT name, row_number() OVER (ORDER BY age) AS row_number FROM singer) WHERE row_number = 1
+SELECT CASE WHEN current > 3 THEN current END FROM (SELECT max(age) AS current FROM singer) m WHERE current IS NOT NULL
+SELECT rank() OVER (PARTITION BY groups ORDER BY groups) FROM (SELECT age AS groups FROM singer) t
+SELECT sum(age) OVER (ORDER BY age RANGE BETWEEN 1 PRECEDING AND CURRENT ROW) FROM singer
+WITH current AS (SELECT name FROM singer), sets AS (SELECT title FROM concert) SELECT current.name FROM current, sets
+WITH groups AS (SELECT country, count(*) AS n FROM singer GROUP BY country) SELECT max(n) FROM groups
+WITH first AS (SELECT name FROM singer), last AS (SELECT name FROM first) SELECT name FROM last
+WITH t(share, n) AS (SELECT age, 1 FROM singer) SELECT n FROM t
+WITH x AS MATERIALIZED (SELECT name FROM singer) SELECT name FROM x
+SELECT next.id FROM singer JOIN singer next ON next.id = singer.id JOIN concert AS last ON last.singer_id = next.id
+SELECT name FROM singer WHERE like('a%', name) AND name NOT GLOB 'b*'
+SELECT count(name) FROM (SELECT DISTINCT(name) FROM singer)
+WITH t AS (SELECT DISTINCT (singer.country) FROM singer) SELECT country FROM t
+SELECT name FROM (SELECT name COLLATE NOCASE FROM singer)
+SELECT DISTINCT(name) FROM singer UNION SELECT title FROM concert ORDER BY name
+SELECT max(age) FROM singer UNION SELECT max(cid) FROM concert ORDER BY max(age)
+SELECT name, count(*) AS 'cnt', max(age) 'top' FROM singer GROUP BY name ORDER BY cnt DESC, top
+SELECT t.'cnt' FROM (SELECT count(*) AS 'cnt' FROM singer) AS 't'
+SELECT T1.'name', 'T1'.age FROM 'singer' AS T1
+WITH 'x' AS (SELECT 1 AS a) SELECT a FROM x
+SELECT title FROM (SELECT name FROM singer UNION SELECT title FROM concert) u JOIN concert ON u.name = concert.title
+SELECT t.name FROM (singer JOIN concert ON singer.id = concert.singer_id) AS t
+SELECT country group_name, age order_age, id limit_value, name window_name FROM singer union_all
+WITH t AS (SELECT id FROM singer WHERE age > 3) SELECT name FROM singer WHERE id IN t
+SELECT name FROM pragma_table_info('singer')
+SELECT tbl_name FROM sqlite_temp_master
+SELECT t."count(*)" FROM (SELECT count(*) FROM singer) AS t
+SELECT count(*) FROM singer, singer
+SELECT singer.name FROM singer NOT INDEXED WHERE singer.age > 3
+SELECT name, rank() OVER (w ORDER BY age) FROM singer WINDOW w AS (PARTITION BY country)
+SELECT name FROM /* all */ singer -- of them
+SELECT singer.[id], `age` FROM [singer] WHERE [singer].[age] > 3 AND singer .name = 'a'
+SELECT sum(age) OVER w FROM singer WINDOW w AS (PARTITION BY country ORDER BY id ROWS 2 PRECEDING)
+SELECT name FROM singer WHERE glob ('a*', name) AND like ('a', name)
