@@ -239,7 +239,7 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
 
 
 def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     from qc_experiments.models.transformers_hooks import loaded_with_adapter
 
@@ -287,6 +287,11 @@ def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any
             module.support_avx512bf16_for_cpu = False
         if stored is not None and hasattr(module, "compute_dtype"):
             module.compute_dtype = dtype  # the checkpoint's is that of the machine that made it
+    # Beams and penalties of its publisher are not what a run asks for, and transformers refuses to save
+    # some of them.
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    kept = {name: getattr(model.generation_config, name) for name in tokens}
+    model.generation_config = GenerationConfig(**kept)
     return model.eval()
 
 

@@ -65,7 +65,8 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
     assert float((found - wanted).abs().max()) < (2.0 if rounded else 0.02)
 
 
-def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model):
+@pytest.mark.parametrize("lora", ["lora.r=2", "lora=none"])
+def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model, lora):
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base)
     own = {
@@ -81,10 +82,11 @@ def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, t
         "output_scores": True,
     }
     (base / "generation_config.json").write_text(json.dumps(own))
-    run = train(f"model.name_or_path={base}")
+    run = train(f"model.name_or_path={base}", lora)
     folder = exported(run, tmp_path, "--check", "0")
-    written = json.loads((folder / "generation_config.json").read_text())
-    assert not own.keys() & {key for key, value in written.items() if value}
+    for saved in (folder, *run.folder.glob("model")):
+        written = json.loads((saved / "generation_config.json").read_text())
+        assert not own.keys() & {key for key, value in written.items() if value}
 
 
 def test_shares_of_other_questions_than_those_judged_have_no_count(train, tmp_path):
