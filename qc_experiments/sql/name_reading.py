@@ -36,8 +36,9 @@ _UNNAMED_TABLES = (
     "generate_series",
     "pragma_",
 )
-_AFTER_NAME = RESERVED - {"by", "with"} | frozenset(CLAUSES) | JOINS | BINARY
+_AFTER_NAME = RESERVED - {"with"} | frozenset(CLAUSES) | JOINS | BINARY | {"end"}
 """Words before which another one is a name."""
+_BEFORE_BY = ("group", "order", "partition", "indexed", "all", *SET_OPERATIONS)
 _NO_ALIAS = ("end", "isnull", "notnull")
 """Words that end an operand and are no alias without AS."""
 _NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
@@ -55,6 +56,10 @@ class Refused(Exception):
 
 class Beyond(Exception):
     """What follows is not read here, such as DuckDB's PIVOT: the text is let through."""
+
+    def __init__(self, outlook: Outlook = Outlook.DOUBTFUL) -> None:
+        super().__init__()
+        self.outlook = outlook
 
 
 @dataclass
@@ -133,8 +138,15 @@ class NameReading:
         before, after, clause = self._ahead(-1), following.text, self._scope.clause
         if self._want_source:
             return self._sqlite or word not in ("lateral", "only")
+        if word == "by":
+            return not before.is_word(*_BEFORE_BY)
         if clause == "with":
-            if word == "recursive" and after != "(" and not following.is_word("as"):
+            if (
+                word == "recursive"
+                and before.is_word("with")
+                and after != "("
+                and not following.is_word("as")
+            ):
                 return False
             return self._inside() or before.text == "," or before.is_word("with", "recursive")
         joins = clause == "from" and (self._source is not None or self._operand)
@@ -143,13 +155,17 @@ class NameReading:
         if after == ".":
             return True
         if self._source is not None:
-            return word not in CLAUSES and word not in ("for", "indexed", "tablesample")
+            if word in CLAUSES:  # OFFSET 3, or an alias
+                return word != "qualify" and (after == "," or following.is_word(*_AFTER_NAME))
+            return word not in ("for", "indexed", "tablesample")
         if after == "(":
             lists = word in _TAKE_LISTS and (self._operand or negated)
             return not (word in _NO_FUNCTIONS or lists)
         if not self._operand:
             return self._is_operand(word, before, following)
         last = clause == "select" and not self._inside() and word not in _NO_ALIAS
+        if last and word in CLAUSES and following.end in (0, self._open_end):
+            raise Beyond(self._outlook)  # an alias, if FROM follows
         if last and (after in (",", ")") or following.is_word("from")):  # an alias without AS
             self._scope.aliases.add(word)
             return self._sqlite or word in BINARY
@@ -164,10 +180,14 @@ class NameReading:
             return False
         if following.kind in ("mark", "number"):
             if following.end == 0:  # the end of the text
-                return self._open_end is None or (word in BINARY and not before.is_word("not"))
+                return self._open_end is None or (
+                    word in BINARY | frozenset(CLAUSES) and not before.is_word("not")
+                )
             return following.kind == "mark" and following.text != "["
         if following.kind == "string":
             return self._sqlite and word not in BINARY
+        if following.kind == "word" and following.end == self._open_end:
+            raise Beyond(self._outlook)  # it may become a keyword
         if following.is_word(*_AFTER_NAME):
             return not (following.is_word("from") and frame == "trim")
         plain = following.kind == "quoted" or following.text.lower() not in WORDS

@@ -63,8 +63,8 @@ class PrefixCheck:
             return QueryReading(self._names, self._dialect).read(sql, ended)
         except Refused:
             return Outlook.IMPOSSIBLE
-        except Beyond:
-            return Outlook.DOUBTFUL
+        except Beyond as beyond:
+            return beyond.outlook
 
 
 def _tail(sql: str, closing: str) -> int:

@@ -255,10 +255,11 @@ class QueryReading(NameReading):
 
     def _whole(self, word: str) -> None:
         """Take a word that begins a clause, at the end of the text: what waits must be bound."""
+        may_be_alias = self._scope.clause == "select" or self._source is not None
         try:
             self._word(word)
         except Refused:
-            if self._scope.clause != "select" and self._source is None:
+            if not may_be_alias:
                 raise
             self._note(Outlook.DOUBTFUL)  # an alias may begin so: group_name
 

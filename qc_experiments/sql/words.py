@@ -43,18 +43,20 @@ TYPES_AND_UNITS = _words(
     "quarter epoch dow doy zone"
 )
 NOT_OF_SQLITE = TYPES_AND_UNITS | _words(
-    "tablesample user session_user current_user current_schema current_catalog current_role"
+    "tablesample user session_user current_user current_schema current_catalog current_role localtime "
+    "localtimestamp asof semi anti positional qualify fetch ilike similar at overlaps any some array "
+    "next only unknown lateral unnest respect ignore varying without asymmetric symmetric both leading "
+    "trailing for update share extract interval row_number grouping sets within"
 )
 """Words that are nothing but names in SQLite."""
-OTHERS = NOT_OF_SQLITE | _words(
-    "over filter within range groups partition unbounded current recursive materialized lateral "
-    "unnest indexed exclude respect ignore without varying asymmetric symmetric both leading "
-    "trailing for update share cast extract interval row_number grouping sets"
+OTHERS = (NOT_OF_SQLITE - JOINS - BINARY - frozenset(CLAUSES)) | _words(
+    "over filter range groups partition unbounded current recursive materialized indexed "
+    "exclude cast"
 )
 """Words with a meaning of their own that are neither clauses nor operators."""
 RESERVED = (frozenset(CLAUSES) - {"window", "qualify", "offset", "fetch"}) | SET_OPERATIONS
 RESERVED |= _words(
-    "join on using as with values and or not in is null like between exists case when then else by "
+    "join on using as with values and or not in is null like between exists case when then else "
     "distinct"
 )
 """Words that are names only in quotes."""

@@ -102,3 +102,8 @@ SELECT name FROM /* all */ singer -- of them
 SELECT singer.[id], `age` FROM [singer] WHERE [singer].[age] > 3 AND singer .name = 'a'
 SELECT sum(age) OVER w FROM singer WINDOW w AS (PARTITION BY country ORDER BY id ROWS 2 PRECEDING)
 SELECT name FROM singer WHERE glob ('a*', name) AND like ('a', name)
+SELECT age AS offset, id window FROM singer ORDER BY offset DESC, window
+SELECT anti.name, groups.title FROM singer anti JOIN concert groups ON anti.id = groups.singer_id
+SELECT by, count(*) FROM (SELECT age AS by FROM singer) t GROUP BY by HAVING by > 3 ORDER BY by
+SELECT CASE WHEN desc = 3 THEN desc ELSE desc END FROM (SELECT age AS desc FROM singer) t GROUP BY desc HAVING desc > 1
+WITH t(recursive, n) AS (SELECT id, name FROM singer) SELECT n, recursive FROM t
