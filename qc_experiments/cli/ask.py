@@ -95,7 +95,9 @@ def _ask(options: argparse.Namespace) -> bool:
         folder = model_folder(options)
     databases = find_databases(options.db, "--db", options.engine)
     if databases.single is None:
-        raise UserError(f"--db {options.db}: is a place of many databases: name one of them")
+        raise UserError(
+            f"--db {options.db}: is a place of many databases: name the file (or URL) of one of them"
+        )
     from qc_experiments.generation.database_predictor import DatabasePredictor
     from qc_experiments.models.saved import SavedPrompting
 
