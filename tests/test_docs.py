@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from helpers.browser import Browser, find_browser
-from helpers.runs import ROOT, Run, child, run_folders
+from helpers.runs import CACHE, ROOT, Run, child, run_folders
 
 from qc_experiments import __main__
 from qc_experiments.cli import ask as ask_command
@@ -28,7 +28,7 @@ from qc_experiments.cli import predict as predict_command
 from qc_experiments.cli import train as command_line
 from qc_experiments.cli.predict_endpoint import endpoint_predictor
 from qc_experiments.inspection.faults import KINDS
-from qc_experiments.models.packaged import named_model
+from qc_experiments.models.packaged import MODELS, available, named_model
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -383,9 +383,9 @@ def test_the_quickstart_runs_as_a_process_with_the_embedded_model(tmp_path):
     ("preset", "place"), [("quickstart", 0), ("quickstart_qwen0.5b", 1)], ids=lambda one: str(one)
 )
 def test_a_quickstart_in_full_learns_what_the_readme_says(preset, place, tmp_path):
-    done = child("train.py", f"experiment={preset}", f"paths.output={tmp_path}", timeout=3000)
-    if "qc models fetch" in done.stderr:
+    if "qwen" in preset and available(MODELS["qwen2.5-coder-0.5b"], CACHE) is None:
         pytest.skip("Qwen2.5-Coder-0.5B was not fetched (qc models fetch qwen2.5-coder-0.5b)")
+    done = child("train.py", f"experiment={preset}", f"paths.output={tmp_path}", timeout=3000)
     assert done.returncode == 0, done.stderr
     (folder,) = run_folders(tmp_path)
     result = json.loads((folder / "result.json").read_text())

@@ -57,7 +57,10 @@ def read_predictions(
         said = names["prediction"]
         while names["prediction"] in (names[column] for column in OF_GOLDS):
             names["prediction"] = f"{OTHER}{names['prediction']}"
-        header, numbered = _joined(golds, header, numbered, source, (said, names["prediction"]))
+        about = (names["db_id"], names["question"])
+        header, numbered = _joined(
+            golds, header, numbered, source, (said, names["prediction"]), about
+        )
     if single is not None and names["db_id"] not in header:
         header = [names["db_id"], *header]
         numbered = [(number, [single, *cells]) for number, cells in numbered]
@@ -104,11 +107,17 @@ def _check_free(names: Mapping[str, str]) -> None:
 
 
 def _joined(
-    golds: Path, header: list[str], numbered: Cells, source: Path, prediction: tuple[str, str]
+    golds: Path,
+    header: list[str],
+    numbered: Cells,
+    source: Path,
+    prediction: tuple[str, str],
+    about: Iterable[str],
 ) -> tuple[list[str], Cells]:
     """Header and rows of the golds with the predictions of another file, which names them by their place.
 
-    ``prediction`` is what this file calls its predictions, and what they are called here.
+    ``prediction`` is what this file calls its predictions, and what they are called here; columns of
+    ``about`` that both files have must agree, or the predictions are those of other questions.
     """
     own_header, own = read_cells(source)
     there, here = prediction
@@ -118,6 +127,7 @@ def _joined(
     if CONFIDENCE_COLUMN in own_header:
         said.append(own_header.index(CONFIDENCE_COLUMN))
         added.append(CONFIDENCE_COLUMN)
+    shared = [one for one in about if one in own_header and one in header and one != there]
     found: dict[int, list[str]] = {}
     for number, cells in own:
         place = cells[of_row].strip()
@@ -126,6 +136,13 @@ def _joined(
                 f"{source}: row {number}: {PLACE} is {place[:20]!r}, and must be a number from 1 to "
                 f"{len(numbered)}: the place of a row in {golds}"
             )
+        gold_number, gold = numbered[int(place) - 1]
+        for name in shared:
+            if cells[own_header.index(name)].strip() != gold[header.index(name)].strip():
+                raise UserError(
+                    f"{source}: row {number}: its {name} is not that of row {gold_number} of {golds}, which "
+                    f"its {PLACE} {place} names: mend {PLACE}, or leave the column {name} out"
+                )
         if int(place) in found:
             raise UserError(f"{source}: row {number}: {PLACE} {place} stands there twice: keep one")
         found[int(place)] = [cells[one] for one in said]

@@ -106,20 +106,13 @@ def _prompt_of(found: Merged) -> ExactPrompt:
 
 
 def _write_merged(run: FinishedRun, request: Request, draft: Path) -> tuple[ExactPrompt, list[str]]:
-    from transformers import GenerationConfig
-
     found = _loaded(run, request)
     prompt = _prompt_of(found)
     log.info("Writes  a whole model in %s", request.kind)
     model = found.model.to(torch_dtype(DType(request.kind)))
-    # Nothing else of the base model's own settings: beams or penalties would change its answers, and
-    # transformers refuses to save what greedy decoding has no use for.
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.generation_config.bos_token_id,
-        eos_token_id=prompt.encoder.stop_ids,
-        pad_token_id=found.tokenizer.pad_token_id,
-        do_sample=False,
-    )
+    model.generation_config.eos_token_id = prompt.encoder.stop_ids
+    model.generation_config.pad_token_id = found.tokenizer.pad_token_id
+    model.generation_config.do_sample = False
     model.save_pretrained(str(draft))
     tokenizer = found.tokenizer
     tokenizer.chat_template = prompt.chat_template()

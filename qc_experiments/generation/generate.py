@@ -149,7 +149,6 @@ def _generate_batch(
         temperature=decoding.temperature if sampling else None,
         top_p=decoding.top_p if sampling else None,
         top_k=0 if sampling else None,
-        repetition_penalty=None,
         eos_token_id=list(settings.stop_ids),
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,

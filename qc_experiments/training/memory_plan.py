@@ -30,7 +30,7 @@ LOGIT = 14
 """Bytes of a logit while its loss and gradient are taken."""
 GROWTH = {"cpu": 1.2, GPU: 0.0}
 """What a long run adds, as a share of a pass and its logits: on a CPU tensors of ever other lengths leave
-holes in the heap (docs/log.md); a card's allocator gives such memory back."""
+holes in the heap (docs/log.md). On a GPU it was not measured, and nothing is added."""
 MOST_PASS_TOKENS, MULTIPLE = 16384, 128
 SURE = 0.87
 """Share of a device's memory up to which a plan fits for sure: plans are within 15 % of what is measured."""

@@ -240,6 +240,11 @@ def test_predictions_without_golds_name_their_rows_by_place(databases, tmp_path)
             "no prediction for rows 1, 3, 5 of the 5 of",
         ),
         ([["1", "a"]], ["place", "prediction"], "with --golds it is a row's place in"),
+        (
+            [["2", ROWS[0][1], "a"]],
+            ["row", "question", "prediction"],
+            "row 2: its question is not that of row 3 of",
+        ),
     ],
 )
 def test_predictions_that_do_not_fit_their_golds_are_refused(

@@ -54,7 +54,12 @@ def test_no_valid_query_is_refused(query):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "query"), [(one, query) for one in ("postgres", "duckdb") for query in lines(one)]
+    ("dialect", "query"),
+    [
+        (dialect, query)
+        for dialect in ("postgres", "duckdb")
+        for query in (*lines("postgres_and_duckdb"), *lines(dialect))
+    ],
 )
 def test_nor_is_one_of_another_dialect(dialect, query):
     assert first_refusal(check_of(SCHEMA, dialect), query) is None
