@@ -28,9 +28,9 @@ QUANTIZED = {QuantMode.int4: 0.55, QuantMode.int8: 1.05}
 """Bytes of a weight that is stored so, scales included."""
 LOGIT = 14
 """Bytes of a logit while its loss and gradient are taken."""
-GROWTH = {"cpu": 1.2, GPU: 0.0}
-"""What a long run adds, as a share of a pass and its logits: on a CPU tensors of ever other lengths leave
-holes in the heap (docs/log.md). On a GPU it was not measured, and nothing is added."""
+GROWTH = 1.2
+"""What a long run in 16 bits adds on a CPU, as a share of a pass and its logits; in float32 nothing was added
+(docs/log.md), and on a GPU it was not measured."""
 MOST_PASS_TOKENS, MULTIPLE = 16384, 128
 SURE = 0.87
 """Share of a device's memory up to which a plan fits for sure: plans are within 15 % of what is measured."""
@@ -192,7 +192,7 @@ def memory_plan(
         logits=min(at_once, tokens * shape.vocabulary) * LOGIT,
         answers=texts * text_tokens * shape.layers * 2 * shape.keys * formats.computed,
         texts=texts,
-        growth=GROWTH[formats.device],
+        growth=GROWTH if formats.device != GPU and formats.computed < 4 else 0.0,
     )
 
 

@@ -73,8 +73,11 @@ def test_it_says_what_is_needed_and_what_there_is(planned):
     assert re.search(r"fits, this machine has \S+ GB free$", line(config, plan))
 
 
-def test_a_long_run_on_a_cpu_has_to_fit_with_what_its_heap_grows_by(planned):
-    config, plan = planned("collator.max_tokens=16384", "trainer.per_device_train_batch_size=256")
+def test_a_long_run_in_bfloat16_on_a_cpu_has_to_fit_with_what_it_grows_by(planned):
+    settings = ("collator.max_tokens=16384", "trainer.per_device_train_batch_size=256")
+    config, plan = planned(*settings, "model.dtype=float32")
+    assert plan.memory(config).at_most == plan.memory(config).total
+    config, plan = planned(*settings, "model.dtype=bfloat16")
     needed = plan.memory(config)
     assert needed.at_most > needed.total
     machine = replace(plan.device, memory=(needed.total + needed.at_most) / 2)
