@@ -12,7 +12,7 @@ train: setup
 	$(BIN)/python train.py experiment=quickstart
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --durations 20
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 20
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

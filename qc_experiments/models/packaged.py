@@ -269,6 +269,7 @@ def _downloaded(requirement: str, folder: Path) -> Path:
     options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:")
     command = [
         sys.executable,
+        "-P",  # a pip.py of the folder at hand is another
         "-m",
         "pip",
         "download",

@@ -106,13 +106,21 @@ class Worker:
             # Before torch is imported there: later it would have made its threads already.
             shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
             self._gpu = ClaimedGpu()
+            # Modules are found where this process finds them: the folder that it is started in, which -m
+            # would put first, may hold some of the same names (a folder of checkouts, a user's csv.py).
+            found_in = os.pathsep.join(os.path.abspath(one) for one in sys.path)
             # A session of its own: Ctrl-C reaches this process alone, which passes it on.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", CHILD, str(write), str(self._sweep)],
+                [sys.executable, "-P", "-m", CHILD, str(write), str(self._sweep)],
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,
-                env={**os.environ, **shared, **self._gpu.environment},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": found_in,
+                    **shared,
+                    **self._gpu.environment,
+                },
             )
             os.close(write)
             self._answers = os.fdopen(read, "rb")
