@@ -17,6 +17,7 @@ def checked(tmp_path, *options: str) -> dict[str, dict[str, object]]:
     return json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_packed_rows_are_compared_with_padded_ones_in_each_number_format(tmp_path):
     found = checked(tmp_path, "--only", "packed against padded")["packed against padded"]
     assert {"float32, blocks", "bfloat16, mask", "4 bits, blocks", "8 bits, mask"} <= set(found)

@@ -18,12 +18,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qc_experiments.config.keys import unknown_key
+from qc_experiments.config.keys import kinds_of_keys, unknown_key
 from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig, keys_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
 
 log = logging.getLogger(__name__)
+
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+"""What a key of a type takes."""
 
 
 def register_schema() -> None:
@@ -127,5 +130,18 @@ def explain(error: Exception) -> str | None:
     if full and re.search(r"Key '[^']+' (is )?not in", text):
         return unknown_key(full[1])
     if full and isinstance(chain[-1], OmegaConfBaseException):
-        return f"{full[1]}: {str(chain[-1]).splitlines()[0]}"
+        return _of_another_type(full[1], str(chain[-1]).splitlines()[0])
     return text
+
+
+def _of_another_type(key: str, said: str) -> str:
+    """What OmegaConf says of a value whose type is another than its key's, in our words."""
+    found = re.search(r"[Vv]alue '(.*?)'(?: of type|,| is not)", said)
+    value = found[1] if found else "null" if "not Optional" in said else None
+    wanted = TYPES.get(kinds_of_keys().get(key, "").removesuffix(" | None"))
+    choices = re.search(r"expected one of \[(.*)\]", said)
+    if wanted is None and choices:
+        wanted = f"one of {choices[1]}"
+    if value is None or wanted is None:
+        return f"{key}: {said}"
+    return f"{key}={value}: must be {wanted}"

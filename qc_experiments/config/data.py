@@ -186,8 +186,8 @@ class DataConfig:
         self._check_files()
         if self.validation is None and not 0 < self.validation_fraction < 1:
             raise UserError(
-                f"data.validation_fraction={self.validation_fraction}: must be between 0 and 1 "
-                "(exclusive), or name a data.validation CSV"
+                f"data.validation_fraction={self.validation_fraction}: must be above 0 and "
+                "below 1, or name a data.validation CSV"
             )
         check_ranges(self, "data")
 

@@ -77,15 +77,17 @@ def unknown_key(key: str) -> str:
     keys = kinds_of_keys()
     section, _, last = key.rpartition(".")
     last = ALIASES.get(last, last)
+    leaves = [name for name, kind in keys.items() if kind != SECTION]
+    same = sorted((name for name in leaves if name.rpartition(".")[2] == last), key=len)
     if section in GROUPS and section in keys:
         names = keys_in(section)
-        hint = f" (did you mean {section}.{last}?)" if last in names else ""
-        hint = hint or nearest(key, [f"{section}.{name}" for name in names])
-        return f"unknown key {key}{hint}; {section} has {', '.join(names)}"
-    leaves = [name for name, kind in keys.items() if kind != SECTION]
-    same = [name for name in leaves if name.rpartition(".")[2] == last]
-    hint = f" (did you mean {same[0]}?)" if same else nearest(key, [*leaves, *GROUPS])
-    return f"unknown key {key}{hint}; the groups are {', '.join(GROUPS)}"
+        meant = [f"{section}.{last}"] if last in names else same
+        near = nearest(key, [f"{section}.{name}" for name in names])
+        what = f"{section} has {', '.join(names)}"
+    else:
+        meant, near = same, nearest(key, [*leaves, *GROUPS])
+        what = f"the groups are {', '.join(GROUPS)}"
+    return f"unknown key {key}{f' (did you mean {meant[0]}?)' if meant else near}; {what}"
 
 
 def setting_of_flag(name: str, value: str) -> str | None:

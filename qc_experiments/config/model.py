@@ -95,7 +95,9 @@ class LoraConfig:
     """False trains all weights of the model: the full fine-tuning that LoRA is compared with."""
     r: int = setting(16, at_least(1))
     """Rank: the inner dimension of B A."""
-    alpha: float = setting(32.0, Range("between 0 and a million", lambda value: 0 < value < 1e6))
+    alpha: float = setting(
+        32.0, Range("above 0 and below a million", lambda value: 0 < value < 1e6)
+    )
     """Scaling numerator: delta W = alpha / r * B A. It is not a learning rate. In the presets it follows
     the rank."""
     dropout: float = setting(0.05, Range("from 0 to below 1", lambda value: 0 <= value < 1))

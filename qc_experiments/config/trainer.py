@@ -14,7 +14,7 @@ from qc_experiments.system.words import counted
 DEFAULT_MICRO_BATCH = 8
 """Rows that a device computes at once where neither this nor the effective batch is given."""
 SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
-UNIT = Range("between 0 and 1", lambda value: 0 < value < 1)
+UNIT = Range("above 0 and below 1", lambda value: 0 < value < 1)
 
 
 class Strategy(Enum):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.config.metrics import EXACT, EXECUTION
-from qc_experiments.data.encode import Encoder
 from qc_experiments.data.split import sample_rows
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits
@@ -22,7 +21,7 @@ from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import Judged, assess
 from qc_experiments.evaluation.statistics import LEVEL, Paired, paired
 from qc_experiments.evaluation.wording import verdict
-from qc_experiments.export.engines import Engine
+from qc_experiments.export.engines import Engine, Transformers
 from qc_experiments.export.run_files import FinishedRun
 from qc_experiments.judging.judge import Judge
 from qc_experiments.system.console import progress
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 
 COMPARED_ROWS = 32
 """Held-out rows whose tokens' probabilities are compared."""
+GGUF_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+"""How the number formats that both have are called in GGUF."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Check:
         mean_distance: of a gold token's log-probability, in nats, on average.
         largest_distance: at most.
         engine: that answered.
+        formats: the number formats of the run's own model and of the export.
     """
 
     table: Paired
@@ -54,6 +56,7 @@ class Check:
     mean_distance: float
     largest_distance: float
     engine: str
+    formats: tuple[str, str]
 
     @property
     def worse(self) -> bool:
@@ -68,13 +71,16 @@ class Check:
             return ["Nothing could be judged."]
         own, other = table.both + table.only_first, table.both + table.only_second
         share = 100 / table.count
+        trained, stored = self.formats
+        rounding = f" ({trained} and {stored} round differently)" if trained != stored else ""
         return [
             f"{self.by} on {counted(table.count, 'held-out question')}, greedy: {share * own:.1f} % ({own}) "
-            f"by the run's own model, {share * other:.1f} % ({other}) by the export in {self.engine}",
+            f"by the run's own model in {trained}, {share * other:.1f} % ({other}) by the export in "
+            f"{stored}, asked through {self.engine}",
             verdict(table, "the run's own model", "the export"),
             f"{counted(self.different, 'answer')} of {table.count} written differently; the log-probability "
             f"of a gold token differs by {self.mean_distance:.4f} nats on average, "
-            f"{self.largest_distance:.3f} at most",
+            f"{self.largest_distance:.3f} at most{rounding}",
         ]
 
 
@@ -104,21 +110,22 @@ def held_out(run: FinishedRun, count: int) -> tuple[RunData, list[Row]]:
 def compare_engines(
     run: FinishedRun,
     asked: tuple[RunData, Sequence[Row]],
-    own: Callable[[], tuple[Engine, Encoder]],
+    own: Callable[[], Transformers],
     exported: Callable[[], Engine],
-    named: tuple[str, Path],
+    named: tuple[str, str, Path],
 ) -> Check:
     """Let the run's own model and the exported one answer the same questions, one after the other.
 
     Args:
         run: whose export it is.
         asked: the run's rows, and those that are asked.
-        own: loads the run's own model; with the encoder of its prompts.
+        own: loads the run's own model.
         exported: loads the exported one.
-        named: the engine's name; the cache folder, for results of golds.
+        named: the export's engine and number format (of an adapter none); the cache folder, for results of
+            golds.
     """
     data, rows = asked
-    name, cache = named
+    name, kind, cache = named
     limits = Limits(seconds=run.config.evaluation.timeout)
     total = 2 * len(rows)
     judged: list[list[Judged]] = []
@@ -127,8 +134,10 @@ def compare_engines(
         Judge(data.databases, limits, cache=cache) as judge,
         progress(f"Asking both {counted(len(rows), 'question')}", total) as advance,
     ):
-        engine, encoder = own()
-        examples = encoder.examples(rows[:COMPARED_ROWS])
+        first = own()
+        trained = first.number_format
+        examples = first.encoder.examples(rows[:COMPARED_ROWS])
+        engine: Engine = first
         for place in range(2):
             if place:
                 engine = exported()
@@ -155,4 +164,5 @@ def compare_engines(
         mean_distance=sum(apart) / len(apart),
         largest_distance=max(apart),
         engine=name,
+        formats=(trained, GGUF_NAMES.get(kind, kind) or trained),
     )

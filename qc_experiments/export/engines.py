@@ -50,6 +50,11 @@ class Transformers:
         self.encoder = Encoder(self._tokenizer, self._saved.template, self._saved.wrap)
         self._precision = self._saved.precision()
 
+    @property
+    def number_format(self) -> str:
+        """Of its weights, those in fewer bits aside."""
+        return str(self._model.dtype).removeprefix("torch.")
+
     def answers(self, rows: Sequence[Row], judge: Judge, on_answer: OnAnswer) -> list[str]:
         """The SQL to each question."""
         from qc_experiments.generation.predictor import Predictor

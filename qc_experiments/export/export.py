@@ -190,9 +190,8 @@ def _checked(
     rows = asked[1]
     encoder = prompt.encoder
 
-    def own() -> tuple[Engine, Encoder]:
-        engine = Transformers(run.trained, request.cache, request.base_model, request.allowed)
-        return engine, engine.encoder
+    def own() -> Transformers:
+        return Transformers(run.trained, request.cache, request.base_model, request.allowed)
 
     def exported() -> Engine:
         if gguf is None:
@@ -210,7 +209,7 @@ def _checked(
 
     name = "transformers" if gguf is None else gguf.name
     log.info("Asks    both models %s", counted(len(rows), "held-out question"))
-    return compare_engines(run, asked, own, exported, (name, request.cache))
+    return compare_engines(run, asked, own, exported, (name, request.kind, request.cache))
 
 
 def _refuse_other_tokens(engine: GgufEngine, prompt: ExactPrompt, rows: Sequence[Row]) -> None:

@@ -123,7 +123,15 @@ class ModelSource:
             if absent and self.on_hub and (problem := hub_problem()):
                 raise UserError(
                     f"{named}: is not in this machine's cache ({what}), and the hub cannot be asked "
-                    f"({problem}): fetch it where there is a network, hf download {self.name_or_path}, or "
-                    f"name a folder that holds it{self.spelling.moved}"
+                    f"({problem}): {self._out_of_packages()}fetch it where there is a network, hf download "
+                    f"{self.name_or_path}, or name a folder that holds it{self.spelling.moved}"
                 ) from error
             raise
+
+    def _out_of_packages(self) -> str:
+        """What to take instead where packages of PyPI hold the same model."""
+        from qc_experiments.models.packaged import MODELS
+
+        same = (one.option for one in MODELS.values() if one.hub_id == self.name_or_path)
+        option = next(same, None) if self.spelling is TRAINING else None
+        return "" if option is None else f"take model={option}, out of packages; or "

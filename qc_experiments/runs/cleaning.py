@@ -34,7 +34,8 @@ CHECKPOINTS, DRAFTS, CACHE = "checkpoints", "drafts", "cache"
 KINDS = {
     CHECKPOINTS: "of finished runs",
     DRAFTS: "what ended processes have left: half-written files, unfinished judging and predicting",
-    CACHE: "base models unpacked for no run here or by another version, measurements by other code",
+    CACHE: "that all your projects share: base models unpacked for no run here, which are made again "
+    "where they are needed, or by another version; measurements by other code",
 }
 """What may be cleaned away, and what it is."""
 RUN_DRAFT = re.compile(r"\.(adapter|model|.+\.[0-9a-f]{8})")

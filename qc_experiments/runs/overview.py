@@ -30,10 +30,9 @@ PROGRAMS = {
     "qc": "qc",
     "train.py": "python train.py",
     "__main__.py": "python -m qc_experiments",
-    "worker_child.py": None,
 }
-"""How what a run was started by is typed; None for a job of a sweep."""
-OF_A_SWEEP, THE_SAME = "the command of its sweep", "the same command"
+"""How what a run was started by is typed."""
+THE_SAME = "the same command"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,4 @@ def _command(folder: Path) -> str:
     name, *words = map(str, typed if isinstance(typed, list) and typed else [""])
     if name not in PROGRAMS:
         return THE_SAME
-    program = PROGRAMS[name]
-    if program is None or {"-m", "--multirun"} & set(words):
-        return OF_A_SWEEP
-    return one_line(redacted(f"{program} {shlex.join(words)}"))
+    return one_line(redacted(f"{PROGRAMS[name]} {shlex.join(words)}"))

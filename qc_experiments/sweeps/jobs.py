@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -39,17 +40,19 @@ class Jobs:
     Args:
         place: the folder through which jobs and sweep speak.
         sweep: the process that runs the sweep.
+        command: by which that was started.
     """
 
-    def __init__(self, place: Path, sweep: int) -> None:
+    def __init__(self, place: Path, sweep: int, command: tuple[str, ...]) -> None:
         self._place = place
         self._sweep = sweep
-        self._worker = Worker(sweep)
+        self._command = command
+        self._worker = Worker(sweep, command)
         self._pace: list[tuple[int, float]] = []  # round and seconds of each job run here
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A launcher sends it to its processes, of which each has one for the whole sweep."""
-        return _here, (self._place, self._sweep)
+        return _here, (self._place, self._sweep, self._command)
 
     def __call__(self, given: DictConfig) -> float | None:
         """Run a job, or this round's share of it; returns the objective, None if there is none."""
@@ -138,9 +141,9 @@ class Jobs:
 
 
 @lru_cache(maxsize=1)
-def _here(place: Path, sweep: int) -> Jobs:
+def _here(place: Path, sweep: int, command: tuple[str, ...]) -> Jobs:
     """This process's jobs of a sweep: joblib's takes several, which then share a worker."""
-    return Jobs(place, sweep)
+    return Jobs(place, sweep, command)
 
 
 def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:
@@ -177,7 +180,7 @@ def sweeping(plan: SweepPlan | None) -> Iterator[tuple[Sweep, Jobs]]:
         if plan is not None:
             about = {"keys": plan.keys, "jobs": len(known), "threads": plan.threads_per_job()}
             (Path(folder) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-        jobs = Jobs(Path(folder), os.getpid())
+        jobs = Jobs(Path(folder), os.getpid(), tuple(sys.argv))
         try:
             yield Sweep(Path(folder), [" ".join(one) for one in known]), jobs
         finally:

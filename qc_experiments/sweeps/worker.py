@@ -11,7 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -36,6 +36,8 @@ class Outcome:
     of its own) or ``died`` (without one)."""
     result: dict[str, Any] | None = None
     error: str | None = None
+    refused: bool = False
+    """Whether the settings were refused, so that the process is as it was before."""
 
 
 class Worker:
@@ -43,10 +45,12 @@ class Worker:
 
     Args:
         sweep: the process that runs the sweep, with which the worker ends, whatever launcher started it.
+        command: by which the sweep was started, which its runs note.
     """
 
-    def __init__(self, sweep: int) -> None:
+    def __init__(self, sweep: int, command: Sequence[str]) -> None:
         self._sweep = sweep
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
         self._gpu: ClaimedGpu | None = None
@@ -71,7 +75,7 @@ class Worker:
                 outcome: Outcome = pickle.load(answers)  # from our own child
             except (EOFError, OSError, pickle.UnpicklingError):
                 outcome = Outcome("died", error=self._cause(process))
-        if process.poll() is not None or outcome.result is None:
+        if process.poll() is not None or not (outcome.result or outcome.refused):
             self.close()  # whatever a failed job left in memory must not reach the next
         if came:
             signum, handler = came[-1]
@@ -111,7 +115,7 @@ class Worker:
             found_in = os.pathsep.join(os.path.abspath(one) for one in sys.path)
             # A session of its own: Ctrl-C reaches this process alone, which passes it on.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", CHILD, str(write), str(self._sweep)],
+                [sys.executable, "-P", "-m", CHILD, str(write), str(self._sweep), *self._command],
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,

@@ -1,9 +1,9 @@
 """The process in which the jobs of a sweep run, from the inside: it takes configs until it gets no more.
 
-    python -m qc_experiments.sweeps.worker_child DESCRIPTOR SWEEP
+    python -m qc_experiments.sweeps.worker_child DESCRIPTOR SWEEP COMMAND...
 
 Configs come as pickles on the standard input, outcomes go to the descriptor; the terminal is that of the
-process SWEEP, with which this one ends.
+process SWEEP, with which this one ends. COMMAND is what started that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from qc_experiments.config.compose import explain
 from qc_experiments.config.schema import RunConfig
-from qc_experiments.errors import in_one_line
+from qc_experiments.errors import UserError, in_one_line
 from qc_experiments.sweeps.worker import Outcome
 from qc_experiments.system.console import safe_output, set_up_logging, unbreakable_output
 from qc_experiments.system.memory import give_memory_back
@@ -64,7 +64,9 @@ def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
         if line is None:
             traceback.print_exc()
             line = redacted(in_one_line(error))
-        return Outcome("failed", error=line)
+        # One with a cause, such as memory that ran out, came out of the work itself.
+        refused = isinstance(error, UserError) and error.__cause__ is None
+        return Outcome("failed", error=line, refused=refused)
 
 
 def _end_with(parent: int, sweep: int) -> None:
@@ -77,4 +79,5 @@ def _end_with(parent: int, sweep: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    _, ours, sweeps, *sys.argv = sys.argv
+    main(int(ours), int(sweeps))

@@ -36,6 +36,7 @@ WORDS = {
 }
 """What an error of the system means for who named a path."""
 NO_SUCH_FILE, NO_SUCH_FOLDER = "no such file", "no such folder"
+NO_FOLDER = "is a file, not a folder"
 
 
 def user_path(text: str, key: str) -> Path:
@@ -113,7 +114,7 @@ def output_problem(path: Path) -> str | None:
         except (OSError, ValueError) as error:
             return _in_words(place, error, "folder")
         if not is_folder:
-            return "is a file, not a folder" if place == path else f"{place} is no folder"
+            return NO_FOLDER if place == path else f"{place} is no folder"
         try:
             # Permissions alone do not tell (``/proc``, say). It has no name where the system can.
             tempfile.TemporaryFile(dir=place).close()
@@ -128,8 +129,11 @@ def output_problem(path: Path) -> str | None:
 def output_file_problem(path: Path) -> str | None:
     """Why no file can be written at a path, in words; None where nothing stands against it."""
     folder = path.absolute().parent
-    if folder_problem(folder) == NO_SUCH_FOLDER:
+    missing = folder_problem(folder)
+    if missing == NO_SUCH_FOLDER:
         return f"there is no folder {folder}"
+    if missing == NO_FOLDER:
+        return f"{folder} {missing}"
     problem = file_problem(path)
     if problem not in (None, NO_SUCH_FILE, WORDS[errno.EACCES]):
         return problem  # it would be replaced, were it a pipe or a device
@@ -143,7 +147,7 @@ def _in_words(path: Path | str, error: OSError | ValueError, wanted: str) -> str
     if error.errno == errno.ENOENT:
         return "is a broken link" if os.path.islink(path) else f"no such {wanted}"
     if error.errno == errno.ENOTDIR:
-        return "is a file, not a folder" if os.path.exists(path) else f"no such {wanted}"
+        return NO_FOLDER if os.path.exists(path) else f"no such {wanted}"
     return WORDS.get(error.errno or 0, error.strerror or str(error))
 
 

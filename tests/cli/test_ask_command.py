@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from helpers.endpoint import Written, serving
 from helpers.runs import ROOT, TINY_TRAINING, run_folders
+from helpers.slow import then_slow
 
 from qc_experiments.cli import ask as ask_command
 from qc_experiments.cli import predict as predict_command
@@ -230,7 +231,7 @@ def piped(
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-@pytest.mark.parametrize("given", [None, b" \n\n", pytest.param(b"", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("given", then_slow(None, b" \n\n", b""))
 def test_no_question_at_all_is_refused(outputs, shop, given):
     code, out, said = piped(outputs, shop, given)
     assert (code, out) == (2, "")
@@ -238,6 +239,7 @@ def test_no_question_at_all_is_refused(outputs, shop, given):
     assert len(said.splitlines()) == (1 if given is None else 2)  # nothing loads for a closed one
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_text_are_refused(outputs, shop, tmp_path, refused):
     code, out, said = piped(outputs, shop, b"", b"caf\xe9?")
     assert (code, out) == (2, "")

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from helpers.slow import then_slow
 
 from qc_experiments.cli.data import main
 
@@ -253,7 +254,9 @@ def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
     assert "SELECT count(*) FROM t" in out
 
 
-@pytest.mark.parametrize("collator", ["shared_schema", "seq2seq", "language_modeling", "default"])
+@pytest.mark.parametrize(
+    "collator", then_slow("shared_schema", "seq2seq", "language_modeling", "default")
+)
 def test_show_decodes_a_row_from_the_batch_of_a_collator(qc, rows, tiny_model, collator):
     given = ("--row", "3", "--model", tiny_model, "--collator", collator, "--tokens")
     code, out, err = qc("show", rows.name, *given)
@@ -270,6 +273,7 @@ def test_show_decodes_a_row_from_the_batch_of_a_collator(qc, rows, tiny_model, c
     assert (int(count) == int(labelled)) == whole
 
 
+@pytest.mark.slow
 def test_show_says_that_training_leaves_a_row_out(qc, rows, tiny_model):
     code, out, _ = qc("show", rows.name, "--model", tiny_model, "--max-length", "20")
     assert code == 0

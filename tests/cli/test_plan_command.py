@@ -8,6 +8,7 @@ from helpers.runs import TINY_TRAINING, child
 from qc_experiments.cli.plan import main
 
 
+@pytest.mark.slow
 def test_nothing_of_the_libraries_is_printed_where_wandb_is_offline(
     tiny_model, tmp_path, monkeypatch
 ):

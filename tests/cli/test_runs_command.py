@@ -38,9 +38,8 @@ def test_each_run_is_listed_with_its_state_score_size_and_what_goes_on_with_it(t
     for step in (9, 12):
         (failed / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
     paused = {"objective": 0.5, "steps": 12}
-    started_by(
-        write_run(tmp_path / "paused", status="paused", result=paused), "worker_child.py", "5"
-    )
+    sweep = ("qc", "train", "-m", "lora.r=8,16", "sweep.halving=2")
+    started_by(write_run(tmp_path / "paused", status="paused", result=paused), *sweep)
     torn = write_run(tmp_path / "torn")
     (torn / "result.json").write_text('{"status": ')
     gone = write_run(tmp_path / "gone", status=None)
@@ -62,7 +61,7 @@ def test_each_run_is_listed_with_its_state_score_size_and_what_goes_on_with_it(t
     assert [found["paused"][key] for key in score] == ["eval_loss", 0.5, None]
     assert found["failed"]["resume"] == "python train.py lora.r=8 'data.train=my rows.csv'"
     assert found["failed"]["step"] == 12
-    assert found["paused"]["resume"] == "the command of its sweep"
+    assert found["paused"]["resume"] == "qc train -m lora.r=8,16 sweep.halving=2"
     assert (found["gone"]["resume"], found["gone"]["step"]) == ("the same command", 0)
     assert found["good"]["resume"] is found["good"]["step"] is found["torn"]["resume"] is None
     assert found["loss"]["bytes"] > 3_000_000
@@ -87,6 +86,7 @@ def test_a_run_is_at_work_while_a_process_holds_its_lock_and_no_longer(tmp_path,
     assert f"process {process.pid} ended without a result" in found["why"]
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_listed_with_the_command_that_goes_on_and_a_finished_one_without(
     train, tiny_model, tmp_path, capsys
 ):

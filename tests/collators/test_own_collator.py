@@ -79,6 +79,7 @@ def own(tmp_path: Path, tiny_model: Path):
     return arguments
 
 
+@pytest.mark.slow
 def test_a_run_with_a_users_collator(own, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "qc_experiments", "train", *own("my_collators.InOrder")],

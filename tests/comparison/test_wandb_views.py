@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from helpers.written_runs import write_run
 
 from qc_experiments.cli.wandb import main
@@ -208,6 +209,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setenv("HOME", str(tmp_path))
         yield running
         running.shutdown()
+        wandb.teardown()  # else it remembers the login
 
 
 def test_with_a_login_both_are_saved(sweep, server, capsys):

@@ -301,6 +301,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (("evaluation.max_new_token=9",), ["did you mean evaluation.max_new_tokens?"]),
         (("Lora=r16",), ["did you mean lora?"]),
         (("seeed=1",), ["did you mean seed?"]),
+        (("trainer.seed=1",), ["did you mean seed?"]),
+        (("trainer.r=8",), ["did you mean lora.r?"]),
         (("foo=1",), ["unknown key foo", "trainer", "lora", "quant"]),
         (("lora.r.x=1",), ["unknown key lora.r.x"]),
         (("lora.r=8", "lora.rr=4", "seed=1"), ["lora.rr"]),
@@ -311,6 +313,22 @@ def test_an_unknown_key_is_answered_with_the_nearest(refusal, overrides, parts):
     line = refusal(*overrides)
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("lora.r=abc", "lora.r=abc: must be a whole number"),
+        ("lora.r=null", "lora.r=null: must be a whole number"),
+        ("evaluation.limit=1.5", "evaluation.limit=1.5: must be a whole number"),
+        ("trainer.num_train_epochs=two", "trainer.num_train_epochs=two: must be a number"),
+        ("lora.use_dora=maybe", "lora.use_dora=maybe: must be true or false"),
+        ("trainer.eval_strategy=x", "trainer.eval_strategy=x: must be one of never, steps, epoch"),
+        ("trainer.learning_rate=0", "trainer.learning_rate=0.0: must be above 0 and below 1"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_what_the_key_takes(refusal, override, line):
+    assert refusal(override) == f"error: {line}"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.slow import then_slow
 
 from qc_experiments.config import model as model_section
 from qc_experiments.config.compose import composed, register_schema, to_run_config
@@ -53,12 +54,12 @@ def test_auto_is_bfloat16_for_frozen_weights_where_the_cpu_has_units_for_it(
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        ["quant=4bit"],
+    then_slow(
         ["lora=none"],
         ["lora=none", "model.dtype=bfloat16"],
+        ["quant=4bit"],
         ["lora.init=pissa"],
-    ],
+    ),
     ids=" ".join,
 )
 def test_what_a_run_has_saved_is_asked_in_the_formats_in_which_it_was_measured(

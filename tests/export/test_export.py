@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.runs import ROOT
+from helpers.slow import then_slow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qc_experiments.cli import export as command
@@ -33,14 +34,14 @@ def exported(run, tmp_path, *options, name="exported"):
 
 
 @pytest.fixture(
-    params=[
+    params=then_slow(
+        ("quant=4bit",),
         ("lora.use_dora=true",),
         ("lora.use_rslora=true",),
         ("lora.init=pissa",),
         ("lora.target_modules=[q_proj,embed_tokens]",),
         ("lora=none", "trainer.learning_rate=1e-2"),
-        ("quant=4bit",),
-    ],
+    ),
     ids=lambda given: given[0],
 )
 def variant(request, train):
@@ -89,6 +90,7 @@ def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, t
         assert not own.keys() & {key for key, value in written.items() if value}
 
 
+@pytest.mark.slow
 def test_shares_of_other_questions_than_those_judged_have_no_count(train, tmp_path):
     with (ROOT / "qc_experiments" / "demo" / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[:4]
@@ -109,7 +111,11 @@ def test_a_merged_model_is_asked_as_an_adapter_is(train, tmp_path, capsys):
     run = train()
     folder = exported(run, tmp_path, "--type", "float32", "--check", "4")
     out = capsys.readouterr().out
-    assert re.search(r"on 4 held-out questions, greedy: .* by the export in transformers", out)
+    assert re.search(
+        r"on 4 held-out questions, greedy: .* in float32, .* by the export in float32, asked through tr",
+        out,
+    )
+    assert "round differently" not in out
     assert "0 answers of 4 written differently" in out
     (tmp_path / "questions.csv").write_text(
         'question,context\nHow many?,"CREATE TABLE a (b INTEGER)"\n', encoding="utf-8"
@@ -206,22 +212,21 @@ def test_gguf_answers_in_llama_cpp(train, tmp_path, capsys):
 def test_an_export_that_is_worse_beyond_chance_ends_with_1(train, tmp_path, monkeypatch, capsys):
     """The merged weights are spoilt on their way, as a wrong converter would."""
     from qc_experiments.evaluation.statistics import Paired
-    from qc_experiments.export import check, export
+    from qc_experiments.export import export
 
-    run = train()
+    run = train("model.dtype=float32")
     real = export.compare_engines
 
     def much_worse(*arguments):
-        found = real(*arguments)
-        return check.Check(
-            Paired(20, 30, 1, 49), found.by, 100, found.mean_distance, 1.0, found.engine
-        )
+        return replace(real(*arguments), table=Paired(20, 30, 1, 49), different=100)
 
     monkeypatch.setattr(export, "compare_engines", much_worse)
     with pytest.raises(SystemExit) as ended:
         exported(run, tmp_path, "--check", "4")
     assert ended.value.code == 1
-    assert "the export is worse than the run's own model: -29.0 points" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the export is worse than the run's own model: -29.0 points" in said
+    assert "at most (float32 and bfloat16 round differently)" in said
 
 
 BAD = {
@@ -269,6 +274,7 @@ def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_
     exported(run, tmp_path, "--check", "0", "--base-model", str(tiny_model))
 
 
+@pytest.mark.slow
 def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_path, capsys):
     run = train()
     exported(run, tmp_path, "--check", "4", name="enough")

@@ -75,7 +75,9 @@ def test_the_server_answers_and_weighs_as_the_runs_own_model(train, tmp_path, ca
     run = train("model.dtype=float32")
     folder = exported(run, tmp_path, "--type", "f32", "--check", "4")
     out = capsys.readouterr().out
-    assert re.search(r"on 4 held-out questions, greedy: .* by the export in llama-server", out)
+    assert re.search(
+        r"on 4 held-out questions, greedy: .* by the export in .*, asked through llama-server", out
+    )
     assert "0 answers of 4 written differently" in out
     most = float(re.search(r"nats on average, ([\d.]+) at most", out)[1])
     assert most < 0.02

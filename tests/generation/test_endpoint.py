@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from helpers.endpoint import AdapterServer, Drop, Raw, Stall, Status, Written, served, serving
 from helpers.runs import ROOT, start, wait_for
+from helpers.slow import then_slow
 
 from qc_experiments.cli.evaluate import main as evaluate_main
 from qc_experiments.cli.predict import main as predict_main
@@ -503,7 +504,7 @@ def test_a_server_is_asked_without_torch(tmp_path):
 # ---- real models ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrap", ["plain", "chat"])
+@pytest.mark.parametrize("wrap", then_slow("plain", "chat"))
 def test_an_adapter_behind_an_endpoint_predicts_what_it_predicts_here(train, tmp_path, wrap):
     adapter = train("data.limit=8", "evaluation.limit=2", f"data.wrap={wrap}").folder / "adapter"
     source = questions(tmp_path, 6)

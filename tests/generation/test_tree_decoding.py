@@ -425,6 +425,7 @@ def test_an_adapter_is_in_effect(llama):
     assert answers != decode(llama)
 
 
+@pytest.mark.slow
 def test_the_embedded_models_answers_are_generates(tokenizer):
     from helpers.runs import CACHE
 

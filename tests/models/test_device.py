@@ -127,6 +127,7 @@ def test_launchers_that_divide_the_weights_are_refused_in_one_line(
     assert "torchrun" in line
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_trains_as_any_other_on_a_cpu_and_leaves_nothing_behind(
     train, tmp_path
 ):

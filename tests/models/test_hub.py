@@ -44,6 +44,14 @@ def test_without_a_network_one_line_says_so_within_seconds(refused, start, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_packages_hold_as_well_is_offered_out_of_them(refused, tmp_path):
+    line = refused(
+        command_line.main,
+        ["model=qwen2.5-coder-0.5b", "tracking=none", f"paths.output={tmp_path / 'out'}"],
+    )
+    assert "take model=qwen2.5-coder-0.5b-packaged, out of packages" in line
+
+
 def test_what_is_cached_is_used_without_a_network(tiny_model, tokenizer, tmp_path):
     folder = tmp_path / "hub" / "models--owner--name"
     commit = "0" * 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.endpoint import LoraServer, Status, served
 from helpers.runs import Run, run_folders
+from helpers.slow import then_slow
 
 from qc_experiments.comparison.grouping import group_runs
 from qc_experiments.comparison.runs import load_runs
@@ -30,7 +31,7 @@ def judged(run: Run, name: str = "predictions.csv") -> list[tuple[str, str, str]
     return [(row["question"], row["prediction"], row["verdict"]) for row in run.rows(name)]
 
 
-@pytest.mark.parametrize("wrap", ["plain", "chat"])
+@pytest.mark.parametrize("wrap", then_slow("plain", "chat"))
 def test_a_server_measures_what_the_run_itself_would_measure(wrap, train, server, tmp_path):
     here = train(f"data.wrap={wrap}", output=tmp_path / "here")
     there = train(
@@ -72,6 +73,7 @@ def test_a_port_is_no_setting_and_nothing_is_asked_twice(train, server, tiny_mod
     assert len(server.bodies) == asked
 
 
+@pytest.mark.slow
 def test_an_adapter_has_another_name_each_time(train, server, tmp_path):
     for place in ("one", "two"):  # a server keeps what it has computed for a name
         train(
@@ -80,6 +82,7 @@ def test_an_adapter_has_another_name_each_time(train, server, tmp_path):
     assert len(server.prompts) == 2
 
 
+@pytest.mark.slow
 def test_the_base_models_answers_are_those_of_one_server_model(train, server, capsys):
     train(f"evaluation.endpoint={server.url}")
     capsys.readouterr()
@@ -92,6 +95,7 @@ def test_the_base_models_answers_are_those_of_one_server_model(train, server, ca
     assert "The server's base model is another, this run's is" in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_runs_measured_by_servers_are_ranked_together_but_not_with_others(
     train, server, tiny_model
 ):
@@ -117,6 +121,7 @@ def test_a_server_that_is_gone_at_the_very_end_costs_nothing(train, server, monk
     assert "keeps the adapter" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_measured_by_the_name_that_the_server_knows(train, server, tmp_path):
     run = train("evaluation.base=false")
     adapter = run.folder / "adapter"

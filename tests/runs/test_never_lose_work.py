@@ -26,6 +26,7 @@ from helpers.runs import (
     run_folders,
     wait_for,
 )
+from helpers.slow import then_slow
 
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.journal import Journal
@@ -255,25 +256,21 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, after: str) -> None
     monkeypatch.setattr(trainer.TextToSqlTrainer, "training_step", train_step)
 
 
-@pytest.mark.parametrize(
-    "collator", [pytest.param("seq2seq", marks=pytest.mark.slow), "shared_schema"]
-)
-@pytest.mark.parametrize(("step", "after"), [(3, "step"), (4, "checkpoint"), (6, "checkpoint")])
-def test_a_run_goes_on_as_if_it_had_not_stopped(
-    train, tmp_path, monkeypatch, collator, step, after
-):
+@pytest.mark.parametrize("collator", then_slow("shared_schema", "seq2seq"))
+@pytest.mark.parametrize("step_after", then_slow((4, "checkpoint"), (3, "step"), (6, "checkpoint")))
+def test_a_run_goes_on_as_if_it_had_not_stopped(train, tmp_path, monkeypatch, collator, step_after):
     """With dropout, in the middle of a logging interval and of an epoch, at its end and the run's."""
     settings = (*STEPS, f"collator={collator}", "trainer.eval_strategy=epoch")
     whole = train(*settings, output=tmp_path / "whole")
-    interrupt_at(monkeypatch, step, after)
+    interrupt_at(monkeypatch, *step_after)
     with pytest.raises(SystemExit):
         train(*settings, output=tmp_path / "cut")
     monkeypatch.undo()
     assert_same(train(*settings, output=tmp_path / "cut"), whole)
 
 
-@pytest.mark.parametrize(("patience", "epoch"), [(1, 2), (2, 2)])
-def test_an_early_stop_stays_one(train, tmp_path, monkeypatch, patience, epoch):
+@pytest.mark.parametrize("patience", then_slow(1, 2))
+def test_an_early_stop_stays_one(train, tmp_path, monkeypatch, patience):
     """Killed after its last checkpoint or the one before, a run stops where it would have stopped."""
     settings = (
         *STEPS,
@@ -287,7 +284,7 @@ def test_an_early_stop_stays_one(train, tmp_path, monkeypatch, patience, epoch):
     )
     whole = train(*settings, output=tmp_path / "whole")
     assert whole.result["steps"] == 4 * (1 + patience)
-    interrupt_at(monkeypatch, 4 * epoch, "checkpoint")
+    interrupt_at(monkeypatch, 8, "checkpoint")
     with pytest.raises(SystemExit):
         train(*settings, output=tmp_path / "cut")
     monkeypatch.undo()
@@ -311,8 +308,8 @@ def test_a_torn_checkpoint_costs_its_steps_and_nothing_else(train, tmp_path, mon
     assert_same(cut, whole)
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
-def test_a_signal_ends_a_run_behind_a_checkpoint(train, tiny_model, tmp_path, name, code):
+@pytest.mark.parametrize("name", then_slow("SIGTERM", "SIGUSR1", "SIGINT"))
+def test_a_signal_ends_a_run_behind_a_checkpoint(train, tiny_model, tmp_path, name):
     settings = ("trainer.max_steps=400", "trainer.logging_steps=1", "trainer.save_strategy=epoch")
     output = tmp_path / "cut"
     process = subprocess.Popen(
@@ -321,7 +318,7 @@ def test_a_signal_ends_a_run_behind_a_checkpoint(train, tiny_model, tmp_path, na
     wait_for(lambda: any(output.glob("*/metrics.jsonl")) and metrics_lines(output) > 2, process)
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == code
+    assert process.returncode == 128 + getattr(signal, name)
     assert "Traceback" not in errors
     [folder] = run_folders(output)
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
@@ -331,6 +328,7 @@ def test_a_signal_ends_a_run_behind_a_checkpoint(train, tiny_model, tmp_path, na
     assert found.step == last  # nothing that was computed is lost
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
     output = tmp_path / "cut"
     process = subprocess.Popen(

@@ -53,6 +53,7 @@ def test_two_processes_train_as_one_does(train, together, tmp_path, collator):
     assert printed.count("held-out questions") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_answering_and_find_what_one_does(train, together, tmp_path):
     untrained = ("trainer.max_steps=0", "evaluation.base=false", "evaluation.limit=12")
     alone = train(*untrained, output=tmp_path / "alone")

@@ -454,7 +454,14 @@ def test_a_failing_run_says_so_and_can_be_started_again(train, monkeypatch, tmp_
     assert train().result["status"] == "finished"
 
 
-def test_a_sweep_runs_every_job_and_names_those_that_fail(tiny_model, tmp_path, capsys):
+def test_a_sweep_runs_every_job_and_names_those_that_fail(
+    tiny_model, tmp_path, monkeypatch, capsys
+):
+    # Modules of the folder at hand are not those of the sweep, whose jobs run in another process.
+    place = tmp_path / "place"
+    (place / "qc_experiments" / "demo").mkdir(parents=True)  # as in a folder of checkouts
+    (place / "csv.py").write_text("raise RuntimeError('another csv')")
+    monkeypatch.chdir(place)
     with pytest.raises(SystemExit) as stopped:
         main(
             [

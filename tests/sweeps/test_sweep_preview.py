@@ -55,7 +55,7 @@ def test_the_same_run_is_counted_once(planned, swept, runs, again):
     [
         (["lora.init=pissa,default", "quant=4bit"], [0], "lora.init=pissa needs unquantized"),
         (["lora.r=0,8"], [0], "lora.r=0: must be at least 1"),
-        (["lora.r=8,abc"], [1], "lora.r: Value 'abc'"),
+        (["lora.r=8,abc"], [1], "lora.r=abc: must be a whole number"),
         (["data.max_length=512,8"], [1], "longer than data.max_length=8"),
         (["data.template=~/nowhere.txt", "seed=1,2"], [0, 1], "~/nowhere.txt: no such file"),
         (["model.adapter=/nowhere,null"], [0], "/nowhere"),

@@ -34,7 +34,6 @@ from qc_experiments.config.compose import composed, register_schema, to_run_conf
 from qc_experiments.config.schema import SweepConfig
 from qc_experiments.runs.train import run as run_once
 from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares, tell
-from qc_experiments.sweeps.worker import Worker
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
@@ -74,28 +73,16 @@ def finished(output: Path) -> int:
     ],
 )
 def test_a_job_of_a_sweep_is_the_run_alone_bit_for_bit(train, tiny_model, tmp_path, settings):
-    done = child(*sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", *settings))
+    command = sweep_command(tiny_model, tmp_path / "sweep", "lora.r=2,4", *settings)
+    done = child(*command)
     assert done.returncode == 0, done.stderr
     assert "Job 1 (2 of 2" in done.stdout
     for rank in (4, 2):
         alone = train(f"lora.r={rank}", *settings, output=tmp_path / "alone")
-        assert_same(runs_by_name(tmp_path / "sweep")[alone.folder.name], alone)
-
-
-def test_a_job_takes_no_module_from_the_folder_it_is_started_in(tmp_path, monkeypatch):
-    (tmp_path / "csv.py").write_text("raise RuntimeError('another csv')")
-    (tmp_path / "qc_experiments" / "demo").mkdir(parents=True)  # as in a folder of checkouts
-    monkeypatch.chdir(tmp_path)
-    register_schema()
-    settings = [f"paths.output={tmp_path}", "data.train=pkg://qc_experiments.demo/none.csv"]
-    config = to_run_config(composed(settings, None))
-    worker = Worker(os.getpid())
-    try:
-        outcome = worker.run(config)
-    finally:
-        worker.close()
-    assert outcome.status == "failed"
-    assert f"looked at {ROOT}/qc_experiments/demo/none.csv" in str(outcome.error)
+        job = runs_by_name(tmp_path / "sweep")[alone.folder.name]
+        assert_same(job, alone)
+        # which `qc runs` shows where a job is left to go on with
+        assert json.loads((job.folder / "environment.json").read_text())["command"] == command
 
 
 @NEEDS_PROC

@@ -33,6 +33,7 @@ def test_memory_is_kept_where_the_c_library_is_glibc():
 
 
 @LINUX
+@pytest.mark.slow
 def test_the_peak_of_one_job_is_not_that_of_the_next():
     """The worker of a sweep keeps freed memory; each job's peak must be its own."""
     code = """

@@ -15,6 +15,7 @@ from qc_experiments.system.paths import (
     file_problem,
     folder_problem,
     open_file,
+    output_file_problem,
     output_problem,
     read_file,
     resolve_path,
@@ -87,6 +88,11 @@ def test_what_is_no_folder_is_told(places, name, problem):
     assert folder_problem(places / name) == problem
     wanted = None if problem == "no such folder" else problem  # it can be made
     assert output_problem(places / name) == wanted
+
+
+def test_a_file_that_stands_where_the_outputs_folder_should_be_is_named(places):
+    problem = output_file_problem(places / "file" / "answers.csv")
+    assert problem == f"{places / 'file'} is a file, not a folder"
 
 
 def test_no_permission_is_told(tmp_path):

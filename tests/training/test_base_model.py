@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.runs import Run
+from helpers.slow import then_slow
 
 KEPT = "4 answers are kept from before"
 FIGURES = ("base_eval_loss", "base_execution_accuracy", "base_exact_match", "base_valid_sql")
@@ -24,11 +25,11 @@ def first(train) -> Run:
 
 @pytest.mark.parametrize(
     "change",
-    [
+    then_slow(
         ("lora.r=2", "lora.alpha=8", "lora.dropout=0.1"),
         ("seed=7", "trainer.learning_rate=1e-4"),
         ("collator=shared_schema", "data.limit=8"),
-    ],
+    ),
 )
 def test_a_run_that_differs_in_training_takes_the_base_models_answers(
     train, first, change, tmp_path, capsys
@@ -43,13 +44,13 @@ def test_a_run_that_differs_in_training_takes_the_base_models_answers(
 
 @pytest.mark.parametrize(
     "change",
-    [
+    then_slow(
         "evaluation.max_new_tokens=9",
         "evaluation.limit=5",
         "data.wrap=chat",
         "quant=4bit",
         "lora.target_modules=attention",
-    ],
+    ),
 )
 def test_another_question_is_asked_anew(train, first, change, capsys):
     capsys.readouterr()
@@ -57,6 +58,7 @@ def test_another_question_is_asked_anew(train, first, change, capsys):
     assert "answers are kept from before" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_emptied_or_torn_file_costs_no_more_than_time(train, first, tmp_path, capsys):
     [kept] = (first.folder.parent / ".base_model").iterdir()
     kept.write_bytes(kept.read_bytes()[:-30])

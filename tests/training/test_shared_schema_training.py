@@ -13,6 +13,7 @@ import torch
 from helpers.examples import example
 from helpers.families import FAMILIES, TINY, adapted, loss_and_gradients, made, some_rows
 from helpers.runs import CACHE, adapter_weights, determined
+from helpers.slow import then_slow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
@@ -184,7 +185,7 @@ def test_rounding_to_bfloat16_is_told_from_packs_that_are_wrong(loss_on):
 SETTINGS = ("trainer.max_steps=2", "collator.max_group=4", "data.limit=8")
 
 
-@pytest.mark.parametrize("micro", [2, 4, 8])
+@pytest.mark.parametrize("micro", then_slow(4, 2, 8))
 def test_shared_schema_and_seq2seq_train_alike(train, tmp_path, micro):
     """One effective batch of all rows, so that both see the same rows; cut up however it may be."""
     settings = (
@@ -203,12 +204,12 @@ def test_shared_schema_and_seq2seq_train_alike(train, tmp_path, micro):
 
 @pytest.mark.parametrize(
     "options",
-    [
+    then_slow(
         ("quant=4bit",),
         ("lora=dora",),
         ("data.loss_on=full",),
         ("data.loss_on=full", "model.dtype=bfloat16"),
-    ],
+    ),
     ids=" ".join,
 )
 def test_shared_schema_trains_with(train, tmp_path, options):
@@ -323,6 +324,7 @@ def test_flex_attention_sees_what_blocks_and_a_mask_see(family, max_tokens):
             assert float(pack_loss(model, pack, other)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_in_float32_that_are_multiplied_in_bfloat16_are_packed(train):
     run = train("lora=none", "model.dtype=bfloat16", "collator=shared_schema", *SETTINGS)
     assert run.result["pack_attention"] == "blocks"
