@@ -111,7 +111,13 @@ def run(target: str, sql: str, limits: Limits) -> Execution:
             )
         kind = statements[0].type
         if kind != duckdb.StatementType.SELECT:
-            raise Failed(f"only SELECT may run, not {kind.name}", "forbidden")
+            # PIVOT without IN makes a type first, of the values that it finds
+            said = (
+                ", nor PIVOT ... ON without IN (...)"
+                if kind.name == "MULTI"
+                else f", not {kind.name}"
+            )
+            raise Failed(f"only SELECT may run{said}", "forbidden")
         return _fetch(connection, statements[0])
 
     # not only duckdb.Error: an interval, say, may be longer than Python's timedelta holds

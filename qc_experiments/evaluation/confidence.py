@@ -55,9 +55,13 @@ def read_confidences(
 
 
 def pairs(judged: Sequence[Judged]) -> list[Sure]:
-    """The confidences that are known, with verdicts: exact match where nothing was run."""
+    """The confidences that are known, with verdicts: exact match where nothing was run.
+
+    Answers that were held back have a confidence but no text: of what a model is sure they say nothing.
+    """
     executed = any(one.verdict.verdict != "not_executed" for one in judged)
-    found = ((one.confidence, one.correct if executed else one.exact) for one in judged)
+    answered = (one for one in judged if one.prediction.strip())
+    found = ((one.confidence, one.correct if executed else one.exact) for one in answered)
     return [(sure, right) for sure, right in found if sure is not None and right is not None]
 
 

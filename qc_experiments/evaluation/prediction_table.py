@@ -125,7 +125,7 @@ def _joined(
     said = [column_place(source, own_header, there, f"name it with {_option('prediction')}")]
     added = [here]
     if CONFIDENCE_COLUMN in own_header:
-        said.append(own_header.index(CONFIDENCE_COLUMN))
+        said.append(column_place(source, own_header, CONFIDENCE_COLUMN, "rename one of them"))
         added.append(CONFIDENCE_COLUMN)
     shared = [one for one in about if one in own_header and one in header and one != there]
     found: dict[int, list[str]] = {}

@@ -156,6 +156,12 @@ def evaluate(asked: Asked, say: Callable[[str], None] = log.info) -> Evaluation:
         else read_judged(user_path(asked.against, "--against"), "--against")
     )
     golds = None if asked.golds is None else user_path(asked.golds, "--golds")
+    for column, name in asked.columns.items():
+        if name in REPLACED:
+            raise UserError(
+                f"--{column.replace('_', '-')}-column {name}: judged.csv has a verdict of this name: rename "
+                "the column"
+            )
     table = read_predictions(source, asked.columns, golds, databases.single)
     databases.check_rows(((row.number, row.db_id) for row in table.rows), golds or source)
     hashes = judged_on(table.rows, databases, Limits(seconds=asked.timeout))

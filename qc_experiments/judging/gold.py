@@ -20,6 +20,7 @@ from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
 from qc_experiments.judging.equivalence import JUDGE, Expected, Group, compare, keyed
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
+from qc_experiments.sql.tokens import asks_the_clock
 from qc_experiments.system.paths import hash_texts
 
 TIES = "dialects"  # version of how ties are found out; part of the key under which a result is kept
@@ -105,6 +106,8 @@ class GoldCache:
 
     def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
         """The result of a gold query: from memory, from disk, or by running it."""
+        if asks_the_clock(sql, database.dialect):
+            return run_gold(pool, database, sql, limits)  # at another time it has other rows
         content = database.content_hash()
         key = hash_texts(JUDGE, TIES, content, str(limits), sql)
         with self._lock:

@@ -22,7 +22,7 @@ from qc_experiments.judging.published_rules import (
     without_distinct,
 )
 from qc_experiments.judging.verdict import FirstRows, Memory, Tried, Verdict, result_hash
-from qc_experiments.sql.tokens import calls_random
+from qc_experiments.sql.tokens import asks_the_clock, calls_random
 
 Found = TypeVar("Found")
 
@@ -315,4 +315,6 @@ def _warnings(gold: Gold, query: str, dialect: str) -> list[str]:
         found.append("the gold's ties are unknown: its own order was asked for")
     if calls_random(query, dialect):
         found.append("the gold calls a random function: it may return other rows each time")
+    if asks_the_clock(query, dialect):
+        found.append("the gold asks for the time: at another time it may return other rows")
     return found

@@ -92,7 +92,7 @@ class FirstRows:
 def result_hash(execution: Execution) -> str:
     """A hash that is the same for results with the same rows in any order.
 
-    2 and 2.0 are alike, and so are fractions that agree in six digits.
+    2 and 2.0 are alike, and so are other numbers that agree in nine digits.
     """
     rows = sorted(repr(tuple(map(_plain, row))) for row in execution.rows or ())
     return hash_texts(str(len(execution.columns)), *rows)
@@ -101,7 +101,7 @@ def result_hash(execution: Execution) -> str:
 def _plain(cell: object) -> object:
     if not isinstance(cell, float):
         return cell
-    number = cell if cell.is_integer() else float(f"{cell:.6g}")
+    number = cell if cell.is_integer() else float(f"{cell:.9g}")
     return int(number) if number.is_integer() else number
 
 

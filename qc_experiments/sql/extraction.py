@@ -50,7 +50,13 @@ FROM_FIRST = re.compile(
 )
 """How a query of DuckDB's may begin, too; where three words follow of which none is SQL, it is prose."""
 FENCE_MARK = re.compile(r"`{3,}")
+PROSE_FENCE = re.compile(r"(?:\w+[ \t]*:[^`;]*|[^`;]*:[ \t]*)\n[ \t]*`{3,}sql", re.IGNORECASE)
+"""Prose that begins with a word of SQL (*Update: ...*, *Select all users:*) and leads to a query."""
+CODE_SPAN = re.compile(rf"(?<!`)`(?={OPENS.pattern}\s)([^`]+)`(?!`)", SQL_START.flags)
+"""A query between single backticks, as in Markdown."""
 QUOTED = re.compile(r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)""")
+
+CLOSING_FENCE = re.compile(r"\n[ \t]*`{3,}[ \t]*(?:\n|\Z)")
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """What a server that cuts an emoji in two leaves of it."""
@@ -59,20 +65,23 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 def extract_sql(text: str, after_query: str = "") -> str:
     """The SQL of an answer, without what models write around it.
 
-    An answer that begins with SQL, but for comments, is read up to the end of its first statement. Otherwise
-    the content of the first code fence counts. Where there is none, the SQL starts at the first line, or
-    after the first colon, at which a statement begins; where none does, the whole text counts.
+    An answer that begins with SQL, but for comments, is read up to the end of its first statement, or to a
+    fence that closes it. Otherwise the content of the first code fence counts, or of the first code span that
+    is a query. Where there is none, the SQL starts at the first line, or after the first colon, at which a
+    statement begins; where none does, the whole text counts.
     Nothing inside the SQL is touched. ``after_query`` is the template's literal text after
     ``{query}``, at which the answer ends.
     """
     sql = _readable(text).strip()
     place = _first_place(sql)
-    if place is None:
+    if place is None or PROSE_FENCE.match(sql):
         fence = FENCE.search(sql)
-        prose = None if fence else AFTER_PROSE.search(sql)
-        sql = fence.group(1).strip() if fence else sql[prose.end() :] if prose else sql
+        span = None if fence else CODE_SPAN.search(sql)
+        prose = None if fence or span else AFTER_PROSE.search(sql)
+        found = fence or span
+        sql = found.group(1).strip() if found else sql[prose.end() :] if prose else sql
     else:
-        sql = sql[place:]
+        sql = CLOSING_FENCE.split(sql[place:], maxsplit=1)[0]
     if closing := after_query.strip():
         # Blank out what is quoted, so that a closing text inside a string does not count.
         bare = QUOTED.sub(lambda match: "\0" * len(match.group()), sql)

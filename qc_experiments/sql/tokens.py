@@ -43,6 +43,28 @@ RANDOM_FUNCTIONS = {
 RANDOM_ELSEWHERE = ("rand", "random", "uuid", "newid")
 _RANDOM_WORD = re.compile("rand|uuid|newid|sample", re.IGNORECASE)
 
+CLOCK_WORDS = ("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp")
+CLOCK_FUNCTIONS = {
+    "sqlite": ("date", "time", "datetime", "julianday", "unixepoch"),
+    "duckdb": (
+        "now",
+        "today",
+        "get_current_time",
+        "get_current_timestamp",
+        "transaction_timestamp",
+    ),
+    "postgres": (
+        *("now", "timeofday"),
+        *("clock_timestamp", "statement_timestamp", "transaction_timestamp"),
+    ),
+}
+"""Functions that ask for the time where they are given nothing."""
+CLOCK_STRINGS = ("'now'", "'today'", "'tomorrow'", "'yesterday'")
+_CLOCK_WORD = re.compile(
+    "now|today|tomorrow|yesterday|current|local|_timestamp|timeofday|age|date|time|julianday|unixepoch",
+    re.IGNORECASE,
+)
+
 
 class Token(NamedTuple):
     """A piece of SQL and its place in the text.
@@ -143,3 +165,35 @@ def calls_random(sql: str, dialect: str = "sqlite") -> bool:
         or (dialect == "duckdb" and token.is_word("using") and after.is_word("sample"))
         for token, after in pairwise(tokens(sql, dialect))
     )
+
+
+def asks_the_clock(sql: str, dialect: str = "sqlite") -> bool:
+    """Whether a query asks for the time of day or the date: another day it may return other rows."""
+    if _CLOCK_WORD.search(sql) is None:
+        return False
+    found = tokens(sql, dialect)
+    return any(_is_clock(found, place, dialect) for place in range(len(found)))
+
+
+def _is_clock(found: list[Token], place: int, dialect: str) -> bool:
+    token, before = found[place], found[place - 1] if place else None
+    after = [one.text.lower() for one in found[place + 1 : place + 4]]
+    if before is not None and before.text == ".":
+        return False  # a column
+    if token.is_word(*CLOCK_WORDS):
+        return after[:1] != ["."]
+    name = token.name()
+    if after[:1] == ["("]:
+        alone = after[1:2] == [")"]
+        one_argument = after[2:3] == [")"]
+        if name == "age" and dialect != "sqlite":  # of the time that it is given, today
+            return one_argument
+        if name == "strftime" and dialect == "sqlite":
+            return one_argument
+        return alone and name in CLOCK_FUNCTIONS.get(dialect, CLOCK_FUNCTIONS["postgres"])
+    if token.kind != "string" or token.text.lower() not in CLOCK_STRINGS:
+        return False
+    if dialect == "sqlite":
+        return token.text.lower() == "'now'" and before is not None and before.text in ("(", ",")
+    typed = before is not None and before.is_word("date", "timestamp", "timestamptz", "time")
+    return typed or after[:1] in ([":"], ["as"])  # '...'::date, CAST('...' AS date)

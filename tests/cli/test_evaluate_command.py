@@ -240,6 +240,7 @@ def test_predictions_without_golds_name_their_rows_by_place(databases, tmp_path)
             "no prediction for rows 1, 3, 5 of the 5 of",
         ),
         ([["1", "a"]], ["place", "prediction"], "with --golds it is a row's place in"),
+        ([["1", "a", "1", "0"]], ["row", "prediction", *["confidence"] * 2], "confidence twice"),
         (
             [["2", ROWS[0][1], "a"]],
             ["row", "question", "prediction"],
@@ -303,6 +304,10 @@ def test_golds_and_predictions_may_call_their_columns_alike(
         (["--golds", "golds.csv", "--prediction-column", "row"], "--prediction-column row: with"),
         (["--golds", "golds.csv", "--question-column", "confidence"], "confidence: with --golds"),
         (["--golds", "p.csv", "--prediction-column", "query"], "the same column, query"),
+        (
+            ["--prediction-column", "verdict"],
+            "--prediction-column verdict: judged.csv has a verdict",
+        ),
     ],
 )
 def test_one_column_is_not_taken_for_two(databases, tmp_path, refused, monkeypatch, flags, named):

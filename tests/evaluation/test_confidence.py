@@ -6,16 +6,20 @@ import random
 
 import pytest
 
+from qc_experiments.data.table import Row
 from qc_experiments.evaluation.confidence import (
     FEWEST,
     aurc,
     auroc,
     confidence_lines,
+    pairs,
     risks,
     separation,
 )
+from qc_experiments.evaluation.metrics import Judged
 from qc_experiments.evaluation.plot import confidence_plot
 from qc_experiments.evaluation.statistics import wilson
+from qc_experiments.judging.verdict import Verdict
 
 PERFECT = [(0.9, True), (0.8, True), (0.4, False), (0.2, False)]
 REVERSED = [(0.1, True), (0.2, True), (0.4, False), (0.5, False)]
@@ -35,6 +39,18 @@ TIED = [(0.5, True), (0.5, True), (0.5, False), (0.5, False)]
 )
 def test_auroc_is_the_chance_that_a_right_answer_is_surer(found, area):
     assert auroc(found) == area
+
+
+def test_answers_that_were_held_back_do_not_count():
+    def judged(text: str, sure: float, verdict: str) -> Judged:
+        row = Row(1, "q", "SELECT 1", "")
+        return Judged(
+            row, text, Verdict(verdict == "correct", verdict), False, "easy", (), confidence=sure
+        )
+
+    kept = [judged("SELECT 1", 0.9, "correct"), judged("SELECT 2", 0.8, "wrong")]
+    held_back = [judged("", 0.1, "wrong"), judged(" ", 0.2, "wrong")]
+    assert pairs([*kept, *held_back]) == pairs(kept) == [(0.9, True), (0.8, False)]
 
 
 def test_auroc_is_that_of_all_pairs():

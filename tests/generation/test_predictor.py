@@ -63,6 +63,8 @@ def test_the_majority_by_result(queries, found, chosen):
         (2, 2.0, True),
         (0.1 + 0.2, 0.3, True),
         (2.0000000001, 2, True),
+        (1234566.9999999995, 1234567.0, True),
+        (2459000.5, 2459004.5, False),
         (3_000_000, 3_000_001, False),
         (3_000_000.0, 3_000_000, True),
         (2, "2", False),

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from qc_experiments.databases.pool import SqlPool
 from qc_experiments.judging.equivalence import Group
 from qc_experiments.judging.gold import Gold, GoldCache, run_gold
 from qc_experiments.judging.ordering import read_ordering
-from qc_experiments.sql.tokens import statement, tokens
+from qc_experiments.sql.tokens import asks_the_clock, statement, tokens
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,38 @@ def test_results_are_kept_on_disk_until_the_database_changes(pool, database, tmp
     os.utime(target)
     changed = GoldCache(path).get(pool, database, sql, Limits())
     assert changed.execution.rows != first.execution.rows
+
+
+def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path):
+    sql = "SELECT strftime('%f', 'now')"
+    golds = GoldCache(tmp_path / "gold.sqlite")
+    first = golds.get(pool, database, sql, Limits()).execution.rows
+    time.sleep(0.01)
+    assert golds.get(pool, database, sql, Limits()).execution.rows != first
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql", "asks"),
+    [
+        ("sqlite", "SELECT strftime('%Y', 'now') - year FROM t", True),
+        ("sqlite", "SELECT julianday('NOW') - julianday(d) FROM t", True),
+        ("sqlite", "SELECT a FROM t WHERE d > CURRENT_DATE", True),
+        ("sqlite", "SELECT date()", True),
+        ("sqlite", "SELECT strftime('%Y')", True),
+        ("sqlite", "SELECT date(d), strftime('%Y', d), time(d, '+1 day') FROM t", False),
+        ("sqlite", "SELECT date, now, t.current_date FROM t WHERE s = 'now'", False),
+        ("sqlite", 'SELECT "current_date" FROM t -- now()', False),
+        ("duckdb", "SELECT today() - d FROM t", True),
+        ("duckdb", "SELECT get_current_timestamp()", True),
+        ("postgres", "SELECT now() - d FROM t", True),
+        ("postgres", "SELECT age(born) FROM t", True),
+        ("postgres", "SELECT 'today'::date, 1", True),
+        ("postgres", "SELECT CAST('now' AS timestamp)", True),
+        ("postgres", "SELECT age, age(a, b) FROM t WHERE s = 'today'", False),
+    ],
+)
+def test_what_asks_for_the_time(dialect, sql, asks):
+    assert asks_the_clock(sql, dialect) is asks
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database at all" * 100])

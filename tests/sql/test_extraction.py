@@ -95,8 +95,15 @@ def test_otherwise_the_first_code_fence_holds_the_sql(query, answer):
         "With pleasure:\n```sql\nSELECT a FROM t;\n```",
         "```SELECT a FROM t```",
         "````sql\nSELECT a FROM t\n````",
+        "Select all of a:\n```sql\nSELECT a FROM t\n```",
+        "Update: the query is\n```sql\nSELECT a FROM t\n```",
+        "SELECT a FROM t\n```",
+        "SELECT a FROM t\n```\nThis reads the table.",
+        "`SELECT a FROM t`",
+        "The answer is `SELECT a FROM t`, of the table `t`.",
+        "A `SELECT` of all rows: SELECT a FROM t",
+        "Of `t` take the column `a`:\nSELECT a FROM t",
     ],
-    ids=["prose that begins as SQL does", "fence without a name", "longer fence"],
 )
 def test_fences_and_prose_as_chat_models_write_them(answer):
     assert extract_sql(answer) == "SELECT a FROM t"
