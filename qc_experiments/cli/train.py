@@ -100,11 +100,6 @@ def _run_one(parsed: Arguments, program: str) -> dict[str, Any] | None:
 
 def _run_sweep(parsed: Arguments, program: str) -> None:
     """Run all jobs, compare those that finished and name those that did not; exits with 1 for these."""
-    if {"experiment=auto", "plan.auto=true"} & set(parsed.overrides):
-        raise UserError(
-            "experiment=auto: chooses for one run, so that jobs of a sweep could not be compared; let "
-            "qc plan experiment=auto plan.save=my_conf/experiment/mine.yaml write a preset, and sweep that"
-        )
     started = time.perf_counter()
     plan = plan_sweep(parsed.overrides, parsed.config_dir)
     if plan is not None:

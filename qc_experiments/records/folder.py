@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from qc_experiments.system.paths import NO_SUCH_FOLDER, folder_problem, output_p
 from qc_experiments.system.processes import is_main_process
 from qc_experiments.system.reading import Unreadable, read_json
 from qc_experiments.system.secrets import redacted_tree
+
+log = logging.getLogger(__name__)
 
 PAUSES = "paused.json"
 """What a run was worth at each share of its steps at which a halving paused it."""
@@ -197,11 +201,18 @@ class RunFolder:
         self.write(name, csv_text(columns, rows))
 
     def result(self, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Write ``result.json``: the given figures, and null for its other keys, see `metrics.recorded`."""
+        """Write ``result.json``: the given figures, and null for its other keys, see `metrics.recorded`.
+
+        A figure that is no number, such as the loss of a model that overflows, is null as well, and told.
+        """
         unknown = set(figures) - set(self._keys)
         if unknown:
             raise ValueError(f"not keys of result.json: {sorted(unknown)}")
         result = {key: figures.get(key) for key in self._keys}
+        for key, value in result.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                log.warning("%s is %s: it stands as null in result.json", key, value)
+                result[key] = None
         self.write_json("result.json", result)
         return result
 

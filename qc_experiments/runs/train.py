@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -212,6 +213,7 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     import transformers
 
     from qc_experiments.evaluation.journal import Journal
+    from qc_experiments.evaluation.processes import of_main_process
     from qc_experiments.models.base import load_base_model, silence_transformers
     from qc_experiments.runs.kept import Kept
     from qc_experiments.runs.outcome import trained_name, write_down, write_pause
@@ -237,7 +239,8 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
         if isinstance(fitted, Paused):
             result = write_pause(run, fitted, share)
         else:
-            work = f"trained for {fitted.steps} steps, asked by code {code_mark()}"
+            weights = of_main_process(_saved_weights(folder))
+            work = f"trained for {fitted.steps} steps to {weights}, asked by code {code_mark()}"
             answers = Journal(folder / "answers.jsonl", work)
             name = trained_name(config, fitted.steps).capitalize()
             what = "Trained model" if fitted.steps else name
@@ -250,6 +253,16 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     finally:
         job.tracker.close(exit_code)
     return result
+
+
+def _saved_weights(folder: RunFolder) -> str:
+    """A hash of what was learned: trained again, on a GPU say, it may be another one."""
+    digest = hashlib.sha256()
+    for name in ("adapter", "model"):
+        for path in sorted((folder / name).glob("*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def _job(run: Prepared, stop: StopRequests, share: float, kept: Kept) -> TrainingJob:

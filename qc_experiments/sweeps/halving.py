@@ -38,6 +38,8 @@ class Report:
     halving: int | None = None
     steps: int | None = None
     """That it has trained for."""
+    measured_on: str | None = None
+    """A hash of what its objective depends on besides the model: what agrees in it is ranked together."""
 
     def loss(self) -> float:
         """Its objective with the sign with which less is better; infinite where it is no number."""
@@ -130,8 +132,16 @@ class Sweep:
         if not paused or paused[0].halving is None:
             return False
         halving, number = paused[0].halving, self._round.number
-        kept, why = self._better(paused, halving)
-        kept.sort()
+        alike: dict[str | None, list[Report]] = {}
+        for report in paused:
+            alike.setdefault(report.measured_on, []).append(report)
+        chosen = [self._better(reports, halving) for reports in alike.values()]
+        kept = sorted(job for jobs, _ in chosen for job in jobs)
+        why = next((reason for _, reason in chosen if reason), "")
+        if len(alike) > 1:
+            why = (
+                f" (of {len(alike)} groups that were measured on other questions or in other ways)"
+            )
         log.info(
             "\nAfter %.3g of their steps, %d of %d runs go on%s: %s",
             shares(halving)[number],

@@ -16,12 +16,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from qc_experiments.config.compose import explain, to_run_config
+from qc_experiments.config.compose import explain
+from qc_experiments.config.metrics import LOSS
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.errors import UserError, in_one_line
 from qc_experiments.sweeps.halving import Report, Round, Sweep, shares, tell
-from qc_experiments.sweeps.preview import SweepPlan
+from qc_experiments.sweeps.preview import SweepPlan, job_config
 from qc_experiments.sweeps.worker import Outcome, Worker
+from qc_experiments.system.paths import hash_texts
+from qc_experiments.system.reading import Unreadable
 from qc_experiments.system.words import duration
 
 log = logging.getLogger(__name__)
@@ -70,7 +73,7 @@ class Jobs:
         if now.jobs is not None and job not in now.jobs:
             return None
         try:
-            config = to_run_config(given)
+            config = job_config(given)
         except Exception as error:  # one failing job must not end the others
             reason = explain(error) or f"{type(error).__name__}: {error}"
             self._tell(Report(job, overrides, "failed", reason), now)
@@ -111,6 +114,7 @@ class Jobs:
             config.metric(config.objective).higher_is_better,
             config.sweep.halving,
             result.get("steps"),
+            _measured_on(config, folders),
         )
 
     def _progress(self, job: int, jobs: Sequence[int], now: Round, halving: int | None) -> str:
@@ -144,6 +148,22 @@ class Jobs:
 def _here(place: Path, sweep: int, command: tuple[str, ...]) -> Jobs:
     """This process's jobs of a sweep: joblib's takes several, which then share a worker."""
     return Jobs(place, sweep, command)
+
+
+def _measured_on(config: RunConfig, folders: Sequence[str]) -> str | None:
+    """A hash of what a run's objective depends on besides its model; None where it left no folder."""
+    from qc_experiments.config.determining import Affects, settings_affecting
+    from qc_experiments.records.results import read_environment
+
+    try:
+        rows = [read_environment(Path(folder)).evaluation_hash for folder in folders[:1]]
+    except (Unreadable, OSError):
+        return None
+    of_losses = config.objective == LOSS.key
+    settings = settings_affecting(Affects.LOSS if of_losses else Affects.JUDGING, config)
+    # Losses of several models are warned of when the sweep is planned.
+    about = {key: value for key, value in settings.items() if not key.startswith("model.")}
+    return hash_texts(json.dumps([rows, about], sort_keys=True, default=str)) if rows else None
 
 
 def _folders(config: RunConfig, outcome: Outcome) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from qc_experiments.config.compose import composed, explain, to_run_config
 from qc_experiments.config.metrics import EXECUTION, LOSS, metric_called, own_metrics
@@ -103,6 +103,7 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | None) -> SweepPlan | 
         if explain(error) is None:
             raise
         return None
+    _refuse_auto(config)
     # Hydra's record of a sweep and a launcher's job files hold all of it.
     if secret := place_of_secret(OmegaConf.to_container(config, resolve=False)):
         raise UserError(
@@ -131,6 +132,25 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | None) -> SweepPlan | 
     lines = tuple(str(one.input_line) for one in swept)
     at_once = _at_once(config.hydra.launcher, None if jobs is None else len(jobs))
     return SweepPlan(output, lines, jobs, halving, at_once)
+
+
+def job_config(given: DictConfig) -> RunConfig:
+    """The checked config of a job of a sweep.
+
+    Raises:
+        UserError: for what cannot be run, or not beside others.
+    """
+    config = to_run_config(given)
+    _refuse_auto(config)
+    return config
+
+
+def _refuse_auto(config: Any) -> None:
+    if config.plan.auto:
+        raise UserError(
+            "experiment=auto: chooses for one run, so that jobs of a sweep could not be compared; let "
+            "qc plan experiment=auto plan.save=my_conf/experiment/mine.yaml write a preset, and sweep that"
+        )
 
 
 def first_job(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -234,7 +254,7 @@ def tell_jobs(plan: SweepPlan, overrides: Sequence[str], config_dir: str | None)
         line = f"Job {number}: {' '.join(job) or 'the settings as given'}"
         if number < MOST_JOBS:
             try:
-                name = _checked_name(to_run_config(composed((*fixed, *job), config_dir)), known)
+                name = _checked_name(job_config(composed((*fixed, *job), config_dir)), known)
                 if first.setdefault(name, number) != number:
                     line += f" (the same run as job {first[name]})"
             except Exception as error:

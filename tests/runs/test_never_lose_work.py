@@ -378,6 +378,36 @@ def test_answers_are_not_asked_for_twice(train, tmp_path, monkeypatch):
     assert not list(cut.folder.glob("*answers.jsonl"))
 
 
+def test_what_was_measured_of_other_weights_is_measured_again(train, tmp_path, monkeypatch):
+    """Without a checkpoint a training starts anew, and on a GPU it may end at other weights."""
+    from qc_experiments.judging.judge import Judge
+    from qc_experiments.training import trainer
+
+    monkeypatch.setattr(Judge, "judge", interrupted)
+    with pytest.raises(SystemExit):
+        train("evaluation.base=false", output=tmp_path / "cut")
+    [folder] = run_folders(tmp_path / "cut")
+    assert (folder / "answers.jsonl").exists()
+    monkeypatch.undo()
+    step = trainer.TextToSqlTrainer.before_update
+
+    def away(self: Any, *given: Any) -> None:
+        step(self, *given)
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                if "lora_B" in name:
+                    weight += 0.5
+
+    monkeypatch.setattr(trainer.TextToSqlTrainer, "before_update", away)
+    cut = train("evaluation.base=false", output=tmp_path / "cut")
+    whole = train("evaluation.base=false", output=tmp_path / "whole")
+    assert cut.result["eval_loss"] == whole.result["eval_loss"]
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_torn_journal_keeps_what_is_whole(tmp_path):
     path = tmp_path / "answers.jsonl"
     journal = Journal(path, "one")

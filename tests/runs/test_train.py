@@ -485,6 +485,13 @@ def test_a_sweep_runs_every_job_and_names_those_that_fail(
     assert "Traceback" not in err
 
 
+def test_a_figure_that_is_no_number_is_null_and_the_run_has_finished(tmp_path, caplog):
+    folder = RunFolder(tmp_path, Identity("run", "h" * 64))
+    folder.result({"status": "finished", "config_hash": "h" * 64, "eval_loss": math.nan})
+    assert folder.finished()["eval_loss"] is None
+    assert "eval_loss is nan: it stands as null in result.json" in caplog.text
+
+
 def test_rows_that_do_not_fit_are_counted_never_cut(train, refused, capsys):
     run = train("data.max_length=150")
     longest = [line for line in capsys.readouterr().err.splitlines() if "longer than" in line]

@@ -351,6 +351,27 @@ def test_the_better_half_goes_on(tmp_path):
     assert json.loads((tmp_path / "round.json").read_text()) == {"number": 2, "jobs": [2, 3]}
 
 
+def test_only_what_was_measured_alike_is_ranked_together(tmp_path, caplog):
+    sweep = Sweep(tmp_path)
+    lines = [
+        json.dumps(vars(Report(job, "", "paused", None, (), worth, halving=2, measured_on=on)))
+        for job, (worth, on) in enumerate([(0.5, "a"), (0.4, "a"), (0.1, "b"), (0.2, "b")])
+    ]
+    (tmp_path / "round0.jsonl").write_text("\n".join(lines))
+    with caplog.at_level("INFO"):
+        assert next_jobs(sweep, tmp_path) == [1, 2]
+    assert "of 2 groups that were measured on other questions" in caplog.text
+
+
+@pytest.mark.slow
+def test_runs_held_out_on_other_rows_are_not_ranked_together(tiny_model, tmp_path):
+    settings = ("data.validation=null", "data.split_seed=1,2", "sweep.halving=2")
+    done = child(*sweep_command(tiny_model, tmp_path, *settings, "trainer.max_steps=8"))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 runs go on (of 2 groups that were measured on other questions" in done.stdout
+    assert finished(tmp_path) == 2
+
+
 def next_jobs(sweep: Sweep, place: Path) -> list[int]:
     sweep.gather()
     assert sweep.next_round()
