@@ -9,8 +9,10 @@ from typing import Any
 from qc_experiments.config.metrics import EXECUTION, LOSS
 from qc_experiments.config.schema import Rerun, RunConfig
 from qc_experiments.records.folder import RunFolder
+from qc_experiments.records.results import read_environment
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.system.locking import locked
+from qc_experiments.system.reading import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,10 @@ def earlier_result(
         alone: whether it is the only run; one of many is told of in a line.
     """
     known = _known(config, folder, share)
-    if known is None or _rerun(config, folder, known, share):
+    if known is None:
+        _begin_again(config, folder)
+        return None
+    if _rerun(config, folder, known, share):
         return None
     if known["status"] != "finished":
         log.info("Has been trained to this point before")
@@ -49,21 +54,40 @@ def _known(config: RunConfig, folder: RunFolder, share: float) -> dict[str, Any]
     return paused or folder.finished()
 
 
+def _begin_again(config: RunConfig, folder: RunFolder) -> None:
+    """Say so where a run is about to go on that other code has begun; it begins anew if that is asked for."""
+    try:
+        owner = read_environment(folder.path)
+    except Unreadable:
+        return
+    checkpoints = list((folder / "checkpoints").glob("checkpoint-*"))
+    if owner.config_hash != folder.identity.config_hash or not checkpoints:
+        return
+    if _is_of_other_code(config, folder, owner.code_commit, "begun"):
+        with locked(folder.path):
+            folder.empty()
+
+
 def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any], share: float) -> bool:
     """Whether a run is to be made again, since other code has made it; says so if it has."""
-    made_by, now = known.get("code_commit"), code_commit()
-    if made_by == now:
-        return False
-    kept = config.sweep.rerun is not Rerun.changed
-    hint = "; sweep.rerun=changed runs such runs again" if kept else ""
-    commits = (_short(made_by), _short(now))
-    log.warning("%s was made by other code (%s, now %s)%s", folder.path, *commits, hint)
-    if kept:
+    if not _is_of_other_code(config, folder, known.get("code_commit"), "made"):
         return False
     with locked(folder.path):
         if _known(config, folder, share) == known:  # no other process has made it again meanwhile
             folder.empty()
     return True
+
+
+def _is_of_other_code(config: RunConfig, folder: RunFolder, made_by: str | None, what: str) -> bool:
+    """Whether other code has made a run, and it is to be made again; says so if it has."""
+    now = code_commit()
+    if made_by == now:
+        return False
+    kept = config.sweep.rerun is not Rerun.changed
+    hint = "; sweep.rerun=changed runs such runs again" if kept else ""
+    commits = (_short(made_by), _short(now))
+    log.warning("%s was %s by other code (%s, now %s)%s", folder.path, what, *commits, hint)
+    return not kept
 
 
 def _short(commit: str | None) -> str:

@@ -685,3 +685,17 @@ def test_a_run_that_another_process_has_just_made_again_is_not_emptied(tmp_path,
     folder.result({**made, "code_commit": "old"})
     assert earlier._rerun(config, folder, before, 1.0)
     assert folder.finished() is None
+
+
+@pytest.mark.parametrize("rerun", list(Rerun))
+def test_a_run_that_other_code_has_begun_is_told_of_and_begun_again_if_asked(
+    tmp_path, monkeypatch, caplog, rerun
+):
+    folder = RunFolder(tmp_path / "run", Identity("run", "h" * 64))
+    (folder / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    folder.write_json("environment.json", {"config_hash": "h" * 64, "code_commit": "old"})
+    config = RunConfig(sweep=SweepConfig(rerun=rerun))
+    monkeypatch.setattr(earlier, "code_commit", lambda: "new")
+    assert earlier.earlier_result(config, folder, 1.0, alone=True) is None
+    assert "was begun by other code (old, now new)" in caplog.text
+    assert (folder / "checkpoints").exists() is (rerun is Rerun.never)
