@@ -120,7 +120,7 @@ class SweepConfig:
     eighth of their steps (a ninth with 3), the better half (the best third) by ``objective`` goes on to twice
     (three times) as many from where it was, and so on to the end. null: every run trains to its end."""
     rerun: Rerun = Rerun.never
-    """Runs that are run again from their beginning: ``changed`` are those that other code has made or begun."""
+    """Runs that begin again: ``changed`` are those that other code has made or begun."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "sweep")
