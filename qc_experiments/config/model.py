@@ -100,8 +100,9 @@ class LoraConfig:
     )
     """Scaling numerator: delta W = alpha / r * B A. It is not a learning rate. In the presets it follows
     the rank."""
-    dropout: float = setting(0.05, Range("from 0 to below 1", lambda value: 0 <= value < 1))
-    """Probability with which an input of A is zeroed in training."""
+    dropout: float = setting(0.0, Range("from 0 to below 1", lambda value: 0 <= value < 1))
+    """Probability with which an input of A is zeroed in training; it takes memory, and did not help where it
+    was measured (docs/log.md)."""
     target_modules: Any = setting(
         "all-linear",
         Range("attention, all-linear or a list of names such as [q_proj,v_proj]", _are_modules),
