@@ -55,7 +55,7 @@ def _known(config: RunConfig, folder: RunFolder, share: float) -> dict[str, Any]
 
 
 def _begin_again(config: RunConfig, folder: RunFolder) -> None:
-    """Say so where a run is about to go on that other code has begun; it begins anew if that is asked for."""
+    """Warn of a run that other code has begun and this one would continue; start it over if asked to."""
     try:
         owner = read_environment(folder.path)
     except Unreadable:

@@ -8,9 +8,14 @@ from qc_experiments.training.job import Pace
 
 
 class Kept:
-    """The base model, and what was found out about models of its kind."""
+    """The base model, and what was found out about models of its kind.
+
+    Attributes:
+        computes: whether the run at hand has begun to compute, and was not refused before.
+    """
 
     def __init__(self) -> None:
         self.base_model = KeptBaseModel()
         self.agreement = PackAgreement()
         self.pace = Pace()
+        self.computes = False

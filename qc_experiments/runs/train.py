@@ -228,6 +228,8 @@ def _execute(run: Prepared, stop: StopRequests, share: float, kept: Kept | None)
     transformers.set_seed(config.seed)
     set_determinism(config.trainer.full_determinism)
     keep_memory()
+    if kept is not None:
+        kept.computes = True
     job = _job(run, stop, share, kept or Kept())
     exit_code = 1
     try:

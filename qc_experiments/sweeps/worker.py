@@ -37,7 +37,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     error: str | None = None
     refused: bool = False
-    """Whether the settings were refused, so that the process is as it was before."""
+    """Whether it was refused before it computed, so that its process is as it was before."""
 
 
 class Worker:
@@ -119,12 +119,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 pass_fds=(write,),
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": found_in,
-                    **shared,
-                    **self._gpu.environment,
-                },
+                env=os.environ | {"PYTHONPATH": found_in} | shared | self._gpu.environment,
             )
             os.close(write)
             self._answers = os.fdopen(read, "rb")

@@ -54,6 +54,7 @@ def main(descriptor: int, sweep: int) -> None:
 def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
     from qc_experiments.runs.train import run
 
+    kept.computes = False
     try:
         result = run(config, share, kept)
         return Outcome(result["status"], result)
@@ -64,8 +65,7 @@ def _outcome(config: RunConfig, share: float, kept: Kept) -> Outcome:
         if line is None:
             traceback.print_exc()
             line = redacted(in_one_line(error))
-        # One with a cause, such as memory that ran out, came out of the work itself.
-        refused = isinstance(error, UserError) and error.__cause__ is None
+        refused = isinstance(error, UserError) and not kept.computes
         return Outcome("failed", error=line, refused=refused)
 
 

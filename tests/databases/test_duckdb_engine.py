@@ -150,6 +150,7 @@ def test_a_time_with_a_zone_is_read_without_pytz(database):
         ("SELECT 1::nosuch", "type"),
         ("SELECT 9223372036854775807 + 1", "type"),
         ("DELETE FROM author", "forbidden"),
+        ("PIVOT author ON name USING count(*)", "forbidden"),
         ("", "not_a_query"),
         (" ; -- nothing", "not_a_query"),
         ("SELECT 1; SELECT 2", "not_a_query"),

@@ -379,7 +379,7 @@ def test_answers_are_not_asked_for_twice(train, tmp_path, monkeypatch):
 
 
 def test_what_was_measured_of_other_weights_is_measured_again(train, tmp_path, monkeypatch):
-    """Without a checkpoint a training starts anew, and on a GPU it may end at other weights."""
+    """Without a checkpoint a training starts over, and on a GPU it may end with other weights."""
     from qc_experiments.judging.judge import Judge
     from qc_experiments.training import trainer
 

@@ -59,6 +59,7 @@ def test_the_same_run_is_counted_once(planned, swept, runs, again):
         (["data.max_length=512,8"], [1], "longer than data.max_length=8"),
         (["data.template=~/nowhere.txt", "seed=1,2"], [0, 1], "~/nowhere.txt: no such file"),
         (["model.adapter=/nowhere,null"], [0], "/nowhere"),
+        (["experiment=auto,quickstart"], [0], "chooses for one run"),
     ],
 )
 def test_a_job_that_will_be_refused_is_named_with_the_reason(planned, swept, refused, reason):

@@ -86,6 +86,13 @@ def test_a_run_is_the_one_that_was_planned(given, tmp_path, capsys):
     assert planned in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("spelled", ["plan.auto=True", "++plan.auto=true"])
+def test_a_sweep_is_refused_however_it_is_asked_for(refused, tmp_path, spelled):
+    typed = ["-m", spelled, "seed=1,2", f"paths.output={tmp_path / 'out'}"]
+    assert "chooses for one run" in refused(training.main, typed)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
