@@ -139,7 +139,7 @@ def _report(
     right: Verdicts = {(row.number, sql): one.correct for (row, sql), one in judged}
     before = [right[row.number, own[row.number]] for row in rows]
     print(f"Its own answers: {_share(before)}\n")
-    print("| votes | right | against its own answers | won, lost | p | a right one among them |")
+    print("| votes | right | against its greedy answers | won, lost | p | a right one among them |")
     print("| --- " * 6 + "|")
     most = len(next(iter(samples.values())))
     found: list[tuple[int, Rate, Rate]] = []
@@ -194,7 +194,7 @@ def _draw(own: Rate, found: Sequence[tuple[int, Rate, Rate]], path: Path) -> Non
             [100 * (high or 0.0) - value for value, (_, high) in zip(values, ends, strict=True)],
         ]
         axes.errorbar(counts, values, yerr=errors, fmt="o-", color=colour, capsize=3, label=label)
-    axes.axhline(100 * (own.value or 0.0), color="grey", linestyle="--", label="its own answers")
+    axes.axhline(100 * (own.value or 0.0), color="grey", linestyle="--", label="greedy, no vote")
     axes.set_xlabel("answers that vote")
     axes.set_ylabel("right in %, with 95 % intervals")
     axes.grid(alpha=0.3)

@@ -96,9 +96,9 @@ class SchemaConfig:
     types: bool = True
     """Whether columns have their types (compact, m_schema)."""
     keys: bool = True
-    """Whether primary and foreign keys are said (compact, m_schema)."""
+    """Whether primary and foreign keys are included (compact, m_schema)."""
     comments: bool = True
-    """Whether the comments of tables and columns are said (compact, m_schema)."""
+    """Whether the comments of tables and columns are included (compact, m_schema)."""
     values: int | None = setting(None, at_least(0))
     """Sample values of each column, drawn from the first thousand rows of its table; null: 3 in m_schema,
     none in the others."""
@@ -164,7 +164,7 @@ class DataConfig:
     schema: SchemaConfig = field(default_factory=SchemaConfig)
     """What such a schema says."""
     linking: int | None = setting(None, at_least(20, "tokens"))
-    """Most tokens of a schema (three characters are counted as one): of a longer one the tables and
+    """Most tokens of a schema (estimated at three characters per token): of a longer one the tables and
     columns that a question needs stay, found by its words; null keeps schemas whole."""
     engine: str | None = None
     """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a

@@ -89,9 +89,9 @@ def _plots(found: Inspection) -> list[str]:
             theirs = Counter(one for fact in found.target for one in fact.features)
             share["target"] = [100 * theirs[name] / len(found.target) for name in names]
         drawn.append(_bars("features, % of queries", names, share))
-    drawn.append(_histogram("questions a schema", found.schemas(), None))
+    drawn.append(_histogram("questions per schema", found.schemas(), None))
     if found.tokens is not None:
-        drawn.append(_histogram("tokens a row", found.tokens.lengths, found.tokens.longest))
+        drawn.append(_histogram("tokens per row", found.tokens.lengths, found.tokens.longest))
     return drawn
 
 

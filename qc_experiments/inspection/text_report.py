@@ -24,10 +24,7 @@ def report_lines(found: Inspection, with_databases: bool) -> Iterator[str]:
     contexts = counted(len({row.context for row in table.rows}), "context")
     db_ids = counted(len({row.db_id for row in table.rows if row.db_id is not None}), "db_id")
     yield f"{table.path}: {counted(len(table.rows), 'usable row')}, {contexts}, {db_ids}"
-    yield (
-        f"  {schemas[0]} to {schemas[-1]} questions a schema, {median(schemas):g} at the middle; "
-        f"hardness: {_shares(found.facts)}"
-    )
+    yield f"  {_spread(schemas)} per schema; hardness: {_shares(found.facts)}"
     if found.target is not None:
         yield f"  hardness of the target: {_shares(found.target)}"
         yield from _missing_shapes(found.facts, found.target)
@@ -66,6 +63,13 @@ def _missing_shapes(own: Sequence[QueryFacts], target: Sequence[QueryFacts]) -> 
         yield f"  less than half as often as in the target: {', '.join(seldom)}"
 
 
+def _spread(schemas: Sequence[int]) -> str:
+    """Questions of schemas, the fewest first."""
+    if schemas[0] == schemas[-1]:
+        return counted(schemas[0], "question")
+    return f"{schemas[0]} to {schemas[-1]} questions (median {median(schemas):g})"
+
+
 def _token_lines(found: Inspection) -> Iterator[str]:
     tokens = found.tokens
     if tokens is None:
@@ -74,7 +78,7 @@ def _token_lines(found: Inspection) -> Iterator[str]:
     ninety = lengths[min(len(lengths) - 1, int(0.9 * len(lengths)))]
     window = "" if tokens.window is None else f", window {tokens.window}"
     yield (
-        f"  tokens of {tokens.model}: {lengths[len(lengths) // 2]} at the middle, 90 % up to {ninety}, "
+        f"  tokens of {tokens.model}: median {lengths[len(lengths) // 2]}, 90 % up to {ninety}, "
         f"longest {lengths[-1]}; data.max_length={tokens.longest}{window}"
     )
     if tokens.computed:
