@@ -114,6 +114,14 @@ def load_predictor(
     Raises:
         UserError: if no run has saved a model there, or its base model cannot be loaded.
     """
+    from qc_experiments.system.words import nearest
+
+    known = ("base_model", "trust_remote_code", "allow_pickle")
+    for name in options:
+        if name not in known:
+            raise UserError(f"load_predictor: no option {name}{nearest(name, known)}")
+    if isinstance(place := options.get("base_model"), Path):
+        options["base_model"] = str(place)
     from qc_experiments.config.schema import PathsConfig
     from qc_experiments.generation.saved import SavedPredictor
     from qc_experiments.models.named import named_model

@@ -123,6 +123,7 @@ def _answer_lines(predictor: DatabasePredictor, options: argparse.Namespace) -> 
     """Answer the lines of the standard input as they come; whether all queries ran."""
     all_ran, asked = True, False
     for number, line in enumerate(sys.stdin, 1):
+        line = line.removeprefix("\ufeff")  # with which files of Windows begin
         if not line.strip():
             continue
         asked = True

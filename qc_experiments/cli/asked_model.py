@@ -59,18 +59,12 @@ def add_model_options(parser: argparse.ArgumentParser, default: str | None = Non
     )
 
 
-def check_not_below(options: argparse.Namespace) -> None:
-    """Refuse a least confidence that is none."""
-    least = options.not_below
-    if least is not None and not 0 <= least <= 1:
-        raise UserError(f"--not-below {least:g}: must be from 0 to 1")
-
-
 def model_folder(options: argparse.Namespace) -> Path:
     """The folder of the saved model that is asked; checks the options that need no model."""
+    from qc_experiments.generation.choosing import check_confidence
     from qc_experiments.models.named import named_model
 
-    check_not_below(options)
+    check_confidence(options.not_below, "--not-below")
     return named_model(options.adapter, "--adapter", options.outputs)
 
 
@@ -88,6 +82,7 @@ def load_model(
 
     given = {name: getattr(options, name) for name in FOR_LOADING}
     guided = options.decoding != "greedy"
+    given["engine"] = options.engine
     return SavedPredictor(folder, cache_folder(options), batch_size, guided=guided, **given)
 
 

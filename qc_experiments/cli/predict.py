@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         help="database whose schema is the context: SQLite, DuckDB or postgresql://; or, with --input and a "
         "db_id column, a folder of them",
     )
-    add("--engine", metavar="NAME", help=HELP)
+    add("--engine", metavar="NAME", help=f"{HELP}; without --db whose SQL is written")
     asked = made.add_mutually_exclusive_group(required=True)
     asked.add_argument("--question", metavar="TEXT", help="one question; the SQL is printed")
     add("--evidence", metavar="TEXT", help="hint that comes with --question")
@@ -254,11 +254,7 @@ def _with_contexts(
 def _databases(options: argparse.Namespace) -> Databases | None:
     from qc_experiments.databases.locate import find_databases
 
-    if options.db is None:
-        if options.engine is not None:
-            raise UserError("--engine goes with --db")
-        return None
-    return find_databases(options.db, "--db", options.engine)
+    return None if options.db is None else find_databases(options.db, "--db", options.engine)
 
 
 def _answers(

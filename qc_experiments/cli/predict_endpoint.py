@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.cli.asked_model import check_not_below, model_folder
+from qc_experiments.cli.asked_model import model_folder
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import resolve_path
 
@@ -78,17 +79,22 @@ def endpoint_predictor(options: argparse.Namespace) -> EndpointPredictor | None:
             raise UserError(f"--{name} {value}: must be at least {LEAST[name]}")
         if name in ABOVE_ZERO and value <= 0:
             raise UserError(f"--{name} {value:g}: must be above 0")
+    from qc_experiments.generation.choosing import check_confidence
+
     samples = given.get("samples", 1)
-    check_not_below(options)
+    check_confidence(options.not_below, "--not-below")
     if options.not_below is not None and (samples == 1 or options.db is None):
         raise UserError(
             "--not-below needs answers that agree or not: with --endpoint set --samples 8 and give --db"
         )
     if samples > 1 and not given.get("temperature"):
         raise UserError(f"--samples {samples} needs different answers: set --temperature 0.7, say")
+    from qc_experiments.databases.engine import engine as engine_of
     from qc_experiments.generation.endpoint import EndpointPredictor
 
     prompting = _prompting(options, given)
+    if options.engine is not None:
+        prompting = replace(prompting, dialect=engine_of(options.engine).dialect)
     return EndpointPredictor(
         _endpoint(options.endpoint, prompting, options.adapter is not None, given),
         _manners(given),

@@ -168,7 +168,8 @@ class DataConfig:
     columns that a question needs stay, found by its words; null keeps schemas whole."""
     engine: str | None = None
     """What runs SQL on ``databases``: ``sqlite``, ``duckdb``, ``postgresql``, or the full name of a
-    Python module of your own; null: the files' suffix or the URL's scheme tells."""
+    Python module of your own; null: the files' suffix or the URL's scheme tells. Without databases it
+    says whose SQL the queries are, to which ``qc predict`` then holds answers."""
     max_length: int = setting(1024, at_least(8, "tokens"))
     """Longest row in tokens, prompt and completion together. Nothing is ever cut to fit."""
     too_long: OnInvalid = OnInvalid.drop

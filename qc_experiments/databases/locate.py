@@ -116,6 +116,22 @@ class Databases:
             return name if name is None else name.rpartition("/")[2] or "database"
         return None if os.path.isdir(self.place) else Path(self.place).stem
 
+    @property
+    def dialect(self) -> str:
+        """What sqlglot calls their SQL, as engine, URL or suffixes tell; else SQLite's."""
+        name = self.engine
+        if name is None and self.on_server:
+            name = engine_of_url(self.place, "databases")
+        place = Path(self.place)
+        for suffix, one in self._suffixes().items():
+            if name is None and (
+                place.suffix == suffix
+                or any(place.glob(f"*{suffix}"))
+                or any(place.glob(f"*/*{suffix}"))
+            ):
+                name = one
+        return engine_of(name or "sqlite").dialect
+
     def check(self, key: str) -> None:
         """Make sure that there is such a file or folder, or that it is a URL that is understood."""
         engine = engine_of(self.engine) if self.engine else None

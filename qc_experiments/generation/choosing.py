@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qc_experiments.config.schema import Choose
 from qc_experiments.data.table import Row
+from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.verdict import Tried
 
@@ -39,6 +40,12 @@ class Predicted:
 
 Answerer = Callable[[Sequence[Row], Callable[[int], None]], list[Predicted]]
 """Answers questions; calls a function with the number of those just answered."""
+
+
+def check_confidence(least: float | None, named: str) -> None:
+    """Refuse a least confidence that is none; ``named`` is what the user calls it."""
+    if least is not None and not 0 <= least <= 1:
+        raise UserError(f"{named} {least:g}: must be from 0 to 1")
 
 
 def as_confidence(share: float) -> float:

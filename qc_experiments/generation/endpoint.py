@@ -58,7 +58,7 @@ class EndpointPredictor:
 
     def answer_one(self, row: Row, databases: Databases | None) -> Predicted:
         """The SQL to one question; what it took is told beside it."""
-        with Judge(databases, Limits(), cache=None) as judge:
+        with self._judge(databases) as judge:
             prompts, answers = self._answers([row])
             (answer,) = self._chosen([row], prompts, answers, judge, runs=databases is not None)
         print(self._told(prompts, answers), file=sys.stderr)
@@ -106,8 +106,11 @@ class EndpointPredictor:
         print(self._told(prompts, answers), flush=True)
         if failed:
             self._name_failed(rows, prompts, failed, self._count(prompts, answers))
-        with Judge(databases, Limits(), cache=None) as judge:
+        with self._judge(databases) as judge:
             return self._chosen(rows, prompts, answers, judge, runs=databases is not None)
+
+    def _judge(self, databases: Databases | None) -> Judge:
+        return Judge(databases, Limits(), cache=None, dialect=self.prompting.dialect)
 
     def _prompts(self, rows: Sequence[Row]) -> list[str]:
         prompt = self.prompting.template.prompt

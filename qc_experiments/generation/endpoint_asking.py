@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,19 @@ class Asking:
         Raises:
             UserError: if it answers nothing, or writing answers down fails; what has come is kept.
         """
-        if self.waiting:
+        if not self.waiting:
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
             asyncio.run(self._run(endpoint, manners))
+            return
+        with ThreadPoolExecutor(1) as thread:  # in a notebook, whose loop runs here
+            work = thread.submit(asyncio.run, self._run(endpoint, manners))
+            try:
+                work.result()
+            finally:
+                deque(self._next, maxlen=0)  # after an interruption nothing more is asked
 
     async def _run(self, endpoint: Endpoint, manners: Manners) -> None:
         async with Client(endpoint, manners) as client:

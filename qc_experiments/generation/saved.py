@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ from qc_experiments.config.schema import Choose, Constrain, EvaluationConfig
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Databases, named_database
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
-from qc_experiments.generation.choosing import Predicted
+from qc_experiments.generation.choosing import Predicted, check_confidence
 from qc_experiments.generation.predictor import Predictor
 from qc_experiments.judging.judge import Judge
 from qc_experiments.models.saved import check_vocabulary, load_saved
+from qc_experiments.sql.ddl import is_ddl
 from qc_experiments.system.paths import hash_bytes
-from qc_experiments.system.words import items
+from qc_experiments.system.words import counted, items
 
 GUIDED = {
     "num_beams": 4,
@@ -38,6 +41,7 @@ class SavedPredictor:
         cache: folder of what is made once per user.
         batch_size: questions that are computed at once; None: as ``evaluation.batch_size`` is by itself.
         guided: whether answers are held to the schema and tried (`GUIDED`); else the likeliest is taken.
+        engine: whose SQL is written about contexts without a database; None: as in training.
         options: what `load_saved` takes besides.
 
     Raises:
@@ -54,12 +58,15 @@ class SavedPredictor:
         batch_size: int | None = None,
         *,
         guided: bool = True,
+        engine: str | None = None,
         **options: Any,
     ) -> None:
         from qc_experiments.data.encode import Encoder
 
         self.folder, self.name = folder, str(folder)
-        tokenizer, self._model, self._saved = load_saved(folder, cache, **options)
+        dialect = None if engine is None else engine_of(engine).dialect
+        tokenizer, self._model, saved = load_saved(folder, cache, **options)
+        self._saved = saved if dialect is None else replace(saved, dialect=dialect)
         self._precision = self._saved.precision()
         self._encoder = Encoder(tokenizer, self._saved.template, self._saved.wrap)
         settings: dict[str, Any] = GUIDED if guided else {}
@@ -74,6 +81,7 @@ class SavedPredictor:
         context: str | None = None,
         database: str | Path | None = None,
         engine: str | None = None,
+        evidence: str | Sequence[str] | None = None,
         not_below: float | None = None,
     ) -> list[str]:
         """The SQL to questions about one database.
@@ -82,14 +90,19 @@ class SavedPredictor:
             questions: in words; a single text is one question.
             context: the database's schema, as ``CREATE TABLE`` statements.
             database: in place of it: an SQLite or DuckDB file, or a postgresql:// URL. Queries are then
-                tried on it, else on empty tables.
-            engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells.
+                tried on it, else SQLite's on empty tables.
+            engine: of the database, as ``data.engine`` in training; None: its suffix or URL tells, and of a
+                context the training.
+            evidence: hints for templates with ``{evidence}``: one for all questions, or one each.
             not_below: the least confidence, from 0 to 1; an answer with less is empty.
 
         Raises:
-            UserError: if there is no such database, or a prompt leaves no room for an answer.
+            UserError: for what the user has to mend, such as a prompt that leaves no room for an answer.
         """
-        found = self.predicted(questions, context=context, database=database, engine=engine)
+        check_confidence(not_below, "not_below")
+        found = self.predicted(
+            questions, context=context, database=database, engine=engine, evidence=evidence
+        )
         return ["" if one.is_unsure(not_below) else one.sql for one in found]
 
     def predicted(
@@ -99,20 +112,45 @@ class SavedPredictor:
         context: str | None = None,
         database: str | Path | None = None,
         engine: str | None = None,
+        evidence: str | Sequence[str] | None = None,
     ) -> list[Predicted]:
         """As `predict`; each with its confidence, and with what it was chosen from."""
         if (context is None) == (database is None):
             raise UserError("predict: takes either a context or a database")
         questions = items(questions)
-        rows = [Row(place, one, "", context or "") for place, one in enumerate(questions)]
-        found = None
-        if context is None:
+        hints = self._hints(evidence, len(questions))
+        pairs = enumerate(zip(questions, hints, strict=True))
+        rows = [Row(n, one, "", context or "", evidence=hint) for n, (one, hint) in pairs]
+        found: Databases | None = None
+        dialect: str | None = None
+        if database is not None:
             one = named_database(str(database), "database", engine)
             found = Databases(one.target, one.engine)
-            with self.schemas() as reader:
-                rows = ContextMaker(reader, found, always=True).fill(rows, f"database {database}")
+        elif engine is not None:
+            dialect = engine_of(engine).dialect
+        again = found is not None or (self._saved.makes_contexts and is_ddl(context or ""))
+        named = "context" if found is None else f"database {database}"
+        with self.schemas() as reader:
+            rows = ContextMaker(reader, found, always=again).fill(rows, named)
         self.prompts(rows, [f"question {row.number}" for row in rows])
-        return self.answer(rows, found)
+        return self.answer(rows, found, dialect=dialect)
+
+    def _hints(self, evidence: str | Sequence[str] | None, count: int) -> Sequence[str]:
+        """The hint of each question."""
+        saved = self._saved
+        if evidence and not saved.template.takes_evidence and saved.linking is None:
+            raise UserError(
+                f"evidence: {saved.template.source} has no {{evidence}}: put it into the question, or train "
+                "with a template that has it"
+            )
+        if evidence is None or isinstance(evidence, str):
+            return [evidence or ""] * count
+        if len(evidence) != count:
+            raise UserError(
+                f"evidence: {counted(len(evidence), 'hint')} for {counted(count, 'question')}: give one for "
+                "all, or one each"
+            )
+        return evidence
 
     def schemas(self) -> SchemaReader:
         """Reads schemas in the form in which they were trained."""
@@ -150,15 +188,18 @@ class SavedPredictor:
         rows: Sequence[Row],
         databases: Databases | None,
         on_answer: Callable[[int], None] | None = None,
+        dialect: str | None = None,
     ) -> list[Predicted]:
         """The SQL to each row's question.
 
         Args:
             rows: whose prompts `prompts` has let through.
-            databases: on which queries are tried; None: on empty tables made from the contexts.
+            databases: on which queries are tried; None: SQLite's on empty tables made from the contexts.
             on_answer: called with the number of questions just answered.
+            dialect: of the SQL where there are no databases; None: that of training.
         """
-        with Judge(databases, Limits(), cache=None) as judge:
+        dialect = dialect or self._saved.dialect
+        with Judge(databases, Limits(), cache=None, dialect=dialect) as judge:
             return self.answer_by(judge, rows, on_answer)
 
     def answer_by(
@@ -205,7 +246,7 @@ class SavedPredictor:
             saved.template.after_query(),
             saved.max_new_tokens,
             str(self._settings),
-            None if databases is None else databases.place,
+            saved.dialect if databases is None else databases.place,
             str(settings),
             str(scaling),
             weights_hash(self._model),

@@ -31,11 +31,12 @@ class Judge:
     """Runs and compares; used as a context manager, which ends its processes.
 
     Args:
-        databases: where they stand, or None: predictions are then only tried on empty tables.
+        databases: where they stand, or None: predictions are then only tried on empty tables, if that.
         cache: folder for gold results and perturbed databases; None keeps nothing.
         perturbed: how many perturbed copies of each database an answer must be right on as well.
         seed: fixes those copies.
         processes: child processes that run SQL; by default one for each core.
+        dialect: what sqlglot calls the SQL of predictions without databases; only SQLite's is tried.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Judge:
         perturbed: int = 0,
         seed: int = 0,
         processes: int | None = None,
+        dialect: str = "sqlite",
     ) -> None:
-        self._databases = databases
+        self._databases, self._dialect = databases, dialect
         self._limits = limits
         self._pool = SqlPool(processes)
         self._readable: set[Database] = set()
@@ -165,8 +167,8 @@ class Judge:
         return self._each(call, calls)
 
     def dialect(self, row: Row) -> str:
-        """What sqlglot calls the SQL of a row's database; SQLite's where there is none."""
-        return "sqlite" if self._databases is None else self.database(row).dialect
+        """What sqlglot calls the SQL of a row."""
+        return self._dialect if self._databases is None else self.database(row).dialect
 
     def _each(
         self,
@@ -193,6 +195,8 @@ class Judge:
             self._pool.resume()
 
     def _run_for(self, row: Row, sql: str) -> Execution:
+        if self._databases is None and self._dialect != "sqlite":
+            return Execution(None, error="there is no database on which it could be tried")
         if self._databases is None:
             return self._pool.run_on_schema(row.schema, sql, self._limits)
         return self._run(self.database(row), sql)

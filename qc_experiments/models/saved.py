@@ -59,17 +59,22 @@ class SavedPrompting:
     schema: SchemaConfig = field(default_factory=SchemaConfig)
     linking: int | None = None  # as data.linking
     lora: LoraConfig = field(default_factory=LoraConfig)  # for `as_trained`
+    dialect: str = "sqlite"  # what sqlglot calls the SQL that was learned
 
     @classmethod
     def of(
-        cls, config: RunConfig, encoder: Encoder, base: BaseModelFingerprint | None
+        cls,
+        config: RunConfig,
+        encoder: Encoder,
+        base: BaseModelFingerprint | None,
+        dialect: str = "sqlite",
     ) -> SavedPrompting:
         """That of a run."""
         most = config.evaluation.max_new_tokens
         data = config.data
         form = (data.schema_format, data.schema, data.linking)
         weights = (config.model, config.quant, base)
-        return cls(encoder.template, encoder.wrap, most, *weights, *form, config.lora)
+        return cls(encoder.template, encoder.wrap, most, *weights, *form, config.lora, dialect)
 
     def schemas(self) -> SchemaReader:
         """Reads schemas in the form in which they were trained."""
@@ -103,6 +108,8 @@ class SavedPrompting:
             form = None if self.schema_format is None else self.schema_format.value
             settings |= {"schema_format": form, "schema": plain(self.schema)}
             settings["linking"] = self.linking
+        if self.dialect != "sqlite":
+            settings["dialect"] = self.dialect
         text = json.dumps(settings, indent=2) + "\n"
         (folder / PROMPTING_FILE).write_text(text, encoding="utf-8")
 
@@ -119,7 +126,7 @@ class SavedPrompting:
             raise UserError(f"{folder}: has no {PROMPTING_FILE}; {advice}")
         settings = read_json(file)
         needed = {"wrap", "max_new_tokens", "model", "quant"}
-        may = {"lora", "base", "schema_format", "schema", "linking"}
+        may = {"lora", "base", "schema_format", "schema", "linking", "dialect"}
         lacks, unknown = needed - settings.keys(), settings.keys() - needed - may
         if lacks or unknown:
             what = "lacks" if lacks else "has an unknown"
@@ -135,6 +142,11 @@ class SavedPrompting:
             raise UserError(
                 f"{file}: linking={json.dumps(linking)} must be a whole number of at least 1, or null"
             )
+        dialect = settings.get("dialect", "sqlite")
+        if not isinstance(dialect, str):
+            raise UserError(
+                f"{file}: dialect={json.dumps(dialect)} must be a text, such as postgres"
+            )
         return cls(
             template=read_template(folder / TEMPLATE_FILE),
             wrap=_named(Wrap, settings["wrap"], file, "wrap"),
@@ -148,6 +160,7 @@ class SavedPrompting:
             schema=typed(SchemaConfig, settings.get("schema", {}), file, "schema"),
             linking=linking,
             lora=typed(LoraConfig, settings.get("lora", {}), file, "lora"),
+            dialect=dialect,
         )
 
 

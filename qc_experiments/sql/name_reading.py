@@ -16,8 +16,10 @@ from qc_experiments.sql.words import (
     JOINS,
     RESERVED,
     SET_OPERATIONS,
+    TABLE_FUNCTIONS,
     TYPES_AND_UNITS,
     WORDS,
+    functions,
     sqlite_functions,
 )
 
@@ -129,6 +131,10 @@ class NameReading:
                 raise Refused
         return parts, partial
 
+    def _ends(self) -> bool:
+        """Whether the text, which may go on, ends here."""
+        return self._ahead() is _END and self._open_end is not None
+
     def _is_partial(self, token: Token) -> bool:
         """Whether the text ends in a word that may go on."""
         return token.end == self._open_end and not is_closed(token)
@@ -235,8 +241,8 @@ class NameReading:
             return
         forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
         forgiven |= any(frame.kind.startswith(_FORGIVING) for frame in self._frames)
-        ends = self._ahead() is _END and self._open_end is not None
-        if ends and self._sqlite and name in sqlite_functions():
+        ends = self._ends()
+        if ends and (self._sqlite or qualifier is None) and name in functions(sqlite=self._sqlite):
             return
         named = (one.name for each in scope.scopes() for one in each.sources)
         if ends and qualifier is None and name in named:  # a dot may follow
@@ -268,8 +274,7 @@ class NameReading:
         elif self._source is not None:
             source, self._source = self._source, None
             following = self._ahead()
-            ends = following is _END and self._open_end is not None
-            renamed = not self._sqlite and (following.text == "(" or ends)  # AS t(a, b)
+            renamed = not self._sqlite and (following.text == "(" or self._ends())  # AS t(a, b)
             columns = None if renamed else source.columns or None  # none: those of a join
             self._note(self._scope.bind(Source(name, columns), given=True))
             self._joining = True  # no other alias
@@ -282,7 +287,9 @@ class NameReading:
         name, tables = parts[-1], self._scope.tables
         odd = not self._sqlite or parts[0] in ("main", "temp")
         self._need(odd or len(parts) == 1)
-        is_function = self._ahead().text == "("
+        is_function = self._ahead().text == "(" or (
+            not self._sqlite and self._ends() and _known(name, TABLE_FUNCTIONS, partial)
+        )
         if not _known(name, tables, partial) and not is_function:
             self._need(odd or _known(name, _UNNAMED_TABLES, partial))
             self._note(Outlook.DOUBTFUL)

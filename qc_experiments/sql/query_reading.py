@@ -161,7 +161,9 @@ class QueryReading(NameReading):
             self._frames.append(Frame("from", scope))
         else:
             before = self._ahead(-1)
-            kind = text if text in "[{" else before.text.lower() or "list"
+            # IS DISTINCT FROM (a + 1): no tables
+            word = "list" if before.is_word("from", "query") else before.text.lower()
+            kind = text if text in "[{" else word or "list"
             if text == "(" and not self._sqlite:  # AS t(a, b), ::STRUCT(a INT)
                 after_name = (
                     self._operand and self._source is None and kind not in ("filter", "group")
@@ -229,23 +231,25 @@ class QueryReading(NameReading):
             and following.start == self._tokens[self._place].end
         ):
             return True  # a blob, x'00ff', or B'01': what follows is its literal
-        if self._frames and self._frames[-1].kind == "extract" and self._ahead(-1).text == "(":
+        frame, before = self._frames[-1].kind if self._frames else "", self._ahead(-1)
+        if frame == "extract" and before.text == "(":
             self._operand = True  # a unit of time
             return True
         if partial and self._want_source:
             starts = _QUERY if self._ahead(-1).text == "(" else ("lateral",)
             return any(one.startswith(word) for one in starts)
-        if partial and self._after_is_distinct():
+        trims = frame == "trim" and before.is_word("both", "leading", "trailing")
+        if partial and ((trims and not self._sqlite) or self._after_is_distinct()):
             return "from".startswith(word)
         if partial:
             due = not self._operand and self._source is None
             if not due and not self._inside() and word in (*CLAUSES, *SET_OPERATIONS):
                 self._whole(word)
                 return True
-            return begins(word, operand=due)
+            return begins(word, operand=due, sqlite=self._sqlite)
         if word not in WORDS or (self._sqlite and word in NOT_OF_SQLITE):
             return False
-        negated = self._ahead(-1).is_word("not")
+        negated = before.is_word("not")
         if word not in RESERVED and self._means_name(word, following, negated):
             return False
         if word == "like" and following.text in ("(", "") and not (self._operand or negated):
@@ -309,7 +313,8 @@ class QueryReading(NameReading):
             if word != "collate":
                 named = not self._operand and word in ENDS_OPERAND and word not in RESERVED
                 self._item = word if named else None
-            self._operand = ends and not self._free
+            joins = not self._sqlite and self._inside() and self._frames[-1].kind in _WITHIN["from"]
+            self._operand = ends and not self._free and not (joins and word in ("from", "for"))
 
     def _clause(self, word: str) -> None:
         scope = self._scope

@@ -153,7 +153,7 @@ def _save(model: Any, job: TrainingJob, initial: Path | None) -> None:
                 base = base_model_fingerprint(plan.source)
             except UserError as error:  # moved during the training, say, no reason to lose it
                 log.warning("%s; qc predict will not notice another base model", error)
-        SavedPrompting.of(config, plan.encoder, base).save(draft)
+        SavedPrompting.of(config, plan.encoder, base, plan.dialect).save(draft)
         check_worth(model, draft, config, plan)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(draft, place)

@@ -21,6 +21,8 @@ from qc_experiments.config.schema import (
     RunConfig,
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example
+from qc_experiments.databases.engine import engine as engine_of
+from qc_experiments.databases.locate import Databases
 from qc_experiments.errors import UserError
 from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
@@ -71,6 +73,7 @@ class Plan:
     tokens: int  # tokens of all training rows, padding left out
     device: Device  # that it is planned for
     shape: ModelShape | None  # of the model, where its config tells it
+    dialect: str  # what sqlglot calls the SQL that is learned
 
     @property
     def epochs(self) -> float:
@@ -278,10 +281,17 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         tokens=sum(map(len, rows.train)),
         device=device,
         shape=None if outline is None else ModelShape.of(outline, layers, config),
+        dialect=_dialect(config.data.engine, data.databases),
     )
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing
     return plan
+
+
+def _dialect(engine: str | None, databases: Databases | None) -> str:
+    if databases is not None:
+        return databases.dialect
+    return "sqlite" if engine is None else engine_of(engine).dialect
 
 
 def _check_optimizer(name: str) -> None:

@@ -205,7 +205,7 @@ def test_questions_come_from_a_pipe_one_per_line(ask, model_writes, monkeypatch)
     model_writes("SELECT count(*) FROM item")
     monkeypatch.setattr(sys, "stdin", io.StringIO("How many?\n\nAnd now?\n"))
     assert ask("--sql-only") == 2 * "SELECT count(*) FROM item\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO("How many?\nAnd now?\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffHow many?\nAnd now?\n"))  # of Windows
     said = ask()
     assert [line for line in said.splitlines() if line.startswith("--")] == [
         "-- How many?",

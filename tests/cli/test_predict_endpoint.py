@@ -41,7 +41,7 @@ def source(tmp_path):
         (["--base-model", "x"], "--base-model is for a model that runs here"),
         (["--decoding", "guided"], "--decoding is for a model that runs here"),
         (["--batch-size", "16"], "--batch-size is for a model that runs here"),
-        (["--engine", "sqlite"], "--engine goes with --db"),
+        (["--engine", "postgres"], "there is no engine postgres (did you mean postgresql?)"),
         (["--endpoint", "localhost:8000"], "is no address of a server"),
         (["--endpoint", "ftp://x/v1"], "is no address of a server"),
         (["--endpoint", "http://x:port/v1"], "is no address of a server"),

@@ -10,6 +10,7 @@ from qc_experiments.cli import predict
 from qc_experiments.data.table import Row, hash_rows
 from qc_experiments.data.template import Template
 from qc_experiments.generation.saved import SavedPredictor
+from qc_experiments.models.saved import SavedPrompting
 
 SCHEMA = "CREATE TABLE t (a INTEGER, b INTEGER)"
 TEMPLATE = "{context}\nHint: {evidence}\n{question}\nSQL: {query}"
@@ -41,7 +42,9 @@ def test_the_hint_stands_where_the_template_says():
 
 def test_a_model_is_trained_and_asked_with_hints(train, files, monkeypatch, refused, capsys):
     settings = ("data=csv", f"data.template={files / 'hints.txt'}", "trainer.max_steps=1")
-    run = train(*settings, f"data.train={files / 'with.csv'}", "evaluation.max_new_tokens=4")
+    settings += ("evaluation.max_new_tokens=4", "data.engine=duckdb")
+    run = train(*settings, f"data.train={files / 'with.csv'}")
+    assert SavedPrompting.load(run.folder / "adapter").dialect == "duckdb"
     adapter, asked = str(run.folder / "adapter"), []
     prompts = SavedPredictor.prompts
 

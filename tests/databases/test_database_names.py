@@ -143,3 +143,20 @@ def test_no_row_sends_the_password_to_another_server(
     assert "s3cret" not in line
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+@pytest.mark.parametrize(
+    ("place", "engine", "dialect"),
+    [
+        ("{}/many", None, "duckdb"),
+        ("{}/many/a/a.duckdb", None, "duckdb"),
+        ("{}/one.db", None, "sqlite"),
+        ("{}/one.db", "duckdb", "duckdb"),
+        ("postgresql://host/{{db_id}}", None, "postgres"),
+    ],
+)
+def test_the_dialect_of_a_place_is_known_without_reading_it(tmp_path, place, engine, dialect):
+    (tmp_path / "many" / "a").mkdir(parents=True)
+    (tmp_path / "many" / "a" / "a.duckdb").touch()
+    (tmp_path / "one.db").touch()
+    assert Databases(place.format(tmp_path), engine).dialect == dialect

@@ -334,6 +334,17 @@ def test_without_databases_the_first_sample_that_runs_counts(tmp_path):
     assert predictions(source) == ["SELECT age FROM pet"]
 
 
+def test_questions_are_asked_from_a_notebook_too_whose_loop_runs(tmp_path):
+    source = questions(tmp_path)
+
+    async def cell(url: str) -> None:
+        predict_main(asking(url, source))
+
+    with serving(sql) as server:
+        asyncio.run(cell(server.url))
+    assert predictions(source) == ALL
+
+
 def test_requests_keep_to_the_rate_and_to_what_a_server_asks_for(tmp_path):
     source = questions(tmp_path, 5)
     with serving(sql) as server:

@@ -145,6 +145,16 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
     assert chosen[Choose.majority] == ["SELECT name FROM item", "SELECT 1"]
 
 
+@pytest.mark.parametrize(("dialect", "taken"), [("sqlite", 1), ("duckdb", 0)])
+def test_without_a_database_only_sqlite_is_tried(tokenizer, written, dialect, taken):
+    _, answers = written
+    answers["Names?"] = ["SELECT name FROM item WHERE name ILIKE 'p%'", "SELECT name FROM item"]
+    with Judge(None, Limits(), cache=None, processes=1, dialect=dialect) as judge:
+        assert judge.dialect(ROWS[0]) == dialect
+        asked = predictor(tokenizer, judge, num_beams=2, candidates=2, choose=Choose.first_valid)
+        assert asked.predict(None, ROWS[:1])[0].sql == answers["Names?"][taken]
+
+
 def test_confidence_is_the_answers_probability_or_how_many_candidates_return_its_rows(
     tokenizer, judge, written
 ):

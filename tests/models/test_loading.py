@@ -493,6 +493,7 @@ BROKEN_ADAPTERS = {
     "unknown number of bits": (setting("prompting.json", quant={"mode": "int3"}), r"quant\.mode: "),
     "unknown initialisation": (setting("prompting.json", lora={"init": "?"}), r"\.json: lora"),
     "base of another type": (setting("prompting.json", base=5), "base must be null"),
+    "dialect is no text": (setting("prompting.json", dialect=5), "dialect=5 must be a text"),
     "template is gone": (gone("template.txt"), r"template\.txt: "),
 }
 

@@ -65,6 +65,23 @@ def test_nor_is_one_of_another_dialect(dialect, query):
     assert first_refusal(check_of(SCHEMA, dialect), query) is None
 
 
+@pytest.mark.parametrize("dialect", ["duckdb", "postgres"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT date_trunc('month', birth) FROM singer WHERE age(birth) < now() - interval '1 year'",
+        "SELECT string_agg(name, ','), median(age) FROM singer GROUP BY split_part(country, ' ', 1)",
+        "SELECT EXTRACT(YEAR FROM birth), TRIM(BOTH ' ' FROM name), TRIM(LEADING FROM name) FROM singer",
+        "SELECT SUBSTRING(name FROM 2 FOR age) FROM singer WHERE EXTRACT(day FROM birth) > 3",
+        "SELECT count(*) FROM generate_series(1, 3)",
+    ],
+)
+def test_a_function_of_another_dialect_is_never_doubtful(dialect, query):
+    check = check_of(SCHEMA, dialect)
+    begun = [query[:end] for end in range(1, len(query) + 1)]
+    assert [one for one in begun if check.outlook(one) is not Outlook.POSSIBLE] == []
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres"])
 @pytest.mark.parametrize(
     "query",
@@ -149,6 +166,8 @@ def test_a_table_may_stand_in_two_schemas(query):
     [
         "SELECT naem FROM singer",
         "SELECT name FROM singer WHERE naem = 3",
+        "SELECT name, date_part FROM singer",
+        "SELECT EXTRACT(YEAR FROM brith) FROM singer",
         "SELECT count(*) FROM singer WHERE month = 3",
         "SELECT s.title FROM singer s",
         "SELECT name FROM singer ORDER BY title",

@@ -20,3 +20,4 @@ SELECT (ARRAY[1, 2, 3])[2:], (ARRAY[1, 2, 3])[:2] FROM singer
 SELECT name FROM ((SELECT name FROM singer) UNION (SELECT title FROM concert)) t WHERE name = 'a'
 SELECT name FROM singer, LATERAL (SELECT title FROM concert WHERE singer_id = singer.id) x
 SELECT singer.name FROM singer TABLESAMPLE SYSTEM (10)
+SELECT EXTRACT(day FROM (birth - DATE '2000-01-01')) FROM singer WHERE age IS DISTINCT FROM (3 + 1) AND name = 'a'
