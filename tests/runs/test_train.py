@@ -27,12 +27,14 @@ from qc_experiments.cli import predict
 from qc_experiments.cli.train import main
 from qc_experiments.config.metrics import RESULT
 from qc_experiments.config.schema import Rerun, RunConfig, SweepConfig
+from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.records.folder import Identity, RunFolder
 from qc_experiments.records.results import read_environment
 from qc_experiments.runs import earlier
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
 from qc_experiments.system.files import csv_text
+from qc_experiments.training.plan import check_optimizer
 
 DEMO = ROOT / "qc_experiments" / "demo"
 
@@ -644,14 +646,15 @@ def test_runs_that_are_not_asked_the_same_questions_are_not_ranked_together(trai
     assert begun == some.result["evaluation_hash"]
 
 
-def test_an_optimizer_that_there_is_not_is_refused_before_anything_is_computed(
+def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_is_computed(
     train, tmp_path, refused
 ):
     line = refused(train, "trainer.optim=adamw_tourch")
-    assert (
-        "trainer.optim=adamw_tourch: transformers has no such optimizer (did you mean adamw_torch"
-        in line
-    )
+    assert "trainer.optim=adamw_tourch: is no optimizer of transformers" in line
+    assert "(did you mean adamw_torch" in line
+    for never_switched in ("schedule_free_adamw", "lomo"):
+        with pytest.raises(UserError, match="that can be used here"):
+            check_optimizer(never_switched)
     line = refused(train, "seed=5000000000")
     assert "seed=5000000000: must be from 0 to 4294967295" in line
     assert not run_folders(tmp_path / "outputs")

@@ -170,6 +170,21 @@ def test_a_card_is_planned_for_what_it_can_compute_and_this_machine_cannot(plann
             planned(*settings, "plan.device=cpu")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (("trainer.max_steps=31", "trainer.warmup_steps=50"), True),
+        (("trainer.max_steps=31", "trainer.warmup_steps=31"), True),
+        (("trainer.max_steps=31", "trainer.warmup_steps=30"), False),
+        (("trainer.max_steps=31", "trainer.lr_scheduler_type=constant"), False),
+        (("trainer.max_steps=0", "trainer.warmup_steps=50"), False),
+    ],
+)
+def test_a_learning_rate_that_never_reaches_its_peak_is_told(planned, settings, told):
+    config, plan = planned(*settings)
+    assert ("never reaches" in (plan.warmup_advice(config) or "")) is told
+
+
 def test_the_page_names_the_cards_that_are_known():
     page = (ROOT / "docs" / "how-to" / "gpu-and-cluster.md").read_text(encoding="utf-8")
     known = re.search(r"Known by name are (.*?);", page, re.DOTALL)[1]
