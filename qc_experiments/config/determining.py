@@ -90,7 +90,7 @@ ADDED_LATER = frozenset(
 """Keys and sections that came after runs were hashed: left out at their defaults, so that hashes stay."""
 
 AS_BY_DEFAULT = frozenset(("evaluation.batch_size",))
-"""Keys that change no more than rounding, but once were hashed: now at their defaults, so that hashes stay."""
+"""Keys that change no more than rounding, and once were hashed: now as at their defaults, so hashes stay."""
 
 
 def is_new_default(key: str, value: object) -> bool:

@@ -702,3 +702,27 @@ def test_a_run_that_other_code_has_begun_is_told_of_and_begun_again_if_asked(
     assert earlier.earlier_result(config, folder, 1.0, alone=True) is None
     assert "was begun by other code (old, now new)" in caplog.text
     assert (folder / "checkpoints").exists() is (rerun is Rerun.never)
+
+
+@pytest.mark.parametrize(
+    ("commit", "mark", "told"),
+    [
+        ("c+changes", "old", "(old, now new)"),  # edited again
+        (None, "old", "(unknown, now c+changes)"),
+        ("c", "new", None),  # committed since
+        ("c+changes", None, None),  # before there were marks
+    ],
+)
+def test_code_is_known_by_what_it_holds_where_that_was_recorded(
+    tmp_path, monkeypatch, caplog, commit, mark, told
+):
+    folder = RunFolder(tmp_path / "run", Identity("run", "h" * 64))
+    folder.path.mkdir()
+    made = {"config_hash": "h" * 64, "code_commit": commit}
+    folder.write_json("environment.json", {**made, "code_mark": mark})
+    known = folder.result({**made, "status": "finished"})
+    monkeypatch.setattr(earlier, "code_commit", lambda: "c+changes")
+    monkeypatch.setattr(earlier, "code_mark", lambda: "new")
+    config = RunConfig(sweep=SweepConfig(rerun=Rerun.changed))
+    assert earlier._rerun(config, folder, known, 1.0) is (told is not None)
+    assert (told or "") in caplog.text
