@@ -121,7 +121,7 @@ class WandbTracker:
         if mode == "offline" or (mode == "online" and unsent):
             for step, figures in run.logged:
                 self.log(step, figures)
-            for folder in (earlier, *unsent):
+            for folder in [earlier] if mode == "offline" else unsent:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
