@@ -89,6 +89,9 @@ ADDED_LATER = frozenset(
 )
 """Keys and sections that came after runs were hashed: left out at their defaults, so that hashes stay."""
 
+AS_BY_DEFAULT = frozenset(("evaluation.batch_size",))
+"""Keys that change no more than rounding, and once were hashed: now as at their defaults, so hashes stay."""
+
 
 def is_new_default(key: str, value: object) -> bool:
     """Whether a key came after runs were hashed, and says what they did before it came."""
@@ -129,6 +132,8 @@ def hashed(config: RunConfig) -> dict[str, Any]:
     for key, value in settings_affecting(~CONTENT, config).items():
         if is_new_default(key, value):
             continue
+        if key in AS_BY_DEFAULT:
+            value = plain(attrgetter(key)(RunConfig()))
         *sections, name = key.split(".")
         place = tree
         for section in sections:

@@ -224,17 +224,26 @@ class _Overrides:
             before = given[place - 1] if place else ""
             after = list(given[place + 1 : place + 3])
             if "=" in before and (before.endswith((",", "=")) or text.startswith(",")):
-                torn = [before, text, *(after[:1] if text in (",", "=") else ())]
-                flag = self._flag if "," in "".join(torn) else ""
-                raise UserError(
-                    f"{' '.join(torn)}: a blank takes it apart: write {flag}{shown(''.join(torn))}"
-                )
+                self._refuse_parts([before, *given[place:]])
             if text in self._kinds:
                 self._refuse_bare(text, "".join(after if after[:1] == ["="] else after[:1]))
             name, colon, value = text.partition(":")
             if colon and name in self._kinds:
                 raise _no_setting(text, f"{name}={value.strip()}")
             self._refuse_stray(text, before)
+
+    def _refuse_parts(self, words: Sequence[str]) -> None:
+        """Refuse a value of which the shell has made several words, the first of these."""
+        whole = words[0]
+        torn = [whole]
+        for word in words[1:]:
+            if "=" in word.lstrip("=") or not (whole.endswith((",", "=")) or word.startswith(",")):
+                break
+            whole += word
+            torn.append(word)
+        a_list = re.search(r"=\[[^\]]*\]$", whole) is not None
+        flag = self._flag if "," in whole and not a_list else ""
+        raise UserError(f"{' '.join(torn)}: a blank takes it apart: write {flag}{shown(whole)}")
 
     def _refuse_bare(self, key: str, after: str) -> None:
         value = after.lstrip("=")

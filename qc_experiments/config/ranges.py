@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ SEED = Range("from 0 to 4294967295", lambda value: 0 <= value < 2**32)
 
 
 def at_least(low: int, unit: str = "") -> Range:
-    """This number or more; not a number (nan) is less than any."""
+    """This number or more."""
     return Range(f"at least {low} {unit}".rstrip(), lambda value: value >= low)
 
 
@@ -42,6 +43,10 @@ def check_ranges(section: Any, name: str) -> None:
     """Refuse the first value of a section that is out of its range; `name` is "" for the whole config."""
     for one in fields(section):
         allowed, value = one.metadata.get("range"), getattr(section, one.name)
-        if allowed is not None and value is not None and not allowed.holds(value):
-            key = f"{name}.{one.name}".lstrip(".")
+        if allowed is None or value is None:
+            continue
+        key = f"{name}.{one.name}".lstrip(".")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: must be a finite number")
+        if not allowed.holds(value):
             raise UserError(f"{key}={value}: must be {allowed.text}")

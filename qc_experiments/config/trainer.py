@@ -39,7 +39,9 @@ class TrainerConfig:
     """Rows of one optimizer step over all devices; null: micro-batch x accumulation x devices."""
     max_steps: int | None = setting(None, at_least(0))
     """Optimizer steps; null trains ``num_train_epochs``; 0 trains nothing and only measures."""
-    num_train_epochs: float = setting(3.0, Range("above 0", lambda value: value > 0))
+    num_train_epochs: float = setting(
+        3.0, Range("above 0 and below a million", lambda value: 0 < value < 1e6)
+    )
     """Passes over the training rows (when ``max_steps`` is null)."""
     lr_scheduler_type: str = setting("linear", one_of(*SCHEDULERS))
     """Course of the learning rate after warm-up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from qc_experiments.config.model import auto_is_bfloat16, changes_base
@@ -20,6 +21,9 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.processes import cpu_multiplies_bfloat16
 
 GPU = "cuda"
+DEVICES = Path("/dev")
+GPUS = ("nvidia[0-9]*", "kfd", "dxg")
+"""What Linux has there for NVIDIA's cards, for AMD's, and for either within Windows."""
 
 
 def training_device() -> Any:
@@ -100,6 +104,16 @@ def check_device(config: RunConfig, kind: str) -> None:
             "collator.attention=flex: is for GPUs, elsewhere torch computes it forwards only; take "
             "collator.attention=blocks"
         )
+
+
+def format_on_gpu() -> str | None:
+    """What ``model.dtype=auto`` means on this process's GPU; None where there is none.
+
+    Torch, which takes seconds to import, is asked only where the system shows a GPU.
+    """
+    if not any(any(DEVICES.glob(name)) for name in GPUS) or training_device().type != GPU:
+        return None
+    return str(torch_dtype(DType.auto)).removeprefix("torch.")
 
 
 def torch_dtype(dtype: DType) -> Any:

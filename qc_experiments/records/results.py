@@ -62,6 +62,7 @@ class Environment:
     data_hash: str | None = None
     template_hash: str | None = None
     code_commit: str | None = None
+    code_mark: str | None = None
     processes: int = 1
 
 
@@ -109,6 +110,7 @@ def read_environment(folder: Path) -> Environment:
         data_hash=name(data, "train_hash"),
         template_hash=name(data, "template_hash"),
         code_commit=name(found, "code_commit"),
+        code_mark=name(found, "code_mark"),
         processes=processes or 1,
     )
 

@@ -122,7 +122,7 @@ def _unfinished(folder: Path, now: float) -> tuple[str, str | None]:
             if pid is None or host is None:
                 return INTERRUPTED, "ended without a result"
             if host == socket.gethostname():
-                if process_lives(pid):
+                if process_lives(pid, holder.get("since")):
                     return RUNNING, None
                 return INTERRUPTED, f"process {pid} ended without a result"
     except Unreadable:  # emptied when its process ended

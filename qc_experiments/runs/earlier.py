@@ -9,10 +9,11 @@ from typing import Any
 from qc_experiments.config.metrics import EXECUTION, LOSS
 from qc_experiments.config.schema import Rerun, RunConfig
 from qc_experiments.records.folder import RunFolder
-from qc_experiments.records.results import read_environment
+from qc_experiments.records.results import Environment, read_environment
 from qc_experiments.runs.provenance import code_commit
 from qc_experiments.system.locking import locked
 from qc_experiments.system.reading import Unreadable
+from qc_experiments.system.unfinished import code_mark
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,19 @@ def _begin_again(config: RunConfig, folder: RunFolder) -> None:
     checkpoints = list((folder / "checkpoints").glob("checkpoint-*"))
     if owner.config_hash != folder.identity.config_hash or not checkpoints:
         return
-    if _is_of_other_code(config, folder, owner.code_commit, "begun"):
+    if _is_of_other_code(config, folder, owner, "begun"):
         with locked(folder.path):
             folder.empty()
 
 
 def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any], share: float) -> bool:
     """Whether a run is to be made again, since other code has made it; says so if it has."""
-    if not _is_of_other_code(config, folder, known.get("code_commit"), "made"):
+    try:
+        mark = read_environment(folder.path).code_mark
+    except Unreadable:
+        mark = None
+    maker = Environment(code_commit=known.get("code_commit"), code_mark=mark)
+    if not _is_of_other_code(config, folder, maker, "made"):
         return False
     with locked(folder.path):
         if _known(config, folder, share) == known:  # no other process has made it again meanwhile
@@ -78,15 +84,22 @@ def _rerun(config: RunConfig, folder: RunFolder, known: Mapping[str, Any], share
     return True
 
 
-def _is_of_other_code(config: RunConfig, folder: RunFolder, made_by: str | None, what: str) -> bool:
-    """Whether other code has made a run, and it is to be made again; says so if it has."""
-    now = code_commit()
-    if made_by == now:
+def _is_of_other_code(config: RunConfig, folder: RunFolder, maker: Environment, what: str) -> bool:
+    """Whether other code has made a run, and it is to be made again; says so if it has.
+
+    Runs that were made before there were marks of code are known by their commits.
+    """
+    if maker.code_mark == code_mark():
         return False
+    before, now = maker.code_commit, code_commit()
+    if before == now:
+        if maker.code_mark is None:
+            return False
+        before, now = maker.code_mark, code_mark()  # edited since the commit, or not from git
     kept = config.sweep.rerun is not Rerun.changed
     hint = "; sweep.rerun=changed runs such runs again" if kept else ""
-    commits = (_short(made_by), _short(now))
-    log.warning("%s was %s by other code (%s, now %s)%s", folder.path, what, *commits, hint)
+    code = (_short(before), _short(now))
+    log.warning("%s was %s by other code (%s, now %s)%s", folder.path, what, *code, hint)
     return not kept
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from qc_experiments.config.determining import hashed
 from qc_experiments.config.plugins import COLLATORS, content_hash
-from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig
+from qc_experiments.config.schema import LORA_VARIANTS, DType, QuantMode, RunConfig
 from qc_experiments.data.table import hash_rows
+from qc_experiments.models.device import format_on_gpu
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.paths import hash_bytes
 from qc_experiments.system.processes import world_size
@@ -23,6 +24,8 @@ def identify(config: RunConfig, data: RunData, model_label: str, fingerprint: st
     """Name and hash of a run."""
     what: dict[str, Any] = hashed(config)
     what["model"]["name_or_path"] = fingerprint
+    if config.model.dtype is DType.auto and (on_gpu := format_on_gpu()):
+        what["model"]["dtype"] = f"auto: {on_gpu}"  # whatever the CPU beside it has
     if config.model.adapter is not None:
         what["model"]["adapter"] = _adapter_hash(config.model.adapter)
     if world_size() > 1 and config.trainer.effective_batch_size is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from qc_experiments.records.folder import Identity
 from qc_experiments.system.processes import world_size
+from qc_experiments.system.unfinished import code_mark
 from qc_experiments.training.inputs import RunData
 
 PACKAGES = (
@@ -33,6 +34,7 @@ def environment(identity: Identity, data: RunData, model: Mapping[str, str]) -> 
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code_commit": code_commit(),
+        "code_mark": code_mark(),
         "hardware": _hardware(),
         "model": dict(model),
         "data": {

@@ -186,8 +186,8 @@ def _server(config: RunConfig, plan: Plan, judge: Judge) -> ModelServer | None:
 
 
 def _announce(run: Prepared) -> None:
-    advice = run.plan.sharing_advice(run.config)
-    for line in (*run.data.decisions, *run.plan.decisions, *run.warnings, advice):
+    advice = (run.plan.sharing_advice(run.config), run.plan.warmup_advice(run.config))
+    for line in (*run.data.decisions, *run.plan.decisions, *run.warnings, *advice):
         if line:
             log.warning("%s", line)
     for line in (f"Run     {run.folder.path}", *run.plan.lines(run.config)):

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from qc_experiments.system.files import write_whole
+
 log = logging.getLogger(__name__)
 
 FIRST_SHARE = 8
@@ -51,10 +53,9 @@ class Report:
 def tell(place: Path, number: int, report: Report) -> None:
     """Report a job of a round to the process that runs the sweep, see `Sweep.gather`.
 
-    It begins with the end of a line: what a full disk has cut off before it must not take it along.
+    Each has a file of its own: over NFS, lines that several machines append to one may be lost.
     """
-    with (place / _reports_file(number)).open("a", encoding="utf-8") as file:
-        file.write(f"\n{json.dumps(asdict(report))}\n")
+    write_whole(place / f"round{number}-{report.job}.json", json.dumps(asdict(report)))
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,6 @@ class Round:
             return cls(**json.loads((place / CHOICE).read_text(encoding="utf-8")))
         except OSError:
             return cls()
-
-
-def _reports_file(number: int) -> str:
-    """Name of the file in the sweep's folder that holds the reports of a round."""
-    return f"round{number}.jsonl"
 
 
 def shares(halving: int | None) -> list[float]:
@@ -103,13 +99,9 @@ class Sweep:
 
     def gather(self) -> None:
         """Read what the jobs of this round have reported."""
-        path = self._place / _reports_file(self._round.number)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                report = Report(**json.loads(line))
-            except ValueError:  # empty, or torn as by a full disk
-                continue
+        files = self._place.glob(f"round{self._round.number}-*.json")
+        found = [Report(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
+        for report in sorted(found, key=lambda one: one.job):
             self.reports[report.job] = report
             self._told.add(report.job)
 

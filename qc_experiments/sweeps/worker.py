@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from qc_experiments.config.schema import RunConfig
 from qc_experiments.sweeps.gpus import ClaimedGpu
 from qc_experiments.system.signals import Interrupted
+from qc_experiments.training.out_of_memory import memory_advice
 
 Handler = Callable[[int, FrameType | None], Any]
 CHILD = "qc_experiments.sweeps.worker_child"
@@ -74,7 +75,7 @@ class Worker:
                 process.stdin.flush()
                 outcome: Outcome = pickle.load(answers)  # from our own child
             except (EOFError, OSError, pickle.UnpicklingError):
-                outcome = Outcome("died", error=self._cause(process))
+                outcome = Outcome("died", error=_cause(process.wait(), config))
         if process.poll() is not None or not (outcome.result or outcome.refused):
             self.close()  # whatever a failed job left in memory must not reach the next
         if came:
@@ -125,17 +126,15 @@ class Worker:
             self._answers = os.fdopen(read, "rb")
         return self._process, self._answers
 
-    def _cause(self, process: subprocess.Popen[bytes]) -> str:
-        code = process.wait()
-        if code >= 0:
-            return f"its process ended with exit code {code}"
-        line = f"its process was ended by {signal.Signals(-code).name}"
-        if -code == signal.SIGKILL:
-            line += (
-                ", as the system does when memory runs out (smaller: "
-                "trainer.per_device_train_batch_size, data.max_length)"
-            )
-        return line
+
+def _cause(code: int, config: RunConfig) -> str:
+    """Why a job's process has ended, by its exit code."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    line = f"its process was ended by {signal.Signals(-code).name}"
+    if -code == signal.SIGKILL:
+        line += f", as the system does when memory runs out: {memory_advice(config)}"
+    return line
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def _holder(text: str) -> tuple[str, bool]:
         pid, host, since = int(found["pid"]), found["host"], found["since"]
     except (ValueError, KeyError, TypeError):
         return "another process", True
-    alive = host != socket.gethostname() or process_lives(pid)
+    alive = host != socket.gethostname() or process_lives(pid, since)
     return f"process {pid} on {host} (since {since})", alive
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
+from datetime import datetime
 from functools import cache
 
 from qc_experiments.errors import UserError
@@ -19,6 +21,8 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+CLOCK_SECONDS = 60.0
+"""By how much a clock may have been set while a process was there."""
 SHARDED = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -76,15 +80,29 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def process_lives(pid: int) -> bool:
-    """Whether a process of this machine is there."""
+def process_lives(pid: int, since: object = None) -> bool:
+    """Whether a process of this machine is there, and not one that has got its number later.
+
+    ``since`` is a time, in ISO format, at which it was there; anything else tells nothing.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
         pass
-    return True
+    if not isinstance(since, str):
+        return True
+    import psutil
+
+    try:
+        known, began = datetime.fromisoformat(since).timestamp(), psutil.Process(pid).create_time()
+        # In some containers the system's own times are those of its host, and in the future.
+        return not known + CLOCK_SECONDS < began <= time.time()
+    except psutil.NoSuchProcess:
+        return False
+    except (ValueError, OverflowError, psutil.Error):
+        return True
 
 
 def is_main_process() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,9 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME_REQUEST = 1.0
+"""Seconds within which a signal that comes again is the same request: a scheduler sends it to all processes,
+and a sweep passes it on to its job as well. A person who presses Ctrl-C twice means it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,6 +35,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self.requested: int | None = None
+        self._noted = 0.0
         self._patient = False
 
     @contextmanager
@@ -56,9 +61,12 @@ class StopRequests:
             self._patient = False
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
+        since = time.monotonic() - self._noted
+        if self.requested == signum != signal.SIGINT and since < SAME_REQUEST and self._patient:
+            return
         if not self._patient or self.requested is not None:
             raise Interrupted(signum)
-        self.requested = signum
+        self.requested, self._noted = signum, time.monotonic()
         log.warning(
             "%s: this step will be finished and a checkpoint written, then the run ends; the same "
             "command goes on from there (a second %s ends it at once)",

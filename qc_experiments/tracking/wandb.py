@@ -76,9 +76,10 @@ def wandb_mode(asked: WandbMode) -> Mode:
 class WandbTracker:
     """One W&B run, with explicit steps.
 
-    Online W&B has the figures of earlier starts already. Offline it does not go on with a run: they are
-    sent to a fresh one of the same id, and what earlier starts wrote is removed, so that no step is missing
-    or there twice. W&B writes below the run's folder and nowhere else.
+    Online W&B has the figures of earlier starts already, but for those that were tracked offline, and goes
+    on with them where this run goes on; one that begins anew takes their place. Offline it does not go on
+    with a run: they are sent to a fresh one of the same id, and what earlier starts wrote is removed, so
+    that no step is missing or there twice. W&B writes below the run's folder and nowhere else.
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -90,9 +91,10 @@ class WandbTracker:
         tracking, name = run.config, run.name
         mode = wandb_mode(tracking.mode)
         earlier = run.folder / "wandb" / ".earlier"
+        unsent = list((run.folder / "wandb").glob("offline-run-*"))
         if mode == "offline":  # moved away: the name of a new one may be that of an old one
             shutil.rmtree(earlier, ignore_errors=True)
-            for folder in list((run.folder / "wandb").glob("offline-run-*")):
+            for folder in unsent:
                 earlier.mkdir(exist_ok=True)
                 os.replace(folder, earlier / folder.name)
         self._run = wandb.init(
@@ -107,7 +109,7 @@ class WandbTracker:
             config=run.settings,
             dir=str(run.folder),
             mode=mode,
-            resume="allow" if mode == "online" else None,
+            resume="allow" if mode == "online" and run.logged else None,
             settings=wandb.Settings(
                 silent=True,
                 console="off",
@@ -116,10 +118,11 @@ class WandbTracker:
                 init_timeout=INIT_SECONDS,
             ),
         )
-        if mode == "offline":
+        if mode == "offline" or (mode == "online" and unsent):
             for step, figures in run.logged:
                 self.log(step, figures)
-            shutil.rmtree(earlier, ignore_errors=True)
+            for folder in [earlier] if mode == "offline" else unsent:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def log(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Log the figures at their optimizer step."""

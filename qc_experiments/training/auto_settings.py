@@ -11,14 +11,18 @@ from statistics import median
 from typing import Any
 
 from qc_experiments.config.schema import QuantMode, RunConfig, plain
+from qc_experiments.evaluation.processes import of_main_process
 from qc_experiments.models.device import GPU
 from qc_experiments.system.files import write_whole
+from qc_experiments.system.processes import world_size
 from qc_experiments.system.words import counted
 from qc_experiments.training.memory_plan import GB, SURE
 from qc_experiments.training.plan import Plan
 
 USUAL = {"data.max_length": (2048,), "trainer.per_device_train_batch_size": (16,)}
 """What the usual options of groups set: data=csv and trainer=text_to_sql."""
+GROUPS_OF_SETTINGS = ("trainer", "quant")
+"""Groups whose options are such settings: whoever types one has set their keys (``quant=none``)."""
 LENGTH_STEP = 64
 RATES = ((3e8, 1e-3), (1e9, 5e-4), (4e9, 2e-4), (float("inf"), 1e-4))
 """Learning rate of LoRA by the number of weights; the first two measured (docs/log.md), the others usual."""
@@ -49,15 +53,16 @@ def choose_settings(config: RunConfig, plan: Plan) -> tuple[RunConfig, list[Choi
         plan: of that config with ``data.max_length`` as long as the model's window.
     """
     choices: list[Choice] = []
+    chosen = config
     for choice in (*_by_rows(config, plan), *_by_model(config, plan)):
         if _is_open(config, choice.key):
-            config = with_key(config, choice.key, choice.value)
+            chosen = with_key(chosen, choice.key, choice.value)
             choices.append(choice)
-    for choice in _by_memory(config, plan):
-        if choice.key in config.plan.given:
-            continue
+    choices += _by_memory(chosen, plan)
+    # Devices differ in what is free on them, but all processes have to train alike.
+    choices = of_main_process(choices)
+    for choice in choices:
         config = with_key(config, choice.key, choice.value)
-        choices.append(choice)
     return config, choices
 
 
@@ -83,7 +88,8 @@ def write_preset(path: Path, choices: Sequence[Choice]) -> None:
 
 def _is_open(config: RunConfig, key: str) -> bool:
     """Whether nobody has set a key: not where the run was started, nor to another value in a file."""
-    if key in config.plan.given:
+    section, given = key.partition(".")[0], config.plan.given
+    if key in given or (section in given and section in GROUPS_OF_SETTINGS):
         return False
     value = attrgetter(key)(config)
     return value in (*USUAL.get(key, ()), attrgetter(key)(RunConfig()))
@@ -98,14 +104,18 @@ def _by_rows(config: RunConfig, plan: Plan) -> Iterator[Choice]:
     yield Choice("data.max_length", length, f"the longest row has {longest} tokens")
     step, epochs = next((step, epochs) for most, step, epochs in SCHEDULES if rows < most)
     said = counted(rows, "row")
-    yield Choice("trainer.per_device_train_batch_size", step, f"rows of a step, for {said}")
+    shards = config.trainer.gradient_accumulation_steps * world_size()
+    micro = max(1, step // shards)
+    if config.trainer.effective_batch_size is None:
+        why = f"{micro * shards} rows of a step, for {said}"
+        yield Choice("trainer.per_device_train_batch_size", micro, why)
     yield Choice("trainer.num_train_epochs", epochs, f"for {said}")
     schemas = Counter(example.row.db_id or example.row.schema for example in plan.train)
     questions = median(schemas.values())
     if (
         questions >= LARGE_GROUP
         and config.collator.name == "shared_schema"
-        and step >= 2 * LARGE_GROUP
+        and micro >= 2 * LARGE_GROUP
     ):
         why = f"{questions:g} questions a schema: their schema is computed once for so many"
         yield Choice("collator.max_group", LARGE_GROUP, why)
@@ -129,7 +139,7 @@ def _by_memory(config: RunConfig, plan: Plan) -> Iterator[Choice]:
         steps = [("quant.mode", QuantMode.int4)] if config.lora.enabled else []
     steps.append(("trainer.gradient_checkpointing", True))
     found: dict[str, Choice] = {}
-    for key, value in steps:
+    for key, value in [one for one in steps if _is_open(config, one[0])]:
         needed = plan.memory(config)
         if needed is None or needed.at_most <= SURE * plan.device.memory:
             break

@@ -20,7 +20,7 @@ from qc_experiments.models.lora import add_adapter, continue_adapter, save_adapt
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.system.files import write_failure
 from qc_experiments.system.processes import is_main_process
-from qc_experiments.system.words import duration
+from qc_experiments.system.words import counted, duration
 from qc_experiments.training.base_model import measure_base
 from qc_experiments.training.job import CHECKPOINTING, TrainingJob
 from qc_experiments.training.trainer import TextToSqlTrainer
@@ -76,7 +76,7 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     if plan.steps:
         share = 100 * trainable / total
         log.info("Trains  %s of %s weights (%.2f %%)", f"{trainable:,}", f"{total:,}", share)
-        _say_how_long(model, job)
+        say_how_long(model, job)
     if measures_base and not changed:
         with model.disable_adapter(), job.precision():
             base = measure_base(job, model)
@@ -112,13 +112,20 @@ def fit(model: Any, job: TrainingJob) -> Fitted | Paused:
     )
 
 
-def _say_how_long(model: Any, job: TrainingJob) -> None:
+def say_how_long(model: Any, job: TrainingJob) -> None:
+    """Say how long the steps take that are left of a training, or of its part up to a pause."""
+    plan, start = job.plan, job.resume_from
+    done = start.step if start else 0
+    left = (plan.steps if job.pause_at is None else job.pause_at) - done
+    if left <= 0 or (start and start.progress["ended"]):
+        return
     if job.config.trainer.gradient_checkpointing:  # as the Trainer will
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=CHECKPOINTING)
-    computed = job.plan.computed_tokens(job.config) * job.plan.epochs
-    estimate = job.pace.seconds(model, job.plan.train, computed, job.precision)
+    computed = plan.computed_tokens(job.config) * plan.epochs * left / plan.steps
+    estimate = job.pace.seconds(model, plan.train, computed, job.precision)
+    what = "the training" if left == plan.steps else f"the next {counted(left, 'step')}"
     if estimate is not None:
-        log.info("Time    the training will take about %s", duration(estimate))
+        log.info("Time    %s will take about %s", what, duration(estimate))
 
 
 def _with_adapter(model: Any, config: RunConfig) -> Any:

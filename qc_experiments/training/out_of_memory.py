@@ -28,11 +28,14 @@ def explain_shortage(error: BaseException, config: RunConfig, folder: Path) -> U
             "needs that operation"
         )
     if out_of_memory(error):
-        return UserError(_memory_advice(str(error), config))
+        asked = re.search(r"allocate ([\d.]+) ?(\w+)", str(error))
+        reason = f" ({asked[1]} {asked[2]} more were asked for)" if asked else ""
+        return UserError(f"out of memory{reason}: {memory_advice(config)}")
     return None
 
 
-def _memory_advice(text: str, config: RunConfig) -> str:
+def memory_advice(config: RunConfig) -> str:
+    """What takes less memory: what makes another run, and what goes on with this one."""
     rows = config.trainer.micro_batch_size()
     steps = config.trainer.gradient_accumulation_steps
     remedies = []
@@ -45,9 +48,12 @@ def _memory_advice(text: str, config: RunConfig) -> str:
         )
     if not config.trainer.gradient_checkpointing:
         remedies.append("trainer.gradient_checkpointing=true")
-    if config.quant.mode is QuantMode.none:
+    if not config.lora.enabled:
+        remedies.append("lora=r16")
+    elif config.quant.mode is QuantMode.none:
         remedies.append("quant=4bit")
-    remedies.append(f"evaluation.batch_size below {config.evaluation.batch_size}")
-    asked = re.search(r"allocate ([\d.]+) ?(\w+)", text)
-    reason = f" ({asked[1]} {asked[2]} more were asked for)" if asked else ""
-    return f"out of memory{reason}: try {', or '.join(remedies)}"
+    remedies.append("a smaller model")
+    advice = f"try {', or '.join(remedies)} (the training then begins anew)"
+    if (at_once := config.evaluation.batch_size) > 1:
+        advice += f", or evaluation.batch_size below {at_once} (it then goes on)"
+    return advice

@@ -36,7 +36,7 @@ from qc_experiments.models.stored_quantization import (
     stored_quantization,
 )
 from qc_experiments.system.processes import world_size
-from qc_experiments.system.words import counted, nearest
+from qc_experiments.system.words import counted
 from qc_experiments.training.device_plan import Device, device_of
 from qc_experiments.training.encoded_rows import encode_rows
 from qc_experiments.training.inputs import RunData
@@ -50,6 +50,7 @@ from qc_experiments.training.memory_plan import (
     pass_tokens_within,
     time_line,
 )
+from qc_experiments.training.optimizers import check_optimizer
 
 LITTLE_SAVED = 1.1  # packs that save less than this factor are worth a word
 
@@ -125,12 +126,26 @@ class Plan:
             return 0
         return int(warmup) if warmup >= 1 else math.ceil(self.steps * warmup)
 
+    def _warmup(self, config: RunConfig) -> int:
+        """Steps of warm-up; the scheduler ``constant`` begins at its full rate."""
+        trainer = config.trainer
+        constant = trainer.lr_scheduler_type == "constant"
+        return 0 if constant else self.warmup_steps(trainer.warmup_steps)
+
+    def warmup_advice(self, config: RunConfig) -> str | None:
+        """What keeps the learning rate from its peak; None if it gets there."""
+        if not 0 < self.steps <= self._warmup(config):
+            return None
+        return (
+            f"trainer.warmup_steps={config.trainer.warmup_steps:g}: the run has "
+            f"{counted(self.steps, 'step')}, so that its learning rate never reaches "
+            f"{config.trainer.learning_rate:g}: set a share of them, such as trainer.warmup_steps=0.1"
+        )
+
     def lines(self, config: RunConfig) -> list[str]:
         """What the user is told before the run computes anything."""
         trainer, rows, per_step = config.trainer, len(self.train), self.rows_per_step
         other = f", {len(self.also)} of another task" if self.also else ""
-        constant = trainer.lr_scheduler_type == "constant"  # the one that begins at its full rate
-        warmup = 0 if constant else self.warmup_steps(trainer.warmup_steps)
         loss_on = "the SQL" if config.data.loss_on is LossOn.completion else "the whole text"
         lines = [
             f"Model   {self.source.label}; {self._method(config)}; base weights {self.storage(config)}",
@@ -144,7 +159,8 @@ class Plan:
             f"{counted(world_size(), 'device')} = {counted(per_step, 'row')} per step"
             + (f" (all {rows} there are)" if rows < per_step else ""),
             f"Steps   {self.steps} ({self.epochs:.1f} epochs), learning rate "
-            f"{trainer.learning_rate:g}, warm-up steps {warmup}, {trainer.lr_scheduler_type}",
+            f"{trainer.learning_rate:g}, warm-up steps {self._warmup(config)}, "
+            f"{trainer.lr_scheduler_type}",
         ]
         if config.collator.name == "shared_schema":
             computed = self.computed_tokens(config)
@@ -231,7 +247,7 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
     """Tokenize the rows and check that they, the model and a ``model.adapter`` fit together."""
     device = device_of(config.plan.device)
     check_device(config, device.kind)
-    _check_optimizer(config.trainer.optim)
+    check_optimizer(config.trainer.optim)
     adapter = None
     if config.model.adapter is not None:
         adapter = Path(config.model.adapter).expanduser()
@@ -292,16 +308,6 @@ def _dialect(engine: str | None, databases: Databases | None) -> str:
     if databases is not None:
         return databases.dialect
     return "sqlite" if engine is None else engine_of(engine).dialect
-
-
-def _check_optimizer(name: str) -> None:
-    from transformers.training_args import OptimizerNames
-
-    known = [one.value for one in OptimizerNames]
-    if name not in known:
-        raise UserError(
-            f"trainer.optim={name}: transformers has no such optimizer{nearest(name, known)}"
-        )
 
 
 def _files_line(train: Sequence[Example]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerState, T
 from transformers.trainer import TRAINER_STATE_NAME
 
 from qc_experiments.collators.standard import Collate, numbered
-from qc_experiments.config.schema import Strategy
+from qc_experiments.config.schema import PackAttention, Strategy
+from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
 from qc_experiments.evaluation.processes import of_main_process
 from qc_experiments.models.device import GPU, only_cpu
@@ -36,7 +37,7 @@ from qc_experiments.training.callbacks import (
 from qc_experiments.training.checkpoints import DRAFT
 from qc_experiments.training.divergence import LossWatch
 from qc_experiments.training.job import CHECKPOINTING, TrainingJob
-from qc_experiments.training.pack_choice import PackChoice, choose
+from qc_experiments.training.pack_choice import PADDED, PackChoice, choose
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,8 @@ class TextToSqlTrainer(OpenTrainer):
         if "packs" not in inputs:
             return super().training_step(model, inputs, labels)
         if self._packs is None:
-            asked = self._job.config.collator.attention
-            with self._job.precision():
-                self._packs = choose(self.model, inputs["rows"], asked, self._job.agreement)
-            if self.pack_attention is None:  # else as an earlier start found
+            self._packs = self._choose_packs(inputs["rows"])
+            if self._packs.name != self.pack_attention:
                 self.pack_attention = self._packs.name
                 self.packed_difference = self._packs.difference
         model.train()
@@ -123,6 +122,19 @@ class TextToSqlTrainer(OpenTrainer):
         if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
             average_gradients(model)
         return total
+
+    def _choose_packs(self, rows: Sequence[Example]) -> PackChoice:
+        """How rows are computed: as an earlier start found, where that can be."""
+        before, asked = self.pack_attention, self._job.config.collator.attention
+        if before == PADDED:
+            return PackChoice(None, self.packed_difference)
+        if before not in (None, PackAttention.flex.value) and asked is PackAttention.auto:
+            asked = PackAttention(before)  # flex, which may fail here, is tried first anyway
+        with self._job.precision():
+            found = choose(self.model, rows, asked, self._job.agreement)
+        if before not in (None, found.name):
+            log.warning("Packed rows attend by %s from here on, by %s before", found.name, before)
+        return found
 
     def _scaled(self, loss: Tensor) -> Tensor:
         """The loss as float16 wants it, so that small gradients do not vanish."""

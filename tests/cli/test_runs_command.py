@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers.written_runs import lock, write_run
 
 from qc_experiments.cli.runs import main
 from qc_experiments.runs import overview as listing
+from qc_experiments.system.locking import at_work
 
 
 def listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
@@ -84,6 +86,23 @@ def test_a_run_is_at_work_while_a_process_holds_its_lock_and_no_longer(tmp_path,
         found = listed(tmp_path, capsys)["run"]
     assert found["status"] == "interrupted"
     assert f"process {process.pid} ended without a result" in found["why"]
+
+
+@pytest.mark.parametrize(
+    ("since", "status"),
+    [
+        (datetime.now(UTC).isoformat(timespec="seconds"), "running"),
+        ("2020-01-01T00:00:00+00:00", "interrupted"),  # before the process that has its number
+        ("no time", "running"),
+    ],
+)
+def test_a_process_that_has_the_number_of_a_dead_one_is_not_its_run(
+    tmp_path, capsys, since, status
+):
+    folder = write_run(tmp_path / "run", status=None)
+    lock(folder, os.getpid(), since=since)
+    assert listed(tmp_path, capsys)["run"]["status"] == status
+    assert at_work(folder) is (status == "running")
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.cli.train import main
 from qc_experiments.config.compose import register_schema, to_run_config
-from qc_experiments.config.determining import ADDED_LATER, EFFECTS, hashed
+from qc_experiments.config.determining import ADDED_LATER, AS_BY_DEFAULT, EFFECTS, hashed
 from qc_experiments.config.keys import GROUPS, kinds_of_keys
 from qc_experiments.config.schema import (
     ColumnsConfig,
@@ -443,8 +443,11 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_key(refusal, override, part
         "trainer.learning_rate=0",
         "trainer.learning_rate=nan",
         "trainer.num_train_epochs=0",
+        "trainer.num_train_epochs=inf",
+        "trainer.num_train_epochs=1e308",
         "trainer.max_steps=-1",
         "trainer.warmup_steps=-1",
+        "trainer.warmup_steps=inf",
         "trainer.weight_decay=-1",
         "trainer.adam_beta2=1",
         "trainer.max_grad_norm=-1",
@@ -866,7 +869,6 @@ DETERMINING = {
     "evaluation.seed": 1,
     "evaluation.during_training": 8,
     "evaluation.base": False,
-    "evaluation.batch_size": 4,
     "evaluation.max_new_tokens": 32,
     "evaluation.temperature": 0.5,
     "evaluation.top_p": None,
@@ -910,13 +912,14 @@ BY_CONTENT = {
 def test_each_key_either_determines_the_result_or_is_known_not_to():
     by_own_content = {key for key in BY_CONTENT if key.startswith("data.")}
     new = {key for key in DETERMINING if {key, key.rpartition(".")[0]} & ADDED_LATER}
-    hashed_keys = set(DETERMINING) - new | BY_CONTENT - by_own_content
+    hashed_keys = set(DETERMINING) - new | BY_CONTENT - by_own_content | AS_BY_DEFAULT
     assert set(leaves(hashed(RunConfig()))) == hashed_keys
     free = set(leaves(plain(RunConfig()))) - set(DETERMINING) - BY_CONTENT
     assert {
         key for key in free if key.partition(".")[0] not in ("paths", "tracking", "sweep", "plan")
     } == {
         "objective",
+        "evaluation.batch_size",
         "evaluation.endpoint_key_env",
         "evaluation.metrics",
         "evaluation.rows",
@@ -1002,6 +1005,7 @@ def test_the_same_rows_under_other_column_names_are_the_same_rows(project):
         ("tracking", TrackingConfig(name="none", project="x", tags=["y"], notes="z")),
         ("objective", "exact_match"),
         ("collator.attention", PackAttention.mask),
+        ("evaluation.batch_size", 4),
         ("sweep", SweepConfig(halving=2, rerun=Rerun.changed)),
         ("plan", PlanConfig(device="h100")),
         ("trainer.save_total_limit", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.slow import then_slow
@@ -73,6 +74,19 @@ def test_what_a_run_has_saved_is_asked_in_the_formats_in_which_it_was_measured(
     assert stored == {torch_dtype(to_train(config).dtype)}
     wanted = precision_of(config.model, trained_weights=not config.lora.enabled)
     assert saved.precision() == wanted
+
+
+def test_a_gpu_is_asked_through_torch_where_the_system_shows_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    monkeypatch.setattr(device, "training_device", lambda: SimpleNamespace(type=device.GPU))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: False)
+    for name in ("nvidiactl", "nvme0"):
+        (tmp_path / name).touch()
+    assert device.format_on_gpu() is None
+    (tmp_path / "nvidia0").touch()
+    assert device.format_on_gpu() == "float16"
+    monkeypatch.setattr(device, "training_device", lambda: SimpleNamespace(type="cpu"))
+    assert device.format_on_gpu() is None
 
 
 def test_a_cpu_is_known_by_its_flags_and_by_what_torchs_library_may_use(monkeypatch):

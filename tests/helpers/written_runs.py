@@ -120,6 +120,6 @@ def set_key(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = value
 
 
-def lock(folder: Path, pid: int, host: str | None = None) -> None:
-    content = {"pid": pid, "host": host or socket.gethostname(), "since": "now"}
+def lock(folder: Path, pid: int, host: str | None = None, since: str = "now") -> None:
+    content = {"pid": pid, "host": host or socket.gethostname(), "since": since}
     (folder / ".lock").write_text(json.dumps(content))

@@ -15,6 +15,7 @@ import torch
 from helpers.runs import CACHE, saved_adapter
 from safetensors.torch import load_file, save_file
 
+from qc_experiments.config import determining
 from qc_experiments.config.schema import (
     DataConfig,
     ModelConfig,
@@ -26,6 +27,7 @@ from qc_experiments.data.table import Row, hash_rows
 from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
 from qc_experiments.models.source import hub_commit
+from qc_experiments.runs import identity as of_run
 from qc_experiments.runs import provenance
 from qc_experiments.runs.train import run_folder
 from qc_experiments.system.files import csv_text
@@ -40,6 +42,21 @@ def identity(model: Path, adapter: Path | None = None) -> str:
         paths=PathsConfig(cache=str(CACHE)),
     )
     return run_folder(config, load_data(config)).identity.config_hash
+
+
+def test_on_a_gpu_it_counts_what_auto_means_there_and_not_on_the_cpu_beside_it(
+    tiny_model, monkeypatch
+):
+    found = {}
+    for on_gpu in (None, "bfloat16", "float16"):
+        for on_cpu in (True, False):
+            monkeypatch.setattr(of_run, "format_on_gpu", lambda on_gpu=on_gpu: on_gpu)
+            monkeypatch.setattr(determining, "auto_is_bfloat16", lambda *_, on_cpu=on_cpu: on_cpu)
+            found[on_gpu, on_cpu] = identity(tiny_model)
+    assert found["bfloat16", True] == found["bfloat16", False] != found["float16", True]
+    assert found["float16", True] == found["float16", False]
+    assert found[None, True] == found["bfloat16", True]
+    assert found[None, True] != found[None, False]
 
 
 @pytest.fixture

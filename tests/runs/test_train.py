@@ -27,12 +27,14 @@ from qc_experiments.cli import predict
 from qc_experiments.cli.train import main
 from qc_experiments.config.metrics import RESULT
 from qc_experiments.config.schema import Rerun, RunConfig, SweepConfig
+from qc_experiments.errors import UserError
 from qc_experiments.evaluation.metrics import VERDICT_COLUMNS
 from qc_experiments.records.folder import Identity, RunFolder
 from qc_experiments.records.results import read_environment
 from qc_experiments.runs import earlier
 from qc_experiments.runs.summary import PREDICTION_COLUMNS
 from qc_experiments.system.files import csv_text
+from qc_experiments.training.optimizers import check_optimizer
 
 DEMO = ROOT / "qc_experiments" / "demo"
 
@@ -644,14 +646,15 @@ def test_runs_that_are_not_asked_the_same_questions_are_not_ranked_together(trai
     assert begun == some.result["evaluation_hash"]
 
 
-def test_an_optimizer_that_there_is_not_is_refused_before_anything_is_computed(
+def test_an_optimizer_that_cannot_be_used_is_refused_before_anything_is_computed(
     train, tmp_path, refused
 ):
     line = refused(train, "trainer.optim=adamw_tourch")
-    assert (
-        "trainer.optim=adamw_tourch: transformers has no such optimizer (did you mean adamw_torch"
-        in line
-    )
+    assert "trainer.optim=adamw_tourch: is no optimizer of transformers" in line
+    assert "(did you mean adamw_torch" in line
+    for never_switched in ("schedule_free_adamw", "lomo"):
+        with pytest.raises(UserError, match="that can be used here"):
+            check_optimizer(never_switched)
     line = refused(train, "seed=5000000000")
     assert "seed=5000000000: must be from 0 to 4294967295" in line
     assert not run_folders(tmp_path / "outputs")
@@ -699,3 +702,27 @@ def test_a_run_that_other_code_has_begun_is_told_of_and_begun_again_if_asked(
     assert earlier.earlier_result(config, folder, 1.0, alone=True) is None
     assert "was begun by other code (old, now new)" in caplog.text
     assert (folder / "checkpoints").exists() is (rerun is Rerun.never)
+
+
+@pytest.mark.parametrize(
+    ("commit", "mark", "told"),
+    [
+        ("c+changes", "old", "(old, now new)"),  # edited again
+        (None, "old", "(unknown, now c+changes)"),
+        ("c", "new", None),  # committed since
+        ("c+changes", None, None),  # before there were marks
+    ],
+)
+def test_code_is_known_by_what_it_holds_where_that_was_recorded(
+    tmp_path, monkeypatch, caplog, commit, mark, told
+):
+    folder = RunFolder(tmp_path / "run", Identity("run", "h" * 64))
+    folder.path.mkdir()
+    made = {"config_hash": "h" * 64, "code_commit": commit}
+    folder.write_json("environment.json", {**made, "code_mark": mark})
+    known = folder.result({**made, "status": "finished"})
+    monkeypatch.setattr(earlier, "code_commit", lambda: "c+changes")
+    monkeypatch.setattr(earlier, "code_mark", lambda: "new")
+    config = RunConfig(sweep=SweepConfig(rerun=Rerun.changed))
+    assert earlier._rerun(config, folder, known, 1.0) is (told is not None)
+    assert (told or "") in caplog.text

@@ -332,11 +332,9 @@ def test_the_shares_of_the_rounds():
 
 
 def told(place: Path, number: int, worths: dict[int, float], **settings: Any) -> None:
-    lines = [
-        json.dumps(vars(Report(job, "", "paused", None, (), worth, **{"halving": 2, **settings})))
-        for job, worth in worths.items()
-    ]
-    (place / f"round{number}.jsonl").write_text("\n".join(lines))
+    for job, worth in worths.items():
+        report = Report(job, "", "paused", None, (), worth, **{"halving": 2, **settings})
+        tell(place, number, report)
 
 
 def test_the_better_half_goes_on(tmp_path):
@@ -353,11 +351,8 @@ def test_the_better_half_goes_on(tmp_path):
 
 def test_only_what_was_measured_alike_is_ranked_together(tmp_path, caplog):
     sweep = Sweep(tmp_path)
-    lines = [
-        json.dumps(vars(Report(job, "", "paused", None, (), worth, halving=2, measured_on=on)))
-        for job, (worth, on) in enumerate([(0.5, "a"), (0.4, "a"), (0.1, "b"), (0.2, "b")])
-    ]
-    (tmp_path / "round0.jsonl").write_text("\n".join(lines))
+    told(tmp_path, 0, {0: 0.5, 1: 0.4}, measured_on="a")
+    told(tmp_path, 0, {2: 0.1, 3: 0.2}, measured_on="b")
     with caplog.at_level("INFO"):
         assert next_jobs(sweep, tmp_path) == [1, 2]
     assert "of 2 groups that were measured on other questions" in caplog.text
@@ -400,19 +395,16 @@ def test_a_loss_that_is_no_number_is_the_worst(tmp_path):
 def test_who_failed_does_not_make_room_for_who_is_worse(tmp_path):
     sweep = Sweep(tmp_path)
     told(tmp_path, 0, {0: 0.5, 1: 0.1, 2: 0.4, 3: 0.2})
-    failed = [vars(Report(job, "", "failed", "no")) for job in range(4, 8)]
-    with (tmp_path / "round0.jsonl").open("a") as file:
-        file.writelines("\n" + json.dumps(one) for one in failed)
+    for job in range(4, 8):
+        tell(tmp_path, 0, Report(job, "", "failed", "no"))
     assert next_jobs(sweep, tmp_path) == [1, 3]
 
 
 def test_two_combinations_that_are_the_same_run_are_one_to_choose(tmp_path):
     sweep = Sweep(tmp_path)
     found = {0: ("a", 0.1), 1: ("a", 0.1), 2: ("b", 0.2), 3: ("c", 0.3)}
-    with (tmp_path / "round0.jsonl").open("w") as file:
-        for job, (folder, loss) in found.items():
-            report = Report(job, "", "paused", None, (folder,), loss, halving=2)
-            file.write(json.dumps(vars(report)) + "\n")
+    for job, (folder, loss) in found.items():
+        tell(tmp_path, 0, Report(job, "", "paused", None, (folder,), loss, halving=2))
     assert next_jobs(sweep, tmp_path) == [0, 2]
 
 
@@ -422,7 +414,7 @@ def test_a_job_that_could_not_report_is_named_and_not_ranked_by_what_it_was_befo
     assert next_jobs(sweep, tmp_path) == [1, 2]
     (line,) = closing_lines(sweep.failed())
     assert line.startswith("job 4 (lora.r=4): ended without a report")
-    (tmp_path / "round1.jsonl").write_text('{"job": 1, "overr')  # as a full disk leaves it
+    (tmp_path / ".round1-1.json.ab12").write_text('{"job": 1, "overr')  # as a full disk leaves it
     tell(tmp_path, 1, Report(2, "", "paused", None, (), 0.35, halving=2))
     assert next_jobs(sweep, tmp_path) == [2]
     assert sorted(one.job for one in sweep.failed()) == [1, 4]

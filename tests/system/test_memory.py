@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import platform
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from helpers.runs import child
 
 from qc_experiments.config.schema import CollatorConfig, RunConfig, TrainerConfig
+from qc_experiments.sweeps.worker import _cause
 from qc_experiments.system.memory import out_of_memory
 from qc_experiments.training.out_of_memory import explain_shortage
 
@@ -64,7 +66,14 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
     )
     assert "quant=4bit" in found
     packed = RunConfig(collator=CollatorConfig(name="shared_schema"))
-    assert "collator.max_tokens" in str(explain_shortage(MemoryError(), packed, Path("run")))
+    found = str(explain_shortage(MemoryError(), packed, Path("run")))
+    assert "try a smaller collator.max_tokens, or " in found
+    assert found.endswith(
+        "a smaller model (the training then begins anew), or evaluation.batch_size below 16 (it then "
+        "goes on)"
+    )
+    # What the system has killed is told the same.
+    assert _cause(-signal.SIGKILL, packed).endswith(found.partition(": ")[2])
 
 
 @LINUX

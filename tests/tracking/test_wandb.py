@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from helpers.runs import Run
@@ -10,7 +11,8 @@ from helpers.wandb_files import inspect, offline_run
 
 from qc_experiments.config.schema import TrackingConfig, WandbMode
 from qc_experiments.errors import UserError
-from qc_experiments.tracking.wandb import check_wandb, switched_off, wandb_mode
+from qc_experiments.tracking.tracker import TrackedRun
+from qc_experiments.tracking.wandb import WandbTracker, check_wandb, switched_off, wandb_mode
 
 
 @pytest.fixture
@@ -119,6 +121,30 @@ def test_a_variable_that_wandb_would_refuse_is_named(
         assert part in line
     assert "s3cret" not in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("logged", "was_offline", "resume", "sent"),
+    [
+        ([], False, None, []),  # whatever W&B has of an earlier attempt
+        ([(1, {"loss": 2.0})], False, "allow", []),
+        ([(1, {"loss": 2.0})], True, "allow", [({"loss": 2.0}, 1)]),
+    ],
+)
+def test_online_a_run_goes_on_with_what_it_has_logged_and_no_other(
+    monkeypatch, tmp_path, logged, was_offline, resume, sent
+):
+    given, found = {}, []
+    log = SimpleNamespace(log=lambda figures, step: found.append((figures, step)))
+    monkeypatch.setattr("wandb.init", lambda **options: given.update(options) or log)
+    monkeypatch.setenv("WANDB_DATA_DIR", "")
+    offline = tmp_path / "wandb" / "offline-run-1-id"
+    if was_offline:
+        offline.mkdir(parents=True)
+    config = TrackingConfig(mode=WandbMode.online)
+    WandbTracker(TrackedRun(config, tmp_path, "id", "name", {}, logged))
+    assert (given["mode"], given["resume"], found) == ("online", resume, sent)
+    assert not offline.exists()
 
 
 def test_online_without_a_login_is_refused(monkeypatch, tmp_path):

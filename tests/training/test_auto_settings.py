@@ -9,6 +9,7 @@ import yaml
 
 from qc_experiments.cli import plan as planning
 from qc_experiments.cli import train as training
+from qc_experiments.training.device_plan import Device
 
 SCHEMA = "CREATE TABLE t (a INTEGER)"
 
@@ -64,6 +65,33 @@ def test_what_does_not_fit_a_card_is_made_smaller(given, capsys):
     planning.main([*given, "plan.device=1300MB", "collator.max_tokens=16384"])
     found = chosen(capsys.readouterr().out)
     assert found.get("quant.mode") == "int4"
+
+
+@pytest.mark.parametrize("own", ["quant=none", "quant.mode=none", "lora.r=8"])
+def test_memory_takes_nothing_that_was_set(given, capsys, own):
+    planning.main([*given, "plan.device=1300MB", "collator.max_tokens=16384", own])
+    found = chosen(capsys.readouterr().out)
+    assert ("quant.mode" in found) is (own == "lora.r=8")
+    assert found["trainer.gradient_checkpointing"] == "True"
+
+
+def test_what_an_option_file_of_ones_own_sets_stays(given, tmp_path, capsys, monkeypatch):
+    place = tmp_path / "conf" / "collator" / "mine.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text("name: shared_schema\nmax_tokens: 4096\n")
+    small = Device("a machine", "cpu", 1e9)
+    monkeypatch.setattr("qc_experiments.training.plan.device_of", lambda asked: small)
+    planning.main(["--config-dir", str(tmp_path / "conf"), *given, "collator=mine"])
+    found = chosen(capsys.readouterr().out)
+    assert "collator.max_tokens" not in found
+    assert found["trainer.gradient_checkpointing"] == "True"
+
+
+def test_rows_of_a_step_are_of_all_accumulation_steps(given, capsys):
+    planning.main([*given, "trainer.gradient_accumulation_steps=3"])
+    out = capsys.readouterr().out
+    assert chosen(out)["trainer.per_device_train_batch_size"] == "2"
+    assert "6 rows of a step, for 27 rows" in out
 
 
 def test_it_is_saved_as_a_preset_that_means_the_same(given, tmp_path, capsys):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers.families import FAMILIES
@@ -17,7 +20,9 @@ from qc_experiments.models.base import load_base_model
 from qc_experiments.models.device import GPU
 from qc_experiments.models.lora import add_adapter
 from qc_experiments.runs.train import plan_of
+from qc_experiments.training.checkpoints import Checkpoint
 from qc_experiments.training.device_plan import CARDS, device_of
+from qc_experiments.training.fit import say_how_long
 from qc_experiments.training.inputs import load_data
 from qc_experiments.training.memory_plan import (
     ModelShape,
@@ -170,6 +175,21 @@ def test_a_card_is_planned_for_what_it_can_compute_and_this_machine_cannot(plann
             planned(*settings, "plan.device=cpu")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (("trainer.max_steps=31", "trainer.warmup_steps=50"), True),
+        (("trainer.max_steps=31", "trainer.warmup_steps=31"), True),
+        (("trainer.max_steps=31", "trainer.warmup_steps=30"), False),
+        (("trainer.max_steps=31", "trainer.lr_scheduler_type=constant"), False),
+        (("trainer.max_steps=0", "trainer.warmup_steps=50"), False),
+    ],
+)
+def test_a_learning_rate_that_never_reaches_its_peak_is_told(planned, settings, told):
+    config, plan = planned(*settings)
+    assert ("never reaches" in (plan.warmup_advice(config) or "")) is told
+
+
 def test_the_page_names_the_cards_that_are_known():
     page = (ROOT / "docs" / "how-to" / "gpu-and-cluster.md").read_text(encoding="utf-8")
     known = re.search(r"Known by name are (.*?);", page, re.DOTALL)[1]
@@ -218,6 +238,42 @@ def test_the_time_on_a_card_is_an_estimate_and_longer_for_more(planned):
     card = plan.device
     lines = [time_line(plan.shape, card, config, tokens) for tokens in (1e9, 1e12)]
     assert lines[0] != lines[1]
+
+
+@pytest.mark.parametrize(
+    ("done", "pause_at", "ended", "told"),
+    [
+        (0, None, False, ("the training", 1.0)),
+        (0, 1, False, ("the next 1 step", 0.125)),  # a round of a halving
+        (2, 4, False, ("the next 2 steps", 0.25)),
+        (6, None, False, ("the next 2 steps", 0.25)),
+        (6, None, True, None),  # early
+        (4, 4, False, None),
+    ],
+)
+def test_the_time_that_is_told_is_of_the_steps_that_are_left(
+    planned, caplog, done, pause_at, ended, told
+):
+    config, plan = planned("trainer.max_steps=8")
+    asked: list[float] = []
+    job: Any = SimpleNamespace(
+        config=config,
+        plan=plan,
+        pace=SimpleNamespace(
+            seconds=lambda model, rows, tokens, precision: asked.append(tokens) or 60
+        ),
+        precision=None,
+        pause_at=pause_at,
+        resume_from=Checkpoint(Path(), done, {"ended": ended}) if done else None,
+    )
+    with caplog.at_level("INFO"):
+        say_how_long(None, job)
+    if told is None:
+        assert not caplog.text
+        return
+    what, share = told
+    assert f"Time    {what} will take about" in caplog.text
+    assert asked == [pytest.approx(share * plan.computed_tokens(config) * plan.epochs)]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.mamba import MambaConfig
 
-from qc_experiments.config.schema import LossOn, PackAttention
+from qc_experiments.config.schema import LossOn, PackAttention, RunConfig
 from qc_experiments.data.encode import Example
 from qc_experiments.errors import UserError
 from qc_experiments.models import loss as label_loss
@@ -30,7 +32,7 @@ from qc_experiments.packing.agreement import PackAgreement, cannot_pack, gradien
 from qc_experiments.packing.loss import backward_pack, pack_loss
 from qc_experiments.packing.prefix_tree import pack_rows
 from qc_experiments.training import trainer
-from qc_experiments.training.pack_choice import choose
+from qc_experiments.training.pack_choice import PackChoice, choose
 
 
 def packed(
@@ -231,6 +233,33 @@ def test_packs_that_would_be_wrong_are_noticed_and_the_run_goes_on_padded(
     padded_run = train("collator=seq2seq", *settings, output=tmp_path / "padded")
     for one, other in zip(packed_run.metrics, padded_run.metrics, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "then"),
+    [
+        (None, "auto", "blocks"),
+        ("padded", "nothing", "padded"),
+        ("mask", "mask", "mask"),
+        ("flex", "auto", "blocks"),  # which is told
+    ],
+)
+def test_a_run_that_goes_on_computes_rows_as_before(monkeypatch, caplog, before, asked, then):
+    seen = []
+
+    def found(model: Any, rows: Any, attention: PackAttention, agreement: Any) -> PackChoice:
+        seen.append(attention.value)
+        auto = attention is PackAttention.auto
+        return PackChoice(PackAttention.blocks if auto else attention)
+
+    monkeypatch.setattr(trainer, "choose", found)
+    job = SimpleNamespace(config=RunConfig(), precision=nullcontext, agreement=None)
+    started: Any = SimpleNamespace(
+        pack_attention=before, packed_difference=0.5, model=None, _job=job
+    )
+    assert trainer.TextToSqlTrainer._choose_packs(started, []).name == then
+    assert (*seen, "nothing")[0] == asked
+    assert ("attend by blocks from here on, by flex before" in caplog.text) is (before == "flex")
 
 
 def test_a_training_interrupted_in_the_middle_of_an_epoch_goes_on_with_its_plan(
