@@ -24,6 +24,7 @@ from qc_experiments.system.paths import file_problem, output_problem, resolve_pa
 from qc_experiments.system.secrets import place_of_secret
 
 MOST_TABLES = 5
+GIVE = "give --csv FILE (questions and queries), --db PLACE (a database), or both"
 OPTION = """# Your rows and your databases: data=mine, with --config-dir conf. Every key: qc explain data
 name: mine
 train: {train}
@@ -92,9 +93,13 @@ def _refuse(options: argparse.Namespace) -> None:
 def _asked() -> tuple[str | None, str | None]:
     """Ask for both on the terminal."""
     if not sys.stdin.isatty():
-        raise UserError("give --csv FILE (questions and queries), --db PLACE (a database), or both")
-    rows = input("CSV of questions and queries (empty: none yet): ").strip() or None
-    place = input("Database, a file, folder or URL (empty: none): ").strip() or None
+        raise UserError(GIVE)
+    try:
+        rows = input("CSV of questions and queries (empty: none yet): ").strip() or None
+        place = input("Database, a file, folder or URL (empty: none): ").strip() or None
+    except EOFError:
+        print()
+        raise UserError(GIVE) from None
     if rows is None and place is None:
         raise UserError("a project needs a CSV of questions, a database, or both")
     return rows, place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -131,3 +132,10 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     assert said in refused(main, list(arguments))
     assert not (tmp_path / "new").exists()
+
+
+def test_the_end_of_input_at_a_question_is_told_as_no_answer(tmp_path, refused, monkeypatch):
+    """Ctrl-D on a terminal."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert "give --csv FILE" in refused(main, [str(tmp_path / "new")])
