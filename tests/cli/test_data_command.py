@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from helpers.slow import then_slow
 
 from qc_experiments.cli.data import main
+from qc_experiments.cli.data_show import row_config
 
 DEMO = Path(str(files("qc_experiments.demo")))
 SCHEMA = "CREATE TABLE t (a INTEGER, größe TEXT);"
@@ -182,6 +184,13 @@ def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, argum
         assert part in line
     assert "s3cret" not in line
     assert not (rows.parent / "new.db").exists()
+
+
+@pytest.mark.parametrize("name", ["models (old), it's/a=b #1", "${x}", "null"])
+def test_a_model_and_a_template_are_called_whatever_they_are_called(name):
+    asked = argparse.Namespace(model=name, template=name, max_length=None)
+    config = row_config(asked)
+    assert (config.model.name_or_path, config.data.template) == (name, name)
 
 
 SHOP = "databases/shop/shop.sqlite"
