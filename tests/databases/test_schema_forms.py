@@ -247,7 +247,9 @@ def test_duckdbs_comments_and_types_are_said(tmp_path):
             'CREATE TABLE "order" (id INTEGER PRIMARY KEY, "the name" VARCHAR, paid TIMESTAMP, l INTEGER[]); '
             """COMMENT ON TABLE "order" IS 'what''s ordered'; """
             """COMMENT ON COLUMN "order".paid IS 'when paid'; """
-            """INSERT INTO "order" VALUES (1, 'a', '2024-01-02 03:04:05', [1, 2])"""
+            """INSERT INTO "order" VALUES (1, 'a', '2024-01-02 03:04:05', [1, 2]); """
+            'CREATE SCHEMA "my sales"; CREATE TABLE "my sales"."order" (paid DATE); '
+            """COMMENT ON COLUMN "my sales"."order".paid IS 'elsewhere'"""
         )
     assert text_of(Database("duckdb", str(path)), "m_schema").splitlines() == [
         '# Table: "order", what\'s ordered',
@@ -256,6 +258,10 @@ def test_duckdbs_comments_and_types_are_said(tmp_path):
         '("the name":TEXT, Examples: [a]),',
         "(paid:TIMESTAMP, when paid, Examples: [2024-01-02T03:04:05]),",
         "(l:INT[], Examples: [[1, 2]])",
+        "]",
+        '# Table: "my sales"."order"',
+        "[",
+        "(paid:DATE, elsewhere)",
         "]",
     ]
 
