@@ -9,6 +9,7 @@ from pathlib import Path
 from qc_experiments.data.table import Row
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import Schema, SchemaReader
+from qc_experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class ContextMaker:
 
     def _schema(self, row: Row, where: str, source: Path | str) -> Schema:
         if self.databases is not None and (row.db_id or not row.context):
-            found = self.databases.find(row.db_id) if row.db_id else None
+            try:
+                found = self.databases.find(row.db_id) if row.db_id else None
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
             if found is not None:
                 alone = self.databases.single is not None
                 said = f"{source}: {found.target}" if alone else f"{where}: db_id {row.db_id}"

@@ -103,6 +103,7 @@ def test_rows_about_several_databases_are_not_judged_on_one(shop, tmp_path):
         (("question", "query", "db_id"), ("q", "SELECT 1", "zoo"), ["row 2", "db_id zoo"]),
         (("question", "query", "db_id"), ("q", "SELECT 1", ""), ["row 2", "no db_id"]),
         (("question", "query"), ("q", "SELECT 1"), ["row 2", "no db_id"]),
+        (("question", "query", "db_id"), ("q", "SELECT 1", "a/b"), ["my.csv: row 2: db_id a/b"]),
     ],
 )
 def test_a_row_without_its_database_is_named(tmp_path, header, cells, said):
