@@ -19,6 +19,7 @@ from qc_experiments.system.paths import (
     PACKAGE_PREFIX,
     file_problem,
     folder_problem,
+    open_file,
     resolve_path,
     user_path,
 )
@@ -63,7 +64,8 @@ class Database:
 def named_database(text: str, key: str, engine: str | None = None) -> Database:
     """The database at a file's path or a URL.
 
-    ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
+    ``key`` is what the user calls it, for messages; without an engine the suffix, the content or the scheme
+    says it.
 
     Raises:
         UserError: if there is no such file, or no engine reads such a URL.
@@ -74,7 +76,13 @@ def named_database(text: str, key: str, engine: str | None = None) -> Database:
     if problem := file_problem(path):
         raise UserError(f"{key} {path}: {problem}")
     by_suffix = (name for name in ENGINES if engine_of(name).suffix == path.suffix != "")
-    return Database(engine or next(by_suffix, "sqlite"), str(path.absolute()))
+    return Database(engine or next(by_suffix, None) or _by_content(path), str(path.absolute()))
+
+
+def _by_content(path: Path) -> str:
+    """The engine of a file whose suffix names none, such as ``.db``."""
+    with open_file(path) as file:
+        return "duckdb" if file.read(12)[8:] == b"DUCK" else "sqlite"
 
 
 def engine_of_url(url: str, key: str) -> str:
