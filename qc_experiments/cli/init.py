@@ -201,7 +201,8 @@ def _starter(place: str, engine: str | None) -> list[list[str]]:
 
 
 def _seen_from(folder: Path, path: Path) -> str:
-    return os.path.relpath(path.absolute(), folder.absolute())
+    """A path as the project's files write it; ``..`` leads up from where a linked folder really is."""
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def _yaml(text: str | None) -> str:

@@ -94,6 +94,18 @@ def test_a_project_of_odd_names_runs(shop, tmp_path, tiny_model, monkeypatch, ca
     assert "6 usable rows" in run_readme(folder, tiny_model, monkeypatch, capsys)
 
 
+def test_a_project_below_a_linked_folder_finds_its_files(shop, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "mine.csv").write_text("question,query\nq,SELECT 1\n")
+    folder = tmp_path / "link" / "project"
+    main([str(folder), "--csv", str(tmp_path / "mine.csv"), "--db", str(shop)])
+    settings = (folder / "conf/data/mine.yaml").read_text()
+    for key, path in (("train", tmp_path / "mine.csv"), ("databases", shop)):
+        written = re.search(f"^{key}: '(.*)'$", settings, re.MULTILINE)[1]
+        assert os.path.samefile(folder / written, path)
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cret@127.0.0.1:1/x", "postgresql://h/x?password=s3cret"]
 )
