@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
 WHAT_THERE_IS = "name a database's file, a folder of databases, or a postgresql:// URL"
 OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")  # of SQLite files elsewhere
+HASHING = threading.Lock()
+"""Held while a server reads all its rows, which it is to do once."""
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
 """What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
@@ -54,8 +57,11 @@ class Database:
         module = engine_of(self.engine).module
         if "://" not in self.target:
             found = file_content(self.engine, self.target)
-        elif (found := self.server_hashes.get(self.target, "")) == "":
-            found = self.server_hashes[self.target] = str(module.content_hash(self.target))
+        else:
+            with HASHING:
+                if self.target not in self.server_hashes:
+                    self.server_hashes[self.target] = str(module.content_hash(self.target))
+                found = self.server_hashes[self.target]
         # What another engine, or another version of it, makes of the same file is something else.
         ours = self.engine in ENGINES
         return found if ours else f"{self.engine} {file_hash(Path(str(module.__file__)))} {found}"

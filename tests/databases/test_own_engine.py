@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -147,14 +148,16 @@ def test_what_a_server_holds_is_asked_once_in_a_run(tmp_path, monkeypatch):
     (tmp_path / "my_servers").mkdir()
     (tmp_path / "my_servers" / "mine.py").write_text(
         "SCHEMES, DIALECT, SCHEMA_QUERY = ('mine',), 'sqlite', 'SELECT 1'\n"
-        "run, hashes = print, iter(('before', 'after'))\n"
-        "def content_hash(url):\n    return next(hashes)\n"
+        "import time\nrun, hashes = print, iter(('before', 'after'))\n"
+        "def content_hash(url):\n    time.sleep(0.02)\n    return next(hashes)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
     for _ in range(2):
         databases = Databases("mine://host/{db_id}", "my_servers.mine")
-        asked = {databases.find("shop").content_hash() for _ in range(2)}
+        with ThreadPoolExecutor(2) as threads:
+            found = [databases.find("shop") for _ in range(2)]
+            asked = set(threads.map(Database.content_hash, found))
         seen.append(asked.pop().rpartition(" ")[2])
         assert not asked
     assert seen == ["before", "after"]
