@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from qc_experiments.databases.locate import Databases
 
 
-def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+COLUMNS = tuple(one.name for one in fields(ColumnsConfig))
+
+
+def add_columns(parser: argparse.ArgumentParser, names: Sequence[str] = COLUMNS) -> None:
     """The flags that say what the CSV calls its columns."""
     for name in names:
         what = f"name of the {name} column ({name})"
@@ -28,7 +31,7 @@ def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
 
 def columns_of(options: argparse.Namespace) -> ColumnsConfig:
     """What the CSV calls its columns."""
-    return ColumnsConfig(options.question, options.query, options.context, options.db_id)
+    return ColumnsConfig(**{name: getattr(options, name) for name in COLUMNS})
 
 
 def refuse_unused(options: argparse.Namespace, needed: Mapping[str, Sequence[str]]) -> None:

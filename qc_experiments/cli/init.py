@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         "--db", metavar="PLACE", help="your database: a file, a folder of them or a URL"
     )
     parser.add_argument("--engine", metavar="NAME", help=HELP)
-    add_columns(parser, ("question", "query", "context", "db_id"))
+    add_columns(parser)
     with told_to_users():
         options = parser.parse_args(arguments)
         folder = user_path(options.folder, "FOLDER")

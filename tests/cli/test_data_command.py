@@ -257,6 +257,15 @@ def test_show_takes_the_first_row_and_a_template_of_the_users(qc, rows, tmp_path
     )
 
 
+def test_show_finds_the_hint_in_a_column_of_another_name(tmp_path, capsys):
+    row = "q,SELECT a FROM t,CREATE TABLE t (a),x=1"
+    (tmp_path / "it.csv").write_text(f"question,query,context,hint\n{row}\n")
+    (tmp_path / "mine.txt").write_text("{context} {evidence} {question} {query}")
+    given = ["--template", str(tmp_path / "mine.txt"), "--evidence", "hint"]
+    main(["show", str(tmp_path / "it.csv"), *given])
+    assert "CREATE TABLE t (a) x=1 q" in capsys.readouterr().out
+
+
 def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
     code, out, err = qc("show", rows.name, PYTHONIOENCODING="ascii")
     assert (code, err) == (0, [])

@@ -97,10 +97,12 @@ def test_a_project_of_odd_names_runs(shop, tmp_path, tiny_model, monkeypatch, ca
 def test_a_project_below_a_linked_folder_finds_its_files(shop, tmp_path):
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
-    (tmp_path / "mine.csv").write_text("question,query\nq,SELECT 1\n")
+    (tmp_path / "mine.csv").write_text("question,query,hint\nq,SELECT 1,h\n")
     folder = tmp_path / "link" / "project"
-    main([str(folder), "--csv", str(tmp_path / "mine.csv"), "--db", str(shop)])
+    given = ["--csv", str(tmp_path / "mine.csv"), "--evidence", "hint", "--db", str(shop)]
+    main([str(folder), *given])
     settings = (folder / "conf/data/mine.yaml").read_text()
+    assert "columns:\n  evidence: 'hint'\n" in settings
     for key, path in (("train", tmp_path / "mine.csv"), ("databases", shop)):
         written = re.search(f"^{key}: '(.*)'$", settings, re.MULTILINE)[1]
         assert os.path.samefile(folder / written, path)
