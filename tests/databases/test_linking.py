@@ -151,6 +151,26 @@ def test_a_run_links_in_training_and_when_it_is_asked(train, shop, tmp_path, mon
     assert asked[0].context == linked(shop, "price of product 1?", 80).context
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres"])
+@pytest.mark.parametrize("columns", [1, 40])
+def test_comments_stay_with_what_stays(dialect, columns):
+    """Whether the table stays whole or is cut; SQLite has them in its statement alone."""
+    inner = "name TEXT, -- in full\n" if dialect == "sqlite" else "name TEXT,"
+    more = ", ".join(f"other_{n} INT" for n in range(columns))
+    said = "COMMENT ON TABLE person IS 'who''s who'; COMMENT ON COLUMN person.name IS 'in full';"
+    statements = f"CREATE TABLE person ({inner} {more}); {said if dialect != 'sqlite' else ''}"
+    with SchemaReader(SchemaFormat.ddl, SchemaConfig(), 100) as reader:
+        schema = reader.of_statements(f"{statements} {FILLER}", "it", dialect)
+        found = reader.text_for(schema, "What is the name of each person?")
+    assert ("other_39" in schema.text, "other_39" in found) == (columns == 40, False)
+    (table,) = (one for one in read_ddl(found, dialect) if one.name == "person")
+    if dialect == "sqlite":
+        assert found.count("in full") == 1
+    else:
+        assert table.comment == "who's who"
+        assert {one.name: one.comment for one in table.columns}["name"] == "in full"
+
+
 @pytest.mark.parametrize("form", list(SchemaFormat))
 def test_many_keys_count_as_well(tmp_path, form):
     path = tmp_path / "keys.sqlite"
