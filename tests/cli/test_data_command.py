@@ -349,12 +349,12 @@ def test_the_schema_of_a_database_that_sqlalchemy_reads(qc, tmp_path):
     with closing(sqlite3.connect(tmp_path / "it.db")) as connection:
         connection.executescript(
             "CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR(9)); "
-            "CREATE TABLE u (a INTEGER REFERENCES t(a));"
+            "CREATE TABLE u (a INTEGER REFERENCES t(a), shape NOT NULL);"
         )
     url = f"sqlite:///{tmp_path / 'it.db'}"
     code, out, err = qc("context", "--db", url, "--format", "compact")
     assert (code, err) == (0, [])
-    assert out == "t(a INT PRIMARY KEY, b VARCHAR(9))\nu(a INT)\nForeign keys:\nu.a=t.a\n"
+    assert out == "t(a INT PRIMARY KEY, b VARCHAR(9))\nu(a INT, shape)\nForeign keys:\nu.a=t.a\n"
     (tmp_path / "q.csv").write_text("question,query\nq,SELECT a FROM t\n", encoding="utf-8")
     assert qc("context", "q.csv", "--db", url, "-o", "with.csv")[0] == 0
     assert "CREATE TABLE t (" in (tmp_path / "with.csv").read_text()
