@@ -111,10 +111,17 @@ def test_the_same_seed_draws_the_same_values_and_another_others(shop):
         *("email", "E-Mail", "customer_e_mail", "mail_address", "phone_number", "Mobile", "Fax"),
         *("telefon", "Telephone", "tel", "tel_nr", "kennwort"),
         *("credit_card", "IBAN", "password", "pwd", "passwort", "api_token", "ssn"),
+        *("mot_de_passe", "motDePasse", "contraseña", "contrasena", "senha", "wachtwoord"),
+        *("passcode", "card_pin", "PIN", "pin_code", "cvv", "api_key", "apiKey"),
     ],
 )
 def test_no_value_of_a_column_that_sounds_private_is_shown(name):
     assert is_private(name, PRIVATE)
+
+
+@pytest.mark.parametrize("name", ["shipping", "passenger", "mobility", "opinion", "spin", "key"])
+def test_a_column_that_only_holds_the_letters_of_such_a_name_is_not_private(name):
+    assert not is_private(name, PRIVATE)
 
 
 def test_a_text_that_looks_private_is_not_shown_whatever_its_column(shop):
