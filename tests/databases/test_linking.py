@@ -10,7 +10,7 @@ import pytest
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
-from qc_experiments.databases import schema_text
+from qc_experiments.databases import linking, schema_text
 from qc_experiments.databases.linking import CHARACTERS, words
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import SchemaReader
@@ -201,3 +201,17 @@ def test_a_question_costs_no_lines_but_those_of_the_keys_that_it_gets(monkeypatc
         made.clear()
         text = reader.text_for(schema, "What other of t7?")
     assert 0 < text.count("=") <= len(made) < 20
+
+
+def test_parts_of_tables_are_written_once_for_all_questions(monkeypatch):
+    made = []
+    written = linking.create_statement
+    monkeypatch.setattr(
+        linking, "create_statement", lambda *given: (made.append(given), written(*given))[1]
+    )
+    with SchemaReader(SchemaFormat.ddl, SchemaConfig(), 100) as reader:
+        schema = reader.of_statements(SCHEMA.partition("INSERT")[0], "it")
+        reader.text_for(schema, "What is the price of each product?")
+        first = len(made)
+        reader.text_for(schema, "What is the price of each product, and its title?")
+    assert first > 10 > len(made) - first
