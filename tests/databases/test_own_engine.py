@@ -20,6 +20,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits, call_of
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Database, Databases, find_databases
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 
@@ -161,6 +162,20 @@ def test_what_a_server_holds_is_asked_once_in_a_run(tmp_path, monkeypatch):
         seen.append(asked.pop().rpartition(" ")[2])
         assert not asked
     assert seen == ["before", "after"]
+
+
+def test_files_that_a_url_names_are_looked_for_where_the_command_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "my_place.py").write_text(
+        "import os\nfrom qc_experiments.databases.engine import Execution\n"
+        "SCHEMES, DIALECT, SCHEMA_QUERY, content_hash = 'mine', 'sqlite', 'SELECT 1', str\n"
+        "def run(target, sql, limits):\n    return Execution([(os.getcwd(),)], ('a',))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with SqlPool(1) as pool:
+        assert pool.run("my_place", "mine://host/x", "", Limits()).rows == [
+            (str(tmp_path.resolve()),)
+        ]
 
 
 @pytest.mark.parametrize(
