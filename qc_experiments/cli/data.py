@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("csv", help="the CSV file")
-    add_columns(parser, ("question", "query", "context", "db_id"))
+    add_columns(parser)
     add("--databases", metavar="PLACE", help="file, folder or URL, as data.databases in training")
     add(
         "--model",

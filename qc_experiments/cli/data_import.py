@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from qc_experiments.data.other_formats import NAMES, import_rows
+from qc_experiments.data.other_formats import import_rows
+from qc_experiments.data.source_rows import NAMES
 from qc_experiments.data.table import name_rows
 from qc_experiments.system.files import csv_text, write_whole
 from qc_experiments.system.outputs import CSV, output_paths

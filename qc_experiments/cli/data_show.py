@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from qc_experiments.databases.locate import Databases
 
 
-def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+COLUMNS = tuple(one.name for one in fields(ColumnsConfig))
+
+
+def add_columns(parser: argparse.ArgumentParser, names: Sequence[str] = COLUMNS) -> None:
     """The flags that say what the CSV calls its columns."""
     for name in names:
         what = f"name of the {name} column ({name})"
@@ -27,7 +31,7 @@ def add_columns(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
 
 def columns_of(options: argparse.Namespace) -> ColumnsConfig:
     """What the CSV calls its columns."""
-    return ColumnsConfig(options.question, options.query, options.context, options.db_id)
+    return ColumnsConfig(**{name: getattr(options, name) for name in COLUMNS})
 
 
 def refuse_unused(options: argparse.Namespace, needed: Mapping[str, Sequence[str]]) -> None:
@@ -106,23 +110,22 @@ def row_config(options: argparse.Namespace) -> RunConfig:
     from qc_experiments.config.compose import composed, register_schema, to_run_config
 
     register_schema()
-    given = ["data=csv", "data.train=rows.csv", *_model(options.model)]
+    given = ["data=csv", "data.train=rows.csv"]
+    known = _is_option("model", options.model)
+    given += [f"model={options.model}"] if known else ["model=hub", "model.name_or_path=given"]
     if options.max_length is not None:
         given.append(f"data.max_length={options.max_length}")
     if (collator := getattr(options, "collator", None)) is not None:
         if not _is_option("collator", collator):
             raise UserError(f"--collator {collator}: must be one of {', '.join(COLLATORS)}")
         given.append(f"collator={collator}")
-    config = composed(given, None)
+    config = to_run_config(composed(given, None))
+    # Names are set here: Hydra would read what stands in them.
+    if not known:
+        config = replace(config, model=replace(config.model, name_or_path=options.model))
     if options.template is not None:
-        config.data.template = options.template
-    return to_run_config(config)
-
-
-def _model(name: str) -> list[str]:
-    if _is_option("model", name):
-        return [f"model={name}"]
-    return ["model=hub", f"model.name_or_path={name}"]
+        config = replace(config, data=replace(config.data, template=options.template))
+    return config
 
 
 def _is_option(group: str, name: str) -> bool:

@@ -24,6 +24,7 @@ from qc_experiments.system.paths import file_problem, output_problem, resolve_pa
 from qc_experiments.system.secrets import place_of_secret
 
 MOST_TABLES = 5
+GIVE = "give --csv FILE (questions and queries), --db PLACE (a database), or both"
 OPTION = """# Your rows and your databases: data=mine, with --config-dir conf. Every key: qc explain data
 name: mine
 train: {train}
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         "--db", metavar="PLACE", help="your database: a file, a folder of them or a URL"
     )
     parser.add_argument("--engine", metavar="NAME", help=HELP)
-    add_columns(parser, ("question", "query", "context", "db_id"))
+    add_columns(parser)
     with told_to_users():
         options = parser.parse_args(arguments)
         folder = user_path(options.folder, "FOLDER")
@@ -92,9 +93,13 @@ def _refuse(options: argparse.Namespace) -> None:
 def _asked() -> tuple[str | None, str | None]:
     """Ask for both on the terminal."""
     if not sys.stdin.isatty():
-        raise UserError("give --csv FILE (questions and queries), --db PLACE (a database), or both")
-    rows = input("CSV of questions and queries (empty: none yet): ").strip() or None
-    place = input("Database, a file, folder or URL (empty: none): ").strip() or None
+        raise UserError(GIVE)
+    try:
+        rows = input("CSV of questions and queries (empty: none yet): ").strip() or None
+        place = input("Database, a file, folder or URL (empty: none): ").strip() or None
+    except EOFError:
+        print()
+        raise UserError(GIVE) from None
     if rows is None and place is None:
         raise UserError("a project needs a CSV of questions, a database, or both")
     return rows, place
@@ -196,7 +201,8 @@ def _starter(place: str, engine: str | None) -> list[list[str]]:
 
 
 def _seen_from(folder: Path, path: Path) -> str:
-    return os.path.relpath(path.absolute(), folder.absolute())
+    """A path as the project's files write it; ``..`` leads up from where a linked folder really is."""
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def _yaml(text: str | None) -> str:

@@ -24,6 +24,8 @@ PRIVATE = (
     "card|iban|account_?n",
     "passw|kennw|pwd|secre|token",
     "ssn|social_sec",
+    "pass(code|phrase)|mot.?de.?passe|contrase|senha|wachtwoord|api.?key",
+    "(^|_)(pin|cvv|cvc)(_|$)",
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from qc_experiments.data.table import Row
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import Schema, SchemaReader
+from qc_experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,31 @@ class ContextMaker:
     databases: Databases | None
     always: bool
 
-    def fill(self, rows: Sequence[Row], source: Path | str) -> list[Row]:
+    def fill(
+        self, rows: Sequence[Row], source: Path | str, beside: Sequence[Row] = ()
+    ) -> list[Row]:
         """The rows of a CSV with their contexts, and with the name of a single database.
+
+        ``beside`` has those of a mixture's first file, which are about that database. A row that is mixed
+        with them is not, if it brings a context and not their db_id.
 
         Raises:
             UserError: if a row has neither a context nor a database, or that cannot be read.
         """
-        if self.databases is not None and (name := self.databases.single) is not None:
-            self.databases.check_rows(((row.number, row.db_id) for row in rows), source)
-            rows = [row if row.db_id else replace(row, db_id=name) for row in rows]
-        return [self._filled(row, source) for row in rows]
+        if self.databases is None or (single := self.databases.single) is None:
+            return [self._filled(row, source) for row in rows]
+        names = {row.db_id for row in beside}
+        others = [bool(names and row.context) and row.db_id not in names for row in rows]
+        about = [*beside, *(row for row, other in zip(rows, others, strict=True) if not other)]
+        self.databases.check_rows(((row.number, row.db_id) for row in about), source)
+        name = next((row.db_id for row in about if row.db_id), single)
+        alone = replace(self, databases=None)
+        return [
+            alone._filled(row, source)
+            if other
+            else self._filled(replace(row, db_id=row.db_id or name), source)
+            for row, other in zip(rows, others, strict=True)
+        ]
 
     def _filled(self, row: Row, source: Path | str) -> Row:
         if row.context and not self.always:
@@ -46,7 +62,10 @@ class ContextMaker:
 
     def _schema(self, row: Row, where: str, source: Path | str) -> Schema:
         if self.databases is not None and (row.db_id or not row.context):
-            found = self.databases.find(row.db_id) if row.db_id else None
+            try:
+                found = self.databases.find(row.db_id) if row.db_id else None
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
             if found is not None:
                 alone = self.databases.single is not None
                 said = f"{source}: {found.target}" if alone else f"{where}: db_id {row.db_id}"

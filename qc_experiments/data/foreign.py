@@ -7,7 +7,9 @@ import json
 import re
 import shlex
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from qc_experiments.errors import UserError
 
@@ -154,6 +156,18 @@ def _zip_refusal(path: Path, raw: bytes) -> UserError:
     return _refusal(path, KINDS["zip"][0], f"unpack it, {line}, and name what is in it: {listed}")
 
 
+def are_columns(found: Mapping[str, Any]) -> bool:
+    """Whether an object holds columns, as pandas writes them: lists of cells, or cells by row numbers."""
+    columns = list(found.values())
+    if columns and all(isinstance(one, list) for one in columns):
+        cells = [cell for one in columns for cell in one]
+        return len({*map(len, columns)}) == 1 and not any(isinstance(one, dict) for one in cells)
+    numbers = [list(one) if isinstance(one, dict) else [""] for one in columns]
+    return bool(numbers) and all(
+        one == numbers[0] and all(map(str.isdecimal, one)) for one in numbers
+    )
+
+
 def _refuse_json(path: Path, raw: bytes) -> None:
     """Refuse JSON; a header that only begins like it passes."""
     try:
@@ -180,6 +194,8 @@ def _refuse_json(path: Path, raw: bytes) -> None:
             table = f"pandas.DataFrame({OPENED_JSON}[{key}])"
         elif not all(isinstance(column, dict | list) for column in value.values()):
             table = f"pandas.DataFrame([{OPENED_JSON}])"
+        elif not are_columns(value):
+            table = f'pandas.read_json({arguments}, orient="index")'
     modules = "json, pandas" if "json.load" in table else "pandas"
     what = "JSON, one object a line" if lines else "JSON"
     raise _refusal(path, what, "", f"import {modules}; {table}{TO_CSV}")

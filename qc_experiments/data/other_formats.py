@@ -6,37 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qc_experiments.data.source_rows import CHATS, Record, records_of
+from qc_experiments.data.source_rows import CHATS, NAMES, Record, records_of
 from qc_experiments.errors import UserError
 from qc_experiments.sql.extraction import extract_sql
 
-NAMES = {
-    "question": (
-        "question",
-        "sql_prompt",
-        "nl",
-        "utterance",
-        "instruction",
-        "prompt",
-        "input",
-        "text",
-    ),
-    "query": (
-        "query",
-        "sql",
-        "gold",
-        "gold_sql",
-        "answer",
-        "output",
-        "completion",
-        "response",
-        "target",
-    ),
-    "context": ("context", "sql_context", "schema", "create_table", "ddl", "input"),
-    "db_id": ("db_id", "database", "db_name", "database_id", "db"),
-    "evidence": ("evidence", "hint", "external_knowledge", "knowledge"),
-}
-"""What others call our columns, in any case; the first that a file has, and that holds text."""
 NEEDED = ("question", "query")
 NO_ROW = "no row has both a question and a query"
 OF_CHATS = (*NEEDED, "context")

@@ -10,12 +10,39 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qc_experiments.data.foreign import JSON_SUFFIXES, refuse_other_formats
+from qc_experiments.data.foreign import JSON_SUFFIXES, are_columns, refuse_other_formats
 from qc_experiments.data.separators import other_rows
 from qc_experiments.data.table import cells_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import file_problem, read_file, readable
 
+NAMES = {
+    "question": (
+        "question",
+        "sql_prompt",
+        "nl",
+        "utterance",
+        "instruction",
+        "prompt",
+        "input",
+        "text",
+    ),
+    "query": (
+        "query",
+        "sql",
+        "gold",
+        "gold_sql",
+        "answer",
+        "output",
+        "completion",
+        "response",
+        "target",
+    ),
+    "context": ("context", "sql_context", "schema", "create_table", "ddl", "input"),
+    "db_id": ("db_id", "database", "db_name", "database_id", "db"),
+    "evidence": ("evidence", "hint", "external_knowledge", "knowledge"),
+}
+"""What others call our columns, in any case; the first that a file has, and that holds text."""
 ROWS_IN = ("data", "rows", "examples", "questions")
 """Where a JSON object holds its rows."""
 CHATS = ("messages", "conversations", "conversation")
@@ -100,11 +127,31 @@ def _of_json(path: Path, raw: bytes) -> Any:
     except ValueError as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     if isinstance(found, dict):
-        inner = next((found[name] for name in ROWS_IN if isinstance(found.get(name), list)), None)
-        found = inner if inner is not None else found if _are_parts(found) else [found]
+        found = _of_object(found)
     if not isinstance(found, list | dict):
         raise UserError(f"{path}: is neither a list of rows nor one of them")
     return found
+
+
+def _of_object(found: Mapping[str, Any]) -> Any:
+    """The rows of a JSON object: its columns', those below a key or by names, parts of such, or itself."""
+    if are_columns(found):
+        columns = (list(one.values()) if isinstance(one, dict) else one for one in found.values())
+        return [dict(zip(found, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    inner = next((found[name] for name in ROWS_IN if isinstance(found.get(name), list)), None)
+    if inner is not None:
+        return inner
+    if _are_parts(found):
+        return found
+    if found and all(isinstance(row, dict) for row in found.values()):
+        return list(found.values())
+    texts = {name.lower() for name, value in found.items() if isinstance(value, str)}
+    lists = [rows for name, rows in found.items() if name not in CHATS and rows and _are_rows(rows)]
+    return [found] if texts.intersection(NAMES["question"]) or len(lists) != 1 else lists[0]
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _json_lines(text: str, error: json.JSONDecodeError) -> list[Any]:
@@ -126,10 +173,7 @@ def _are_parts(found: Mapping[str, Any]) -> bool:
     """Whether an object holds rows in several parts, and is not a row itself."""
     if set(found) & set(CHATS) or not any(found.values()):
         return False
-    return all(
-        isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-        for rows in found.values()
-    )
+    return all(map(_are_rows, found.values()))
 
 
 def _of_table(path: Path, raw: bytes) -> list[Record]:

@@ -49,6 +49,8 @@ def main() -> None:
         )  # from our own parent
         sys.path += [folder for folder in call.path if folder not in sys.path]
         os.environ.update(call.environment)
+        with suppress(OSError):
+            os.chdir(call.folder)
         with suppress(*RAISED):  # the call itself says what cannot be imported
             for library in items(getattr(import_module(call.module), "LIBRARIES", ())):
                 import_module(library)

@@ -30,16 +30,19 @@ DIALECT = "duckdb"
 SUFFIX = ".duckdb"
 LOGS = (".wal",)
 LIBRARIES = ("duckdb",)
-SCHEMA_QUERY = """
+OF_SCHEMA = """CASE schema_name WHEN 'main' THEN '' ELSE '"' || replace(schema_name, '"', '""') || '".' END"""
+"""What stands before a table's name, as in the statement that DuckDB itself writes."""
+SCHEMA_QUERY = f"""
 SELECT sql FROM (
     SELECT 1 AS kind, schema_name, table_name AS name, 0 AS place, sql, internal, database_name
     FROM duckdb_tables()
     UNION ALL SELECT 2, schema_name, view_name, 0, sql, internal, database_name FROM duckdb_views()
     UNION ALL SELECT 3, schema_name, table_name, 0, format(
-        'COMMENT ON TABLE "{}" IS ''{}''', replace(table_name, '"', '""'), replace(comment, '''', '''''')
+        'COMMENT ON TABLE {{}}"{{}}" IS ''{{}}''', {OF_SCHEMA},
+        replace(table_name, '"', '""'), replace(comment, '''', '''''')
     ), internal, database_name FROM duckdb_tables() WHERE comment IS NOT NULL
     UNION ALL SELECT 3, schema_name, table_name, column_index, format(
-        'COMMENT ON COLUMN "{}"."{}" IS ''{}''',
+        'COMMENT ON COLUMN {{}}"{{}}"."{{}}" IS ''{{}}''', {OF_SCHEMA},
         replace(table_name, '"', '""'), replace(column_name, '"', '""'), replace(comment, '''', '''''')
     ), internal, database_name FROM duckdb_columns() WHERE comment IS NOT NULL
 ) WHERE NOT internal AND database_name = current_database() ORDER BY kind, schema_name, name, place

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -168,6 +169,7 @@ class Call:
         written: most bytes of a file that it writes.
         path: folders from which a module that is not ours is imported.
         environment: variables that it needs.
+        folder: from which relative paths in these, or in a URL, lead to files such as certificates.
     """
 
     module: str
@@ -177,6 +179,7 @@ class Call:
     written: int = 0
     path: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    folder: str = "/"
 
 
 def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
@@ -184,7 +187,11 @@ def call_of(name: str, target: str, sql: str, limits: Limits) -> Call:
     module, prefixes = engine(name).module.__name__, engine(name).environment
     needed = {k: v for k, v in os.environ.items() if k.startswith(prefixes)}
     path = () if name in ENGINES else tuple(map(os.path.abspath, sys.path))
-    return Call(module, "run", (target, sql, limits), limits.seconds, 0, path, needed)
+    folder = "/"
+    if "://" in target:
+        with suppress(OSError):  # it may be deleted
+            folder = os.getcwd()
+    return Call(module, "run", (target, sql, limits), limits.seconds, 0, path, needed, folder)
 
 
 def class_of(message: str, words: Mapping[str, Sequence[str]]) -> str | None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from qc_experiments.sql.ddl import TableDefinition, create_statement
@@ -22,6 +22,8 @@ Scores = Mapping[tuple[int, int | None], float]
 FEW_COLUMNS = 3
 TABLE_WEIGHT = 2
 """How often a table's name counts in its text."""
+MOST_PARTS = 5_000
+"""Parts of tables that are kept for further questions, which mostly need the same ones."""
 
 
 def words(text: str) -> list[str]:
@@ -41,11 +43,13 @@ class Linker:
         tables: of the schema.
         values: by table, as SQL writes its name, and plain name of a column.
         dialect: what sqlglot calls its SQL.
+        write: a table's text.
     """
 
     tables: Sequence[TableDefinition]
     values: Mapping[tuple[str, str], Sequence[str]]
     dialect: str
+    write: Callable[[TableDefinition], str]
 
     @cached_property
     def _places(self) -> list[tuple[int, int | None]]:
@@ -81,9 +85,7 @@ class Linker:
         found = self._index.get_scores(known) if known else [0.0] * len(self._places)
         return dict(zip(self._places, map(float, found), strict=True))
 
-    def link(
-        self, question: str, room: int, write: Callable[[TableDefinition], str]
-    ) -> list[TableDefinition]:
+    def link(self, question: str, room: int) -> list[TableDefinition]:
         """The tables for a question, in an order that is the same for all questions.
 
         The best come first with their keys and the columns that the question names, and with the tables on
@@ -92,33 +94,30 @@ class Linker:
         Args:
             question: in words.
             room: for the schema's text, in characters.
-            write: a table's text.
         """
         scores = self.scores(question)
         ranked = self._ranked(scores)
-        chosen: dict[int, TableDefinition] = {}
-        sizes: dict[int, int] = {}
+        chosen: dict[int, frozenset[int]] = {}
         for place in ranked:
-            added = {
-                one: self._part(one, self._named(one, scores))
-                for one in {place, *self._between(place, chosen)} - chosen.keys()
-            }
-            new = {one: len(write(table)) + 1 for one, table in added.items()}
-            if not chosen or sum(new.values()) <= room:
-                room -= sum(new.values())
+            if chosen and self._size(place, self._named(place, scores)) > room:
+                continue  # nor is there room for it with those on the way
+            new = {place, *self._between(place, chosen)} - chosen.keys()
+            added = {one: self._named(one, scores) for one in new}
+            size = sum(self._size(*one) for one in added.items())
+            if not chosen or size <= room:
+                room -= size
                 chosen |= added
-                sizes |= new
         for place in (one for one in ranked if one in chosen):
-            left = set(range(len(self.tables[place].columns))) - self._named(place, scores)
+            left = frozenset(range(len(self.tables[place].columns))) - self._named(place, scores)
             for more in (left, *({one} for one in self._by_score(place, scores) if one in left)):
-                kept = {*self._columns(place, chosen[place]), *more}
-                wider = self._part(place, kept)
-                size = len(write(wider)) + 1
-                if size - sizes[place] <= room:
-                    room -= size - sizes[place]
-                    chosen[place], sizes[place] = wider, size
+                wider = chosen[place] | more
+                size = self._size(place, wider) - self._size(place, chosen[place])
+                if size <= room:
+                    room -= size
+                    chosen[place] = wider
         links = Counter(place for pair in self._links for place in pair)
-        return [chosen[place] for place in sorted(chosen, key=lambda one: (-links[one], one))]
+        order = sorted(chosen, key=lambda one: (-links[one], one))
+        return [self._part(place, chosen[place])[0] for place in order]
 
     def _ranked(self, scores: Scores) -> list[int]:
         """The tables, the best first."""
@@ -134,28 +133,33 @@ class Linker:
         columns = range(len(self.tables[place].columns))
         return sorted(columns, key=lambda one: (-scores[place, one], one))
 
-    def _named(self, place: int, scores: Scores) -> set[int]:
+    def _named(self, place: int, scores: Scores) -> frozenset[int]:
         """A table's keys, and its columns that fit the question better than its name alone."""
         table = self.tables[place]
         keys = {*table.keys, *(name for key in table.foreign_keys for name in key.columns)}
         least = min((scores[place, one] for one in range(len(table.columns))), default=0.0)
-        return {
+        return frozenset(
             one
             for one, column in enumerate(table.columns)
             if column.name in keys or scores[place, one] > least
-        } or set(self._by_score(place, scores)[:FEW_COLUMNS])
+        ) or frozenset(self._by_score(place, scores)[:FEW_COLUMNS])
 
-    def _columns(self, place: int, part: TableDefinition) -> set[int]:
-        names = {column.name for column in part.columns}
-        return {n for n, one in enumerate(self.tables[place].columns) if one.name in names}
+    @cached_property
+    def _part(self) -> Callable[[int, frozenset[int]], tuple[TableDefinition, int]]:
+        """A table with some of its columns, by their places, and the room that it takes."""
 
-    def _part(self, place: int, kept: set[int]) -> TableDefinition:
-        """A table with some of its columns."""
-        table = self.tables[place]
-        if len(kept) == len(table.columns):
-            return table
-        part = replace(table, columns=tuple(table.columns[one] for one in sorted(kept)))
-        return replace(part, statement=create_statement(part, self.dialect))
+        @lru_cache(MOST_PARTS)
+        def part(place: int, kept: frozenset[int]) -> tuple[TableDefinition, int]:
+            found = self.tables[place]
+            if len(kept) < len(found.columns):
+                found = replace(found, columns=tuple(found.columns[one] for one in sorted(kept)))
+                found = replace(found, statement=create_statement(found, self.dialect))
+            return found, len(self.write(found)) + 1
+
+        return part
+
+    def _size(self, place: int, kept: frozenset[int]) -> int:
+        return self._part(place, kept)[1]
 
     @cached_property
     def _links(self) -> list[tuple[int, int]]:
@@ -178,7 +182,7 @@ class Linker:
             found.setdefault(other, []).append(one)
         return found
 
-    def _between(self, start: int, chosen: Mapping[int, TableDefinition]) -> list[int]:
+    def _between(self, start: int, chosen: Mapping[int, object]) -> list[int]:
         """The tables on the shortest way by foreign keys from one to those that are chosen."""
         before: dict[int, int | None] = {start: None}
         waiting = deque([start])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from qc_experiments.system.paths import (
     PACKAGE_PREFIX,
     file_problem,
     folder_problem,
+    open_file,
     resolve_path,
     user_path,
 )
@@ -28,6 +30,8 @@ PLACEHOLDER = "{db_id}"
 URL_FORM = f"postgresql://user@host:5432/{PLACEHOLDER}, the password in PGPASSWORD"
 WHAT_THERE_IS = "name a database's file, a folder of databases, or a postgresql:// URL"
 OTHER_SUFFIXES = (".db", ".sqlite3", ".db3")  # of SQLite files elsewhere
+HASHING = threading.Lock()
+"""Held while a server reads all its rows, which it is to do once."""
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f/\\]")
 NOT_IN_URL_NAMES = re.compile(r"[?#&@:]")
 """What makes a server, a port or an option of a part of a URL. It would be escaped; in a name from
@@ -53,8 +57,11 @@ class Database:
         module = engine_of(self.engine).module
         if "://" not in self.target:
             found = file_content(self.engine, self.target)
-        elif (found := self.server_hashes.get(self.target, "")) == "":
-            found = self.server_hashes[self.target] = str(module.content_hash(self.target))
+        else:
+            with HASHING:
+                if self.target not in self.server_hashes:
+                    self.server_hashes[self.target] = str(module.content_hash(self.target))
+                found = self.server_hashes[self.target]
         # What another engine, or another version of it, makes of the same file is something else.
         ours = self.engine in ENGINES
         return found if ours else f"{self.engine} {file_hash(Path(str(module.__file__)))} {found}"
@@ -63,7 +70,8 @@ class Database:
 def named_database(text: str, key: str, engine: str | None = None) -> Database:
     """The database at a file's path or a URL.
 
-    ``key`` is what the user calls it, for messages; without an engine the suffix or the scheme says it.
+    ``key`` is what the user calls it, for messages; without an engine the suffix, the content or the scheme
+    says it.
 
     Raises:
         UserError: if there is no such file, or no engine reads such a URL.
@@ -74,7 +82,13 @@ def named_database(text: str, key: str, engine: str | None = None) -> Database:
     if problem := file_problem(path):
         raise UserError(f"{key} {path}: {problem}")
     by_suffix = (name for name in ENGINES if engine_of(name).suffix == path.suffix != "")
-    return Database(engine or next(by_suffix, "sqlite"), str(path.absolute()))
+    return Database(engine or next(by_suffix, None) or _by_content(path), str(path.absolute()))
+
+
+def _by_content(path: Path) -> str:
+    """The engine of a file whose suffix names none, such as ``.db``."""
+    with open_file(path) as file:
+        return "duckdb" if file.read(12)[8:] == b"DUCK" else "sqlite"
 
 
 def engine_of_url(url: str, key: str) -> str:

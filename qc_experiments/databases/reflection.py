@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from qc_experiments.databases.engine import ENGINES
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.paths import PACKAGE_PREFIX, file_problem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine, Table
 
 DIALECTS = {"mariadb": "mysql", "mssql": "tsql", "postgresql": "postgres"}
 """What sqlglot calls SQLAlchemy's dialects, where it is not the same."""
@@ -39,7 +43,6 @@ def reflected_statements(url: str, said: str) -> tuple[str, str]:
         from sqlalchemy import MetaData, create_engine, make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
         from sqlalchemy.pool import NullPool
-        from sqlalchemy.schema import CreateTable
     except ImportError:
         raise UserError(
             f"{said}: SQLAlchemy is not installed: pip install sqlalchemy, and a driver"
@@ -55,7 +58,7 @@ def reflected_statements(url: str, said: str) -> tuple[str, str]:
             tables = MetaData()
             with engine.connect() as connection:
                 tables.reflect(connection, views=False)
-        statements = [str(CreateTable(one).compile(engine)).strip() for one in tables.sorted_tables]
+        statements = [_statement(one, engine) for one in tables.sorted_tables]
     except (NoSuchModuleError, ArgumentError, ValueError):  # whose messages may hold the password
         raise unread from None
     except ModuleNotFoundError as error:
@@ -72,3 +75,21 @@ def reflected_statements(url: str, said: str) -> tuple[str, str]:
         raise UserError(f"{said}: has no tables")
     name = engine.dialect.name
     return "\n".join(f"{one};" for one in statements), DIALECTS.get(name, name)
+
+
+def _statement(table: Table, engine: Engine) -> str:
+    """A table's CREATE statement, in which a column of a type that SQLAlchemy cannot write has none."""
+    from sqlalchemy.exc import CompileError
+    from sqlalchemy.schema import CreateTable
+    from sqlalchemy.types import UserDefinedType
+
+    class Untyped(UserDefinedType[Any]):
+        def get_col_spec(self, **_: object) -> str:
+            return ""
+
+    for column in table.columns:
+        try:
+            column.type.compile(engine.dialect)
+        except CompileError:  # such as MySQL's GEOMETRY
+            column.type = Untyped()
+    return str(CreateTable(table).compile(engine)).strip()

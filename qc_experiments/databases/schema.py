@@ -109,7 +109,12 @@ class SchemaReader:
         if self.linking is None:
             return Schema(text, statements, values=values)
         keys = key_lines(tables, dialect, self.form, self.style)
-        return Schema(text, statements, Linker(tables, searched, dialect), values, keys)
+
+        def write(table: TableDefinition) -> str:
+            own = table_text(table, dialect, self.form, self.style, values)
+            return "\n".join([own, *keys.get(table.written, ())])
+
+        return Schema(text, statements, Linker(tables, searched, dialect, write), values, keys)
 
     def text_for(self, schema: Schema, question: str) -> str:
         """A schema's text for a question: whole, or the part of it that fits."""
@@ -117,14 +122,10 @@ class SchemaReader:
             return schema.text
         if len(schema.text) <= self.linking * CHARACTERS:
             return schema.text
-        how = (schema.linker.dialect, self.form, self.style, schema.values)
-
-        def write(table: TableDefinition) -> str:
-            return "\n".join([table_text(table, *how), *schema.keys.get(table.written, ())])
-
         heading = len(KEYS_BEGIN) + 1 if any(schema.keys.values()) else 0
         room = self.linking * CHARACTERS - heading
-        return schema_text(schema.linker.link(question, room, write), *how)
+        how = (schema.linker.dialect, self.form, self.style, schema.values)
+        return schema_text(schema.linker.link(question, room), *how)
 
     @property
     def samples(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sqlglot import exp
+
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.sql.ddl import ForeignKey, TableDefinition, column_in_sql
 
@@ -58,11 +60,26 @@ def table_text(
 ) -> str:
     """A table in a form, without its foreign keys where these stand at the end."""
     if form is SchemaFormat.ddl:
-        return "\n".join([f"{table.statement};", *value_comments([table], values)])
+        comments = [*_comments(table, dialect), *value_comments([table], values)]
+        return "\n".join([f"{table.statement};", *comments])
     if not table.columns:
         return f"{table.statement};"
     write = _compact if form is SchemaFormat.compact else _m_schema
     return write(table, dialect, style, values)
+
+
+def _comments(table: TableDefinition, dialect: str) -> list[str]:
+    """What is said of a table and its columns, as far as its statement does not hold it."""
+    columns = [(column_in_sql(one.name, table, dialect), one.comment) for one in table.columns]
+    said = [("TABLE", table.written, table.comment)]
+    said += [("COLUMN", f"{table.written}.{name}", comment) for name, comment in columns]
+    missing = [one for one in said if one[2] and one[2] not in table.statement]
+    if dialect == "sqlite":  # which has no COMMENT ON
+        return [f"-- {name}: {' '.join(comment.split())}" for _, name, comment in missing]
+    return [
+        f"COMMENT ON {kind} {name} IS {exp.Literal.string(comment).sql(dialect)};"
+        for kind, name, comment in missing
+    ]
 
 
 def value_comments(tables: Sequence[TableDefinition], values: Values) -> list[str]:

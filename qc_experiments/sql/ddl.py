@@ -300,7 +300,12 @@ def create_statement(table: TableDefinition, dialect: str) -> str:
 
 def column_in_sql(name: str, table: TableDefinition | ForeignKey, dialect: str) -> str:
     """A column's name as SQL writes it: a table's, or that of a parent to which a key refers."""
-    return name_in_sql(exp.to_identifier(name, quoted=name in table.quoted), dialect)
+    return _in_sql(name, name in table.quoted, dialect)
+
+
+@lru_cache(maxsize=16_384)
+def _in_sql(name: str, quoted: bool, dialect: str) -> str:
+    return name_in_sql(exp.to_identifier(name, quoted=quoted), dialect)
 
 
 def _listed(names: Iterable[str], table: TableDefinition | ForeignKey, dialect: str) -> str:

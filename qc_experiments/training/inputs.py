@@ -62,7 +62,10 @@ def load_data(config: RunConfig) -> RunData:
     form = data.schema_format or SchemaFormat.ddl
     with SchemaReader(form, data.schema, data.linking) as reader:
         contexts = ContextMaker(reader, databases, always=made)
-        tables = [_read(file, data, "data.train", contexts) for file, _ in data.train_files()]
+        tables: list[Table] = []
+        for file, _ in data.train_files():
+            beside = tables[0].rows if tables else ()
+            tables.append(_read(file, data, "data.train", contexts, beside))
         given = [] if data.validation is None else [data.validation]
         held_out = [_read(file, data, "data.validation", contexts) for file in given]
         reader.check_private("data.schema.private")
@@ -113,12 +116,14 @@ def _check_evidence(template: Template, table: Table, column: str) -> None:
         )
 
 
-def _read(file: str, data: DataConfig, key: str, contexts: ContextMaker) -> Table:
-    """The rows of a CSV with their contexts."""
+def _read(
+    file: str, data: DataConfig, key: str, contexts: ContextMaker, beside: Sequence[Row] = ()
+) -> Table:
+    """The rows of a CSV with their contexts; ``beside`` as `ContextMaker.fill` takes it."""
     path = resolve_path(file, key)
     needed = contexts.databases is None
     table = read_table(path, data.columns, data.on_invalid, needs_context=needed)
-    rows = contexts.fill(table.rows, path)
+    rows = contexts.fill(table.rows, path, beside)
     several = data.weights or not isinstance(data.train, str)
     if key == "data.train" and several:  # a row's number does not tell its file
         rows = [replace(row, source=str(path)) for row in rows]

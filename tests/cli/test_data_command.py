@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from helpers.slow import then_slow
 
 from qc_experiments.cli.data import main
+from qc_experiments.cli.data_show import row_config
 
 DEMO = Path(str(files("qc_experiments.demo")))
 SCHEMA = "CREATE TABLE t (a INTEGER, größe TEXT);"
@@ -184,6 +186,13 @@ def test_what_cannot_be_done_is_said_in_one_line(refusal, rows, databases, argum
     assert not (rows.parent / "new.db").exists()
 
 
+@pytest.mark.parametrize("name", ["models (old), it's/a=b #1", "${x}", "null"])
+def test_a_model_and_a_template_are_called_whatever_they_are_called(name):
+    asked = argparse.Namespace(model=name, template=name, max_length=None)
+    config = row_config(asked)
+    assert (config.model.name_or_path, config.data.template) == (name, name)
+
+
 SHOP = "databases/shop/shop.sqlite"
 
 
@@ -246,6 +255,15 @@ def test_show_takes_the_first_row_and_a_template_of_the_users(qc, rows, tmp_path
     assert out == (
         f"How many? {{{SCHEMA}}}\n```\n[the model writes:]SELECT count(*) FROM t\n```[end]\n"
     )
+
+
+def test_show_finds_the_hint_in_a_column_of_another_name(tmp_path, capsys):
+    row = "q,SELECT a FROM t,CREATE TABLE t (a),x=1"
+    (tmp_path / "it.csv").write_text(f"question,query,context,hint\n{row}\n")
+    (tmp_path / "mine.txt").write_text("{context} {evidence} {question} {query}")
+    given = ["--template", str(tmp_path / "mine.txt"), "--evidence", "hint"]
+    main(["show", str(tmp_path / "it.csv"), *given])
+    assert "CREATE TABLE t (a) x=1 q" in capsys.readouterr().out
 
 
 def test_show_works_on_a_terminal_that_has_few_letters(qc, rows):
@@ -331,12 +349,12 @@ def test_the_schema_of_a_database_that_sqlalchemy_reads(qc, tmp_path):
     with closing(sqlite3.connect(tmp_path / "it.db")) as connection:
         connection.executescript(
             "CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR(9)); "
-            "CREATE TABLE u (a INTEGER REFERENCES t(a));"
+            "CREATE TABLE u (a INTEGER REFERENCES t(a), shape NOT NULL);"
         )
     url = f"sqlite:///{tmp_path / 'it.db'}"
     code, out, err = qc("context", "--db", url, "--format", "compact")
     assert (code, err) == (0, [])
-    assert out == "t(a INT PRIMARY KEY, b VARCHAR(9))\nu(a INT)\nForeign keys:\nu.a=t.a\n"
+    assert out == "t(a INT PRIMARY KEY, b VARCHAR(9))\nu(a INT, shape)\nForeign keys:\nu.a=t.a\n"
     (tmp_path / "q.csv").write_text("question,query\nq,SELECT a FROM t\n", encoding="utf-8")
     assert qc("context", "q.csv", "--db", url, "-o", "with.csv")[0] == 0
     assert "CREATE TABLE t (" in (tmp_path / "with.csv").read_text()

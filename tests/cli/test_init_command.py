@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -93,6 +94,20 @@ def test_a_project_of_odd_names_runs(shop, tmp_path, tiny_model, monkeypatch, ca
     assert "6 usable rows" in run_readme(folder, tiny_model, monkeypatch, capsys)
 
 
+def test_a_project_below_a_linked_folder_finds_its_files(shop, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "mine.csv").write_text("question,query,hint\nq,SELECT 1,h\n")
+    folder = tmp_path / "link" / "project"
+    given = ["--csv", str(tmp_path / "mine.csv"), "--evidence", "hint", "--db", str(shop)]
+    main([str(folder), *given])
+    settings = (folder / "conf/data/mine.yaml").read_text()
+    assert "columns:\n  evidence: 'hint'\n" in settings
+    for key, path in (("train", tmp_path / "mine.csv"), ("databases", shop)):
+        written = re.search(f"^{key}: '(.*)'$", settings, re.MULTILINE)[1]
+        assert os.path.samefile(folder / written, path)
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cret@127.0.0.1:1/x", "postgresql://h/x?password=s3cret"]
 )
@@ -131,3 +146,10 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     assert said in refused(main, list(arguments))
     assert not (tmp_path / "new").exists()
+
+
+def test_the_end_of_input_at_a_question_is_told_as_no_answer(tmp_path, refused, monkeypatch):
+    """Ctrl-D on a terminal."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert "give --csv FILE" in refused(main, [str(tmp_path / "new")])

@@ -97,12 +97,34 @@ def test_rows_about_several_databases_are_not_judged_on_one(shop, tmp_path):
     assert "3 databases (bank, shop, zoo)" in line
 
 
+@pytest.mark.parametrize("form", ["null", "m_schema"])
+@pytest.mark.parametrize("db_id", ["", "zoo"])
+def test_rows_mixed_with_those_of_one_file_keep_their_own_contexts(
+    shop, questions, tmp_path, form, db_id
+):
+    zoo = "CREATE TABLE pet (name TEXT)"
+    header = ("question", "query", "context", "db_id")
+    rows = [
+        ("Which pets?", "SELECT name FROM pet", zoo, db_id),
+        ("Which?", *ROWS[1][1:], SHOP, "shop"),
+    ]
+    more = write_rows(tmp_path / "more.csv", header, rows)
+    given = [f"data.train=[{questions},{more}]", f"data.databases={shop}"]
+    found = {row.question: row for row in rows_of(*given, f"data.schema_format={form}")}
+    expected = zoo if form == "null" else "# Table: pet\n[\n(name:TEXT)\n]"
+    assert (found["Which pets?"].context, found["Which pets?"].db_id) == (expected, db_id or None)
+    assert ("Examples" in found["Which?"].context) == (form == "m_schema")
+    write_rows(more, ("question", "query", "db_id"), [("Which pets?", "SELECT 1", "zoo")])
+    assert "more.csv: its rows are about 2 databases (shop, zoo)" in refusal(*given)
+
+
 @pytest.mark.parametrize(
     ("header", "cells", "said"),
     [
         (("question", "query", "db_id"), ("q", "SELECT 1", "zoo"), ["row 2", "db_id zoo"]),
         (("question", "query", "db_id"), ("q", "SELECT 1", ""), ["row 2", "no db_id"]),
         (("question", "query"), ("q", "SELECT 1"), ["row 2", "no db_id"]),
+        (("question", "query", "db_id"), ("q", "SELECT 1", "a/b"), ["my.csv: row 2: db_id a/b"]),
     ],
 )
 def test_a_row_without_its_database_is_named(tmp_path, header, cells, said):

@@ -159,6 +159,26 @@ CONVERTED: dict[str, tuple[str, Callable[[], str | bytes], list[str], list[list[
         ["is JSON"],
         ROWS,
     ),
+    "json of columns": (
+        "it.json",
+        lambda: json.dumps({name: [row[name] for row in objects()] for name in HEADER}),
+        ["is JSON"],
+        ROWS,
+    ),
+    "json of columns by numbers": (
+        "it.json",
+        lambda: json.dumps(
+            {name: {str(n): row[name] for n, row in enumerate(objects())} for name in HEADER}
+        ),
+        ["is JSON"],
+        ROWS,
+    ),
+    "json of rows by names": (
+        "it.json",
+        lambda: json.dumps({f"{n} a": row for n, row in enumerate(objects())}),
+        ["is JSON"],
+        ROWS,
+    ),
     "gzip": ("it.csv.gz", lambda: gzip.compress(written().encode(), mtime=0), ["gzip"], ROWS),
     "gzip by content": (
         "it.csv",

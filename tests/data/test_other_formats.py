@@ -21,6 +21,7 @@ ROWS = [
 BIRD = [
     {"question_id": 0, "db_id": "shop", "question": "q", "evidence": "a means b", "SQL": "SELECT 1"}
 ]
+BIRD_CELLS = {"db_id": "shop", "evidence": "a means b"}
 SPIDER = [
     {"db_id": "shop", "query": "SELECT 1", "query_toks": ["SELECT"], "question": "q", "sql": {}}
 ]
@@ -72,7 +73,7 @@ def write_json(path, content):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (BIRD, {"db_id": "shop", "evidence": "a means b"}),
+        (BIRD, BIRD_CELLS),
         (SPIDER, {"db_id": "shop"}),
         (GRETEL, {"context": "CREATE TABLE t (a)"}),
         (ALPACA, {"context": "CREATE TABLE t (a)"}),
@@ -80,6 +81,11 @@ def write_json(path, content):
         (CHAT, {"context": "CREATE TABLE t (a)"}),
         (SHAREGPT, {"context": "CREATE TABLE t (a)"}),
         ({"data": CONTEXT}, {"context": "CREATE TABLE t (a)"}),
+        ({"version": "1", "items": CONTEXT}, {"context": "CREATE TABLE t (a)"}),
+        ({"0017": CONTEXT[0]}, {"context": "CREATE TABLE t (a)"}),
+        ({name: [cell] for name, cell in CONTEXT[0].items()}, {"context": "CREATE TABLE t (a)"}),
+        ({name: {"0": cell} for name, cell in BIRD[0].items()}, BIRD_CELLS),
+        (BIRD[0] | {"tables": [{"question": "x", "query": "y"}]}, BIRD_CELLS),
     ],
 )
 def test_columns_of_known_formats_are_found(tmp_path, content, expected):

@@ -14,7 +14,7 @@ import pytest
 from qc_experiments.data.table import Row
 from qc_experiments.databases.duckdb import run
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
-from qc_experiments.databases.locate import Database, Databases
+from qc_experiments.databases.locate import Database, Databases, named_database
 from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
@@ -317,6 +317,12 @@ def test_the_schema_is_what_a_prompt_needs(database):
         "CREATE TABLE store.shelf(tags VARCHAR[]);",
         "CREATE VIEW cheap AS SELECT * FROM book WHERE (price < 5);",
     ]
+
+
+@pytest.mark.parametrize("name", ["copy.db", "copy"])
+def test_a_file_of_another_suffix_is_known_by_its_content(database, tmp_path, name):
+    (tmp_path / name).write_bytes(Path(database).read_bytes())
+    assert named_database(str(tmp_path / name), "db").engine == "duckdb"
 
 
 def content_hash(path: str) -> str:

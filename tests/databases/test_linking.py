@@ -10,7 +10,7 @@ import pytest
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.table import Row
-from qc_experiments.databases import schema_text
+from qc_experiments.databases import linking, schema_text
 from qc_experiments.databases.linking import CHARACTERS, words
 from qc_experiments.databases.locate import Databases
 from qc_experiments.databases.schema import SchemaReader
@@ -151,6 +151,26 @@ def test_a_run_links_in_training_and_when_it_is_asked(train, shop, tmp_path, mon
     assert asked[0].context == linked(shop, "price of product 1?", 80).context
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres"])
+@pytest.mark.parametrize("columns", [1, 40])
+def test_comments_stay_with_what_stays(dialect, columns):
+    """Whether the table stays whole or is cut; SQLite has them in its statement alone."""
+    inner = "name TEXT, -- in full\n" if dialect == "sqlite" else "name TEXT,"
+    more = ", ".join(f"other_{n} INT" for n in range(columns))
+    said = "COMMENT ON TABLE person IS 'who''s who'; COMMENT ON COLUMN person.name IS 'in full';"
+    statements = f"CREATE TABLE person ({inner} {more}); {said if dialect != 'sqlite' else ''}"
+    with SchemaReader(SchemaFormat.ddl, SchemaConfig(), 100) as reader:
+        schema = reader.of_statements(f"{statements} {FILLER}", "it", dialect)
+        found = reader.text_for(schema, "What is the name of each person?")
+    assert ("other_39" in schema.text, "other_39" in found) == (columns == 40, False)
+    (table,) = (one for one in read_ddl(found, dialect) if one.name == "person")
+    if dialect == "sqlite":
+        assert found.count("in full") == 1
+    else:
+        assert table.comment == "who's who"
+        assert {one.name: one.comment for one in table.columns}["name"] == "in full"
+
+
 @pytest.mark.parametrize("form", list(SchemaFormat))
 def test_many_keys_count_as_well(tmp_path, form):
     path = tmp_path / "keys.sqlite"
@@ -181,3 +201,17 @@ def test_a_question_costs_no_lines_but_those_of_the_keys_that_it_gets(monkeypatc
         made.clear()
         text = reader.text_for(schema, "What other of t7?")
     assert 0 < text.count("=") <= len(made) < 20
+
+
+def test_parts_of_tables_are_written_once_for_all_questions(monkeypatch):
+    made = []
+    written = linking.create_statement
+    monkeypatch.setattr(
+        linking, "create_statement", lambda *given: (made.append(given), written(*given))[1]
+    )
+    with SchemaReader(SchemaFormat.ddl, SchemaConfig(), 100) as reader:
+        schema = reader.of_statements(SCHEMA.partition("INSERT")[0], "it")
+        reader.text_for(schema, "What is the price of each product?")
+        first = len(made)
+        reader.text_for(schema, "What is the price of each product, and its title?")
+    assert first > 10 > len(made) - first

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits, call_of
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Database, Databases, find_databases
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 
@@ -147,17 +149,33 @@ def test_what_a_server_holds_is_asked_once_in_a_run(tmp_path, monkeypatch):
     (tmp_path / "my_servers").mkdir()
     (tmp_path / "my_servers" / "mine.py").write_text(
         "SCHEMES, DIALECT, SCHEMA_QUERY = ('mine',), 'sqlite', 'SELECT 1'\n"
-        "run, hashes = print, iter(('before', 'after'))\n"
-        "def content_hash(url):\n    return next(hashes)\n"
+        "import time\nrun, hashes = print, iter(('before', 'after'))\n"
+        "def content_hash(url):\n    time.sleep(0.02)\n    return next(hashes)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
     for _ in range(2):
         databases = Databases("mine://host/{db_id}", "my_servers.mine")
-        asked = {databases.find("shop").content_hash() for _ in range(2)}
+        with ThreadPoolExecutor(2) as threads:
+            found = [databases.find("shop") for _ in range(2)]
+            asked = set(threads.map(Database.content_hash, found))
         seen.append(asked.pop().rpartition(" ")[2])
         assert not asked
     assert seen == ["before", "after"]
+
+
+def test_files_that_a_url_names_are_looked_for_where_the_command_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "my_place.py").write_text(
+        "import os\nfrom qc_experiments.databases.engine import Execution\n"
+        "SCHEMES, DIALECT, SCHEMA_QUERY, content_hash = 'mine', 'sqlite', 'SELECT 1', str\n"
+        "def run(target, sql, limits):\n    return Execution([(os.getcwd(),)], ('a',))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with SqlPool(1) as pool:
+        assert pool.run("my_place", "mine://host/x", "", Limits()).rows == [
+            (str(tmp_path.resolve()),)
+        ]
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,17 @@ def test_the_same_seed_draws_the_same_values_and_another_others(shop):
         *("email", "E-Mail", "customer_e_mail", "mail_address", "phone_number", "Mobile", "Fax"),
         *("telefon", "Telephone", "tel", "tel_nr", "kennwort"),
         *("credit_card", "IBAN", "password", "pwd", "passwort", "api_token", "ssn"),
+        *("mot_de_passe", "motDePasse", "contraseña", "contrasena", "senha", "wachtwoord"),
+        *("passcode", "card_pin", "PIN", "pin_code", "cvv", "api_key", "apiKey"),
     ],
 )
 def test_no_value_of_a_column_that_sounds_private_is_shown(name):
     assert is_private(name, PRIVATE)
+
+
+@pytest.mark.parametrize("name", ["shipping", "passenger", "mobility", "opinion", "spin", "key"])
+def test_a_column_that_only_holds_the_letters_of_such_a_name_is_not_private(name):
+    assert not is_private(name, PRIVATE)
 
 
 def test_a_text_that_looks_private_is_not_shown_whatever_its_column(shop):
@@ -247,7 +254,9 @@ def test_duckdbs_comments_and_types_are_said(tmp_path):
             'CREATE TABLE "order" (id INTEGER PRIMARY KEY, "the name" VARCHAR, paid TIMESTAMP, l INTEGER[]); '
             """COMMENT ON TABLE "order" IS 'what''s ordered'; """
             """COMMENT ON COLUMN "order".paid IS 'when paid'; """
-            """INSERT INTO "order" VALUES (1, 'a', '2024-01-02 03:04:05', [1, 2])"""
+            """INSERT INTO "order" VALUES (1, 'a', '2024-01-02 03:04:05', [1, 2]); """
+            'CREATE SCHEMA "my sales"; CREATE TABLE "my sales"."order" (paid DATE); '
+            """COMMENT ON COLUMN "my sales"."order".paid IS 'elsewhere'"""
         )
     assert text_of(Database("duckdb", str(path)), "m_schema").splitlines() == [
         '# Table: "order", what\'s ordered',
@@ -256,6 +265,10 @@ def test_duckdbs_comments_and_types_are_said(tmp_path):
         '("the name":TEXT, Examples: [a]),',
         "(paid:TIMESTAMP, when paid, Examples: [2024-01-02T03:04:05]),",
         "(l:INT[], Examples: [[1, 2]])",
+        "]",
+        '# Table: "my sales"."order"',
+        "[",
+        "(paid:DATE, elsewhere)",
         "]",
     ]
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.judging.equivalence import Group
@@ -241,6 +242,21 @@ def test_results_are_kept_on_disk_until_the_database_changes(pool, database, tmp
     os.utime(target)
     changed = GoldCache(path).get(pool, database, sql, Limits())
     assert changed.execution.rows != first.execution.rows
+
+
+def test_what_is_kept_in_memory_needs_no_reading_of_all_that_a_server_holds(monkeypatch):
+    monkeypatch.setattr(Database, "content_hash", None)
+    ran = []
+
+    def run(_engine: str, target: str, *_: object) -> Execution:
+        ran.append(target)
+        return Execution([(len(ran),)], ("n",))
+
+    golds, pool = GoldCache(None), SimpleNamespace(run=run)
+    for number, name in [(1, "shop"), (2, "zoo"), (1, "shop")]:
+        server = Database("postgresql", f"postgresql://host/{name}")
+        assert golds.get(pool, server, "SELECT 1", Limits()).execution.rows == [(number,)]
+    assert len(ran) == 2
 
 
 def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path):
