@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.runs import metrics_lines, run_folders, start, sweep_command, wait_for
+from helpers.slow import then_slow
 
 
 class Deleting(logging.Handler):
@@ -52,12 +53,12 @@ def delete_two_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "remove", "settings"),
-    [
+    "gone",
+    then_slow(
+        ("step    1/3", shutil.rmtree, ("evaluation.base=false",)),
         ("Run  ", shutil.rmtree, ("evaluation.base=false",)),
         ("Measuring the base model", shutil.rmtree, ()),
         ("Trains ", shutil.rmtree, ("evaluation.base=false", "lora.init=pissa")),
-        ("step    1/3", shutil.rmtree, ("evaluation.base=false",)),
         ("step    1/3", move, ("evaluation.base=false",)),
         (
             "step    1/3",
@@ -67,11 +68,10 @@ def delete_two_files(folder: Path) -> None:
         ("Trained in", shutil.rmtree, ("evaluation.base=false",)),
         ("held-out questions", shutil.rmtree, ("evaluation.base=false",)),  # all is written
         ("step    2/3", delete_two_files, ("evaluation.base=false",)),
-    ],
+    ),
 )
-def test_a_run_whose_folder_goes_ends_in_one_line(
-    train, refused, deleting, tmp_path, said, remove, settings
-):
+def test_a_run_whose_folder_goes_ends_in_one_line(train, refused, deleting, tmp_path, gone):
+    said, remove, settings = gone
     listener = deleting(said, remove, tmp_path / "outputs")
     line = refused(train, *settings)
     assert listener.done

@@ -21,6 +21,7 @@ from helpers.runs import (
     losses_by_plain_peft,
     run_folders,
 )
+from helpers.slow import then_slow
 
 from qc_experiments.cli import evaluate as evaluation_command
 from qc_experiments.cli import predict
@@ -287,7 +288,9 @@ def test_full_fine_tuning_saves_a_model_that_predicts(train, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 1
 
 
-@pytest.mark.parametrize("init", ["pissa", "olora", "pissa_niter_16", "gaussian", "orthogonal"])
+@pytest.mark.parametrize(
+    "init", then_slow("pissa", "olora", "pissa_niter_16", "gaussian", "orthogonal")
+)
 def test_every_initialisation_saves_an_adapter_for_the_unchanged_base(train, tiny_model, init):
     run = train(f"lora.init={init}", "trainer.learning_rate=1e-3")
     loss, _ = losses_by_plain_peft(run, tiny_model)

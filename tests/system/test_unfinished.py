@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from helpers.runs import ROOT
+from helpers.slow import then_slow
 
 from qc_experiments.cli.evaluate import main as evaluate_main
 from qc_experiments.cli.predict import main as predict_main
@@ -99,8 +100,9 @@ def judged(output: Path) -> tuple[list[list[str]], dict[str, Any]]:
     return rows, report
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGKILL", -9), ("SIGINT", 130), ("SIGTERM", 143)])
-def test_an_evaluation_goes_on_where_it_was_ended(slowly, tmp_path, capsys, name, code):
+@pytest.mark.parametrize("ended", then_slow(("SIGKILL", -9), ("SIGINT", 130), ("SIGTERM", 143)))
+def test_an_evaluation_goes_on_where_it_was_ended(slowly, tmp_path, capsys, ended):
+    name, code = ended
     output = tmp_path / "cut"
     with started("evaluate", *slowly, "--output", str(output)) as process:
         wait_for(lambda: lines(output / UNFINISHED) > 4, process)
@@ -258,10 +260,16 @@ def test_predictions_go_on_where_they_were_ended(predicting, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("shares", "done", "told"),
     [
-        (True, 0, "0 of 80 answers are kept; the same command starts again"),
+        pytest.param(
+            *(True, 0, "0 of 80 answers are kept; the same command starts again"),
+            marks=pytest.mark.slow,
+        ),
         (True, 2, "16 of 80 answers are kept; the same command goes on from there"),
         # Where each prompt is computed whole, a part is one batch of two.
-        (False, 1, "2 of 80 answers are kept; the same command goes on from there"),
+        pytest.param(
+            *(False, 1, "2 of 80 answers are kept; the same command goes on from there"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_interruption_says_how_many_answers_are_kept(
