@@ -117,7 +117,7 @@ def _by_rows(config: RunConfig, plan: Plan) -> Iterator[Choice]:
         and config.collator.name == "shared_schema"
         and micro >= 2 * LARGE_GROUP
     ):
-        why = f"{questions:g} questions a schema: their schema is computed once for so many"
+        why = f"{questions:g} questions per schema: it is computed once for so many"
         yield Choice("collator.max_group", LARGE_GROUP, why)
 
 
