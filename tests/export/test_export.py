@@ -293,11 +293,16 @@ def test_an_adapter_is_copied_without_its_base_model(train, tmp_path, tiny_model
     assert (folder / "adapter_model.safetensors").exists()
 
 
-def test_questions_that_are_gone_leave_nothing_half_written(train, tmp_path, capsys):
+def test_questions_that_are_gone_or_others_leave_nothing_half_written(train, tmp_path, capsys):
     rows = tmp_path / "rows.csv"
-    lines = [f'How many {n}?,SELECT {n},"CREATE TABLE a (b INTEGER)"' for n in range(20)]
+    lines = [f'How many {n}?,SELECT {n},"CREATE TABLE a (b INTEGER)"' for n in range(40)]
+    lines, more = lines[:20], lines[20:]
     rows.write_text("\n".join(["question,query,context", *lines]), encoding="utf-8")
     run = train("data=csv", f"data.train={rows}")
+    rows.write_text("\n".join(["question,query,context", *lines, *more]), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path)
+    assert "no longer gives the rows that the run was trained on" in capsys.readouterr().err
     rows.unlink()
     with pytest.raises(SystemExit):
         exported(run, tmp_path)
