@@ -21,8 +21,10 @@ from qc_experiments.cli import predict
 from qc_experiments.config.schema import RunConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
+from qc_experiments.errors import UserError
 from qc_experiments.export.card import CardFacts, model_card
 from qc_experiments.export.exact_prompt import ExactPrompt
+from qc_experiments.models import base
 from qc_experiments.models.saved import load_saved
 from qc_experiments.system.files import csv_text, write_whole
 
@@ -68,8 +70,8 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
 
 @pytest.mark.parametrize("lora", ["lora.r=2", "lora=none"])
 def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model, lora):
-    base = tmp_path / "base"
-    shutil.copytree(tiny_model, base)
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
     own = {
         "do_sample": True,
         "temperature": 0.7,
@@ -82,8 +84,8 @@ def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, t
         "no_repeat_ngram_size": 3,
         "output_scores": True,
     }
-    (base / "generation_config.json").write_text(json.dumps(own))
-    run = train(f"model.name_or_path={base}", lora)
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    run = train(f"model.name_or_path={folder}", lora)
     folder = exported(run, tmp_path, "--check", "0")
     for saved in (folder, *run.folder.glob("model")):
         written = json.loads((saved / "generation_config.json").read_text())
@@ -193,8 +195,10 @@ def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
     assert settings["base_model_name_or_path"] == "tiny-llama"
 
 
-def test_a_merged_model_ends_where_it_was_trained_to(train, tmp_path):
-    folder = exported(train(), tmp_path, "--check", "0")
+def test_a_merged_model_ends_where_it_was_trained_to_and_needs_no_gpu(train, tmp_path, monkeypatch):
+    run = train()
+    monkeypatch.delattr(base, "training_device")
+    folder = exported(run, tmp_path, "--check", "0")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = json.loads((folder / "generation_config.json").read_text())
     ends = settings["eos_token_id"]
@@ -253,6 +257,21 @@ def test_what_cannot_be_is_one_line(train, tmp_path, monkeypatch, capsys):
         assert said in error
         assert error.count("\n") == 1
         assert not (tmp_path / "x").exists()
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_memory_that_runs_out_is_told_with_what_the_command_can_change(
+    train, tmp_path, monkeypatch, refused
+):
+    run = train()
+    monkeypatch.setattr(base, "_loaded", no_room)
+    said = refused(exported, run, tmp_path, "--check", "0")
+    assert said.endswith("take a machine with more, or --format adapter")
+    with pytest.raises(UserError, match=r"computed: take a machine with more$"):
+        load_saved(run.folder / "adapter", tmp_path / "cache")
 
 
 def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_model, capsys):
