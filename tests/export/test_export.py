@@ -22,6 +22,7 @@ from qc_experiments.config.schema import RunConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
+from qc_experiments.export import hub
 from qc_experiments.export.card import CardFacts, model_card
 from qc_experiments.export.exact_prompt import ExactPrompt
 from qc_experiments.models import base
@@ -225,12 +226,16 @@ def test_an_export_that_is_worse_beyond_chance_ends_with_1(train, tmp_path, monk
         return replace(real(*arguments), table=Paired(20, 30, 1, 49), different=100)
 
     monkeypatch.setattr(export, "compare_engines", much_worse)
+    monkeypatch.setattr(hub, "check_push", lambda name: None)
+    monkeypatch.delattr(hub, "push")
     with pytest.raises(SystemExit) as ended:
-        exported(run, tmp_path, "--check", "4")
+        exported(run, tmp_path, "--check", "4", "--push", "me/model")
     assert ended.value.code == 1
     said = capsys.readouterr().out
     assert "the export is worse than the run's own model: -29.0 points" in said
     assert "at most (float32 and bfloat16 round differently)" in said
+    assert "--push me/model: not done, as the export is worse; " in said
+    assert f"hf upload --private me/model {tmp_path / 'exported'}\n" in said
 
 
 BAD = {
