@@ -18,7 +18,14 @@ from qc_experiments.config.metrics import (
     TEST_SUITE,
     Metric,
 )
-from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, Wrap
+from qc_experiments.config.schema import (
+    LORA_VARIANTS,
+    LoraConfig,
+    QuantMode,
+    RunConfig,
+    Wrap,
+    saved_rank,
+)
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.export.exact_prompt import ExactPrompt
 
@@ -29,6 +36,8 @@ FORMATS = {
     "gguf": "llama.cpp",
 }
 """What a folder can be, and the library that loads it. ``model`` is what full fine-tuning saves."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What its ``--max-lora-rank`` may be."""
 COUNTED = (EXECUTION, REPAIRED, BIRD, TEST_SUITE, RECALL)
 """Shares of the questions that ``execution_count`` counts: those whose gold runs."""
 
@@ -194,6 +203,7 @@ def _usage(kind: str, facts: CardFacts) -> str:
     template = (files("qc_experiments.export") / name).read_text(encoding="utf-8")
     values = {
         "BASE": base,
+        "VLLM": _vllm(base, facts.config.lora),
         "MOST": str(facts.config.evaluation.max_new_tokens),
         "PATH": "chat/completions" if chat else "completions",
         "ASKED": '"messages": [{"role": "user", "content": "..."}]' if chat else '"prompt": "..."',
@@ -202,6 +212,18 @@ def _usage(kind: str, facts: CardFacts) -> str:
     for key, value in values.items():
         template = template.replace(f"@{key}@", value)
     return template.strip()
+
+
+def _vllm(base: str, lora: LoraConfig) -> str:
+    """How vLLM takes an adapter, which has to be told of a rank above 16."""
+    if lora.use_dora:
+        return "vLLM takes no adapter of DoRA."
+    rank = saved_rank(lora)
+    most = next((one for one in VLLM_RANKS if one >= rank), rank)
+    return (
+        f"With vLLM: `vllm serve {base} --generation-config vllm --enable-lora --max-lora-rank {most} "
+        '--lora-modules sql=.`, then as `"model": "sql"`.'
+    )
 
 
 def _training(facts: CardFacts) -> str:
