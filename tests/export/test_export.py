@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qc_experiments.cli import export as command
 from qc_experiments.cli import predict
-from qc_experiments.config.schema import RunConfig, Wrap
+from qc_experiments.config.schema import LoraConfig, RunConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
 from qc_experiments.errors import UserError
 from qc_experiments.export import hub
 from qc_experiments.export.card import CardFacts, model_card
 from qc_experiments.export.exact_prompt import ExactPrompt
+from qc_experiments.export.run_files import read_run
 from qc_experiments.models import base
 from qc_experiments.models.saved import load_saved
 from qc_experiments.system.files import csv_text, write_whole
@@ -170,6 +172,27 @@ def test_a_base_model_that_was_rounded_is_said_to_be(tokenizer):
     assert "base_model: Qwen/Qwen2.5-Coder-0.5B-Instruct\nlicense: apache-2.0" in card
     assert "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" in card
     assert "rounded to few bits" in card
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        (LoraConfig(r=4), " --enable-lora --max-lora-rank 8 --lora-modules sql=.`, then"),
+        (LoraConfig(init="pissa"), " --max-lora-rank 32 "),
+        (LoraConfig(r=65), " --max-lora-rank 128 "),
+        (
+            LoraConfig(use_dora=True),
+            "vLLM takes no adapter of DoRA. `qc export` makes a whole model",
+        ),
+    ],
+)
+def test_the_card_tells_vllm_the_rank_that_was_saved(tokenizer, lora, said):
+    template = Template("{context} {question} {query}", "t")
+    prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
+    facts = CardFacts("run", replace(RunConfig(), lora=lora), {}, {}, prompt)
+    card = model_card(facts, "adapter")
+    assert said in card
+    assert ("vllm serve" in card) is not lora.use_dora
 
 
 def test_the_card_says_of_which_shares_it_has_the_count(tokenizer):
@@ -335,6 +358,13 @@ def test_questions_that_are_gone_or_others_leave_nothing_half_written(train, tmp
         name for name in os.listdir(tmp_path) if name.startswith((".exporting", "exported"))
     ]
     exported(run, tmp_path, "--check", "0")
+
+
+def test_a_run_is_known_by_its_name_wherever_one_stands(train, monkeypatch):
+    run = train()
+    for place, given in ((".", "."), (".", "adapter"), ("adapter", "."), ("adapter", "..")):
+        monkeypatch.chdir(run.folder / place)
+        assert read_run(Path(given)).folder == run.folder
 
 
 def test_an_unfinished_run_is_not_exported(train, tmp_path, capsys):
