@@ -199,12 +199,14 @@ def _usage(kind: str, facts: CardFacts) -> str:
     """How a folder is loaded by the engines that can, with the run's own prompt."""
     base, _ = base_name(facts.config)
     chat = facts.prompt.encoder.wrap is Wrap.chat
+    most = facts.config.evaluation.max_new_tokens
     name = f"usage_{'merged' if kind == 'model' else kind}.md"  # both are whole models
     template = (files("qc_experiments.export") / name).read_text(encoding="utf-8")
     values = {
         "BASE": base,
         "VLLM": _vllm(base, facts.config.lora),
-        "MOST": str(facts.config.evaluation.max_new_tokens),
+        "MOST": str(most),
+        "CONTEXT": str(facts.config.data.max_length + most),
         "PATH": "chat/completions" if chat else "completions",
         "ASKED": '"messages": [{"role": "user", "content": "..."}]' if chat else '"prompt": "..."',
         "WHAT": "the message above" if chat else "the text above",

@@ -131,7 +131,8 @@ def _write_gguf(run: FinishedRun, request: Request, draft: Path) -> tuple[ExactP
     log.info("Writes  %s in %s", GGUF_NAME, request.kind)
     about = About(run.folder.name, prompt.adds_bos, prompt.chat_template())
     write_gguf(found.model, found.tokenizer, draft / GGUF_NAME, request.kind, about)
-    modelfile = prompt.modelfile(GGUF_NAME, found.saved.max_new_tokens)
+    most = found.saved.max_new_tokens
+    modelfile = prompt.modelfile(GGUF_NAME, most, run.config.data.max_length + most)
     (draft / "Modelfile").write_text(modelfile, encoding="utf-8")
     size = (draft / GGUF_NAME).stat().st_size
     return prompt, [
