@@ -30,6 +30,7 @@ from qc_experiments.export.run_files import read_run
 from qc_experiments.models import base
 from qc_experiments.models.saved import load_saved
 from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.locking import waiting_for
 
 
 def exported(run, tmp_path, *options, name="exported"):
@@ -195,6 +196,18 @@ def test_the_card_tells_vllm_the_rank_that_was_saved(tokenizer, lora, said):
     assert ("vllm serve" in card) is not lora.use_dora
 
 
+@pytest.mark.parametrize(
+    ("hint", "said"), [("", "Ollama, whose system message is"), ("{evidence}", "whole text above")]
+)
+def test_the_card_says_what_ollamas_prompt_is(tokenizer, hint, said):
+    template = Template(f"{{context}} {hint} {{question}} {{query}}", "t")
+    prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
+    card = model_card(CardFacts("run", RunConfig(), {}, {}, prompt), "gguf")
+    assert said in card
+    assert "The base model was read" not in card
+    assert "n_ctx=1152)" in card
+
+
 def test_the_card_says_of_which_shares_it_has_the_count(tokenizer):
     prompt = ExactPrompt(
         Encoder(tokenizer, Template("{context} {question} {query}", "t"), Wrap.plain)
@@ -217,6 +230,8 @@ def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
     folder = exported(run, tmp_path, "--format", "adapter", "--check", "2")
     settings = json.loads((folder / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "tiny-llama"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The base model was read from `tiny-llama`; where others can get it is not known" in card
 
 
 def test_a_merged_model_ends_where_it_was_trained_to_and_needs_no_gpu(train, tmp_path, monkeypatch):
@@ -331,13 +346,21 @@ def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_pa
     assert said in capsys.readouterr().err
 
 
-def test_an_adapter_is_copied_without_its_base_model(train, tmp_path, tiny_model):
+def test_an_adapter_is_copied_without_its_base_model_and_what_a_kill_left_goes(
+    train, tmp_path, tiny_model
+):
     moved = tmp_path / "base"
     shutil.copytree(tiny_model, moved)
     run = train(f"model.name_or_path={moved}")
     shutil.rmtree(moved)
-    folder = exported(run, tmp_path, "--format", "adapter", "--check", "0")
+    for name in ("killed", "at_work"):
+        (tmp_path / f".exporting-{name}").mkdir()
+    with waiting_for(tmp_path / ".exporting-at_work"):
+        folder = exported(run, tmp_path, "--format", "adapter", "--check", "0")
     assert (folder / "adapter_model.safetensors").exists()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "base"
+    assert [path.name for path in tmp_path.glob(".exporting*")] == [".exporting-at_work"]
 
 
 def test_questions_that_are_gone_or_others_leave_nothing_half_written(train, tmp_path, capsys):
