@@ -202,7 +202,8 @@ def test_the_card_tells_vllm_the_rank_that_was_saved(tokenizer, lora, said):
 def test_the_card_says_what_ollamas_prompt_is(tokenizer, hint, said):
     template = Template(f"{{context}} {hint} {{question}} {{query}}", "t")
     prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
-    card = model_card(CardFacts("run", RunConfig(), {}, {}, prompt), "gguf")
+    config = RunConfig(model=replace(RunConfig().model, name_or_path="owner/model"))
+    card = model_card(CardFacts("run", config, {}, {}, prompt), "gguf")
     assert said in card
     assert "The base model was read" not in card
     assert "n_ctx=1152)" in card
