@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from qc_experiments.cli.parser import Parser
 from qc_experiments.errors import UserError
@@ -81,6 +82,7 @@ def _export(options: argparse.Namespace) -> bool:
     from qc_experiments.export.run_files import read_run
 
     run = read_run(folder)
+    from qc_experiments.export import hub
     from qc_experiments.export.export import KINDS, Request, export
 
     kinds = KINDS[options.format]
@@ -90,6 +92,8 @@ def _export(options: argparse.Namespace) -> bool:
         raise UserError(
             f"--type {kind}: for --format {options.format} the types are {known.strip() or 'none'}"
         )
+    if options.push is not None:
+        hub.check_push(options.push)
     set_up_logging()
     allowed = {
         "trust_remote_code": options.trust_remote_code,
@@ -104,8 +108,17 @@ def _export(options: argparse.Namespace) -> bool:
     print(
         f"{target}: {options.format}{f' in {kind}' if kind else ''}; README.md says how it is asked"
     )
-    if options.push:
-        from qc_experiments.export.hub import push
+    worse = check is not None and check.worse
+    if options.push is not None:
+        print(_pushed(target, options.push, worse=worse))
+    return worse
 
-        print(push(target, options.push))
-    return check is not None and check.worse
+
+def _pushed(target: Path, repository: str, *, worse: bool) -> str:
+    from qc_experiments.export import hub
+
+    if worse:
+        return (
+            f"--push {repository}: not done, as the export is worse; {hub.kept(target, repository)}"
+        )
+    return hub.push(target, repository)

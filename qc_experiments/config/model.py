@@ -133,6 +133,11 @@ def shifts_base(config: LoraConfig) -> bool:
     return LORA_INITIALISATIONS[config.init]
 
 
+def saved_rank(config: LoraConfig) -> int:
+    """Rank of the adapter as it is saved; to put back what was taken out of the base takes as much again."""
+    return config.r * (2 if shifts_base(config) else 1)
+
+
 def changes_base(config: LoraConfig) -> bool:
     """Whether a training changes the base weights themselves, from its start or in the course of it."""
     return not config.enabled or shifts_base(config)

@@ -38,6 +38,7 @@ from qc_experiments.config.model import (
     QuantMode,
     Wrap,
     changes_base,
+    saved_rank,
     shifts_base,
 )
 from qc_experiments.config.outputs import (

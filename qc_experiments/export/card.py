@@ -18,7 +18,14 @@ from qc_experiments.config.metrics import (
     TEST_SUITE,
     Metric,
 )
-from qc_experiments.config.schema import LORA_VARIANTS, QuantMode, RunConfig, Wrap
+from qc_experiments.config.schema import (
+    LORA_VARIANTS,
+    LoraConfig,
+    QuantMode,
+    RunConfig,
+    Wrap,
+    saved_rank,
+)
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.export.exact_prompt import ExactPrompt
 
@@ -29,6 +36,8 @@ FORMATS = {
     "gguf": "llama.cpp",
 }
 """What a folder can be, and the library that loads it. ``model`` is what full fine-tuning saves."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What its ``--max-lora-rank`` may be."""
 COUNTED = (EXECUTION, REPAIRED, BIRD, TEST_SUITE, RECALL)
 """Shares of the questions that ``execution_count`` counts: those whose gold runs."""
 
@@ -60,10 +69,15 @@ def base_name(config: RunConfig) -> tuple[str, str | None]:
     packaged = packaged_model(name)
     if packaged is not None:
         return packaged.hub_id, packaged.licence
-    path = Path(name).expanduser()
-    if path.exists():
-        return path.name, None
-    return name, None
+    return _path_name(config) or name, None
+
+
+def _path_name(config: RunConfig) -> str | None:
+    """What a base model's file or folder is called, without the folders of the machine; None for a hub's."""
+    from qc_experiments.models.base import HUB_ID
+
+    path = Path(config.model.name_or_path).expanduser()
+    return path.name if path.exists() or not HUB_ID.fullmatch(str(path)) else None
 
 
 def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
@@ -93,7 +107,7 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
     sections = [
         "\n".join(head),
         f"# {facts.name}\n\n{what}: turns a question and a database's schema into SQL. Licence of the base "
-        f"model: {licence or 'see there'}.{_rounded(facts.config)}",
+        f"model: {licence or 'see there'}.{_base_weights(facts.config)}",
         "## How good it is\n\n" + _figures(facts),
         *(["## The export\n\n" + "\n".join(f"- {line}" for line in about)] if about else []),
         "## How it is asked\n\n" + _prompt(facts),
@@ -103,13 +117,17 @@ def model_card(facts: CardFacts, kind: str, about: Sequence[str] = ()) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _rounded(config: RunConfig) -> str:
-    """Which weights these were, where the base model came out of packages in few bits."""
+def _base_weights(config: RunConfig) -> str:
+    """Which weights these were, where the base model came out of packages in few bits or from a path."""
     from qc_experiments.models.packaged import packaged_model
 
     packaged = packaged_model(config.model.name_or_path)
     if packaged is None:
-        return ""
+        name = _path_name(config)
+        unknown = (
+            f" The base model was read from `{name}`; where others can get it is not known here."
+        )
+        return unknown if name else ""
     return (
         f" It was trained on the weights of `{packaged.file_name}` (sha256 {packaged.sha256[:16]}...), which "
         "are those of that model rounded to few bits: the figures are of these, not of the full weights."
@@ -190,18 +208,36 @@ def _usage(kind: str, facts: CardFacts) -> str:
     """How a folder is loaded by the engines that can, with the run's own prompt."""
     base, _ = base_name(facts.config)
     chat = facts.prompt.encoder.wrap is Wrap.chat
+    most = facts.config.evaluation.max_new_tokens
     name = f"usage_{'merged' if kind == 'model' else kind}.md"  # both are whole models
     template = (files("qc_experiments.export") / name).read_text(encoding="utf-8")
     values = {
         "BASE": base,
-        "MOST": str(facts.config.evaluation.max_new_tokens),
+        "VLLM": _vllm(base, facts.config.lora),
+        "MOST": str(most),
+        "CONTEXT": str(facts.config.data.max_length + most),
         "PATH": "chat/completions" if chat else "completions",
         "ASKED": '"messages": [{"role": "user", "content": "..."}]' if chat else '"prompt": "..."',
         "WHAT": "the message above" if chat else "the text above",
+        "OLLAMA": "whose prompt is the whole text above, since a chat has no place for the hint"
+        if facts.prompt.takes_evidence
+        else "whose system message is the schema and whose prompt is the question",
     }
     for key, value in values.items():
         template = template.replace(f"@{key}@", value)
     return template.strip()
+
+
+def _vllm(base: str, lora: LoraConfig) -> str:
+    """How vLLM takes an adapter, which has to be told of a rank above 16."""
+    if lora.use_dora:
+        return "vLLM takes no adapter of DoRA."
+    rank = saved_rank(lora)
+    most = next((one for one in VLLM_RANKS if one >= rank), rank)
+    return (
+        f"With vLLM: `vllm serve {base} --generation-config vllm --enable-lora --max-lora-rank {most} "
+        '--lora-modules sql=.`, then as `"model": "sql"`.'
+    )
 
 
 def _training(facts: CardFacts) -> str:

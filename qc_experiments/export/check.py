@@ -88,7 +88,7 @@ def held_out(run: FinishedRun, count: int) -> tuple[RunData, list[Row]]:
     """Some of the run's held-out questions, drawn by its seed.
 
     Raises:
-        UserError: if they are not where they were.
+        UserError: if they are not where they were, or the rows it was trained on are others now.
     """
     try:
         data = load_data(run.config)
@@ -97,6 +97,12 @@ def held_out(run: FinishedRun, count: int) -> tuple[RunData, list[Row]]:
             f"--check: the run's held-out questions are needed ({error}); or leave the check out with "
             "--check 0"
         ) from None
+    if run.result.get("data_hash", data.train_hash) != data.train_hash:
+        raise UserError(
+            f"--check: {data.train_source} no longer gives the rows that the run was trained on, so it may "
+            "have been trained on what is held out now: put back what was there, or leave the check out "
+            "with --check 0"
+        )
     there = list(data.validation)
     if len(there) < count:
         log.warning(

@@ -86,10 +86,11 @@ class ExactPrompt:
             for part in parts
         )
 
-    def modelfile(self, file_name: str, max_new_tokens: int) -> str:
+    def modelfile(self, file_name: str, max_new_tokens: int, context: int) -> str:
         """Ollama's Modelfile: ``ollama create NAME -f Modelfile``; its system is the schema.
 
-        With hints in the template, the whole text is the prompt.
+        With hints in the template, the whole text is the prompt. Of a prompt that has no room in the
+        context with its answer, Ollama would cut the begin without a word.
         """
         if self.takes_evidence:
             template = "{{ .Prompt }}"
@@ -104,6 +105,7 @@ class ExactPrompt:
             f'TEMPLATE """{template}"""',
             "PARAMETER temperature 0",
             f"PARAMETER num_predict {max_new_tokens}",
+            f"PARAMETER num_ctx {context}",
         ]
         if after := self.encoder.template.after_query():
             lines.append(f'PARAMETER stop """{after}"""')  # Ollama reads no escapes here

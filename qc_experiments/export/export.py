@@ -6,7 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from qc_experiments.models.files import Spelling
 from qc_experiments.models.lora import saved_tokenizer
 from qc_experiments.models.saved import SavedPrompting
 from qc_experiments.system.files import write_failure
+from qc_experiments.system.locking import held_if_free, waiting_for
 from qc_experiments.system.words import counted
 from qc_experiments.training.inputs import RunData
 
@@ -73,17 +75,16 @@ def export(run: FinishedRun, request: Request) -> Check | None:
     asked = held_out(run, request.check) if request.check else None
     gguf = gguf_engine() if request.check and request.format == "gguf" else None
     target = request.target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=target.parent))
     try:
-        writer = {"merged": _write_merged, "gguf": _write_gguf, "adapter": _copy_adapter}
-        prompt, about = writer[request.format](run, request, draft)
-        check = None
-        if asked is not None:
-            check = _checked(run, request, draft, asked, prompt, gguf)
-        _describe(run, request, draft, prompt, [*about, *(check.lines() if check else [])])
-        os.chmod(draft, 0o755)
-        os.replace(draft, target)
+        with _drafted(target.parent) as draft:
+            writer = {"merged": _write_merged, "gguf": _write_gguf, "adapter": _copy_adapter}
+            prompt, about = writer[request.format](run, request, draft)
+            check = None
+            if asked is not None:
+                check = _checked(run, request, draft, asked, prompt, gguf)
+            _describe(run, request, draft, prompt, [*about, *(check.lines() if check else [])])
+            os.chmod(draft, 0o755)
+            os.replace(draft, target)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = write_failure(error)
         if reason is None:
@@ -91,9 +92,26 @@ def export(run: FinishedRun, request: Request) -> Check | None:
         raise UserError(
             f"--to {target}: cannot be written ({reason}): make room there, or choose another folder"
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return check
+
+
+@contextmanager
+def _drafted(parent: Path) -> Iterator[Path]:
+    """A folder to fill, held meanwhile, and gone afterwards unless it was renamed.
+
+    Those that nobody holds any more, left by exports that were killed, are deleted.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with waiting_for(parent):  # so that no other export takes this one for left
+            for left in parent.glob(f"{DRAFT}*"):
+                with suppress(OSError), held_if_free(left) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
+            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=parent))
+            held.callback(shutil.rmtree, draft, ignore_errors=True)
+            held.enter_context(waiting_for(draft))
+        yield draft
 
 
 def _loaded(run: FinishedRun, request: Request) -> Merged:
@@ -131,7 +149,8 @@ def _write_gguf(run: FinishedRun, request: Request, draft: Path) -> tuple[ExactP
     log.info("Writes  %s in %s", GGUF_NAME, request.kind)
     about = About(run.folder.name, prompt.adds_bos, prompt.chat_template())
     write_gguf(found.model, found.tokenizer, draft / GGUF_NAME, request.kind, about)
-    modelfile = prompt.modelfile(GGUF_NAME, found.saved.max_new_tokens)
+    most = found.saved.max_new_tokens
+    modelfile = prompt.modelfile(GGUF_NAME, most, run.config.data.max_length + most)
     (draft / "Modelfile").write_text(modelfile, encoding="utf-8")
     size = (draft / GGUF_NAME).stat().st_size
     return prompt, [

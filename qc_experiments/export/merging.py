@@ -15,6 +15,7 @@ from typing import Any
 
 from qc_experiments.config.schema import DType, QuantMode
 from qc_experiments.errors import UserError
+from qc_experiments.models.base import NoRoomForWeightsError
 from qc_experiments.models.lora import CONFIG_FILE
 from qc_experiments.models.saved import SavedPrompting, load_saved
 from qc_experiments.system.memory import out_of_memory
@@ -31,7 +32,7 @@ class Merged:
 
 
 def merged(folder: Path, cache: Path, base_model: str | None, allowed: Mapping[str, Any]) -> Merged:
-    """Load what a run has saved and fold its adapter in.
+    """Load what a run has saved and fold its adapter in, on the CPU: the memory of a GPU is often smaller.
 
     Args:
         folder: ``adapter/`` or ``model/`` of a run.
@@ -48,8 +49,8 @@ def merged(folder: Path, cache: Path, base_model: str | None, allowed: Mapping[s
         tokenizer, model, _ = load_saved(folder, cache, base_model, stored_as=whole, **allowed)
         if lexists(folder / CONFIG_FILE):
             model = _folded(model)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+    except (MemoryError, RuntimeError, NoRoomForWeightsError) as error:
+        if not (isinstance(error, NoRoomForWeightsError) or out_of_memory(error)):
             raise
         raise UserError(
             f"{folder}: memory ran out while its adapter was merged in float32: take a machine with more, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import lexists
@@ -49,6 +50,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     if problem := folder_problem(folder):
         raise UserError(f"{folder}: {problem}; name the folder of a run")
+    folder = Path(os.path.abspath(folder))  # "." has no name and no parent
     if folder.name in MODELS and not lexists(folder / "config.yaml"):
         folder = folder.parent
     if not lexists(folder / "config.yaml"):

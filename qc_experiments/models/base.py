@@ -217,13 +217,15 @@ class NoRoomForWeightsError(UserError):
     """A model's weights do not fit into memory, whatever is computed with them."""
 
 
-def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
-    """The pretrained causal language model, on this process's device, not in training mode.
+def load_base_model(
+    source: ModelSource, config: ModelConfig, quant: QuantConfig, *, on_cpu: bool = False
+) -> Any:
+    """The pretrained causal language model, on this process's device or the CPU, not in training mode.
 
     Its weights have to be those that its config asks for, one by one.
     """
     try:
-        return _loaded(source, config, quant)
+        return _loaded(source, config, quant, on_cpu=on_cpu)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -232,13 +234,16 @@ def load_base_model(source: ModelSource, config: ModelConfig, quant: QuantConfig
             smaller.append("quant=4bit")
             if torch_dtype(config.dtype).itemsize > 2:
                 smaller.append("model.dtype=bfloat16")
+        if source.spelling != TRAINING:  # what was trained is loaded as it is
+            smaller = ["a machine with more"]
         raise NoRoomForWeightsError(
             f"{source.named}: memory ran out while its weights were loaded, before anything was computed: "
             f"take {', or '.join(smaller)}"
         ) from error
 
 
-def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any:
+def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig, *, on_cpu: bool) -> Any:
+    import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     from qc_experiments.models.transformers_hooks import loaded_with_adapter
@@ -249,7 +254,8 @@ def _loaded(source: ModelSource, config: ModelConfig, quant: QuantConfig) -> Any
         _check_kernels(source)
     else:
         arguments["attn_implementation"] = config.attn_implementation
-    stored, device = stored_quantization(source), training_device()
+    stored = stored_quantization(source)
+    device = torch.device("cpu") if on_cpu else training_device()
     if stored is None:  # else `check_quantization` has seen to it that nothing else is asked for
         arguments |= _quantization_arguments(quant, dtype)
     if stored is not None or quant.mode is not QuantMode.none or device.type == GPU:

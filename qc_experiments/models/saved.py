@@ -223,7 +223,7 @@ def load_saved(
 
     An adapter's base model is where ``base_model`` says, else where it was in training; GGUF files and the
     embedded one are unpacked into ``cache``. The weights are stored as in training here, or all of them as
-    ``stored_as``, none in fewer bits.
+    ``stored_as``, none in fewer bits, on the CPU.
     """
     silence_transformers()
     saved = SavedPrompting.load(folder)
@@ -254,7 +254,7 @@ def load_saved(
     if adapter:
         model = _with_adapter(folder, source, saved, settings, whole=stored_as is not None)
     else:
-        model = load_base_model(source, settings, saved.quant)
+        model = load_base_model(source, settings, saved.quant, on_cpu=stored_as is not None)
         if stored_as is not None:
             model = _dequantized(model)
     unheeded = saved.model.trust_remote_code and not trust_remote_code
@@ -286,7 +286,7 @@ def _with_adapter(
     local = Path(source.name_or_path).is_dir()
     if local:
         _check_base(folder, source, saved)
-    base = load_base_model(source, settings, saved.quant)
+    base = load_base_model(source, settings, saved.quant, on_cpu=whole)
     if whole:
         base = _dequantized(base)
     if not local:  # the files of a hub's model are here now

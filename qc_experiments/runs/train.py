@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qc_experiments.config.schema import RunConfig, shifts_base
+from qc_experiments.config.schema import RunConfig, saved_rank
 from qc_experiments.errors import UserError
 from qc_experiments.models.base import model_source
 from qc_experiments.models.device import precision_of, set_determinism, to_train
@@ -200,8 +200,7 @@ def _announce_server(run: Prepared, server: ModelServer) -> None:
     config, base = run.config, server.base
     what = config.evaluation.endpoint_model or ""
     if base is not None:
-        rank = config.lora.r * (2 if shifts_base(config.lora) else 1)  # as the adapter is saved
-        what = f"{base.name}, and an adapter of rank {rank}"
+        what = f"{base.name}, and an adapter of rank {saved_rank(config.lora)}"
     log.info("Asks    %s for answers: %s", config.evaluation.endpoint, what)
     name = config.model.name_or_path
     if base is not None and not base.may_be([name, run.plan.source.label]):

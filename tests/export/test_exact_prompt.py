@@ -87,7 +87,8 @@ def test_the_chat_template_asks_as_in_training(template, wrap, tokenizer):
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_ollamas_template_asks_as_in_training(template, wrap, tokenizer):
     encoder = Encoder(tokenizer, template, wrap)
-    found = modelfile_values(ExactPrompt(encoder).modelfile("model.gguf", 64))
+    found = modelfile_values(ExactPrompt(encoder).modelfile("model.gguf", 64, 1088))
+    assert found["PARAMETER num_ctx"] == "1088"
     assert '"""' not in found["TEMPLATE"]
     asked = rendered_by_go(found["TEMPLATE"])
     assert tokenizer(asked).input_ids == list(encoder.prompts([ROW])[0])
@@ -107,5 +108,5 @@ def test_hints_leave_the_models_own_chat_template(tokenizer):
     template = Template("{context}\n{evidence}\n{question}\n{query}", "t.txt")
     prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
     assert prompt.chat_template() == tokenizer.chat_template
-    assert "{{ .Prompt }}" in prompt.modelfile("m.gguf", 9)
+    assert "{{ .Prompt }}" in prompt.modelfile("m.gguf", 9, 99)
     assert "{evidence}" in prompt.text

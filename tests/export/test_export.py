@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +19,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qc_experiments.cli import export as command
 from qc_experiments.cli import predict
-from qc_experiments.config.schema import RunConfig, Wrap
+from qc_experiments.config.schema import LoraConfig, RunConfig, Wrap
 from qc_experiments.data.encode import Encoder
 from qc_experiments.data.template import Template
+from qc_experiments.errors import UserError
+from qc_experiments.export import hub
 from qc_experiments.export.card import CardFacts, model_card
 from qc_experiments.export.exact_prompt import ExactPrompt
+from qc_experiments.export.run_files import read_run
+from qc_experiments.models import base
 from qc_experiments.models.saved import load_saved
 from qc_experiments.system.files import csv_text, write_whole
+from qc_experiments.system.locking import waiting_for
 
 
 def exported(run, tmp_path, *options, name="exported"):
@@ -68,8 +74,8 @@ def test_every_way_to_train_is_merged_as_it_was_trained(variant, tmp_path):
 
 @pytest.mark.parametrize("lora", ["lora.r=2", "lora=none"])
 def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, tiny_model, lora):
-    base = tmp_path / "base"
-    shutil.copytree(tiny_model, base)
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
     own = {
         "do_sample": True,
         "temperature": 0.7,
@@ -82,8 +88,8 @@ def test_a_base_model_that_decodes_in_its_own_way_is_exported(train, tmp_path, t
         "no_repeat_ngram_size": 3,
         "output_scores": True,
     }
-    (base / "generation_config.json").write_text(json.dumps(own))
-    run = train(f"model.name_or_path={base}", lora)
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    run = train(f"model.name_or_path={folder}", lora)
     folder = exported(run, tmp_path, "--check", "0")
     for saved in (folder, *run.folder.glob("model")):
         written = json.loads((saved / "generation_config.json").read_text())
@@ -169,6 +175,40 @@ def test_a_base_model_that_was_rounded_is_said_to_be(tokenizer):
     assert "rounded to few bits" in card
 
 
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        (LoraConfig(r=4), " --enable-lora --max-lora-rank 8 --lora-modules sql=.`, then"),
+        (LoraConfig(init="pissa"), " --max-lora-rank 32 "),
+        (LoraConfig(r=65), " --max-lora-rank 128 "),
+        (
+            LoraConfig(use_dora=True),
+            "vLLM takes no adapter of DoRA. `qc export` makes a whole model",
+        ),
+    ],
+)
+def test_the_card_tells_vllm_the_rank_that_was_saved(tokenizer, lora, said):
+    template = Template("{context} {question} {query}", "t")
+    prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
+    facts = CardFacts("run", replace(RunConfig(), lora=lora), {}, {}, prompt)
+    card = model_card(facts, "adapter")
+    assert said in card
+    assert ("vllm serve" in card) is not lora.use_dora
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"), [("", "Ollama, whose system message is"), ("{evidence}", "whole text above")]
+)
+def test_the_card_says_what_ollamas_prompt_is(tokenizer, hint, said):
+    template = Template(f"{{context}} {hint} {{question}} {{query}}", "t")
+    prompt = ExactPrompt(Encoder(tokenizer, template, Wrap.plain))
+    config = RunConfig(model=replace(RunConfig().model, name_or_path="owner/model"))
+    card = model_card(CardFacts("run", config, {}, {}, prompt), "gguf")
+    assert said in card
+    assert "The base model was read" not in card
+    assert "n_ctx=1152)" in card
+
+
 def test_the_card_says_of_which_shares_it_has_the_count(tokenizer):
     prompt = ExactPrompt(
         Encoder(tokenizer, Template("{context} {question} {query}", "t"), Wrap.plain)
@@ -191,10 +231,14 @@ def test_an_exported_adapter_names_its_base_model_not_a_path(train, tmp_path):
     folder = exported(run, tmp_path, "--format", "adapter", "--check", "2")
     settings = json.loads((folder / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "tiny-llama"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "The base model was read from `tiny-llama`; where others can get it is not known" in card
 
 
-def test_a_merged_model_ends_where_it_was_trained_to(train, tmp_path):
-    folder = exported(train(), tmp_path, "--check", "0")
+def test_a_merged_model_ends_where_it_was_trained_to_and_needs_no_gpu(train, tmp_path, monkeypatch):
+    run = train()
+    monkeypatch.delattr(base, "training_device")
+    folder = exported(run, tmp_path, "--check", "0")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings = json.loads((folder / "generation_config.json").read_text())
     ends = settings["eos_token_id"]
@@ -221,12 +265,16 @@ def test_an_export_that_is_worse_beyond_chance_ends_with_1(train, tmp_path, monk
         return replace(real(*arguments), table=Paired(20, 30, 1, 49), different=100)
 
     monkeypatch.setattr(export, "compare_engines", much_worse)
+    monkeypatch.setattr(hub, "check_push", lambda name: None)
+    monkeypatch.delattr(hub, "push")
     with pytest.raises(SystemExit) as ended:
-        exported(run, tmp_path, "--check", "4")
+        exported(run, tmp_path, "--check", "4", "--push", "me/model")
     assert ended.value.code == 1
     said = capsys.readouterr().out
     assert "the export is worse than the run's own model: -29.0 points" in said
     assert "at most (float32 and bfloat16 round differently)" in said
+    assert "--push me/model: not done, as the export is worse; " in said
+    assert f"hf upload --private me/model {tmp_path / 'exported'}\n" in said
 
 
 BAD = {
@@ -253,6 +301,21 @@ def test_what_cannot_be_is_one_line(train, tmp_path, monkeypatch, capsys):
         assert said in error
         assert error.count("\n") == 1
         assert not (tmp_path / "x").exists()
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_memory_that_runs_out_is_told_with_what_the_command_can_change(
+    train, tmp_path, monkeypatch, refused
+):
+    run = train()
+    monkeypatch.setattr(base, "_loaded", no_room)
+    said = refused(exported, run, tmp_path, "--check", "0")
+    assert said.endswith("take a machine with more, or --format adapter")
+    with pytest.raises(UserError, match=r"computed: take a machine with more$"):
+        load_saved(run.folder / "adapter", tmp_path / "cache")
 
 
 def test_a_base_model_that_is_gone_or_changed_is_one_line(train, tmp_path, tiny_model, capsys):
@@ -284,20 +347,33 @@ def test_fewer_held_out_questions_than_the_check_asks_for_are_said(train, tmp_pa
     assert said in capsys.readouterr().err
 
 
-def test_an_adapter_is_copied_without_its_base_model(train, tmp_path, tiny_model):
+def test_an_adapter_is_copied_without_its_base_model_and_what_a_kill_left_goes(
+    train, tmp_path, tiny_model
+):
     moved = tmp_path / "base"
     shutil.copytree(tiny_model, moved)
     run = train(f"model.name_or_path={moved}")
     shutil.rmtree(moved)
-    folder = exported(run, tmp_path, "--format", "adapter", "--check", "0")
+    for name in ("killed", "at_work"):
+        (tmp_path / f".exporting-{name}").mkdir()
+    with waiting_for(tmp_path / ".exporting-at_work"):
+        folder = exported(run, tmp_path, "--format", "adapter", "--check", "0")
     assert (folder / "adapter_model.safetensors").exists()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "base"
+    assert [path.name for path in tmp_path.glob(".exporting*")] == [".exporting-at_work"]
 
 
-def test_questions_that_are_gone_leave_nothing_half_written(train, tmp_path, capsys):
+def test_questions_that_are_gone_or_others_leave_nothing_half_written(train, tmp_path, capsys):
     rows = tmp_path / "rows.csv"
-    lines = [f'How many {n}?,SELECT {n},"CREATE TABLE a (b INTEGER)"' for n in range(20)]
+    lines = [f'How many {n}?,SELECT {n},"CREATE TABLE a (b INTEGER)"' for n in range(40)]
+    lines, more = lines[:20], lines[20:]
     rows.write_text("\n".join(["question,query,context", *lines]), encoding="utf-8")
     run = train("data=csv", f"data.train={rows}")
+    rows.write_text("\n".join(["question,query,context", *lines, *more]), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        exported(run, tmp_path)
+    assert "no longer gives the rows that the run was trained on" in capsys.readouterr().err
     rows.unlink()
     with pytest.raises(SystemExit):
         exported(run, tmp_path)
@@ -306,6 +382,13 @@ def test_questions_that_are_gone_leave_nothing_half_written(train, tmp_path, cap
         name for name in os.listdir(tmp_path) if name.startswith((".exporting", "exported"))
     ]
     exported(run, tmp_path, "--check", "0")
+
+
+def test_a_run_is_known_by_its_name_wherever_one_stands(train, monkeypatch):
+    run = train()
+    for place, given in ((".", "."), (".", "adapter"), ("adapter", "."), ("adapter", "..")):
+        monkeypatch.chdir(run.folder / place)
+        assert read_run(Path(given)).folder == run.folder
 
 
 def test_an_unfinished_run_is_not_exported(train, tmp_path, capsys):

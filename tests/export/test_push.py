@@ -9,9 +9,13 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from helpers.runs import ROOT
+
+from qc_experiments.errors import UserError
+from qc_experiments.export.hub import check_push, push
 
 TOKEN = "hf_for_this_test_alone"
 
@@ -52,6 +56,9 @@ class Hub(BaseHTTPRequestHandler):
             self._answer({"error": self.path}, 404)
 
     def do_GET(self) -> None:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._answer({"error": "no"}, 401)
+            return
         found = {"id": "me/model", "sha": "0" * 40, "siblings": [], "tags": [], "private": True}
         self._answer(found if self.path.startswith("/api/models/me/model") else {"name": "me"})
 
@@ -108,20 +115,40 @@ def test_the_folder_is_uploaded_as_it_is(train, tmp_path, hub):
 
 
 @pytest.mark.slow
-def test_a_wrong_key_a_bad_name_and_a_hub_that_is_down_are_one_line(train, tmp_path, hub):
+def test_a_hub_that_cannot_be_used_is_one_line_before_anything_is_made(train, tmp_path, hub):
     run = train()
     said = []
-    for number, (token, name, down) in enumerate(
-        [("hf_wrong", "me/model", False), (TOKEN, "a b", False), (TOKEN, "me/model", True)]
-    ):
+    for number, (token, down) in enumerate([("hf_wrong", False), ("", False), (TOKEN, True)]):
         if down:
             hub.shutdown()
             hub.server_close()
-        target, found = pushed(run, tmp_path / str(number), hub, token, name)
+        target, found = pushed(run, tmp_path / str(number), hub, token)
         assert found.returncode == 2, found.stderr
-        said.append(found.stderr.strip().splitlines()[-1])
-        assert "Traceback" not in found.stderr
-        assert (target / "README.md").exists()
-    assert "log in with hf auth login" in said[0]
-    assert "is no name of a repository" in said[1]
+        [line] = found.stderr.strip().splitlines()
+        said.append(line)
+        assert not target.exists()
+    assert "(status 401): log in with hf auth login" in said[0]
+    assert "nobody is logged in" in said[1]
     assert "cannot be used" in said[2]
+
+
+def test_who_may_not_write_there_is_told_how_to_upload_what_is_kept(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    refused = SimpleNamespace(status_code=403, headers={}, request=None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise HfHubHTTPError("no", response=refused)
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    with pytest.raises(UserError, match="may you write there") as error:
+        push(tmp_path, "other/model")
+    assert f"{tmp_path} is kept" in str(error.value)
+    assert "hf upload --private other/model" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a b/c", "model", "", "me/model.git"])
+def test_what_is_no_name_of_a_repository_is_refused_without_a_network(name):
+    with pytest.raises(UserError, match="owner/name"):
+        check_push(name)
