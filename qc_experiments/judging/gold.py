@@ -23,7 +23,7 @@ from qc_experiments.judging.ordering import Ordering, ranked_queries, read_order
 from qc_experiments.sql.tokens import asks_the_clock
 from qc_experiments.system.paths import hash_texts
 
-TIES = "dialects"  # version of how ties are found out; part of the key under which a result is kept
+TIES = "ranks"  # version of how ties are found out; part of the key under which a result is kept
 KEPT_BYTES = 20_000_000  # results that take more on disk are computed again
 
 
@@ -54,7 +54,8 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
     ordering = read_ordering(sql, database.dialect)
     if not rows or not (ordering.keys or ordering.limited):
         return Gold(execution, whole)
-    for query in ranked_queries(ordering, columns) if ordering.offset is not None else ():
+    known_cut = ordering.offset is not None
+    for query in ranked_queries(ordering, columns, len(rows)) if known_cut else ():
         ranked = pool.run(database.engine, database.target, query, limits)
         expected = None
         if ranked.rows is not None:

@@ -96,6 +96,7 @@ def test_only_the_outermost_query_orders_and_cuts(sql, ordered, limited):
         ("SELECT a FROM t LIMIT 3 OFFSET (1 + 1)", None),
         ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", 2),
         ("SELECT a FROM t OFFSET 2", 2),
+        ("SELECT a FROM t OFFSET 2 LIMIT 3", 2),
     ],
 )
 def test_what_a_limit_skips(sql, offset):
@@ -131,6 +132,9 @@ EACH = [(1, 1)]
         ("SELECT name FROM person ORDER BY age>=30", [(2, 2), (3, 3)]),
         ("SELECT id FROM person ORDER BY 'a' || (age % 2)", [(2, 2), (3, 3)]),
         ("SELECT age a, name FROM person ORDER BY a * 2", [(2, 2), (2, 2), (1, 1)]),
+        # "a" is the alias there, but would be a text among the columns; "Ada" is a text.
+        ('SELECT age AS "a", name FROM person ORDER BY "a" * 2', [(2, 2), (2, 2), (1, 1)]),
+        ('SELECT id FROM person ORDER BY name = "Ada" DESC', [(1, 1), (4, 4)]),
         (
             "SELECT id FROM person ORDER BY CASE WHEN name = 'EVE' COLLATE NOCASE THEN 1 ELSE 2 END",
             [(1, 1), (4, 4)],
@@ -181,6 +185,13 @@ EACH = [(1, 1)]
 def test_rows_that_tie_stand_together(pool, database, sql, groups):
     found = gold(pool, database, sql)
     assert takes(found) == groups
+    assert found.ties_known
+
+
+def test_rows_far_beyond_the_cut_do_not_count_against_the_limits(pool, database):
+    sql = "SELECT name FROM person ORDER BY age LIMIT 1 OFFSET 1"
+    found = run_gold(pool, database, sql, Limits(rows=3))
+    assert takes(found) == [(2, 1)]
     assert found.ties_known
 
 
