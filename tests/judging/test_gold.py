@@ -254,12 +254,37 @@ def test_results_are_kept_on_disk_until_the_database_changes(pool, database, tmp
     assert changed.execution.rows != first.execution.rows
 
 
-def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path):
-    sql = "SELECT strftime('%f', 'now')"
+@pytest.mark.parametrize("sql", ["SELECT strftime('%f', 'now')", "SELECT t FROM later"])
+def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path, sql):
+    with closing(sqlite3.connect(database.target)) as connection:
+        connection.executescript(
+            "CREATE VIEW IF NOT EXISTS late AS SELECT strftime('%f', 'now') AS t;"
+            'CREATE VIEW "Later" AS SELECT * FROM late'
+        )
     golds = GoldCache(tmp_path / "gold.sqlite")
-    first = golds.get(pool, database, sql, Limits()).execution.rows
+    first = golds.get(pool, database, sql, Limits())
+    assert first.clock
     time.sleep(0.01)
-    assert golds.get(pool, database, sql, Limits()).execution.rows != first
+    assert golds.get(pool, database, sql, Limits()).execution.rows != first.execution.rows
+
+
+def test_a_view_that_draws_at_random_is_told_of(pool, database, tmp_path):
+    with closing(sqlite3.connect(database.target)) as connection:
+        connection.execute("CREATE VIEW dice (n) AS SELECT random() % 6")
+    for _ in range(2):  # the second time from the disk
+        found = GoldCache(tmp_path / "gold.sqlite").get(
+            pool, database, "SELECT n FROM dice", Limits()
+        )
+        assert (found.random, found.clock) == (True, False)
+
+
+def test_in_memory_stays_what_was_asked_for_last(pool, database, monkeypatch):
+    monkeypatch.setattr("qc_experiments.judging.gold.MEMORY_BYTES", 300)
+    golds = GoldCache(None)
+    for number in (1, 2, 1, 3):
+        golds.get(pool, database, f"SELECT {number}", Limits())
+    kept = [one.execution.rows for one, _ in golds._memory.values()]
+    assert kept == [[(1,)], [(3,)]]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +295,7 @@ def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tm
         ("sqlite", "SELECT a FROM t WHERE d > CURRENT_DATE", True),
         ("sqlite", "SELECT date()", True),
         ("sqlite", "SELECT strftime('%Y')", True),
+        ("sqlite", 'SELECT julianday("now") - julianday(d) FROM t', True),
         ("sqlite", "SELECT date(d), strftime('%Y', d), time(d, '+1 day') FROM t", False),
         ("sqlite", "SELECT date, now, t.current_date FROM t WHERE s = 'now'", False),
         ("sqlite", 'SELECT "current_date" FROM t -- now()', False),
@@ -279,7 +305,10 @@ def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tm
         ("postgres", "SELECT age(born) FROM t", True),
         ("postgres", "SELECT 'today'::date, 1", True),
         ("postgres", "SELECT CAST('now' AS timestamp)", True),
-        ("postgres", "SELECT age, age(a, b) FROM t WHERE s = 'today'", False),
+        ("postgres", "SELECT a FROM t WHERE d >= 'Today'", True),
+        ("postgres", "SELECT timestamp with time zone 'now'", True),
+        ("postgres", "SELECT age, age(a, b) FROM t WHERE s = 'not today'", False),
+        ("duckdb", "SELECT a FROM t WHERE s = 'today'", False),
     ],
 )
 def test_what_asks_for_the_time(dialect, sql, asks):
@@ -334,10 +363,11 @@ def test_a_timeout_is_not_kept(pool, database, tmp_path):
     endless = (
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
     )
-    path = tmp_path / "gold.sqlite"
-    found = GoldCache(path).get(pool, database, endless, Limits(seconds=0.1))
+    golds = GoldCache(tmp_path / "gold.sqlite")
+    found = golds.get(pool, database, endless, Limits(seconds=0.1))
     assert found.execution.error_class == "timeout"
-    assert not path.exists()
+    assert not golds._memory
+    assert not (tmp_path / "gold.sqlite").exists()
 
 
 @pytest.mark.parametrize(
