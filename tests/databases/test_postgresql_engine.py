@@ -10,6 +10,7 @@ import math
 import re
 import socket
 import sys
+import threading
 import time
 
 import pytest
@@ -327,6 +328,26 @@ def test_what_a_query_may_call_leaves_no_trace(server, sql):
     assert again.rows == [(b"\xff", "ISO, MDY")]
 
 
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_a_statement_that_another_session_ends_runs_once_more(server, database, end):
+    ended = []
+
+    def end_it() -> None:
+        for _ in range(100):
+            at_work = "usename = 'reader' AND state = 'active' AND query LIKE 'FETCH%'"
+            ended[:] = server.execute(f"SELECT {end}(pid) FROM pg_stat_activity WHERE {at_work}")
+            if ended:
+                return
+            time.sleep(0.01)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    found = run(database, "SELECT 1 FROM pg_sleep(0.3)", Limits())
+    ending.join()
+    assert ended == [(True,)]
+    assert found.rows == [(1,)], found.error
+
+
 @pytest.mark.parametrize(
     ("role", "power"),
     [
@@ -519,6 +540,7 @@ def test_the_content_hash_is_of_the_rows_in_any_order(server, database):
     server.execute("ALTER ROLE reader SET timezone = 'Asia/Tokyo'")
     try:
         assert content_hash(database) == first
+        assert run(database, "SELECT current_setting('timezone')", SHORT).rows == [("UTC",)]
     finally:
         server.execute("ALTER ROLE reader RESET timezone")
     for change, undo in (
