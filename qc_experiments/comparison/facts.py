@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from qc_experiments.comparison.runs import Run
 from qc_experiments.config.determining import Affects, affects, is_new_default, meant
@@ -14,6 +14,8 @@ DATA, TEMPLATE, CODE = "training data", "template", "code"
 """Columns that stand for the content behind the config's paths, and for the commit."""
 
 SEED = "seed"
+Facts = Mapping[Path, Mapping[str, Scalar]]
+"""By a run's folder."""
 MICRO_BATCH, EFFECTIVE_BATCH = "trainer.per_device_train_batch_size", "trainer.effective_batch_size"
 
 

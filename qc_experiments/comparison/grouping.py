@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qc_experiments.comparison.facts import (
-    CODE,
-    DATA,
     SEED,
     TEMPLATE,
+    Facts,
     differing,
     facts,
     hashable,
     short,
     swept_keys,
 )
+from qc_experiments.comparison.remarks import remarks
 from qc_experiments.comparison.runs import Run
 from qc_experiments.comparison.significance import Against, against_best
 from qc_experiments.config.determining import Affects, affects, keys_affecting, meant
-from qc_experiments.config.metrics import EXACT, EXECUTION, LOSS, Metric, metric_called
+from qc_experiments.config.metrics import EXACT, EXECUTION, FUZZ, LOSS, Metric, metric_called
 from qc_experiments.evaluation.comparison import WHAT
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.records.results import Scalar
@@ -34,10 +34,8 @@ SAME_OUTCOME = (LOSS.key, EXECUTION.key, EXACT.key, "steps", "label_tokens")
 
 LOSS_KEYS = keys_affecting(Affects.LOSS)
 """Losses per token compare only for one tokenizer and the same labelled tokens."""
-MOST_NAMED = 10
-"""Repetitions that are named."""
-
-Facts = Mapping[Path, Mapping[str, Scalar]]
+COPIES_SEED = "evaluation.seed"
+"""Fixes the perturbed copies."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +152,8 @@ def _measured_by(run: Run, objective: Metric) -> Alike:
         settings |= {key: run.config.get(key) for key in LOSS_KEYS}
         if run.config.get("data.loss_on") == "full":
             settings[TEMPLATE] = short(run.template_hash)
+    if objective is FUZZ:
+        settings[COPIES_SEED] = run.config.get(COPIES_SEED)
     return Alike(run.evaluation_hash, tuple(sorted(settings.items())))
 
 
@@ -165,7 +165,8 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
     swept = swept_keys(list(known.values()))
     measured = bool(finished) and finished[0].figure(objective.key) is not None
     best = finished[0] if measured and ranked else None
-    warnings = _warnings(finished, swept, known, repeated)
+    configurations, unlike = _pool_seeds(finished, known, objective)
+    warnings = remarks(finished, swept, known, repeated, unlike)
     equal = len({run.figure(objective.key) for run in finished}) < len(finished)
     if measured and equal and not by_loss:
         warnings.append(
@@ -183,26 +184,39 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
         runs=tuple(finished),
         unfinished=tuple(run for run in runs if not run.finished),
         swept=swept,
-        configurations=tuple(_pool_seeds(finished, known, objective)),
+        configurations=tuple(configurations),
         best=best,
         against={} if best is None else against_best(best, finished[1:]),
         warnings=tuple(warnings),
     )
 
 
-def _pool_seeds(runs: Iterable[Run], known: Facts, objective: Metric) -> list[Configuration]:
-    """Runs with equal facts but for the seed, as one configuration each, the best mean first."""
+def _pool_seeds(
+    runs: Iterable[Run], known: Facts, objective: Metric
+) -> tuple[list[Configuration], list[Run]]:
+    """Runs with equal facts but for the seed, as one configuration each, the best mean first.
+
+    Where two of them have the same seed, they differ in something that is none of the facts (a file that
+    was changed, say): each is a configuration of its own, and they are named.
+    """
     pools: dict[tuple[tuple[str, Scalar], ...], list[Run]] = defaultdict(list)
     for run in runs:
         of = known[run.folder]
         pools[tuple(sorted((k, v) for k, v in of.items() if k != SEED))].append(run)
-    found = [Configuration(tuple(pool), known[pool[0].folder]) for pool in pools.values()]
+    found: list[Configuration] = []
+    unlike: list[Run] = []
+    for pool in pools.values():
+        if len({known[run.folder].get(SEED) for run in pool}) < len(pool):
+            found += [Configuration((run,), known[run.folder]) for run in pool]
+            unlike += pool
+        else:
+            found.append(Configuration(tuple(pool), known[pool[0].folder]))
 
     def place(one: Configuration) -> tuple[bool, float]:
         mean = one.mean(objective.key)
         return mean is None, 0.0 if mean is None else _smaller_first(objective, mean)
 
-    return sorted(found, key=place)
+    return sorted(found, key=place), unlike
 
 
 def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
@@ -236,30 +250,6 @@ def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
                 repeated.append(f"{one_line(run.name)} (as {one_line(first.name)})")
         kept = list(once.values())
     return kept, repeated
-
-
-def _warnings(
-    runs: Sequence[Run], swept: Sequence[str], known: Facts, repeated: Sequence[str]
-) -> list[str]:
-    lines = []
-    for key, what in ((DATA, "training data"), (TEMPLATE, "templates"), (CODE, "versions of code")):
-        versions = len({known[run.folder][key] for run in runs})
-        if key in swept and versions > 1:
-            lines.append(f"The runs used {versions} different {what}: see the column {key}.")
-    changed = sum((run.code_commit or "").endswith("+changes") for run in runs)
-    if changed:
-        lines.append(
-            f"{changed} of {counted(len(runs), 'run')} used code with uncommitted "
-            "changes, which may differ though the commit is the same."
-        )
-    if repeated:
-        more = len(repeated) - MOST_NAMED
-        lines.append(
-            "Copies and repetitions of runs that are here already are left out: "
-            + ", ".join(repeated[:MOST_NAMED])
-            + (f" and {more} more." if more > 0 else ".")
-        )
-    return lines
 
 
 def _name(alike: Alike, runs: Sequence[Run], unlike: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.sqlite import open_readonly
 from qc_experiments.databases.sqlite_rights import SHADOWS
 from qc_experiments.errors import UserError
-from qc_experiments.sql.tokens import tokens
+from qc_experiments.sql.views import names_in, with_readers
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,8 @@ class PerturbedCopies:
         if isinstance(made, str):
             return made
         copies, same = made
-        if same and (read := same & _names(*queries)):
+        read = {name for query in queries if same for name in names_in(query) if name in same}
+        if read:
             return f"{min(read)} is the same in all copies (a virtual table, or made of one)"
         return copies
 
@@ -306,7 +307,7 @@ class PerturbedCopies:
             raise CannotPerturb(str(found.error))
         rows = [(str(name).lower(), kind, str(sql)) for name, kind, sql in found.rows]
         same = {name for name, kind, _ in rows if kind != "view"}
-        views = {name: _names(sql) for name, kind, sql in rows if kind == "view"}
+        views = {name: names_in(sql) for name, kind, sql in rows if kind == "view"}
         if virtual := sorted(name for name, kind, _ in rows if kind == "virtual"):
             log.warning(
                 "%s: virtual tables are the same in all perturbed copies, where nothing that names them "
@@ -314,9 +315,7 @@ class PerturbedCopies:
                 path,
                 ", ".join(virtual),
             )
-        while more := {name for name, read in views.items() if read & same} - same:
-            same |= more
-        return same
+        return with_readers(same, views)
 
     def _make(self, path: Path) -> tuple[list[Path], set[str]] | str:
         """Copies, and the names of what is the same in all of them; or why there are none."""
@@ -337,9 +336,3 @@ class PerturbedCopies:
             raise CannotPerturb(f"a copy takes more than {SECONDS:g} s")
         if done.rows is None:
             raise CannotPerturb(str(done.error))
-
-
-def _names(*queries: str) -> set[str]:
-    """What queries may call a table: SQLite takes strings for names, too."""
-    found = (token for query in queries for token in tokens(query))
-    return {token.name() or token.text.strip("'").lower() for token in found}

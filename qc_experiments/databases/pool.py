@@ -154,6 +154,7 @@ class _Child:
     def __init__(self) -> None:
         environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         environment["PYTHONPATH"] = str(PACKAGE_PARENT)
+        environment["TZ"] = "UTC"  # else local times would be each machine's own
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qc_experiments.databases.child"],
             stdin=subprocess.PIPE,

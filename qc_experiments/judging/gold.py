@@ -1,7 +1,7 @@
-"""Run gold queries, find out which of their rows tie, and keep the results on disk.
+"""Run gold queries, find out which of their rows tie, and keep the results, in memory and on disk.
 
 A result is kept under a hash of the database's content, the query and the rules, so that it is never
-taken for another's. Failures are not kept: they may be the moment's, such as a lock.
+taken for another's. What may be the moment's, such as a lock or a timeout, is not kept.
 """
 
 from __future__ import annotations
@@ -10,21 +10,30 @@ import os
 import pickle
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qc_experiments.databases.engine import Execution, Limits, Row
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool, load_plain
 from qc_experiments.judging.equivalence import JUDGE, Expected, Group, compare, keyed
 from qc_experiments.judging.ordering import Ordering, ranked_queries, read_ordering
-from qc_experiments.sql.tokens import asks_the_clock
+from qc_experiments.sql.tokens import asks_the_clock, calls_random
+from qc_experiments.sql.views import names_in, view_made_by, with_readers
 from qc_experiments.system.paths import hash_texts
 
-TIES = "dialects"  # version of how ties are found out; part of the key under which a result is kept
+TIES = "ranks"  # version of how ties are found out; part of the key under which a result is kept
 KEPT_BYTES = 20_000_000  # results that take more on disk are computed again
+MEMORY_BYTES = 256_000_000
+"""What results take in memory at most; those that were not asked for the longest go first."""
+CELL_BYTES = 64
+"""About what a cell takes in memory, besides its text."""
+MOMENTARY = ("timeout", "memory", "other")
+"""Classes of failures that need not come again."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,16 @@ class Gold:
         ambiguous: whether its LIMIT cuts through a tie, so that several results are right.
         ties_known: False where rows may tie but the database could not be asked which; then only
             the very order of the gold's own result is right.
+        random: whether it draws random numbers, itself or by a view.
+        clock: whether it asks for the time, likewise.
     """
 
     execution: Execution
     expected: Expected | None
     ambiguous: bool = False
     ties_known: bool = True
+    random: bool = False
+    clock: bool = False
 
 
 def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
@@ -54,7 +67,8 @@ def run_gold(pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gol
     ordering = read_ordering(sql, database.dialect)
     if not rows or not (ordering.keys or ordering.limited):
         return Gold(execution, whole)
-    for query in ranked_queries(ordering, columns) if ordering.offset is not None else ():
+    known_cut = ordering.offset is not None
+    for query in ranked_queries(ordering, columns, len(rows)) if known_cut else ():
         ranked = pool.run(database.engine, database.target, query, limits)
         expected = None
         if ranked.rows is not None:
@@ -102,24 +116,28 @@ class GoldCache:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._memory: dict[str, Gold] = {}
+        self._memory: OrderedDict[str, tuple[Gold, int]] = OrderedDict()
+        self._bytes = 0
+        self._views: dict[str, tuple[set[str], set[str]]] = {}
 
     def get(self, pool: SqlPool, database: Database, sql: str, limits: Limits) -> Gold:
         """The result of a gold query: from memory, from disk, or by running it."""
-        if asks_the_clock(sql, database.dialect):
-            return run_gold(pool, database, sql, limits)  # at another time it has other rows
         content = self._content(database)
         key = hash_texts(JUDGE, TIES, content, str(limits), sql)
         with self._lock:
-            known = self._memory.get(key) or self._load(key)
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key][0]
+            known = self._load(key)
         if known is None:
-            known = run_gold(pool, database, sql, limits)
-            if self._content(database) != content:
-                return known  # somebody writes to it: the rows are of another content
-        with self._lock:
-            if key not in self._memory:
-                self._memory[key] = known
+            known, keep = self._run(pool, database, content, sql, limits)
+            # If somebody writes to the database, the rows are of another content.
+            if not keep or self._content(database) != content:
+                return known
+            with self._lock:
                 self._store(key, known)
+        with self._lock:
+            self._remember(key, known)
         return known
 
     def _content(self, database: Database) -> str:
@@ -127,6 +145,34 @@ class GoldCache:
         if self._path is None and "://" in database.target:
             return f"{database.engine} {database.target}"
         return database.content_hash()
+
+    def _run(
+        self, pool: SqlPool, database: Database, content: str, sql: str, limits: Limits
+    ) -> tuple[Gold, bool]:
+        """Run a gold query; also says whether it would have the same result the next time."""
+        gold = run_gold(pool, database, sql, limits)
+        if gold.expected is None:
+            return gold, gold.execution.error_class not in MOMENTARY
+        dialect = database.dialect
+        views = self._views.get(content)
+        if views is None:
+            query = engine_of(database.engine).schema_query
+            found = pool.run(database.engine, database.target, query, Limits()).rows
+            if found is None:
+                return gold, False
+            views = self._views[content] = _changing_views([str(row[0]) for row in found], dialect)
+        read = names_in(sql, dialect) if any(views) else set()
+        random = calls_random(sql, dialect) or not read.isdisjoint(views[0])
+        clock = asks_the_clock(sql, dialect) or not read.isdisjoint(views[1])
+        return replace(gold, random=random, clock=clock), not clock
+
+    def _remember(self, key: str, gold: Gold) -> None:
+        if key in self._memory:
+            return
+        self._memory[key] = gold, _memory_of(gold)
+        self._bytes += self._memory[key][1]
+        while self._bytes > MEMORY_BYTES:
+            self._bytes -= self._memory.popitem(last=False)[1][1]
 
     def _load(self, key: str) -> Gold | None:
         if self._path is None or not os.path.exists(self._path):
@@ -136,21 +182,19 @@ class GoldCache:
                 found = file.execute("SELECT packed FROM gold WHERE key = ?", (key,)).fetchone()
             if found is None:
                 return None
-            fields, groups, ambiguous, ties_known = load_plain(found[0])
+            fields, groups, ambiguous, ties_known, random, clock = load_plain(found[0])
             run = Execution(*fields)
             expected = Expected(tuple(Group(*g) for g in groups), len(run.columns), run.columns)
-            return Gold(run, expected, ambiguous, ties_known)
+            return Gold(run, expected, ambiguous, ties_known, random, clock)
         except (sqlite3.Error, pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError):
             return None  # damaged, or another version's: computed again
 
     def _store(self, key: str, gold: Gold) -> None:
-        if (
-            self._path is None or gold.expected is None
-        ):  # a failure may be the moment's: a lock, say
+        if self._path is None or gold.expected is None:
             return
         groups = [(list(group.rows), group.take) for group in gold.expected.groups]
         fields = tuple(vars(gold.execution).values())
-        plain = (fields, groups, gold.ambiguous, gold.ties_known)
+        plain = (fields, groups, gold.ambiguous, gold.ties_known, gold.random, gold.clock)
         packed = pickle.dumps(plain, protocol=pickle.HIGHEST_PROTOCOL)
         if len(packed) > KEPT_BYTES:
             return
@@ -166,3 +210,26 @@ class GoldCache:
             except sqlite3.DatabaseError as problem:
                 if "malformed" in str(problem) or "not a database" in str(problem):
                     self._path.unlink(missing_ok=True)
+
+
+def _changing_views(statements: Sequence[str], dialect: str) -> tuple[set[str], set[str]]:
+    """The views that draw random numbers, and those that ask for the time, by the schema's statements."""
+    found = ((view_made_by(one, dialect), one) for one in statements)
+    views = {name: text for name, text in found if name is not None}
+    read = {name: names_in(text, dialect) for name, text in views.items()}
+    random, clock = (
+        {name for name, text in views.items() if changes(text, dialect)}
+        for changes in (calls_random, asks_the_clock)
+    )
+    return with_readers(random, read), with_readers(clock, read)
+
+
+def _memory_of(gold: Gold) -> int:
+    """About how many bytes a result takes."""
+    groups = () if gold.expected is None else gold.expected.groups
+    return sum(
+        CELL_BYTES + (len(cell) if isinstance(cell, str | bytes) else 0)
+        for rows in (gold.execution.rows or (), *(group.rows for group in groups))
+        for row in rows
+        for cell in row
+    )

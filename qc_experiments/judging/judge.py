@@ -22,7 +22,6 @@ from qc_experiments.judging.published_rules import (
     without_distinct,
 )
 from qc_experiments.judging.verdict import FirstRows, Memory, Tried, Verdict, result_hash
-from qc_experiments.sql.tokens import asks_the_clock, calls_random
 
 Found = TypeVar("Found")
 
@@ -243,18 +242,18 @@ class Judge:
             error_class, error = gold.execution.error_class, gold.execution.error
             said = (error_class, error, predicted.warning, valid)
             return Verdict(None, "gold_error", *said, seconds=predicted.seconds)
-        warnings = _warnings(gold, row.query, database.dialect)
+        warnings = _warnings(gold)
         if predicted.warning is not None:
             warnings.insert(0, predicted.warning)
         error_class = predicted.error_class
-        bird = suite = False
+        bird = False
         if predicted.rows is not None:
             found = compare(gold.expected, predicted.rows, predicted.columns)
             error_class = found.difference
             if found.undecided:
                 warnings.append("too many ways to assign the columns: not shown to be right")
             bird = ex_bird(gold.execution.rows or [], predicted.rows)
-            suite = self._test_suite(database, row.query, prediction, gold, predicted)
+        suite = self._test_suite(database, row.query, prediction, gold, predicted)
         correct = error_class is None
         fuzz, not_fuzzed = self._holds(database, row, prediction, correct)
         return Verdict(
@@ -274,15 +273,22 @@ class Judge:
 
     def _test_suite(
         self, database: Database, query: str, prediction: str, gold: Gold, predicted: Execution
-    ) -> bool:
-        """Spider's rule, which takes DISTINCT out of both queries before it runs them."""
+    ) -> bool | None:
+        """Spider's rule, which takes DISTINCT out of both queries before it runs them.
+
+        None where the gold cannot be run so.
+        """
         gold_rows, rows = gold.execution.rows, predicted.rows
         plain_gold, plain = (without_distinct(sql, database.dialect) for sql in (query, prediction))
         if plain_gold != query:
             gold_rows = self._gold(database, plain_gold).execution.rows
+        if gold_rows is None:
+            return None
+        if rows is None or plain == plain_gold:
+            return rows is not None
         if plain != prediction:
             rows = self._run(database, plain).rows
-        if gold_rows is None or rows is None:
+        if rows is None:
             return False
         return ex_test_suite(gold_rows, rows, order_matters=order_matters_in_test_suite(query))
 
@@ -310,15 +316,15 @@ class Judge:
         return right, None if right else f"{row.db_id}: the gold fails on all copies"
 
 
-def _warnings(gold: Gold, query: str, dialect: str) -> list[str]:
+def _warnings(gold: Gold) -> list[str]:
     """What makes a gold query doubtful, in words."""
     found = []
     if gold.ambiguous:
         found.append("the gold's LIMIT cuts through a tie: any legal cut counts as correct")
     elif not gold.ties_known:
         found.append("the gold's ties are unknown: its own order was asked for")
-    if calls_random(query, dialect):
+    if gold.random:
         found.append("the gold calls a random function: it may return other rows each time")
-    if asks_the_clock(query, dialect):
+    if gold.clock:
         found.append("the gold asks for the time: at another time it may return other rows")
     return found

@@ -2,14 +2,14 @@
 
 Rows that tie under ORDER BY may come in any order, and where LIMIT cuts through a tie several
 results are right. Which rows tie is asked of the database itself: the keys are added to the query's
-columns and ranked by DENSE_RANK, so that collations and NULLs count as the database counts them.
+columns and ranked by RANK, so that collations and NULLs count as the database counts them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -126,9 +126,8 @@ def _offset(cut: Sequence[Token]) -> int | None:
     for place, token in enumerate(cut):
         if token.is_word("offset"):
             plain = [t for t in cut[place + 1 :] if not t.is_word("rows", "row")]
-            return _number(
-                plain[: next((i for i, t in enumerate(plain) if t.is_word("fetch")), None)]
-            )
+            ends = (i for i, t in enumerate(plain) if t.is_word("fetch", "limit"))
+            return _number(plain[: next(ends, None)])
         if token.text == ",":
             return _number(cut[1:place])
     return 0
@@ -152,18 +151,48 @@ def _key(term: Sequence[Token]) -> Key:
     return Key(term[:end], " ".join(token.text for token in term[end:]))
 
 
-def ranked_queries(ordering: Ordering, columns: Sequence[str]) -> list[str]:
-    """Queries that give all rows of the body, uncut, each with its rank under the keys.
+def ranked_queries(ordering: Ordering, columns: Sequence[str], count: int) -> list[str]:
+    """Queries that give the rows of the body, each with its rank under the keys.
 
-    The first that runs and of which the gold's rows are a legal cut tells the ties. Rows come as the
-    body's columns (called as the database says), then the rank from 1 on.
+    Rows that tie with none of those that the cut takes (``count`` of them) may be left out. The first
+    query that runs and of which the gold's rows are a legal cut tells the ties. Rows come as the body's
+    columns (called as the database says), then the rank from 1 on.
     """
     if not ordering.keys:
         return [f"WITH qc_body AS ({ordering.body}\n) SELECT *, 1 FROM qc_body"]
     body = tokens(ordering.body, ordering.dialect)
+    aliases = _aliases(ordering.body, body)
+    named = _with_names_only(ordering)
     # First with the keys as they are; then with the query's aliases replaced by what they stand for.
-    queries = [_ranked(ordering, columns, body, a) for a in ({}, _aliases(ordering.body, body))]
-    return [query for query in dict.fromkeys(queries) if query is not None]
+    forms: list[tuple[Ordering, dict[str, str]]] = [
+        (named, {}),
+        (named, aliases),
+        (ordering, aliases),
+    ]
+    queries = [_ranked(form, columns, body, replaced) for form, replaced in forms]
+    # A rank counts the rows before it, so that what begins beyond the cut has a larger one than its end.
+    # Of DISTINCT all rows are needed, to see whether the keys multiplied them.
+    cut = ordering.limited and not ordering.distinct
+    end = f" WHERE qc_rank <= {(ordering.offset or 0) + count}" if cut else ""
+    return [f"{query}{end}" for query in dict.fromkeys(queries) if query is not None]
+
+
+def _with_names_only(ordering: Ordering) -> Ordering:
+    """With `x` for "x" in SQLite's keys, which takes "x" for a text where no column is called so.
+
+    An alias is none where the keys are asked for.
+    """
+    if ordering.dialect != "sqlite":
+        return ordering
+    keys = (Key([_in_backticks(t) for t in key.expression], key.suffix) for key in ordering.keys)
+    return replace(ordering, keys=tuple(keys))
+
+
+def _in_backticks(token: Token) -> Token:
+    if token.kind != "quoted" or token.text[0] != '"':
+        return token
+    inner = token.text[1:-1].replace('""', '"').replace("`", "``")
+    return token._replace(text=f"`{inner}`")
 
 
 def _ranked(
@@ -191,8 +220,9 @@ def _ranked(
             return None  # a compound is ordered by its columns only
         inner = f"{inner[: places[1]]}, {', '.join(added)} {inner[places[1] :]}"
     everything = ", ".join(f"c{i + 1}" for i in range(len(columns) + len(added)))
-    rank = f"DENSE_RANK() OVER (ORDER BY {', '.join(terms)})"
-    return f"WITH qc_body({everything}) AS ({inner}\n) SELECT {', '.join(own)}, {rank} FROM qc_body"
+    shown, rank = ", ".join(own), f"RANK() OVER (ORDER BY {', '.join(terms)}) AS qc_rank"
+    ranked_rows = f"(SELECT {shown}, {rank} FROM qc_body) AS qc_ranked"
+    return f"WITH qc_body({everything}) AS ({inner}\n) SELECT {shown}, qc_rank FROM {ranked_rows}"
 
 
 def _output_column(expression: Sequence[Token], names: Sequence[str]) -> int | None:

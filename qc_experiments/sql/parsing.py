@@ -128,7 +128,7 @@ def sources(select: exp.Expression) -> tuple[list[exp.Expression], list[exp.Join
 
 
 def exact_match(gold: str, predicted: str, dialect: str = "sqlite") -> bool:
-    """Whether two queries are the same but for spelling (case, blanks, quotes).
+    """Whether two queries are the same but for spelling (case, blanks, quotes of names).
 
     What cannot be parsed, or is too deep to be written out, is only lower-cased and freed of
     repeated blanks.

@@ -59,7 +59,8 @@ CLOCK_FUNCTIONS = {
     ),
 }
 """Functions that ask for the time where they are given nothing."""
-CLOCK_STRINGS = ("'now'", "'today'", "'tomorrow'", "'yesterday'")
+CLOCK_STRINGS = ("now", "today", "tomorrow", "yesterday")
+"""Texts that PostgreSQL reads as a time, wherever it needs one; SQLite only the first, as an argument."""
 _CLOCK_WORD = re.compile(
     "now|today|tomorrow|yesterday|current|local|_timestamp|timeofday|age|date|time|julianday|unixepoch",
     re.IGNORECASE,
@@ -191,9 +192,11 @@ def _is_clock(found: list[Token], place: int, dialect: str) -> bool:
         if name == "strftime" and dialect == "sqlite":
             return one_argument
         return alone and name in CLOCK_FUNCTIONS.get(dialect, CLOCK_FUNCTIONS["postgres"])
-    if token.kind != "string" or token.text.lower() not in CLOCK_STRINGS:
+    # SQLite takes a name in double quotes for a text where no column is called so.
+    is_text = token.kind == "string" or (dialect == "sqlite" and token.text[0] == '"')
+    text = token.text[1:-1].strip().lower()
+    if not is_text or text not in CLOCK_STRINGS:
         return False
     if dialect == "sqlite":
-        return token.text.lower() == "'now'" and before is not None and before.text in ("(", ",")
-    typed = before is not None and before.is_word("date", "timestamp", "timestamptz", "time")
-    return typed or after[:1] in ([":"], ["as"])  # '...'::date, CAST('...' AS date)
+        return text == "now" and before is not None and before.text in ("(", ",")
+    return dialect != "duckdb"

@@ -129,6 +129,20 @@ def test_losses_compare_for_one_model_and_the_same_labels_only(tmp_path):
     assert len(compare([tmp_path], "eval_loss").groups) == 2
 
 
+def test_answers_on_perturbed_copies_compare_for_the_same_copies_only(tmp_path):
+    write_run(tmp_path / "a", evaluation__seed=1)
+    write_run(tmp_path / "b", evaluation__seed=2)
+    assert len(compare([tmp_path]).groups) == 1
+    assert len(compare([tmp_path], "fuzz_accuracy").groups) == 2
+
+
+def test_rates_over_other_questions_are_told_of(tmp_path):
+    write_run(tmp_path / "a", "1100110011", lora__r=8)
+    write_run(tmp_path / "b", "110011001-", lora__r=16)
+    (group,) = compare([tmp_path]).groups
+    assert any("taken over 9 to 10 questions" in line for line in group.warnings)
+
+
 @pytest.mark.parametrize(
     "other", [{"model__name_or_path": "other"}, {"data__wrap": "chat"}], ids=["model", "labels"]
 )
@@ -262,8 +276,12 @@ def test_a_run_said_in_other_words_is_no_second_seed(tmp_path):
     write_run(tmp_path / "b", result=figures, trainer__per_device_train_batch_size=None, **same)
     # Equal words for another model, as other answers show.
     write_run(tmp_path / "c", "0000000001", trainer__per_device_train_batch_size=4, **same)
+    write_run(tmp_path / "d", "0000000011", trainer__per_device_train_batch_size=4, **same, seed=7)
     (group,) = compare([tmp_path]).groups
-    assert sorted(names(group.runs)) == ["a", "c"]
+    assert sorted(names(group.runs)) == ["a", "c", "d"]
+    # Nor are they seeds of one configuration.
+    assert [len(one.runs) for one in group.configurations] == [1, 1, 1]
+    assert any(line.endswith("not deterministic: a, d, c.") for line in group.warnings)
 
 
 def test_what_is_switched_off_has_no_values(tmp_path):

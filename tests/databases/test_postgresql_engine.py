@@ -10,6 +10,7 @@ import math
 import re
 import socket
 import sys
+import threading
 import time
 
 import pytest
@@ -18,9 +19,11 @@ from helpers.postgresql import PASSWORD, Server
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
 from qc_experiments.databases.locate import named_database
+from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.postgresql import TABLES, content_hash, run, safe_name
 from qc_experiments.databases.schema import SchemaReader, read_schema
 from qc_experiments.errors import UserError
+from qc_experiments.judging.gold import GoldCache
 from qc_experiments.sql.ddl import read_ddl
 
 psycopg = pytest.importorskip("psycopg")
@@ -327,6 +330,48 @@ def test_what_a_query_may_call_leaves_no_trace(server, sql):
     assert again.rows == [(b"\xff", "ISO, MDY")]
 
 
+def test_golds_tell_their_ties_and_views_that_ask_for_the_time(server, database):
+    server.execute(
+        "CREATE VIEW \"Late\" AS SELECT id, name FROM author WHERE now() > '2024-01-01';"
+        'GRANT SELECT ON "Late" TO reader'
+    )
+    try:
+        with SqlPool(1) as pool:
+            found, late = (
+                GoldCache(None).get(pool, named_database(database, "db"), sql, Limits())
+                for sql in (
+                    "SELECT id FROM book ORDER BY author_id OFFSET 1 LIMIT 1",
+                    'SELECT name FROM "Late" ORDER BY id / 2 LIMIT 1',
+                )
+            )
+    finally:
+        server.execute('DROP VIEW "Late"')
+    for gold, rows, take, clock in ((found, 2, 1, False), (late, 1, 1, True)):
+        assert gold.expected is not None, gold.execution.error
+        assert [(len(group.rows), group.take) for group in gold.expected.groups] == [(rows, take)]
+        assert (gold.ties_known, gold.clock) == (True, clock)
+
+
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+def test_a_statement_that_another_session_ends_runs_once_more(server, database, end):
+    ended = []
+
+    def end_it() -> None:
+        for _ in range(100):
+            at_work = "usename = 'reader' AND state = 'active' AND query LIKE 'FETCH%'"
+            ended[:] = server.execute(f"SELECT {end}(pid) FROM pg_stat_activity WHERE {at_work}")
+            if ended:
+                return
+            time.sleep(0.01)
+
+    ending = threading.Thread(target=end_it)
+    ending.start()
+    found = run(database, "SELECT 1 FROM pg_sleep(0.3)", Limits())
+    ending.join()
+    assert ended == [(True,)]
+    assert found.rows == [(1,)], found.error
+
+
 @pytest.mark.parametrize(
     ("role", "power"),
     [
@@ -519,6 +564,7 @@ def test_the_content_hash_is_of_the_rows_in_any_order(server, database):
     server.execute("ALTER ROLE reader SET timezone = 'Asia/Tokyo'")
     try:
         assert content_hash(database) == first
+        assert run(database, "SELECT current_setting('timezone')", SHORT).rows == [("UTC",)]
     finally:
         server.execute("ALTER ROLE reader RESET timezone")
     for change, undo in (

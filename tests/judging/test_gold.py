@@ -97,6 +97,7 @@ def test_only_the_outermost_query_orders_and_cuts(sql, ordered, limited):
         ("SELECT a FROM t LIMIT 3 OFFSET (1 + 1)", None),
         ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", 2),
         ("SELECT a FROM t OFFSET 2", 2),
+        ("SELECT a FROM t OFFSET 2 LIMIT 3", 2),
     ],
 )
 def test_what_a_limit_skips(sql, offset):
@@ -132,6 +133,9 @@ EACH = [(1, 1)]
         ("SELECT name FROM person ORDER BY age>=30", [(2, 2), (3, 3)]),
         ("SELECT id FROM person ORDER BY 'a' || (age % 2)", [(2, 2), (3, 3)]),
         ("SELECT age a, name FROM person ORDER BY a * 2", [(2, 2), (2, 2), (1, 1)]),
+        # "a" is the alias there, but would be a text among the columns; "Ada" is a text.
+        ('SELECT age AS "a", name FROM person ORDER BY "a" * 2', [(2, 2), (2, 2), (1, 1)]),
+        ('SELECT id FROM person ORDER BY name = "Ada" DESC', [(1, 1), (4, 4)]),
         (
             "SELECT id FROM person ORDER BY CASE WHEN name = 'EVE' COLLATE NOCASE THEN 1 ELSE 2 END",
             [(1, 1), (4, 4)],
@@ -182,6 +186,13 @@ EACH = [(1, 1)]
 def test_rows_that_tie_stand_together(pool, database, sql, groups):
     found = gold(pool, database, sql)
     assert takes(found) == groups
+    assert found.ties_known
+
+
+def test_rows_far_beyond_the_cut_do_not_count_against_the_limits(pool, database):
+    sql = "SELECT name FROM person ORDER BY age LIMIT 1 OFFSET 1"
+    found = run_gold(pool, database, sql, Limits(rows=3))
+    assert takes(found) == [(2, 1)]
     assert found.ties_known
 
 
@@ -248,7 +259,9 @@ def test_what_is_kept_in_memory_needs_no_reading_of_all_that_a_server_holds(monk
     monkeypatch.setattr(Database, "content_hash", None)
     ran = []
 
-    def run(_engine: str, target: str, *_: object) -> Execution:
+    def run(_engine: str, target: str, sql: str, _limits: Limits) -> Execution:
+        if sql != "SELECT 1":  # the schema, for its views
+            return Execution([], ())
         ran.append(target)
         return Execution([(len(ran),)], ("n",))
 
@@ -259,12 +272,37 @@ def test_what_is_kept_in_memory_needs_no_reading_of_all_that_a_server_holds(monk
     assert len(ran) == 2
 
 
-def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path):
-    sql = "SELECT strftime('%f', 'now')"
+@pytest.mark.parametrize("sql", ["SELECT strftime('%f', 'now')", "SELECT t FROM later"])
+def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tmp_path, sql):
+    with closing(sqlite3.connect(database.target)) as connection:
+        connection.executescript(
+            "CREATE VIEW IF NOT EXISTS late AS SELECT strftime('%f', 'now') AS t;"
+            'CREATE VIEW "Later" AS SELECT * FROM late'
+        )
     golds = GoldCache(tmp_path / "gold.sqlite")
-    first = golds.get(pool, database, sql, Limits()).execution.rows
+    first = golds.get(pool, database, sql, Limits())
+    assert first.clock
     time.sleep(0.01)
-    assert golds.get(pool, database, sql, Limits()).execution.rows != first
+    assert golds.get(pool, database, sql, Limits()).execution.rows != first.execution.rows
+
+
+def test_a_view_that_draws_at_random_is_told_of(pool, database, tmp_path):
+    with closing(sqlite3.connect(database.target)) as connection:
+        connection.execute("CREATE VIEW dice (n) AS SELECT random() % 6")
+    for _ in range(2):  # the second time from the disk
+        found = GoldCache(tmp_path / "gold.sqlite").get(
+            pool, database, "SELECT n FROM dice", Limits()
+        )
+        assert (found.random, found.clock) == (True, False)
+
+
+def test_in_memory_stays_what_was_asked_for_last(pool, database, monkeypatch):
+    monkeypatch.setattr("qc_experiments.judging.gold.MEMORY_BYTES", 300)
+    golds = GoldCache(None)
+    for number in (1, 2, 1, 3):
+        golds.get(pool, database, f"SELECT {number}", Limits())
+    kept = [one.execution.rows for one, _ in golds._memory.values()]
+    assert kept == [[(1,)], [(3,)]]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +313,7 @@ def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tm
         ("sqlite", "SELECT a FROM t WHERE d > CURRENT_DATE", True),
         ("sqlite", "SELECT date()", True),
         ("sqlite", "SELECT strftime('%Y')", True),
+        ("sqlite", 'SELECT julianday("now") - julianday(d) FROM t', True),
         ("sqlite", "SELECT date(d), strftime('%Y', d), time(d, '+1 day') FROM t", False),
         ("sqlite", "SELECT date, now, t.current_date FROM t WHERE s = 'now'", False),
         ("sqlite", 'SELECT "current_date" FROM t -- now()', False),
@@ -284,7 +323,10 @@ def test_a_gold_that_asks_for_the_time_is_run_again_each_time(pool, database, tm
         ("postgres", "SELECT age(born) FROM t", True),
         ("postgres", "SELECT 'today'::date, 1", True),
         ("postgres", "SELECT CAST('now' AS timestamp)", True),
-        ("postgres", "SELECT age, age(a, b) FROM t WHERE s = 'today'", False),
+        ("postgres", "SELECT a FROM t WHERE d >= 'Today'", True),
+        ("postgres", "SELECT timestamp with time zone 'now'", True),
+        ("postgres", "SELECT age, age(a, b) FROM t WHERE s = 'not today'", False),
+        ("duckdb", "SELECT a FROM t WHERE s = 'today'", False),
     ],
 )
 def test_what_asks_for_the_time(dialect, sql, asks):
@@ -339,10 +381,11 @@ def test_a_timeout_is_not_kept(pool, database, tmp_path):
     endless = (
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
     )
-    path = tmp_path / "gold.sqlite"
-    found = GoldCache(path).get(pool, database, endless, Limits(seconds=0.1))
+    golds = GoldCache(tmp_path / "gold.sqlite")
+    found = golds.get(pool, database, endless, Limits(seconds=0.1))
     assert found.execution.error_class == "timeout"
-    assert not path.exists()
+    assert not golds._memory
+    assert not (tmp_path / "gold.sqlite").exists()
 
 
 @pytest.mark.parametrize(

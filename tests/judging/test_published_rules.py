@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qc_experiments.databases.engine import Value
+from qc_experiments.data.table import Row
+from qc_experiments.databases.engine import Limits, Value
+from qc_experiments.databases.locate import Databases
 from qc_experiments.judging import published_rules
+from qc_experiments.judging.judge import Judge
 from qc_experiments.judging.published_rules import ex_bird, ex_test_suite, without_distinct
 
 Rows = list[tuple[Value, ...]]
@@ -243,3 +248,13 @@ def test_distinct_and_blanks_within_operators_are_dropped(sql, expected):
 )
 def test_a_query_without_distinct_stays_as_it_is(sql):
     assert without_distinct(sql) == sql
+
+
+def test_a_gold_that_does_not_run_without_distinct_leaves_the_rule_out(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as connection:
+        connection.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1), (1), (2)")
+    gold = "SELECT DISTINCT a FROM t"
+    rows = [Row(number, "?", gold, "", "x") for number in (2, 3)]
+    with Judge(Databases(str(tmp_path)), Limits(rows=2), cache=None, processes=1) as judge:
+        found = judge.judge(rows, [gold, "SELECT absent FROM t"])
+    assert [(one.correct, one.ex_test_suite) for one in found] == [(True, None), (False, None)]

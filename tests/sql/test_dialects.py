@@ -182,6 +182,12 @@ def test_rows_that_tie_in_duckdb_stand_together(pool, folder, sql, groups):
     assert found.ties_known
 
 
+def test_local_time_is_utc_in_duckdb(pool, folder):
+    target = str(folder / "duck" / "duck.duckdb")
+    found = pool.run("duckdb", target, "SELECT current_setting('TimeZone')", Limits())
+    assert found.rows == [("UTC",)]
+
+
 @pytest.mark.parametrize(
     ("sql", "sqlite", "others"),
     [
