@@ -91,7 +91,7 @@ def test_a_run_is_at_work_while_a_process_holds_its_lock_and_no_longer(tmp_path,
 @pytest.mark.parametrize(
     ("since", "status"),
     [
-        (datetime.now(UTC).isoformat(timespec="seconds"), "running"),
+        (None, "running"),  # now
         ("2020-01-01T00:00:00+00:00", "interrupted"),  # before the process that has its number
         ("no time", "running"),
     ],
@@ -100,7 +100,7 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_not_its_run(
     tmp_path, capsys, since, status
 ):
     folder = write_run(tmp_path / "run", status=None)
-    lock(folder, os.getpid(), since=since)
+    lock(folder, os.getpid(), since=since or datetime.now(UTC).isoformat(timespec="seconds"))
     assert listed(tmp_path, capsys)["run"]["status"] == status
     assert at_work(folder) is (status == "running")
 
