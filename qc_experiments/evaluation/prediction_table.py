@@ -62,6 +62,8 @@ def read_predictions(
             golds, header, numbered, source, (said, names["prediction"]), about
         )
     if single is not None and names["db_id"] not in header:
+        for column in set(names) - {"db_id"}:  # before the header has what the file has not
+            column_place(golds or source, header, names[column], f"name it with {_option(column)}")
         header = [names["db_id"], *header]
         numbered = [(number, [single, *cells]) for number, cells in numbered]
     place = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qc_experiments.config.metrics import METRICS, indented, metric_of
 from qc_experiments.evaluation.confidence import confidence_lines
 from qc_experiments.system.console import one_line, visible
-from qc_experiments.system.words import counted
+from qc_experiments.system.words import counted, noun_for
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,9 +99,10 @@ def _lines(content: Mapping[str, Any]) -> list[str]:
         )
     ambiguous = content["ambiguous_golds"]
     if ambiguous:
+        rows = _first([str(one["row"]) for one in ambiguous])
         lines.append(
             f"{counted(len(ambiguous), 'gold is', 'golds are')} ambiguous (LIMIT cuts through a tie; any "
-            f"legal cut counts): rows {_first([str(one['row']) for one in ambiguous])}"
+            f"legal cut counts): {noun_for(len(ambiguous), 'row')} {rows}"
         )
     return lines
 

@@ -28,6 +28,7 @@ from qc_experiments.config.schema import (
 )
 from qc_experiments.evaluation.statistics import wilson
 from qc_experiments.export.exact_prompt import ExactPrompt
+from qc_experiments.system.words import noun_for
 
 FORMATS = {
     "adapter": "peft",
@@ -151,7 +152,7 @@ def _figures(facts: CardFacts) -> str:
     on = f"the held-out rows of {validation}"
     counted = ""
     if count:
-        on = f"{count} questions of {validation}"
+        on = f"{count} {noun_for(count, 'question')} of {validation}"
         counted = (
             "; a share with a count is of these questions and has its 95 % interval (Wilson), another may be "
             "of other held-out rows"

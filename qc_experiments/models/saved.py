@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -94,7 +95,7 @@ class SavedPrompting:
         return self.schema_format is not None or self.linking is not None
 
     def save(self, folder: Path) -> None:
-        """Write ``template.txt`` and ``prompting.json``."""
+        """Write ``template.txt`` and ``prompting.json``; weights beside them become as readable as these."""
         (folder / TEMPLATE_FILE).write_text(self.template.text, encoding="utf-8")
         settings = {
             "wrap": self.wrap.value,
@@ -112,6 +113,8 @@ class SavedPrompting:
             settings["dialect"] = self.dialect
         text = json.dumps(settings, indent=2) + "\n"
         (folder / PROMPTING_FILE).write_text(text, encoding="utf-8")
+        for weights in folder.glob("*.safetensors"):  # which only their owner may read, as written
+            shutil.copymode(folder / PROMPTING_FILE, weights)
 
     @classmethod
     def load(cls, folder: Path) -> SavedPrompting:

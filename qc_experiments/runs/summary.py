@@ -82,7 +82,7 @@ def summary(
         wrong: some wrong answers of the trained model, as text.
     """
     executed = any(one.correct is not None for one in trained.judged)
-    table = Table("", box=box.SIMPLE_HEAD, title=f"{len(trained.judged)} held-out questions")
+    table = Table("", box=box.SIMPLE_HEAD, title=counted(len(trained.judged), "held-out question"))
     columns = [trained] if base is None else [base, trained]
     for name in ("base model", trained_name)[-len(columns) :]:
         table.add_column(name, justify="right")

@@ -448,6 +448,14 @@ def test_a_missing_file_is_refused(databases, refused):
     assert "absent.csv" in refused(main, arguments)
 
 
+def test_a_header_is_told_as_it_is_in_the_file(databases, tmp_path, refused):
+    """Though of a single database no column db_id is needed."""
+    given = write(tmp_path / "given.csv", [["Names?", "SELECT 1"]], ["question", "query"])
+    place = str(databases / "shop" / "shop.sqlite")
+    line = refused(main, [str(given), "--databases", place, "--output", str(tmp_path / "out")])
+    assert "no column prediction; the header has question, query:" in line
+
+
 def test_the_command_runs_without_torch_and_leaves_the_databases_alone(databases, tmp_path):
     """Judging is of use on its own, also where nothing for training is installed."""
     before = {path: path.read_bytes() for path in databases.rglob("*") if path.is_file()}

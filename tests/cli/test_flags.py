@@ -29,6 +29,17 @@ def test_a_wrong_flag_is_one_line(command, given, monkeypatch, capsys):
     [
         (["runs", "--jsn"], "--jsn: no such flag (did you mean --json?); qc runs --help"),
         (["data", "check", "a.csv", "--fx"], "--fx: no such flag (did you mean --fix?)"),
+        (
+            ["data", "check", "a.csv", "--db", "a.db"],
+            "--db: no such flag (did you mean --databases?)",
+        ),
+        (
+            ["data", "context", "--databases", "a.db"],
+            "--databases: no such flag (did you mean --db?)",
+        ),
+        (["predict", "--databases=a.db"], "--databases: no such flag (did you mean --db?)"),
+        (["evaluate", "a.csv", "--db", "a.db"], "--db: no such flag (did you mean --databases?)"),
+        (["data", "show", "a.csv", "--output", "b"], "--output: no such flag; qc data show --help"),
         (["runs", "--jsn=x"], "--jsn: no such flag (did you mean --json?)"),
         (["export", "latest", "my_model"], "the following arguments are required: --to"),
         (["data", "check", "a.csv", "b.csv"], "b.csv: one argument too many"),

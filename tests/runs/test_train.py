@@ -280,6 +280,8 @@ def test_full_fine_tuning_saves_a_model_that_predicts(train, capsys):
     assert run.result["parameters_trainable"] == run.result["parameters_total"]
     assert run.result["eval_loss"] < run.result["base_eval_loss"]
     assert (run.folder / "model" / "model.safetensors").is_file()
+    modes = {path.stat().st_mode for path in (run.folder / "model").iterdir()}
+    assert len(modes) == 1  # whoever serves a model reads its weights as well
     capsys.readouterr()
     database = str(DEMO / "databases" / "shop" / "shop.sqlite")
     predict.main(
