@@ -178,7 +178,7 @@ def test_a_command_of_the_pages_runs(command, workplace, tiny_model, two_runs, m
         statuses = {"finished", "paused"} if "sweep.halving=2" in words else {"finished"}
         assert {run.result["status"] for run in runs} == statuses
         # submitit keeps what its jobs say in files of its own.
-        shown = "2 runs: 2 finished" if "submitit" in command else "held-out questions"
+        shown = "2 runs: 2 finished" if "submitit" in command else "held-out question"
         assert shown in capfd.readouterr().out
     else:
         assert capfd.readouterr().out.strip()
