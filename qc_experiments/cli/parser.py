@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from qc_experiments.errors import UserError
@@ -27,36 +26,24 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse what is not known here, where it is known whose flag it would have to be."""
-        words: Sequence[str] = sys.argv[1:] if args is None else args
-        known = set(_flags(self))
-        for word in words:
-            flag = word.partition("=")[0]
-            if flag not in known and OTHER_NAMES.get(flag) in known:
+        """Refuse a subcommand's unknown flags here, where its own are known and no others."""
+        for word in sys.argv[1:] if args is None else args:
+            flag, own = word.partition("=")[0], self._option_string_actions
+            if flag not in own and OTHER_NAMES.get(flag) in own:  # before what is missing is told
                 self.error(f"{UNKNOWN}{flag}")
-        found, rest = super().parse_known_args(args, namespace)
-        if rest:
-            self.error(f"{UNKNOWN}{' '.join(rest)}")
-        return found, rest
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"{UNKNOWN}{' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Tell a mistake; of a flag that there is not, which one may be meant."""
         if message.startswith(UNKNOWN):
             word = message.removeprefix(UNKNOWN).split()[0]
-            flag, known = word.partition("=")[0], set(_flags(self))
+            flag, own = word.partition("=")[0], self._option_string_actions
             other = OTHER_NAMES.get(flag)
-            hint = (
-                f" (did you mean {other}?)" if other in known else nearest(flag, known, cutoff=0.7)
-            )
+            hint = f" (did you mean {other}?)" if other in own else nearest(flag, own, cutoff=0.7)
             message = f"{flag}: no such flag{hint}"
             if not word.startswith("-"):
                 message = f"{word}: one argument too many"
         raise UserError(f"{message}; {self.prog} --help lists what it takes")
-
-
-def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        yield from action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for one in action.choices.values():
-                yield from _flags(one)

@@ -44,7 +44,7 @@ def remarks(
     if len(set(counts)) > 1:
         lines.append(
             f"Execution accuracies are taken over {min(counts):.0f} to {max(counts):.0f} questions, as some "
-            "golds failed in some runs only: raise evaluation.timeout, or judge on a machine at rest."
+            "golds failed in some runs only: raise evaluation.timeout, or judge while the machine is idle."
         )
     if repeated:
         lines.append(

@@ -17,7 +17,7 @@ def check_push(repository: str) -> None:
         UserError: if it cannot, or there is no login or no network.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     with _told(repository):
         if "/" not in repository:

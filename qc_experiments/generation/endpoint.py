@@ -110,7 +110,7 @@ class EndpointPredictor:
             return self._chosen(rows, prompts, answers, judge, runs=databases is not None)
 
     def _judge(self, databases: Databases | None) -> Judge:
-        return Judge(databases, Limits(), cache=None, dialect=self.prompting.dialect)
+        return Judge(databases or self.prompting.dialect, Limits(), cache=None)
 
     def _prompts(self, rows: Sequence[Row]) -> list[str]:
         prompt = self.prompting.template.prompt

@@ -198,8 +198,8 @@ class SavedPredictor:
             on_answer: called with the number of questions just answered.
             dialect: of the SQL where there are no databases; None: that of training.
         """
-        dialect = dialect or self._saved.dialect
-        with Judge(databases, Limits(), cache=None, dialect=dialect) as judge:
+        place = databases or dialect or self._saved.dialect
+        with Judge(place, Limits(), cache=None) as judge:
             return self.answer_by(judge, rows, on_answer)
 
     def answer_by(

@@ -30,26 +30,26 @@ class Judge:
     """Runs and compares; used as a context manager, which ends its processes.
 
     Args:
-        databases: where they stand, or None: predictions are then only tried on empty tables, if that.
+        databases: where they stand. Without any: what sqlglot calls the SQL of predictions; None is SQLite's,
+            and alone is tried, on empty tables.
         cache: folder for gold results and perturbed databases; None keeps nothing.
         perturbed: how many perturbed copies of each database an answer must be right on as well.
         seed: fixes those copies.
         processes: child processes that run SQL; by default one for each core.
-        dialect: what sqlglot calls the SQL of predictions without databases; only SQLite's is tried.
     """
 
     def __init__(
         self,
-        databases: Databases | None,
+        databases: Databases | str | None,
         limits: Limits,
         *,
         cache: Path | None,
         perturbed: int = 0,
         seed: int = 0,
         processes: int | None = None,
-        dialect: str = "sqlite",
     ) -> None:
-        self._databases, self._dialect = databases, dialect
+        self._databases = None if isinstance(databases, str) else databases
+        self._dialect = databases if isinstance(databases, str) else "sqlite"
         self._limits = limits
         self._pool = SqlPool(processes)
         self._readable: set[Database] = set()

@@ -66,37 +66,18 @@ OPERATOR_WORDS |= {"as", "on", "using", "not", "by", "when", "then", "else", *OT
 OPERAND_WORDS = BEFORE_OPERAND | ENDS_OPERAND | OTHERS | {"select", "with", "values", "order"}
 """What may stand where an operand is due."""
 WORDS = OPERATOR_WORDS | OPERAND_WORDS | RESERVED | FREE_NEXT
-_FUNCTIONS_ELSEWHERE = _words(
-    "age century clock_timestamp date_add date_diff date_part date_sub date_trunc datediff datepart "
-    "dayname dayofmonth dayofweek dayofyear decade epoch_ms isodow justify_days justify_hours "
-    "justify_interval last_day make_date make_interval make_time make_timestamp make_timestamptz "
-    "millennium monthname now statement_timestamp strptime time_bucket timezone to_char to_date to_number "
-    "to_timestamp today transaction_timestamp weekday weekofyear yearweek "
-    "ascii bit_length btrim char_length character_length chr concat concat_ws contains ends_with format "
-    "initcap jaccard left length levenshtein lpad md5 octet_length overlay position prefix quote_ident "
-    "quote_literal regexp_count regexp_extract regexp_extract_all regexp_full_match regexp_like "
-    "regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table regexp_substr "
-    "repeat reverse right rpad similarity split_part starts_with str_split string_split string_to_array "
-    "string_to_table strip_accents strpos substring suffix to_hex translate unaccent "
-    "cbrt ceil ceiling cos cot degrees div exp factorial floor gcd isfinite isinf isnan lcm ln log log10 "
-    "log2 mod pi power pow radians setseed sin sqrt tan trunc width_bucket greatest least try_cast "
-    "any_value approx_count_distinct approx_quantile arg_max arg_min argmax argmin array_agg bit_and "
-    "bit_or bit_xor bool_and bool_or corr count_if countif covar_pop covar_samp entropy every first fsum "
-    "histogram json_agg json_object_agg jsonb_agg jsonb_object_agg kurtosis last list listagg mad max_by "
-    "median min_by mode percentile_cont percentile_disc product quantile quantile_cont quantile_disc "
-    "regr_count regr_intercept regr_r2 regr_slope skewness stddev stddev_pop stddev_samp string_agg "
-    "sumif var_pop var_samp variance cube rollup "
-    "array_append array_cat array_contains array_length array_lower array_position array_remove "
-    "array_sort array_to_string array_upper cardinality element_at flatten generate_series "
-    "generate_subscripts json_array_elements json_array_elements_text json_build_object json_each "
-    "json_each_text json_extract_path_text json_extract_string json_object_keys json_typeof "
-    "jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_object jsonb_each "
-    "jsonb_each_text jsonb_extract_path_text jsonb_object_keys jsonb_typeof len list_aggregate "
-    "list_contains list_distinct list_filter list_has list_sort list_sum list_transform list_unique "
-    "list_value map_keys map_values range row row_to_json struct_extract struct_pack to_json to_jsonb "
-    "gen_random_uuid hash pg_typeof uuid version"
+_UNKNOWN_TO_SQLGLOT = _words(
+    "age array_lower array_upper cardinality century clock_timestamp cube datepart decade element_at entropy "
+    "every fsum gcd generate_subscripts hash histogram isfinite jaccard json_array_elements "
+    "json_array_elements_text json_build_object json_each json_each_text json_object_keys json_typeof "
+    "jsonb_agg jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_object "
+    "jsonb_each jsonb_each_text jsonb_extract_path_text jsonb_object_keys jsonb_typeof lcm list_aggregate "
+    "list_sum list_unique mad make_timestamptz map_values millennium octet_length pg_typeof prefix product "
+    "quote_ident quote_literal regexp_match regexp_split_to_array regexp_split_to_table rollup row "
+    "row_to_json setseed similarity statement_timestamp string_to_table strip_accents suffix timezone "
+    "to_json to_jsonb transaction_timestamp unaccent weekday yearweek"
 )
-"""Functions of PostgreSQL and DuckDB that queries use, but for those that SQLite has as well."""
+"""Functions of PostgreSQL and DuckDB that queries use and that sqlglot has no names for."""
 TABLE_FUNCTIONS = _words(
     "generate_series json_array_elements json_array_elements_text json_each json_each_text "
     "jsonb_array_elements jsonb_array_elements_text jsonb_each jsonb_each_text range read_csv "
@@ -113,9 +94,16 @@ def sqlite_functions() -> frozenset[str]:
         return frozenset(name.lower() for (name,) in rows) | {"cast", "if"}
 
 
+@functools.cache
 def functions(*, sqlite: bool) -> frozenset[str]:
-    """Names of SQLite's functions, or else of those that PostgreSQL and DuckDB are known to have."""
-    return sqlite_functions() if sqlite else sqlite_functions() | _FUNCTIONS_ELSEWHERE
+    """Names of SQLite's functions, or else of those that PostgreSQL and DuckDB are known to have as well."""
+    if sqlite:
+        return sqlite_functions()
+    from sqlglot.dialects import DuckDB, Postgres
+
+    parsers = (Postgres.Parser, DuckDB.Parser)
+    known = {name.lower() for one in parsers for name in (*one.FUNCTIONS, *one.FUNCTION_PARSERS)}
+    return sqlite_functions() | _UNKNOWN_TO_SQLGLOT | known
 
 
 @functools.cache

@@ -77,7 +77,7 @@ class WandbTracker:
     """One W&B run, with explicit steps.
 
     Online W&B has the figures of earlier starts already, but for those that were tracked offline, and goes
-    on with them where this run goes on; one that begins anew takes their place. Offline it does not go on
+    on with them where this run goes on; one that starts over takes their place. Offline it does not go on
     with a run: they are sent to a fresh one of the same id, and what earlier starts wrote is removed, so
     that no step is missing or there twice. W&B writes below the run's folder and nowhere else.
     """

@@ -53,7 +53,7 @@ def memory_advice(config: RunConfig) -> str:
     elif config.quant.mode is QuantMode.none:
         remedies.append("quant=4bit")
     remedies.append("a smaller model")
-    advice = f"try {', or '.join(remedies)} (the training then begins anew)"
+    advice = f"try {', or '.join(remedies)} (the training then starts over)"
     if (at_once := config.evaluation.batch_size) > 1:
         advice += f", or evaluation.batch_size below {at_once} (it then goes on)"
     return advice

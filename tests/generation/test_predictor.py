@@ -149,7 +149,7 @@ def test_execution_chooses_among_candidates(tokenizer, judge, written):
 def test_without_a_database_only_sqlite_is_tried(tokenizer, written, dialect, taken):
     _, answers = written
     answers["Names?"] = ["SELECT name FROM item WHERE name ILIKE 'p%'", "SELECT name FROM item"]
-    with Judge(None, Limits(), cache=None, processes=1, dialect=dialect) as judge:
+    with Judge(dialect, Limits(), cache=None, processes=1) as judge:
         assert judge.dialect(ROWS[0]) == dialect
         asked = predictor(tokenizer, judge, num_beams=2, candidates=2, choose=Choose.first_valid)
         assert asked.predict(None, ROWS[:1])[0].sql == answers["Names?"][taken]

@@ -69,7 +69,7 @@ def test_a_lack_of_memory_is_told_with_what_can_be_changed():
     found = str(explain_shortage(MemoryError(), packed, Path("run")))
     assert "try a smaller collator.max_tokens, or " in found
     assert found.endswith(
-        "a smaller model (the training then begins anew), or evaluation.batch_size below 16 (it then "
+        "a smaller model (the training then starts over), or evaluation.batch_size below 16 (it then "
         "goes on)"
     )
     # What the system has killed is told the same.
