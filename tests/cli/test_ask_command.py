@@ -397,7 +397,8 @@ def test_a_talk_at_a_terminal(outputs, shop, tmp_path):
     again.type("\x1b[A\n")  # the last one, from the file
     again.wait_for("-- confidence: ")
     again.wait_for("question> ")
-    time.sleep(0.5)  # between the prompt and its wait for a key, readline overlooks a signal until one comes
+    # Between its prompt and its wait for a key, readline overlooks a signal until a key comes.
+    time.sleep(0.5)
     again.process.send_signal(signal.SIGTERM)
     assert again.process.wait(60) == 143
     assert history.read_text().splitlines()[-1] == "Names?"
