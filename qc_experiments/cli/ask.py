@@ -97,6 +97,7 @@ def _ask(options: argparse.Namespace) -> bool:
     if databases.single is None:
         raise UserError(
             f"--db {options.db}: is a place of many databases: name the file (or URL) of one of them"
+            f"{databases.one_inside}"
         )
     from qc_experiments.generation.database_predictor import DatabasePredictor
     from qc_experiments.models.saved import SavedPrompting

@@ -158,7 +158,7 @@ def _context(options: argparse.Namespace) -> None:
         if databases.single is None:
             raise UserError(
                 f"--db {place}: is a place of many databases: name one of them, or give a CSV whose rows "
-                "have a db_id, and --output"
+                f"have a db_id, and --output{databases.one_inside}"
             )
         database = databases.find(databases.single)
         assert database is not None

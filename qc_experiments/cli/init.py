@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qc_experiments.cli.data_show import add_columns, columns_of, refuse_unused
 from qc_experiments.cli.parser import Parser
@@ -23,6 +24,10 @@ from qc_experiments.system.files import UNWRITABLE, csv_text, write_whole
 from qc_experiments.system.paths import file_problem, output_problem, resolve_path, user_path
 from qc_experiments.system.secrets import place_of_secret
 
+if TYPE_CHECKING:
+    from qc_experiments.data.table import Table
+    from qc_experiments.databases.locate import Databases
+
 MOST_TABLES = 5
 GIVE = "give --csv FILE (questions and queries), --db PLACE (a database), or both"
 OPTION = """# Your rows and your databases: data=mine, with --config-dir conf. Every key: qc explain data
@@ -32,6 +37,7 @@ databases: {databases}
 template: prompt.txt
 max_length: 2048
 {more}"""
+LEFT_OUT = "on_invalid: drop  # rows with an empty cell are left out; error refuses them\n"
 README = """# {title}
 
 {about}
@@ -114,6 +120,7 @@ def _start(folder: Path, options: argparse.Namespace) -> None:
     if place is not None and "://" not in place:
         found_at = find_databases(place, "--db", options.engine).place
         databases = _seen_from(folder, Path(found_at))
+    left_out = ""
     if options.csv is None:
         found = _starter(place, options.engine)
         files["questions.csv"] = csv_text(["question", "query"], found)
@@ -123,7 +130,8 @@ def _start(folder: Path, options: argparse.Namespace) -> None:
         if problem := file_problem(path):
             raise UserError(f"--csv {path}: {problem}")
         train = _seen_from(folder, path)
-        _check(path, options)
+        if _check(path, options):
+            left_out = LEFT_OUT
     for name in (folder.name, train, databases or ""):
         if UNWRITABLE.search(name):
             raise UserError(f"{name}: its name is not UTF-8, as the project's files are: rename it")
@@ -132,7 +140,7 @@ def _start(folder: Path, options: argparse.Namespace) -> None:
     if databases is not None:
         flags = {"databases": databases, **flags}
     flag = "".join(f" --{name} {shlex.quote(value)}" for name, value in flags.items())
-    option = OPTION.format(train=_yaml(train), databases=_yaml(databases), more=more)
+    option = OPTION.format(train=_yaml(train), databases=_yaml(databases), more=left_out + more)
     train = shlex.quote(train)
     readme = README.format(title=folder.name, about=about, train=train, flag=flag)
     files |= {"conf/data/mine.yaml": option.encode(), "README.md": readme.encode()}
@@ -158,18 +166,29 @@ def _more(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     return "".join(lines), named
 
 
-def _check(path: Path, options: argparse.Namespace) -> None:
-    """Read rows and databases as training will, so that a mistake is told now."""
-    from qc_experiments.data.contexts import ContextMaker
+def _check(path: Path, options: argparse.Namespace) -> bool:
+    """Read rows and databases as training will, so that a mistake is told now.
+
+    Returns:
+        Whether rows have an empty cell, which the project leaves out.
+    """
     from qc_experiments.data.table import read_table
     from qc_experiments.databases.locate import find_databases
-    from qc_experiments.databases.schema import SchemaReader
 
     place, columns = options.db, columns_of(options)
     databases = None if place is None else find_databases(place, "--db", options.engine)
-    table = read_table(path, columns, OnInvalid.error, needs_context=databases is None)
-    if databases is None:
-        return
+    table = read_table(path, columns, OnInvalid.drop, needs_context=databases is None)
+    for decision in table.decisions:
+        print(decision.line(path))
+    if databases is not None:
+        _check_databases(databases, table, path)
+    return table.has_empty_cells
+
+
+def _check_databases(databases: Databases, table: Table, path: Path) -> None:
+    from qc_experiments.data.contexts import ContextMaker
+    from qc_experiments.databases.schema import SchemaReader
+
     databases.check_rows(((row.number, row.db_id) for row in table.rows), path)
     if not databases.on_server:  # which need not be at hand yet
         with SchemaReader() as reader:
@@ -186,6 +205,7 @@ def _starter(place: str, engine: str | None) -> list[list[str]]:
     if databases.single is None:
         raise UserError(
             f"--db {place}: is a place of many databases: give --csv FILE with a db_id, too"
+            f"{databases.one_inside}"
         )
     database = databases.find(databases.single)
     assert database is not None

@@ -88,6 +88,7 @@ class Table:
     path: Path
     rows: tuple[Row, ...]
     decisions: tuple[Decision, ...]
+    has_empty_cells: bool = False
 
 
 def hash_rows(rows: Sequence[Row]) -> str:
@@ -139,7 +140,7 @@ def read_table(
     kept, found = _without_duplicates(kept)
     if not kept:
         raise UserError(f"{path}: no usable row is left below the header")
-    return Table(path, tuple(kept), (*decisions, *found))
+    return Table(path, tuple(kept), (*decisions, *found), bool(empty))
 
 
 def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -216,11 +217,12 @@ def _decode(path: Path, raw: bytes) -> str:
 def _column_places(
     path: Path, header: list[str], columns: ColumnsConfig, needs_context: bool
 ) -> dict[str, int]:
-    places = {}
+    places, usual = {}, ColumnsConfig()
     optional = ("db_id", "evidence") if needs_context else ("db_id", "evidence", "context")
     for name in ("question", "query", "context", "db_id", "evidence"):
         column = getattr(columns, name)
-        if column in header or name not in optional:
+        # One that was mapped is wanted: its absence is a mistake of spelling.
+        if column in header or name not in optional or column != getattr(usual, name):
             flag = f"in qc data and qc init: --{name} ..."
             advice = f"rename it or map it with data.columns.{name}=... ({flag})"
             advice += f", {MAKE_CONTEXT}" if name == "context" else ""

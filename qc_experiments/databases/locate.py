@@ -131,6 +131,15 @@ class Databases:
         return None if os.path.isdir(self.place) else Path(self.place).stem
 
     @property
+    def one_inside(self) -> str:
+        """For messages: the database that is the only one in a folder; nothing if there are more."""
+        if self.on_server:
+            return ""
+        patterns = [form + suffix for suffix in self._suffixes() for form in ("*", "*/*")]
+        found = [file for pattern in patterns for file in Path(self.place).glob(pattern)]
+        return f" (if {found[0]} is meant: name this file)" if len(found) == 1 else ""
+
+    @property
     def dialect(self) -> str:
         """What sqlglot calls their SQL, as engine, URL or suffixes tell; else SQLite's."""
         name = self.engine
@@ -220,6 +229,7 @@ class Databases:
                 raise UserError(
                     f"{source}: row {number} has no db_id, which judging by databases needs: add "
                     "the column (or map it, data.columns.db_id), or judge without databases"
+                    f"{self.one_inside}"
                 )
             try:
                 found = self.find(db_id)
@@ -227,7 +237,7 @@ class Databases:
                 raise UserError(f"{source}: row {number}: {error}") from None
             if found is None:
                 raise UserError(
-                    f"{source}: row {number} names db_id {db_id}, {self._missing(db_id)}"
+                    f"{source}: row {number} names db_id {db_id}, {self._missing(db_id)}{self.one_inside}"
                 )
 
     def _missing(self, db_id: str) -> str:

@@ -108,6 +108,22 @@ def test_a_project_below_a_linked_folder_finds_its_files(shop, tmp_path):
         assert os.path.samefile(folder / written, path)
 
 
+def test_rows_with_an_empty_cell_are_named_and_left_out_of_training(
+    shop, questions, tmp_path, tiny_model, monkeypatch, capsys, caplog
+):
+    with questions.open("a", encoding="utf-8") as file:
+        file.write("\n,SELECT 7 FROM customer\nNo query?,\n")
+    main([str(tmp_path / "project"), "--csv", str(questions), "--db", str(shop)])
+    out, tiny = capsys.readouterr().out, ["model=hub", f"model.name_or_path={tiny_model}"]
+    assert "1 row with an empty question left out (row 8)" in out
+    assert "1 row with an empty query left out (row 9)" in out
+    assert "on_invalid: drop" in (tmp_path / "project/conf/data/mine.yaml").read_text()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr("sys.argv", ["qc", "plan", "--config-dir", "conf", "data=mine", *tiny])
+    __main__.main()
+    assert "1 row with an empty query left out (row 9)" in caplog.text
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cret@127.0.0.1:1/x", "postgresql://h/x?password=s3cret"]
 )
@@ -122,7 +138,9 @@ def test_a_password_is_written_nowhere(questions, tmp_path, refused, url):
     ("arguments", "said"),
     [
         (("new", "--csv", "rows.csv", "--db", "garbage.sqlite"), "garbage.sqlite: is not a SQLite"),
-        (("new", "--csv", "gap.csv", "--db", "shop.sqlite"), "gap.csv: empty question in row 3"),
+        (("new", "--csv", "gaps.csv", "--db", "shop.sqlite"), "gaps.csv: no usable row"),
+        (("new", "--csv", "rows.csv", "--db", "one"), "one/shop.sqlite is meant: name this file"),
+        (("new", "--db", "one"), "one/shop.sqlite is meant: name this file"),
         (("new", "--csv", "rows.csv", "--engine", "duckdb"), "--engine goes with --db"),
         (("new", "--db", "shop.sqlite", "--query", "SQL"), "go with --csv"),
         (("new", "--csv", "rows.csv", "--query", "SQL"), "in qc data and qc init: --query"),
@@ -141,7 +159,9 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     (tmp_path / "rows.csv").write_text("question,query\nq,SELECT 1\n")
-    (tmp_path / "gap.csv").write_text("question,query\nq,SELECT 1\n,SELECT 2\n")
+    (tmp_path / "gaps.csv").write_text("question,query\nq,\n,SELECT 2\n")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "shop.sqlite").write_bytes(shop.read_bytes())
     (tmp_path / "garbage.sqlite").write_bytes(b"no database at all" * 100)
     monkeypatch.chdir(tmp_path)
     assert said in refused(main, list(arguments))

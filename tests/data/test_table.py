@@ -132,6 +132,11 @@ def test_a_missing_column_is_named_with_the_header_and_the_mapping(refusal, name
     assert f"data.columns.{name}=" in line
 
 
+@pytest.mark.parametrize("name", ["db_id", "evidence"])
+def test_an_optional_column_that_was_mapped_has_to_be_there(refusal, name):
+    assert "no column databse" in refusal(HEADER + "q,s,c\n", **{name: "databse"})
+
+
 def test_a_mapped_column_that_is_missing_is_called_as_the_user_called_it(refusal):
     line = refusal(HEADER + "a,b,c\n", query="sql")
     assert "no column sql" in line
