@@ -32,10 +32,12 @@ NO_SECRET_VARIABLE = re.compile(r"(?i)^(?:old)?pwd$|(?:path|file|dir|sock)$")
 _NEXT_URL = r"""["']?\s*,\s*["']?[\w+.-]+://"""
 """Where the next one of several URLs begins, which a greedy search for @ must not pass."""
 PATTERNS = (
-    # A password as SQLAlchemy and libpq read it, up to the last @, or with blanks to the first.
+    # A password as SQLAlchemy and libpq read it, up to the last @, or with blanks to the first; no host
+    # begins with a blank, but in a sentence one may be missing.
     re.compile(
         rf"(?P<head>\b[A-Za-z][\w+.-]*://[^\s:/@]*:)"
-        rf"(?P<secret>(?:(?!{_NEXT_URL})\S)+|(?!\d{{1,5}}(?:[/?\s]|$))@*[^\n@]+)(?=@)"
+        rf"(?P<secret>(?:(?!{_NEXT_URL})\S)+(?=@(?!\s))"
+        rf"|(?!\d{{1,5}}(?:[/?\s]|$))@*(?:[^\n@]|@(?=\s))+(?=@(?!\s))|(?:(?!{_NEXT_URL})\S)+)(?=@)"
     ),
     re.compile(r"(?P<head>\bhttps?://)(?P<secret>[^\s:/@]+)(?=@)"),
     # The same where the scheme is mistyped or missing.

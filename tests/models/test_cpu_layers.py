@@ -16,11 +16,14 @@ from qc_experiments.models.transformers_hooks import has_llamas_norm
 def test_lean_layers_have_the_loss_and_gradients_of_pefts(family, options):
     model = adapted(made(FAMILIES[family]), **options)
     batch = pad_batch(some_rows(1))
-    loss, gradients = loss_and_gradients(model, lambda: summed_loss(model, batch))
+    _, exact = loss_and_gradients(model.double(), lambda: summed_loss(model, batch))
+    loss, gradients = loss_and_gradients(model.float(), lambda: summed_loss(model, batch))
     assert lean_layers(model) == 3 * 7
     found, own = loss_and_gradients(model, lambda: summed_loss(model, batch))
     assert found == pytest.approx(loss, rel=1e-6)
-    assert float((own - gradients).norm() / gradients.norm()) < 1e-5
+    # How far rounding takes either from the exact gradients depends on the processor.
+    error, pefts = ((one - exact).norm() / exact.norm() for one in (own, gradients))
+    assert error < 4 * pefts + 1e-6
 
 
 def test_in_mixed_precision_weights_of_another_format_are_left_to_peft():
