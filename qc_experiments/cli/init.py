@@ -52,7 +52,8 @@ qc compare outputs
 
 `conf/data/mine.yaml` says where the rows are, `prompt.txt` is the prompt. Settings are given as in
 `qc train --config-dir conf data=mine lora=r32 model=qwen2.5-coder-0.5b-packaged`; `qc explain`
-says what there is.
+says what there is. A preset (`experiment=nl2sql_...`) brings a prompt of its own;
+`data.template=prompt.txt` behind it keeps yours.
 """
 STARTER = """`questions.csv` holds {count} simple questions that were made from the database, so that all
 of it runs: put your own in their place, a few hundred to begin with.

@@ -38,7 +38,8 @@ class EvaluationConfig:
     base: bool = True
     """Whether the untrained base model is measured as well, for the gain."""
     batch_size: int = setting(16, at_least(1))
-    """Held-out rows that are computed at once, for the loss and for generation."""
+    """Held-out rows that are computed at once, for the loss and for generation; a GPU writes up to 256
+    answers at once where its memory allows, unless this is below 16."""
     max_new_tokens: int = setting(128, at_least(1))
     """Longest prediction in tokens."""
     timeout: float = setting(5.0, Range("from 0 to 86400 s", lambda value: 0 < value <= 86_400))
@@ -61,7 +62,7 @@ class EvaluationConfig:
     """1: a prediction that fails is asked for once more, with the database's error; reported beside
     the accuracy without repair."""
     fuzz: int = setting(0, at_least(0))
-    """An answer must hold on this many perturbed copies of its database as well; a metric of its
+    """An answer must hold on this many perturbed copies of its SQLite database as well; a metric of its
     own."""
     endpoint: str | None = None
     """A server that writes the answers of the base model and the trained one in place of the model that is

@@ -15,6 +15,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from qc_experiments.config.evaluation import EvaluationConfig
 from qc_experiments.generation.decoding import TRIES, Answer, AnswerSettings
 from qc_experiments.generation.prefixes import cannot_share_prefixes
 from qc_experiments.generation.searches import DOUBT
@@ -91,7 +92,9 @@ def _rows_at_once(model: Any, longest: int, batch_size: int) -> int:
     numbers = 2 * config.num_hidden_layers * keys * longest
     free, _ = torch.cuda.mem_get_info(model.device)
     most = int(GPU_SHARE * free / (numbers * model.dtype.itemsize))
-    return max(1, min(max(rows, GPU_ROWS), most))
+    if batch_size >= EvaluationConfig.batch_size:  # fewer are asked for to save memory
+        rows = max(rows, GPU_ROWS)
+    return max(1, min(rows, most))
 
 
 def generate_answers(

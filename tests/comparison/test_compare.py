@@ -67,7 +67,8 @@ def test_better_needs_a_test_and_its_correction(tmp_path):
     assert verdicts == {"not distinguishable"}
     text = comparison_table([tmp_path / "many"], width=140)
     assert "not distinguishable from 20 of 20 other runs" in text
-    assert "better" not in text
+    assert " better" not in text
+    assert f"The leader's folder: {tmp_path / 'many' / 'leader'}\n" in text
     assert "better than 1 of 1 other run (" in comparison_table([tmp_path / "few"], width=140)
 
 

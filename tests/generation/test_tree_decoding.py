@@ -551,5 +551,6 @@ def test_a_gpu_writes_as_many_answers_at_once_as_its_memory_holds(free, rows, mo
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80e9))
     # 2 x 4 layers x 4 heads of 64 numbers x 960 tokens x 2 bytes = 3.9 MB a text
     assert _rows_at_once(model, 960, 16) == rows
+    assert _rows_at_once(model, 960, 4) == min(rows, 16)  # a smaller one is obeyed
     model.device = torch.device("cpu")
     assert _rows_at_once(model, 960, 16) == 64

@@ -68,7 +68,8 @@ def table_text(study: Study, width: int | None = None) -> str:
         title = group.name if len(shown) == 1 else f"Group {number}: {group.name}"
         if group.apart:
             title += f"\nShown apart from group 1, not ranked with it: {group.apart}."
-        blocks.append("\n".join([title, _ranked(study, group, width), *remarks(group)]))
+        where = [] if group.best is None else [f"The leader's folder: {group.best.folder}"]
+        blocks.append("\n".join([title, _ranked(study, group, width), *where, *remarks(group)]))
     if unfinished := study.unfinished():
         blocks.append(f"Not finished\n{_unfinished(unfinished, width)}")
     if study.left_out:
