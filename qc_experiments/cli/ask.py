@@ -94,11 +94,7 @@ def _ask(options: argparse.Namespace) -> bool:
         options.adapter = "latest" if options.adapter is None else options.adapter
         folder = model_folder(options)
     databases = find_databases(options.db, "--db", options.engine)
-    if databases.single is None:
-        raise UserError(
-            f"--db {options.db}: is a place of many databases: name the file (or URL) of one of them"
-            f"{databases.one_inside}"
-        )
+    databases.only("--db", "name the file (or URL) of one of them")
     from qc_experiments.generation.database_predictor import DatabasePredictor
     from qc_experiments.models.saved import SavedPrompting
 
@@ -187,7 +183,8 @@ def _answer(predictor: DatabasePredictor, question: str, options: argparse.Names
 
 def _explained(predictor: DatabasePredictor, answered: Answered) -> str:
     """How an answer was got: the lines of --explain, as comments of SQL."""
-    from qc_experiments.cli.ask_shown import in_one_line, outcome
+    from qc_experiments.cli.ask_shown import MOST_SQL, outcome
+    from qc_experiments.evaluation.shown import line_text
     from qc_experiments.system.words import counted
 
     found = answered.predicted
@@ -198,7 +195,7 @@ def _explained(predictor: DatabasePredictor, answered: Answered) -> str:
     lines.append(f"{counted(len(candidates), 'different candidate')}:")
     for place, (sql, ran) in enumerate(zip(candidates, predictor.run(*candidates), strict=True), 1):
         taken = " (taken)" if sql == found.sql else ""
-        lines.append(f"  {place}. {in_one_line(sql)} -> {outcome(ran)}{taken}")
+        lines.append(f"  {place}. {line_text(sql, MOST_SQL)} -> {outcome(ran)}{taken}")
     lines += [
         f"confidence: {confidence_text(found)}, {predictor.model.confidence_is}",
         f"tables: {_tables(predictor, found.sql)}",

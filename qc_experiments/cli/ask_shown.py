@@ -60,11 +60,6 @@ def rows_text(ran: Execution, characters: int) -> str:
 def outcome(ran: Execution) -> str:
     """How many rows a query returned, or why none: the database's own words."""
     if ran.rows is None:
-        why = in_one_line(ran.error or "no reason given", most=10 * MOST_SQL)
+        why = line_text(ran.error or "no reason given", 10 * MOST_SQL)
         return f"fails: {why}{READS_ONLY if ran.error_class == 'forbidden' else ''}"
     return counted(len(ran.rows), "row") if ran.rows else "no rows"
-
-
-def in_one_line(text: str, most: int = MOST_SQL) -> str:
-    """A text without line breaks, cut."""
-    return line_text(text, most)

@@ -155,13 +155,8 @@ def _context(options: argparse.Namespace) -> None:
         if databases is None:
             print(_foreign_schema(place, reader))
             return
-        if databases.single is None:
-            raise UserError(
-                f"--db {place}: is a place of many databases: name one of them, or give a CSV whose rows "
-                f"have a db_id, and --output{databases.one_inside}"
-            )
-        database = databases.find(databases.single)
-        assert database is not None
+        advice = "name one of them, or give a CSV whose rows have a db_id, and --output"
+        database = databases.only("--db", advice)
         try:
             text = reader.of_database(database, f"--db {place}" if options.db else place).text
         except UserError as error:

@@ -108,15 +108,16 @@ def _row(path: Path, options: argparse.Namespace) -> Row:
 def row_config(options: argparse.Namespace) -> RunConfig:
     """The config of a run with the given model, template, length and collator."""
     from qc_experiments.config.compose import composed, register_schema, to_run_config
+    from qc_experiments.config.keys import option_names
 
     register_schema()
     given = ["data=csv", "data.train=rows.csv"]
-    known = _is_option("model", options.model)
+    known = options.model in option_names("model", None)
     given += [f"model={options.model}"] if known else ["model=hub", "model.name_or_path=given"]
     if options.max_length is not None:
         given.append(f"data.max_length={options.max_length}")
     if (collator := getattr(options, "collator", None)) is not None:
-        if not _is_option("collator", collator):
+        if collator not in option_names("collator", None):
             raise UserError(f"--collator {collator}: must be one of {', '.join(COLLATORS)}")
         given.append(f"collator={collator}")
     config = to_run_config(composed(given, None))
@@ -126,9 +127,3 @@ def row_config(options: argparse.Namespace) -> RunConfig:
     if options.template is not None:
         config = replace(config, data=replace(config.data, template=options.template))
     return config
-
-
-def _is_option(group: str, name: str) -> bool:
-    from importlib.resources import files
-
-    return files("qc_experiments.conf").joinpath(group, f"{name}.yaml").is_file()

@@ -173,7 +173,7 @@ def _check(path: Path, options: argparse.Namespace) -> bool:
     Returns:
         Whether rows have an empty cell, which the project leaves out.
     """
-    from qc_experiments.data.table import read_table
+    from qc_experiments.data.table import EMPTY_CELL, read_table
     from qc_experiments.databases.locate import find_databases
 
     place, columns = options.db, columns_of(options)
@@ -183,7 +183,7 @@ def _check(path: Path, options: argparse.Namespace) -> bool:
         print(decision.line(path))
     if databases is not None:
         _check_databases(databases, table, path)
-    return table.has_empty_cells
+    return any(decision.kind == EMPTY_CELL for decision in table.decisions)
 
 
 def _check_databases(databases: Databases, table: Table, path: Path) -> None:
@@ -203,13 +203,7 @@ def _starter(place: str, engine: str | None) -> list[list[str]]:
     from qc_experiments.sql.ddl import read_ddl
 
     databases = find_databases(place, "--db", engine)
-    if databases.single is None:
-        raise UserError(
-            f"--db {place}: is a place of many databases: give --csv FILE with a db_id, too"
-            f"{databases.one_inside}"
-        )
-    database = databases.find(databases.single)
-    assert database is not None
+    database = databases.only("--db", "give --csv FILE with a db_id, too")
     with SchemaReader() as reader:
         schema = reader.of_database(database, f"--db {place}")
     rows = []

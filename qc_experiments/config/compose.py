@@ -18,15 +18,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qc_experiments.config.keys import kinds_of_keys, unknown_key
+from qc_experiments.config.keys import TAKES, kinds_of_keys, unknown_key
 from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig, keys_of
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
 
 log = logging.getLogger(__name__)
-
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-"""What a key of a type takes."""
 
 
 def register_schema() -> None:
@@ -138,7 +135,7 @@ def _of_another_type(key: str, said: str) -> str:
     """What OmegaConf says of a value whose type is another than its key's, in our words."""
     found = re.search(r"[Vv]alue '(.*?)'(?: of type|,| is not)", said)
     value = found[1] if found else "null" if "not Optional" in said else None
-    wanted = TYPES.get(kinds_of_keys().get(key, "").removesuffix(" | None"))
+    wanted = TAKES.get(kinds_of_keys().get(key, "").removesuffix(" | None"))
     choices = re.search(r"expected one of \[(.*)\]", said)
     if wanted is None and choices:
         wanted = f"one of {choices[1]}"

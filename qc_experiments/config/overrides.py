@@ -18,6 +18,7 @@ from qc_experiments.config.keys import (
     GROUPS,
     OWN,
     SECTION,
+    TAKES,
     keys_in,
     kinds_of_keys,
     option_names,
@@ -29,7 +30,6 @@ from qc_experiments.system.words import nearest
 
 RANGE = re.compile(r"([\d.]+(?:e-?\d+)?) *[:;-] *([\d.]+(?:e-?\d+)?)(?: *[:;] *(\d+))?")
 """How a range is written elsewhere."""
-TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def check_overrides(

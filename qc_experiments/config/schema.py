@@ -108,11 +108,6 @@ class RunConfig:
             raise UserError(
                 "lora=none contradicts model.adapter: an adapter is continued as LoRA; use lora=r16"
             )
-        if self.model.adapter is not None and init != "default":
-            raise UserError(
-                f"lora.init={init} contradicts model.adapter: its weights are loaded, none "
-                "are initialised; use lora.init=default"
-            )
         if quantized and init not in ("default", "gaussian"):
             raise UserError(
                 f"lora.init={init} needs unquantized base weights: use quant=none or "

@@ -50,11 +50,13 @@ def import_rows(source: str, mapping: Mapping[str, str], split: str | None) -> I
         raise UserError(f"{source}: its rows are no objects with named values")
     chat = next((name for one in records for name in CHATS if _is_chat(one.get(name))), None)
     if chat is not None:
-        records = [_without_chat(one, chat, f"{source}: row {n}") for n, one in _numbered(records)]
+        records = [
+            _without_chat(one, chat, f"{source}: row {n}") for n, one in enumerate(records, 1)
+        ]
     columns = _columns(source, records, mapping)
     rows: list[list[str]] = []
     left_out: list[int] = []
-    for number, record in _numbered(records):
+    for number, record in enumerate(records, 1):
         found = {
             ours: _text(record.get(theirs), f"{source}: row {number}: its {theirs}")
             for ours, theirs in columns.items()
@@ -68,10 +70,6 @@ def import_rows(source: str, mapping: Mapping[str, str], split: str | None) -> I
     if chat is not None:
         columns |= {name: chat for name in OF_CHATS if columns.get(name) == name}
     return Imported(columns, rows, left_out)
-
-
-def _numbered(records: Sequence[Record]) -> enumerate[Record]:
-    return enumerate(records, 1)
 
 
 def _columns(source: str, records: Sequence[Record], mapping: Mapping[str, str]) -> dict[str, str]:

@@ -37,6 +37,7 @@ MAKE_CONTEXT = (
     "or give the databases (data.databases, in qc data: --databases, in qc init: --db), from which "
     "contexts are made"
 )
+EMPTY_CELL = "empty_cell"
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
 
@@ -71,10 +72,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about some rows, such as that they are left out."""
+    """What was decided about some rows, such as that they are left out.
+
+    Attributes:
+        what: in words.
+        rows: their numbers.
+        kind: which fault of `qc data check` it is, if it is one.
+        detail: of that fault, such as the column's name.
+    """
 
     what: str
     rows: tuple[int, ...]
+    kind: str = ""
+    detail: str = ""
 
     def line(self, path: Path | str) -> str:
         """One line for the log: how many rows, of which file, what, and which."""
@@ -88,7 +98,6 @@ class Table:
     path: Path
     rows: tuple[Row, ...]
     decisions: tuple[Decision, ...]
-    has_empty_cells: bool = False
 
 
 def hash_rows(rows: Sequence[Row]) -> str:
@@ -134,13 +143,13 @@ def read_table(
             "out with data.on_invalid=drop, or for good with qc data check --fix"
         )
     decisions = [
-        Decision(f"with an empty {column} left out", tuple(numbers))
+        Decision(f"with an empty {column} left out", tuple(numbers), EMPTY_CELL, column)
         for column, numbers in empty.items()
     ]
     kept, found = _without_duplicates(kept)
     if not kept:
         raise UserError(f"{path}: no usable row is left below the header")
-    return Table(path, tuple(kept), (*decisions, *found), bool(empty))
+    return Table(path, tuple(kept), (*decisions, *found))
 
 
 def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -266,8 +275,11 @@ def _without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], list[Decision]]
             conflicts.append(row.number)
         others.add(query)
         kept.append(row)
-    found = {
-        "repeating an earlier row, left out": duplicates,
-        "asking an earlier question with another query; both are kept, check which is right": conflicts,
-    }
-    return kept, [Decision(what, tuple(numbers)) for what, numbers in found.items() if numbers]
+    asked_again = (
+        "asking an earlier question with another query; both are kept, check which is right"
+    )
+    found = (
+        Decision("repeating an earlier row, left out", tuple(duplicates), "repeat"),
+        Decision(asked_again, tuple(conflicts), "conflict"),
+    )
+    return kept, [decision for decision in found if decision.rows]

@@ -212,6 +212,19 @@ class Databases:
         names = [self.engine] if self.engine else ENGINES
         return {engine_of(name).suffix: name for name in names if engine_of(name).suffix}
 
+    def only(self, key: str, advice: str) -> Database:
+        """The one database that ``place`` is.
+
+        Raises:
+            UserError: if it is a place of many, with the advice; ``key`` is what the user calls it.
+        """
+        found = None if self.single is None else self.find(self.single)
+        if found is None:
+            raise UserError(
+                f"{key} {self.place}: is a place of many databases: {advice}{self.one_inside}"
+            )
+        return found
+
     def check_rows(self, named: Iterable[tuple[int, str | None]], source: Path | str) -> None:
         """Make sure that every row of a CSV (by its number and ``db_id``) names a database that is there."""
         rows = list(named)

@@ -9,7 +9,7 @@ from qc_experiments.config.data import PRIVATE, SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.linking import CHARACTERS, VALUES, Linker
-from qc_experiments.databases.locate import Database, named_database
+from qc_experiments.databases.locate import Database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.samples import is_private, sample_values
 from qc_experiments.databases.schema_text import (
@@ -156,15 +156,3 @@ class SchemaReader:
 def _text(sql: object) -> str:
     """A statement; SQLite keeps the bytes that it was given, in whatever encoding."""
     return sql.decode("utf-8", "replace") if isinstance(sql, bytes) else str(sql)
-
-
-def read_schema(text: str, key: str, engine: str | None = None) -> str:
-    """The CREATE statements of a database (a file's path or a URL), one per line, as a prompt's context.
-
-    Arguments as `named_database` takes them.
-
-    Raises:
-        UserError: if there is no such database, it cannot be read, or it has no tables.
-    """
-    with SchemaReader() as reader:
-        return reader.of_database(named_database(text, key, engine), f"{key} {text}").text

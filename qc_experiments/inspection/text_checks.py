@@ -32,20 +32,13 @@ PLACEHOLDER = re.compile(
 )
 MOST_COMPARED = 20_000
 """Questions about one schema that are compared each with each."""
-IN_TABLE = (
-    ("empty_cell", re.compile(r"with an empty (.+) left out")),
-    ("repeat", re.compile("repeating an earlier row")),
-    ("conflict", re.compile("asking an earlier question")),
-)
-"""How `read_table` says what it has decided."""
 
 
 def table_faults(table: Table, faults: Faults) -> None:
     """What reading the CSV has found."""
     for decision in table.decisions:
-        for kind, pattern in IN_TABLE:
-            if (match := pattern.search(decision.what)) is not None:
-                faults.extend(kind, decision.rows, match.group(1) if match.groups() else "")
+        if decision.kind:
+            faults.extend(decision.kind, decision.rows, decision.detail)
 
 
 def text_faults(rows: Sequence[Row], faults: Faults) -> None:

@@ -291,6 +291,14 @@ def test_show_decodes_a_row_from_the_batch_of_a_collator(qc, rows, tiny_model, c
     assert (int(count) == int(labelled)) == whole
 
 
+def test_a_models_folder_is_no_option_whatever_file_lies_beside_it(qc, rows, tiny_model, tmp_path):
+    (tmp_path / "mine").symlink_to(tiny_model)
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    code, out, _ = qc("show", rows.name, "--row", "3", "--model", str(tmp_path / "mine"))
+    assert code == 0
+    assert "SELECT b FROM t" in out
+
+
 @pytest.mark.slow
 def test_show_says_that_training_leaves_a_row_out(qc, rows, tiny_model):
     code, out, _ = qc("show", rows.name, "--model", tiny_model, "--max-length", "20")

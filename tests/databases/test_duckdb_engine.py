@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.schemas import read_schema
 
 from qc_experiments.data.table import Row
 from qc_experiments.databases.duckdb import run
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
 from qc_experiments.databases.locate import Database, Databases, named_database
-from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
 from qc_experiments.judging.judge import Judge
 

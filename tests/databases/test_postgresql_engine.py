@@ -15,13 +15,14 @@ import time
 
 import pytest
 from helpers.postgresql import PASSWORD, Server
+from helpers.schemas import read_schema
 
 from qc_experiments.config.data import SchemaConfig, SchemaFormat
 from qc_experiments.databases.engine import ERROR_CLASSES, Limits
 from qc_experiments.databases.locate import named_database
 from qc_experiments.databases.pool import SqlPool
 from qc_experiments.databases.postgresql import TABLES, content_hash, run, safe_name
-from qc_experiments.databases.schema import SchemaReader, read_schema
+from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
 from qc_experiments.judging.gold import GoldCache
 from qc_experiments.sql.ddl import read_ddl

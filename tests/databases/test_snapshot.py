@@ -15,11 +15,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.schemas import read_schema
 
 from qc_experiments.databases import snapshot
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.pool import SqlPool
-from qc_experiments.databases.schema import read_schema
 from qc_experiments.errors import UserError
 
 QUERY = "SELECT count(*), sum(x) FROM t"

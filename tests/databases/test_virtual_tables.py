@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.schemas import read_schema
 
 from qc_experiments.databases.engine import Execution, Limits
 from qc_experiments.databases.pool import SqlPool
-from qc_experiments.databases.schema import read_schema
 from qc_experiments.databases.sqlite import empty_database
 from qc_experiments.databases.sqlite import run as run_here
 from qc_experiments.databases.sqlite_rights import SHADOWS
