@@ -190,7 +190,7 @@ def test_a_query_that_fails_shows_the_databases_own_error(ask, model_writes):
 
 
 @pytest.mark.parametrize("sql", ATTACKS)
-@pytest.mark.parametrize("decoding", ["guided", "greedy"])
+@pytest.mark.parametrize("decoding", then_slow("guided", "greedy"))
 def test_whatever_a_model_writes_the_database_stays_as_it_is(
     ask, model_writes, shop, sql, decoding
 ):

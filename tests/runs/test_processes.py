@@ -37,9 +37,8 @@ def together(tiny_model, tmp_path):
     return start
 
 
-@pytest.mark.parametrize(
-    "collator", [pytest.param("seq2seq", marks=pytest.mark.slow), "shared_schema"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("collator", ["seq2seq", "shared_schema"])
 def test_two_processes_train_as_one_does(train, together, tmp_path, collator):
     chosen = (f"collator={collator}", *EVERY_STEP_SEES_EVERY_ROW)
     rows = "trainer.per_device_train_batch_size="

@@ -299,7 +299,9 @@ def test_every_initialisation_saves_an_adapter_for_the_unchanged_base(train, tin
     assert loss == pytest.approx(run.result["eval_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("option", ["lora=dora", "lora=rslora", "lora.target_modules=attention"])
+@pytest.mark.parametrize(
+    "option", then_slow("lora=dora", "lora=rslora", "lora.target_modules=attention")
+)
 def test_lora_variants_train(train, option):
     run = train(option, "lora.r=4")
     assert run.result["eval_loss"] < run.result["base_eval_loss"]
@@ -376,7 +378,7 @@ def test_without_databases_exact_match_and_validity_are_measured(train):
     assert {row["correct"] for row in run.rows()} == {""}
 
 
-@pytest.mark.parametrize("metric", ["eval_loss", "execution_accuracy"])
+@pytest.mark.parametrize("metric", then_slow("execution_accuracy", "eval_loss"))
 def test_the_best_checkpoint_becomes_the_adapter(train, metric):
     run = train(
         "collator=seq2seq",  # whose order of rows gets worse at once

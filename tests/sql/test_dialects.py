@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from helpers.slow import then_slow
 
 from qc_experiments.data.table import Row
 from qc_experiments.databases.engine import Limits
@@ -206,7 +207,7 @@ def test_tokens_are_those_of_the_dialect(sql, sqlite, others):
 
 @pytest.mark.parametrize(
     "text",
-    [
+    then_slow(
         "(" * 40_000 + "SELECT 1 LIMIT 1" + ")" * 40_000,
         "SELECT 1 " + "limit 1 " * 40_000 + "from",
         " ".join(f"$t{i}$" for i in range(40_000)) + " limit",
@@ -214,7 +215,7 @@ def test_tokens_are_those_of_the_dialect(sql, sqlite, others):
         "SELECT '" + "\\'" * 100_000 + " limit",
         "/*" * 200_000 + " limit",
         "SELECT " + "distinct " * 40_000 + "limit",
-    ],
+    ),
     ids=["parentheses", "limits", "dollars", "quotes", "escapes", "comments", "distinct"],
 )
 def test_the_time_for_tokens_grows_with_the_length_alone(text):

@@ -27,6 +27,7 @@ from helpers.runs import (
     sweep_command,
     wait_for,
 )
+from helpers.slow import then_slow
 
 from qc_experiments.cli.plan import main as plan
 from qc_experiments.cli.train import main
@@ -568,8 +569,11 @@ def test_a_sweep_of_nothing_is_one_run_with_the_settings_as_given(capsys, tmp_pa
     assert "Job 0: the settings as given" in said
 
 
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
 @pytest.mark.parametrize(
-    "preset", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+    "preset", then_slow("recommended", *(one for one in PRESETS if one != "recommended"))
 )
 def test_each_preset_composes_and_says_its_runs(capsys, preset):
     about = (ROOT / "conf" / "sweep" / f"{preset}.yaml").read_text()

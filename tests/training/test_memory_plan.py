@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.families import FAMILIES
 from helpers.runs import ROOT
+from helpers.slow import then_slow
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 from transformers.models.mamba import MambaConfig
 
@@ -93,7 +94,7 @@ def test_a_long_run_in_bfloat16_on_a_cpu_has_to_fit_with_what_it_grows_by(planne
 
 @pytest.mark.parametrize(
     "settings",
-    [
+    then_slow(
         ("collator.max_tokens=16384", "trainer.per_device_train_batch_size=256"),
         ("collator=seq2seq", "trainer.per_device_train_batch_size=512", "model.dtype=float32"),
         (
@@ -109,7 +110,7 @@ def test_a_long_run_in_bfloat16_on_a_cpu_has_to_fit_with_what_it_grows_by(planne
             "trainer.per_device_train_batch_size=256",
             "collator.max_tokens=16384",
         ),
-    ],
+    ),
 )
 def test_the_first_advice_makes_it_fit(planned, settings):
     config, plan = planned(*settings, "plan.device=80GB")

@@ -342,7 +342,7 @@ def test_the_check_of_the_first_step_computes_few_tokens_and_finds_a_model_that_
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("max_tokens", [60, 5000])
+@pytest.mark.parametrize("max_tokens", then_slow(60, 5000))
 def test_flex_attention_sees_what_blocks_and_a_mask_see(family, max_tokens):
     """Forwards, which is all that torch computes by it on a CPU; windows, trunks and padding included."""
     model = adapted(made(FAMILIES[family])).eval()
