@@ -9,7 +9,6 @@ import tracemalloc
 from contextlib import closing
 
 import pytest
-from helpers.slow import then_slow
 
 from qc_experiments.data.table import Row
 from qc_experiments.inspection.faults import Faults
@@ -146,7 +145,7 @@ def test_a_query_is_taken_out_of_what_stands_around_it_by_a_fix(check, tmp_path,
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    then_slow(
+    [
         ("Which people know C++?", "Which people know C#?"),
         ("Who has a balance of -5?", "Who has a balance of +5?"),
         ("Which pets have age < 3?", "Which pets have age > 3?"),
@@ -160,7 +159,7 @@ def test_a_query_is_taken_out_of_what_stands_around_it_by_a_fix(check, tmp_path,
         ("What is a * b?", "What is a / b?"),
         ("कितने दिन हैं?", "कितने दान हैं?"),
         ("มีกี่ที่?", "มีกี่ที้?"),
-    ),
+    ],
 )
 def test_questions_that_differ_in_a_sign_are_two(found, one, other):
     query = "SELECT name FROM pet WHERE id = "
