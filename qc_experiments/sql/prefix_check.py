@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 
 from qc_experiments.sql.extraction import QUOTED
-from qc_experiments.sql.name_reading import Beyond, Refused
 from qc_experiments.sql.query_reading import QueryReading
+from qc_experiments.sql.reading import Beyond, Refused
 from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.table_names import TableNames, table_names
 

@@ -6,8 +6,9 @@ It knows clauses and their order, operands and operators, parentheses, and which
 
 from __future__ import annotations
 
-from qc_experiments.sql.name_reading import Beyond, Frame, NameReading, Refused, is_closed
-from qc_experiments.sql.scopes import Outlook, Scope, Source
+from qc_experiments.sql.mark_reading import BEYOND, QUERY, MarkReading
+from qc_experiments.sql.reading import Beyond, Refused, is_closed
+from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.tokens import Token, tokens
 from qc_experiments.sql.words import (
     BEFORE_OPERAND,
@@ -23,23 +24,16 @@ from qc_experiments.sql.words import (
     begins,
 )
 
-_QUERY = ("select", "with", "values")
-_STARTS = (*_QUERY, "(")
-_BEYOND = {"duckdb": ("from", "pivot", "unpivot", "table"), "postgres": ("table",)}
-"""How else queries begin that are let through."""
-_PLAIN = ("select", "distinct", "all", ",", "(")
-"""What stands before parentheses that leave a column its name."""
+_STARTS = (*QUERY, "(")
 _WITHIN = {
     "from": ("extract", "trim", "substring", "overlay", "position"),
     "where": ("filter",),
     **dict.fromkeys(("select", "group", "having"), ()),
 }
 """Clauses that stand in the parentheses of these functions only."""
-_SIGNS = "+-~@"
-"""Marks that may stand before an operand."""
 
 
-class QueryReading(NameReading):
+class QueryReading(MarkReading):
     """One reading of a text.
 
     Args:
@@ -76,7 +70,7 @@ class QueryReading(NameReading):
     def _take(self, token: Token, partial: bool) -> None:
         if self._place == 0:
             start = token.text.lower()
-            beyond = _BEYOND.get(self._dialect, ())
+            beyond = BEYOND.get(self._dialect, ())
             if any(word.startswith(start) if partial else word == start for word in beyond):
                 raise Beyond
             if self._may_begin_more(start):
@@ -92,133 +86,6 @@ class QueryReading(NameReading):
             self._literal(token)
         elif token.kind != "word" or not self._keyword(token.text.lower(), partial):
             self._name(token, partial)
-
-    # Marks and literals
-
-    def _mark(self, text: str) -> None:
-        if text in "([{":
-            self._open(text)
-        elif text in ")]}":
-            self._close()
-        elif text == ",":
-            self._comma()
-        elif text == "*" and not self._operand:
-            self._operand, self._free, self._item = True, False, "*"
-        else:
-            before = self._ahead(-1)
-            operator = before.kind == "mark" and before.text not in "()[]{},*"
-            number = text == "." and self._open_end is not None and self._ahead().text == ""  # .5
-            slicing = text == ":" and self._frames and self._frames[-1].kind == "["
-            may_stand = self._operand or operator or text in _SIGNS or number or slicing
-            if self._may_begin_more(text) and not (may_stand and not self._want_source):
-                raise Beyond
-            self._need(may_stand and not self._want_source)
-            sampled = self._ahead(-2).is_word("sample", "tablesample", "limit")
-            sampled = sampled or self._ahead().text == ")"
-            field = text == "." and self._operand and not self._sqlite
-            self._free = field or (text == ":" and before.text == ":")  # a type after ::
-            self._operand = text == "%" and sampled and not self._sqlite  # 10 per cent
-            self._item = None
-
-    def _may_begin_more(self, text: str) -> bool:
-        """Whether a mark at the end of the text may begin a comment, or a string in dollars."""
-        marks = ("-", "/") if self._sqlite else ("-", "/", "$")
-        return text in marks and self._tokens[self._place].end == self._open_end
-
-    def _literal(self, token: Token) -> None:
-        if self._want_source:  # a file, as DuckDB reads them
-            self._need(not self._sqlite)
-            return self._found_source(None, None)
-        touching = self._ahead(-1).end == token.start
-        due = not self._operand or self._free or self._ahead(-1).is_word("rows", "range", "groups")
-        self._need(due or touching or not self._sqlite)
-        self._operand, self._free, self._alias, self._item = True, False, False, None
-        return None
-
-    def _is_named(self, token: Token) -> bool:
-        """Whether a string is a name, as SQLite takes it where no literal may stand."""
-        before, scope = self._ahead(-1), self._scope
-        if self._alias or not self._sqlite:
-            return self._alias
-        bare = self._operand and scope.clause == "select" and not self._inside()
-        due = self._want_source or self._source is not None or scope.clause == "with"
-        return due or self._ahead().text == "." or (bare and before.end != token.start)
-
-    def _open(self, text: str) -> None:
-        following = self._ahead()
-        scope, clause = self._scope, self._scope.clause
-        if text == "(" and following.is_word(*_QUERY):
-            if clause == "" or clause in SET_OPERATIONS:  # a part of a set operation
-                self._frames.append(Frame("query", scope))
-            else:
-                role = "with" if clause == "with" else "derived" if self._want_source else "value"
-                self._frames.append(Frame("query", scope))
-                self._scope = Scope(scope, dict(scope.tables), role)
-            self._want_source, self._joining, self._source = False, False, None
-        elif text == "(" and self._want_source:
-            if following.is_word(*_BEYOND.get(self._dialect, ())):
-                raise Beyond
-            self._frames.append(Frame("from", scope))
-        else:
-            before = self._ahead(-1)
-            # IS DISTINCT FROM (a + 1): no tables
-            word = "list" if before.is_word("from", "query") else before.text.lower()
-            kind = text if text in "[{" else word or "list"
-            if text == "(" and not self._sqlite:  # AS t(a, b), ::STRUCT(a INT)
-                after_name = (
-                    self._operand and self._source is None and kind not in ("filter", "group")
-                )
-                names = after_name or (clause == "from" and before.is_word("as"))
-                kind = "columns" if names else kind
-            self._frames.append(Frame(kind, scope, self._source))
-            self._source = None
-        self._operand = self._alias = self._free = False
-
-    def _close(self) -> None:
-        self._need(self._frames)
-        frame = self._frames.pop()
-        inner, outer = self._scope, frame.outer
-        if frame.kind == "from":
-            self._need(not self._want_source)
-            self._end_source()
-            self._joining, self._source = False, Source(None, frozenset())
-        elif frame.kind == "query":
-            self._end_query()
-            columns = inner.result(sqlite=self._sqlite)
-            self._scope, self._joining = outer, False
-            if inner is outer:
-                outer.clause = "having"  # what may follow: a set operation, ORDER BY, LIMIT
-            elif inner.role == "derived":
-                self._found_source(None, columns)
-            elif inner.role == "with" and outer.with_name:
-                outer.tables[outer.with_name] = None if outer.items else columns
-                outer.items = []
-            elif outer.clause == "from":
-                self._joining = True
-            self._item = None
-        else:
-            before = self._ahead(-1).text
-            empty = before in "([{" or (before == ":" and frame.kind == "[")
-            empty = empty or (before == "," and not self._sqlite)  # as DuckDB lets lists end
-            self._need(self._operand or empty or frame.kind == "over")
-            self._item = self._item if frame.kind in _PLAIN else None
-            self._source = frame.source
-        self._operand, self._free, self._alias = True, False, False
-
-    def _comma(self) -> None:
-        self._need(self._operand or self._source is not None)
-        if not self._inside():
-            if self._scope.clause == "select":
-                self._scope.items.append(self._item)
-            elif self._scope.clause == "from":
-                self._end_source()
-                self._want_source, self._joining = True, False
-        elif self._frames[-1].kind in _PLAIN:
-            self._frames[-1].kind = "list"
-        self._operand, self._alias, self._item = False, False, None
-        self._free = self._scope.clause == "window" and not self._inside()
-
-    # Words
 
     def _keyword(self, word: str, partial: bool) -> bool:
         """Take a word of SQL; false for one that is a name here."""
@@ -236,7 +103,7 @@ class QueryReading(NameReading):
             self._operand = True  # a unit of time
             return True
         if partial and self._want_source:
-            starts = _QUERY if self._ahead(-1).text == "(" else ("lateral",)
+            starts = QUERY if self._ahead(-1).text == "(" else ("lateral",)
             return any(one.startswith(word) for one in starts)
         trims = frame == "trim" and before.is_word("both", "leading", "trailing")
         if partial and ((trims and not self._sqlite) or self._after_is_distinct()):
