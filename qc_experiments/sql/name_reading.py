@@ -10,6 +10,7 @@ from qc_experiments.sql.table_names import Columns, written_name
 from qc_experiments.sql.tokens import Token
 from qc_experiments.sql.words import (
     AGGREGATES,
+    BEFORE_BY,
     BINARY,
     CLAUSES,
     ENDS_OPERAND,
@@ -40,7 +41,6 @@ _UNNAMED_TABLES = (
 )
 _AFTER_NAME = RESERVED - {"with"} | frozenset(CLAUSES) | JOINS | BINARY | {"end"}
 """Words before which another one is a name."""
-_BEFORE_BY = ("group", "order", "partition", "indexed", "all", *SET_OPERATIONS)
 _NO_ALIAS = ("end", "isnull", "notnull")
 """Words that end an operand and are no alias without AS."""
 _NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
@@ -77,7 +77,7 @@ class NameReading(Reading):
         if self._want_source:
             return self._sqlite or word not in ("lateral", "only")
         if word == "by":
-            return not before.is_word(*_BEFORE_BY)
+            return not before.is_word(*BEFORE_BY)
         if clause == "with":
             if (
                 word == "recursive"

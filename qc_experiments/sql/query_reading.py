@@ -11,6 +11,7 @@ from qc_experiments.sql.reading import Beyond, Refused, is_closed
 from qc_experiments.sql.scopes import Outlook
 from qc_experiments.sql.tokens import Token, tokens
 from qc_experiments.sql.words import (
+    BEFORE_BY,
     BEFORE_OPERAND,
     BINARY,
     CLAUSES,
@@ -61,7 +62,7 @@ class QueryReading(MarkReading):
             self._take(token, self._is_partial(token))
             self._place += 1
         if ended:
-            self._need(not self._frames and not self._alias)
+            self._need(not (self._frames or self._alias or self._due))
             last = self._tokens[-1] if self._tokens else None
             self._need(last is not None and (last.kind == "word" or is_closed(last)))
             self._end_query()
@@ -80,6 +81,11 @@ class QueryReading(MarkReading):
             if begun and start != "(":
                 return
         self._need(token.text == "(" or not self._ahead(-1).is_word("values"))
+        if self._due:
+            word, due, self._due = token.text.lower(), self._due, ()
+            self._need(any(one.startswith(word) if partial else one == word for one in due))
+            if partial:
+                return
         if token.kind == "mark":
             self._mark(token.text)
         elif token.kind == "number" or (token.kind == "string" and not self._is_named(token)):
@@ -110,10 +116,13 @@ class QueryReading(MarkReading):
             return "from".startswith(word)
         if partial:
             due = not self._operand and self._source is None
-            if not due and not self._inside() and word in (*CLAUSES, *SET_OPERATIONS):
+            begun = word in CLAUSES or word in SET_OPERATIONS
+            begun = begun and not (self._sqlite and word in NOT_OF_SQLITE)
+            if begun and not due and not self._inside():
                 self._whole(word)
                 return True
-            return begins(word, operand=due, sqlite=self._sqlite)
+            pair = before.text == "(" or before.is_word(*BEFORE_BY, "distinct", "not")
+            return begins(word, operand=due, pair=pair, sqlite=self._sqlite)
         if word not in WORDS or (self._sqlite and word in NOT_OF_SQLITE):
             return False
         negated = before.is_word("not")
@@ -150,6 +159,7 @@ class QueryReading(MarkReading):
             self._end_source()
             self._scope.shares_names |= word == "natural"
             self._want_source, self._joining, self._operand = word == "join", False, False
+            self._due = () if word == "join" else JOINS
         elif word == "tablesample" or (word == "using" and self._ahead().is_word("sample")):
             self._end_source()
             self._joining, self._operand = True, True
@@ -203,6 +213,7 @@ class QueryReading(MarkReading):
             self._note(scope.close_from())
         scope.clause, self._want_source = word, word == "from"
         self._joining, self._operand, self._free = False, False, word == "window"
+        self._due = ("by",) if word in ("group", "order") else ()
 
     def _set_operation(self, word: str) -> None:
         scope = self._scope
@@ -210,7 +221,8 @@ class QueryReading(MarkReading):
         if self._frames and self._frames[-1].kind == "from" and not self._sqlite:
             raise Beyond  # of parts in parentheses
         self._end_query()
-        scope.aliases.update(filter(None, scope.items))
+        scope.results.update(filter(None, scope.items))
+        scope.aliases = set()
         scope.earlier += scope.sources
         scope.first = scope.items if scope.first is None else scope.first
         scope.clause, scope.bound, scope.sources, scope.shares_names = word, False, [], False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from qc_experiments.sql.scopes import Outlook, Scope, Source
@@ -51,6 +52,7 @@ class Reading:
         self._open_end: int | None = None  # where the text ends, if it may go on
         self._operand = False  # an operand stands right before
         self._free = False  # the next word may be any
+        self._due: Collection[str] = ()  # one of these words must come next
         self._alias = False  # AS stands right before
         self._want_source = False  # FROM, JOIN or a comma of FROM stands right before
         self._source: Source | None = None  # the last source, as long as an alias may follow

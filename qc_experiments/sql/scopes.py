@@ -14,7 +14,6 @@ from re import compile as pattern
 from typing import NamedTuple
 
 from qc_experiments.sql.table_names import Columns
-from qc_experiments.sql.words import begins
 
 ROW_IDS = frozenset({"rowid", "oid", "_rowid_", "ctid"})
 SHORT_ALIAS = pattern(r"[a-z]{1,2}\d?")
@@ -86,6 +85,7 @@ class Scope:
     sources: list[Source] = field(default_factory=list)
     waiting: list[Reference] = field(default_factory=list)
     aliases: set[str] = field(default_factory=set)
+    results: set[str] = field(default_factory=set)  # of its SELECTs so far; ORDER BY may name them
     items: list[str | None] = field(default_factory=list)  # names of the select list, if known
     first: list[str | None] | None = None  # those of the first SELECT of a set operation
     earlier: list[Source] = field(default_factory=list)  # the sources of its SELECTs so far
@@ -125,7 +125,6 @@ class Scope:
             return Outlook.DOUBTFUL
         of_it = [one for one in self.waiting if one.qualifier == beginning]
         usual = given or SHORT_ALIAS.fullmatch(beginning) is not None
-        usual = usual or begins(beginning, operand=False)
         return Outlook.POSSIBLE if usual and all(map(source.has, of_it)) else Outlook.DOUBTFUL
 
     def bind(self, source: Source, *, given: bool = False) -> Outlook:
@@ -175,11 +174,12 @@ class Scope:
             return self._among_earlier(reference)
         if reference.loose and any(one.name == reference.name for one in self.sources):
             return Outlook.POSSIBLE
+        aliases = self.aliases | self.results if self.clause == "order" else self.aliases
         if reference.partial:
-            candidates = [*self.aliases, *(one.name or "" for one in self.sources)]
+            candidates = [*aliases, *(one.name or "" for one in self.sources)]
             if any(name.startswith(reference.name) for name in candidates):
                 return Outlook.POSSIBLE
-        if reference.name in self.aliases:
+        if reference.name in aliases:
             return Outlook.POSSIBLE
         found = self._among(self.sources, reference)
         return self._among_earlier(reference) if found is None else found

@@ -34,6 +34,7 @@ ENDS_OPERAND = _words(
     "session_user current_schema current_catalog current_role"
 )
 """Words after which an expression may be complete."""
+BEFORE_BY = ("group", "order", "partition", "indexed", "all", *SET_OPERATIONS)
 AGGREGATES = frozenset({"count", "sum", "avg", "total"})
 FREE_NEXT = frozenset({"collate", "over", "interval", "window"})
 """Words after which a name of any kind may come."""
@@ -107,12 +108,24 @@ def functions(*, sqlite: bool) -> frozenset[str]:
 
 
 @functools.cache
-def _beginnings(operand: bool, sqlite: bool) -> frozenset[str]:
-    # x is how a blob begins: x'00ff'.
-    words = OPERAND_WORDS | functions(sqlite=sqlite) | {"x"} if operand else OPERATOR_WORDS
+def _beginnings(operand: bool, pair: bool, sqlite: bool) -> frozenset[str]:
+    words = OPERAND_WORDS if operand else OPERATOR_WORDS
+    if not pair:
+        words -= BINARY | {"by", "order", "select"} if operand else {"by"}
+    if sqlite:
+        words -= NOT_OF_SQLITE
+    if operand:
+        words |= functions(sqlite=sqlite) | {"x"}  # x is how a blob begins: x'00ff'
     return frozenset(word[:size] for word in words for size in range(1, len(word) + 1))
 
 
-def begins(start: str, *, operand: bool, sqlite: bool = True) -> bool:
-    """Whether a word begins so that may stand where an operand, or else an operator, is due."""
-    return start in _beginnings(operand, sqlite)
+def begins(start: str, *, operand: bool, pair: bool, sqlite: bool) -> bool:
+    """Whether a word begins so that may stand where an operand, or else an operator, is due.
+
+    Args:
+        start: the word's beginning.
+        operand: whether an operand is due.
+        pair: whether it may be the second of two words: NOT IN, ORDER BY, UNION SELECT.
+        sqlite: whether the dialect is SQLite's.
+    """
+    return start in _beginnings(operand, pair, sqlite)

@@ -46,3 +46,9 @@ SELECT id FROM singer JOIN venue ON singer.id = venue.id ORDER BY
 SELECT T1.age FROM (SELECT name, count(*) FROM singer) AS T1
 SELECT name FROM -
 SELECT id FROM singer WHERE age IN (SELECT max(id) FROM singer s JOIN venue v ON s.id = v.id)
+SELECT age FROM singer EXCEPT SELECT age FROM concert WHERE
+SELECT name AS n FROM singer UNION SELECT n FROM concert WHERE
+SELECT name FROM singer LEFT age
+SELECT name FROM singer NATURAL WHERE
+SELECT name FROM singer GROUP name
+SELECT name FROM singer ORDER age

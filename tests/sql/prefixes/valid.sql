@@ -107,3 +107,8 @@ SELECT anti.name, groups.title FROM singer anti JOIN concert groups ON anti.id =
 SELECT by, count(*) FROM (SELECT age AS by FROM singer) t GROUP BY by HAVING by > 3 ORDER BY by
 SELECT CASE WHEN desc = 3 THEN desc ELSE desc END FROM (SELECT age AS desc FROM singer) t GROUP BY desc HAVING desc > 1
 WITH t(recursive, n) AS (SELECT id, name FROM singer) SELECT n, recursive FROM t
+SELECT name FROM singer UNION ALL SELECT DISTINCT title FROM concert ORDER BY name
+SELECT name AS n FROM singer EXCEPT SELECT title FROM concert ORDER BY n
+SELECT name, sum(age) OVER (ORDER BY age RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM singer
+SELECT name, sum(age) OVER (ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM singer NOT INDEXED WHERE NOT age NOT BETWEEN 1 AND 3
+SELECT title FROM singer NATURAL LEFT OUTER JOIN venue CROSS JOIN concert INNER JOIN "sold tickets" ON concert_id = cid
