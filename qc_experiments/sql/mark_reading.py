@@ -98,11 +98,12 @@ class MarkReading(NameReading):
             self._frames.append(Frame(kind, scope, self._source))
             self._source = None
         self._operand = self._alias = self._free = False
+        self._frames[-1].pending, self._pending = self._pending, []
 
     def _close(self) -> None:
-        self._need(self._frames)
+        self._need(self._frames and not self._pending)
         frame = self._frames.pop()
-        inner, outer = self._scope, frame.outer
+        inner, outer, self._pending = self._scope, frame.outer, frame.pending
         if frame.kind == "from":
             self._need(not self._want_source)
             self._end_source()
@@ -131,7 +132,7 @@ class MarkReading(NameReading):
         self._operand, self._free, self._alias = True, False, False
 
     def _comma(self) -> None:
-        self._need(self._operand or self._source is not None)
+        self._need((self._operand or self._source is not None) and not self._pending)
         if not self._inside():
             if self._scope.clause == "select":
                 self._scope.items.append(self._item)

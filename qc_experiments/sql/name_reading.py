@@ -41,6 +41,8 @@ _UNNAMED_TABLES = (
 )
 _AFTER_NAME = RESERVED - {"with"} | frozenset(CLAUSES) | JOINS | BINARY | {"end"}
 """Words before which another one is a name."""
+_AFTER_ALIAS = frozenset((",", ")", ";", *CLAUSES, *SET_OPERATIONS))
+"""What may stand after the alias of a result."""
 _NO_ALIAS = ("end", "isnull", "notnull")
 """Words that end an operand and are no alias without AS."""
 _NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
@@ -213,6 +215,7 @@ class NameReading(Reading):
         else:
             self._scope.aliases.add(name)
             self._item = name
+            self._due = _AFTER_ALIAS if self._sqlite or self._ahead().text != "(" else ()
         self._alias, self._operand = False, True
 
     def _table(self, parts: list[str], partial: bool) -> None:
@@ -241,7 +244,7 @@ class NameReading(Reading):
         """A query is over: all its names must be bound, here or around it."""
         scope = self._scope
         self._need(CLAUSES.get(scope.clause, 0) and not self._want_source and not self._free)
-        self._need(self._operand or self._source is not None)
+        self._need((self._operand or self._source is not None) and not self._pending)
         if scope.clause == "select":
             scope.items.append(self._item)
         self._end_source()

@@ -32,6 +32,9 @@ _WITHIN = {
     **dict.fromkeys(("select", "group", "having"), ()),
 }
 """Clauses that stand in the parentheses of these functions only."""
+_PAIRS = {"case": "end", "between": "and"}
+_PARTS = JOINS | frozenset((*CLAUSES, *SET_OPERATIONS, "on", "using", "as"))
+"""Words that end an expression which is not in parentheses."""
 
 
 class QueryReading(MarkReading):
@@ -62,7 +65,7 @@ class QueryReading(MarkReading):
             self._take(token, self._is_partial(token))
             self._place += 1
         if ended:
-            self._need(not (self._frames or self._alias or self._due))
+            self._need(not (self._frames or self._alias or (self._due and ";" not in self._due)))
             last = self._tokens[-1] if self._tokens else None
             self._need(last is not None and (last.kind == "word" or is_closed(last)))
             self._end_query()
@@ -149,6 +152,7 @@ class QueryReading(MarkReading):
 
     def _word(self, word: str) -> None:
         outside, in_from = not self._inside(), self._scope.clause == "from"
+        self._need(not (self._pending and outside and word in _PARTS))
         compared = word == "from" and self._after_is_distinct()
         if word in CLAUSES and outside and not (compared or self._ahead(-1).is_word("within")):
             self._clause(word)
@@ -185,6 +189,10 @@ class QueryReading(MarkReading):
             negated = self._ahead(-1).is_word("not")
             self._need(word not in BINARY or self._operand or negated)
             self._free = word in FREE_NEXT
+            if word in _PAIRS and (word == "between" or not self._operand):
+                self._pending.append(_PAIRS[word])
+            elif self._operand and self._pending[-1:] == [word]:
+                self._pending.pop()
             ends = word in ENDS_OPERAND or (self._operand and word not in BEFORE_OPERAND)
             ends = ends or (word == "all" and self._ahead(-1).is_word("by", "limit"))  # DuckDB
             if word != "collate":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qc_experiments.sql.scopes import Outlook, Scope, Source
 from qc_experiments.sql.table_names import TableNames
@@ -31,6 +31,7 @@ class Frame:
     kind: str
     outer: Scope
     source: Source | None = None  # the function in a FROM whose arguments these hold
+    pending: list[str] = field(default_factory=list)  # what `Reading` keeps around them
 
 
 class Reading:
@@ -52,7 +53,8 @@ class Reading:
         self._open_end: int | None = None  # where the text ends, if it may go on
         self._operand = False  # an operand stands right before
         self._free = False  # the next word may be any
-        self._due: Collection[str] = ()  # one of these words must come next
+        self._due: Collection[str] = ()  # one of these must come next
+        self._pending: list[str] = []  # what must yet come: END of a CASE, AND of a BETWEEN
         self._alias = False  # AS stands right before
         self._want_source = False  # FROM, JOIN or a comma of FROM stands right before
         self._source: Source | None = None  # the last source, as long as an alias may follow

@@ -52,3 +52,12 @@ SELECT name FROM singer LEFT age
 SELECT name FROM singer NATURAL WHERE
 SELECT name FROM singer GROUP name
 SELECT name FROM singer ORDER age
+SELECT SUM(CASE WHEN age > 3 THEN 1 ELSE 0) FROM singer
+SELECT CASE WHEN age > 3 THEN 1 FROM singer WHERE
+SELECT CASE WHEN age BETWEEN 3 THEN 1 END FROM singer
+SELECT CASE WHEN age > 3 THEN 1 AS x FROM singer
+SELECT name FROM singer WHERE age BETWEEN 3 GROUP BY
+SELECT name FROM singer WHERE age BETWEEN 3 OR age = 4 ORDER BY
+SELECT name FROM singer JOIN concert ON age BETWEEN 3 JOIN venue
+SELECT name a b FROM singer
+SELECT name AS a + 1 FROM singer

@@ -5,3 +5,7 @@ SELECT nam
 SELECT name FROM singer AS
 SELECT name FROM singer UNION
 SELECT
+SELECT name FROM singer WHERE age BETWEEN 3
+SELECT name FROM singer ORDER BY CASE WHEN age > 3 THEN 1
+SELECT name FROM singer GROUP
+SELECT name FROM singer LEFT
