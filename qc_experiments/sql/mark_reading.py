@@ -79,6 +79,10 @@ class MarkReading(NameReading):
                 role = "with" if clause == "with" else "derived" if self._want_source else "value"
                 self._frames.append(Frame("query", scope))
                 self._scope = Scope(scope, dict(scope.tables), role)
+                negated = self._ahead(-2).is_word("not")
+                row = self._ahead(-3 if negated else -2).text == ")"  # (a, b) IN (SELECT c, d
+                if self._ahead(-1).is_word("in") and not row and self._dialect != "duckdb":
+                    self._scope.width = 1
             self._want_source, self._joining, self._source = False, False, None
         elif text == "(" and self._want_source:
             if following.is_word(*BEYOND.get(self._dialect, ())):
@@ -135,7 +139,7 @@ class MarkReading(NameReading):
         self._need((self._operand or self._source is not None) and not self._pending)
         if not self._inside():
             if self._scope.clause == "select":
-                self._scope.items.append(self._item)
+                self._end_item(last=False)
             elif self._scope.clause == "from":
                 self._end_source()
                 self._want_source, self._joining = True, False

@@ -240,13 +240,20 @@ class NameReading(Reading):
             source, self._source = self._source, None
             self._note(self._scope.bind(source))
 
+    def _end_item(self, *, last: bool) -> None:
+        """A result is over: all SELECTs of a set operation have as many, and so many has that of an IN."""
+        items, width = self._scope.items, self._scope.width
+        items.append(self._item)
+        if width is not None and "*" not in items:
+            self._need(len(items) == width if last else len(items) < width)
+
     def _end_query(self) -> None:
         """A query is over: all its names must be bound, here or around it."""
         scope = self._scope
         self._need(CLAUSES.get(scope.clause, 0) and not self._want_source and not self._free)
         self._need((self._operand or self._source is not None) and not self._pending)
         if scope.clause == "select":
-            scope.items.append(self._item)
+            self._end_item(last=True)
         self._end_source()
         self._note(scope.close_from())
         self._item = None

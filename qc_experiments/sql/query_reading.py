@@ -171,6 +171,8 @@ class QueryReading(MarkReading):
             self._need(not self._want_source)
             self._end_source()
             self._scope.shares_names |= word == "using"
+            sampled = word == "using" and self._dialect == "duckdb"  # USING SAMPLE
+            self._need(sampled or len(self._scope.sources) > 1)
             self._joining, self._operand = True, False
         elif word == "as":
             self._need(self._source is not None or not (in_from and outside))
@@ -213,7 +215,7 @@ class QueryReading(MarkReading):
         trailing = self._ahead(-1).text == "," and self._dialect == "duckdb"
         self._need(self._operand or self._source is not None or trailing)
         if scope.clause == "select" and not trailing:
-            scope.items.append(self._item)
+            self._end_item(last=True)
         if word == "order" and not self._sqlite:  # which names results before columns
             scope.aliases.update(filter(None, scope.items))
         self._end_source()
@@ -233,5 +235,7 @@ class QueryReading(MarkReading):
         scope.aliases = set()
         scope.earlier += scope.sources
         scope.first = scope.items if scope.first is None else scope.first
+        if "*" not in scope.items and self._dialect != "duckdb":  # where COLUMNS() is several
+            scope.width = len(scope.items)
         scope.clause, scope.bound, scope.sources, scope.shares_names = word, False, [], False
         self._operand = False

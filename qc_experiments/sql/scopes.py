@@ -88,6 +88,7 @@ class Scope:
     results: set[str] = field(default_factory=set)  # of its SELECTs so far; ORDER BY may name them
     items: list[str | None] = field(default_factory=list)  # names of the select list, if known
     first: list[str | None] | None = None  # those of the first SELECT of a set operation
+    width: int | None = None  # how many results each of its SELECTs has, where that is known
     earlier: list[Source] = field(default_factory=list)  # the sources of its SELECTs so far
     shares_names: bool = False  # NATURAL or USING: a name in two sources is one column
     bound: bool = False  # FROM is over
@@ -156,6 +157,8 @@ class Scope:
             found = scope._binding(reference)
             if found is not None:
                 return found
+            if not reference.loose and scope.clause in ("group", "order"):
+                break  # SQLite does not look around the query for those
         unnamed = None in (*self.items, *(self.first or ())) and self.clause in ("group", "order")
         if unnamed and reference.loose and reference.qualifier is None:
             return Outlook.DOUBTFUL  # the name that it has without alias

@@ -61,3 +61,11 @@ SELECT name FROM singer WHERE age BETWEEN 3 OR age = 4 ORDER BY
 SELECT name FROM singer JOIN concert ON age BETWEEN 3 JOIN venue
 SELECT name a b FROM singer
 SELECT name AS a + 1 FROM singer
+SELECT name FROM singer UNION SELECT name, age FROM
+SELECT name, age FROM singer UNION SELECT title FROM
+(SELECT name FROM singer) UNION (SELECT title, year FROM
+SELECT name FROM singer WHERE id IN (SELECT id, name FROM
+SELECT name FROM singer WHERE id NOT IN (SELECT id, name FROM
+SELECT name FROM singer ON id = 3
+SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue ORDER BY age)
+SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue GROUP BY singer.age)

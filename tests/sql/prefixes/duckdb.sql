@@ -19,3 +19,4 @@ SELECT name FROM (FROM singer)
 PIVOT concert ON year USING count(*)
 SELECT map {'a': 1}['a'], NULL::MAP(VARCHAR, INT), CAST({'a': 1} AS STRUCT(a INT)) FROM singer
 SELECT name FROM singer LIMIT 10%
+SELECT COLUMNS(*) FROM venue UNION SELECT id, city, interval FROM venue UNION SELECT * EXCLUDE (id), 3 FROM venue

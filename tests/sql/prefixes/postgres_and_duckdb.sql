@@ -21,3 +21,4 @@ SELECT name FROM ((SELECT name FROM singer) UNION (SELECT title FROM concert)) t
 SELECT name FROM singer, LATERAL (SELECT title FROM concert WHERE singer_id = singer.id) x
 SELECT singer.name FROM singer TABLESAMPLE SYSTEM (10)
 SELECT EXTRACT(day FROM (birth - DATE '2000-01-01')) FROM singer WHERE age IS DISTINCT FROM (3 + 1) AND name = 'a'
+SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue GROUP BY age, singer.id ORDER BY singer.age)

@@ -116,3 +116,7 @@ SELECT CASE WHEN age BETWEEN CASE WHEN id > 3 AND age > 1 THEN 1 ELSE 2 END AND 
 SELECT name FROM singer WHERE CASE age WHEN 1 THEN 2 END BETWEEN 1 AND 3 OR age NOT BETWEEN 3 AND (4) ORDER BY CASE WHEN name = 'a' THEN CASE id WHEN 2 THEN 3 END ELSE 1 END, name
 SELECT name a, max(age) 'b', id "c" FROM singer UNION SELECT title, rank, 3 x FROM concert
 SELECT 1 a LIMIT 1
+SELECT * FROM venue UNION SELECT id, name, age FROM singer UNION VALUES (1, 2, 3), (4, 5, 6) UNION SELECT a.*, 2 FROM (SELECT 1, 2) AS a
+SELECT count(*), max(age) FROM singer UNION SELECT (id), (SELECT 1 FROM venue) FROM singer WHERE (id, age) IN (SELECT cid, year FROM concert) AND (id, age) NOT IN (SELECT cid, year FROM concert)
+SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue ORDER BY (SELECT id FROM concert WHERE cid = venue.id) LIMIT 1)
+SELECT name FROM singer, concert ON singer_id = id WHERE age > (SELECT max(id) FROM venue WHERE id < age GROUP BY id + 1 HAVING max(id) > age)
