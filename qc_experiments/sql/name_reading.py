@@ -163,7 +163,7 @@ class NameReading(Reading):
             self._need(not self._sqlite or token.kind == "quoted" or name in sqlite_functions())
             if scope.clause == "where" and name in AGGREGATES:  # of a query around it, if at all
                 self._note(Outlook.DOUBTFUL)
-        else:
+        elif self._sqlite or len(parts) > 1 or self._ahead().kind != "string":  # JSON '{}'
             self._column(token, parts, partial)
             self._operand, self._item = True, name
         return None
