@@ -13,7 +13,7 @@ BEYOND = {"duckdb": ("from", "pivot", "unpivot", "table"), "postgres": ("table",
 """How else queries begin that are let through."""
 _PLAIN = ("select", "distinct", "all", ",", "(")
 """What stands before parentheses that leave a column its name."""
-_SIGNS = "+-~@"
+_SIGNS = {"sqlite": "+-~@", "duckdb": "+-~@#", "postgres": "+-~@|!"}
 """Marks that may stand before an operand."""
 
 
@@ -34,7 +34,13 @@ class MarkReading(NameReading):
             operator = before.kind == "mark" and before.text not in "()[]{},*"
             number = text == "." and self._open_end is not None and self._ahead().text == ""  # .5
             slicing = text == ":" and self._frames and self._frames[-1].kind == "["
-            may_stand = self._operand or operator or text in _SIGNS or number or slicing
+            may_stand = (
+                self._operand
+                or operator
+                or text in _SIGNS.get(self._dialect, "+-~@")
+                or number
+                or slicing
+            )
             if self._may_begin_more(text) and not (may_stand and not self._want_source):
                 raise Beyond
             self._need(may_stand and not self._want_source)
@@ -72,6 +78,9 @@ class MarkReading(NameReading):
     def _open(self, text: str) -> None:
         following = self._ahead()
         scope, clause = self._scope, self._scope.clause
+        beyond = following.is_word(*BEYOND.get(self._dialect, ()))
+        if beyond and text == "(" and (self._want_source or following.is_word("from")):
+            raise Beyond
         if text == "(" and following.is_word(*QUERY):
             if clause == "" or clause in SET_OPERATIONS:  # a part of a set operation
                 self._frames.append(Frame("query", scope))
@@ -85,8 +94,6 @@ class MarkReading(NameReading):
                     self._scope.width = 1
             self._want_source, self._joining, self._source = False, False, None
         elif text == "(" and self._want_source:
-            if following.is_word(*BEYOND.get(self._dialect, ())):
-                raise Beyond
             self._frames.append(Frame("from", scope))
         else:
             before = self._ahead(-1)

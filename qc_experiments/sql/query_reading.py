@@ -107,6 +107,9 @@ class QueryReading(MarkReading):
             and following.start == self._tokens[self._place].end
         ):
             return True  # a blob, x'00ff', or B'01': what follows is its literal
+        in_from = self._scope.clause == "from" and not self._want_source
+        if in_from and following.text == "(" and word in BEYOND.get(self._dialect, ()):
+            raise Beyond  # PIVOT (...
         frame, before = self._frames[-1].kind if self._frames else "", self._ahead(-1)
         if frame == "extract" and before.text == "(":
             self._operand = True  # a unit of time
@@ -152,9 +155,10 @@ class QueryReading(MarkReading):
 
     def _word(self, word: str) -> None:
         outside, in_from = not self._inside(), self._scope.clause == "from"
+        before = self._ahead(-1)
         self._need(not (self._pending and outside and word in _PARTS))
         compared = word == "from" and self._after_is_distinct()
-        if word in CLAUSES and outside and not (compared or self._ahead(-1).is_word("within")):
+        if word in CLAUSES and outside and not (compared or before.is_word("within")):
             self._clause(word)
         elif word in SET_OPERATIONS and outside:
             self._set_operation(word)
@@ -175,6 +179,8 @@ class QueryReading(MarkReading):
             self._need(sampled or len(self._scope.sources) > 1)
             self._joining, self._operand = True, False
         elif word == "as":
+            if self._joining and outside and before.text == ")" and not self._sqlite:
+                raise Beyond  # USING (id) AS both
             self._need(self._source is not None or not (in_from and outside))
             self._need(self._operand or self._source is not None or self._scope.clause == "with")
             self._alias = self._scope.clause != "with" or self._inside()
@@ -188,7 +194,7 @@ class QueryReading(MarkReading):
         elif self._source is None or self._joining or self._inside():
             if self._inside() and word in _WITHIN and not compared:
                 self._need(self._frames[-1].kind in _WITHIN[word])
-            negated = self._ahead(-1).is_word("not")
+            negated = before.is_word("not")
             self._need(word not in BINARY or self._operand or negated)
             self._free = word in FREE_NEXT
             if word in _PAIRS and (word == "between" or not self._operand):
@@ -196,7 +202,7 @@ class QueryReading(MarkReading):
             elif self._operand and self._pending[-1:] == [word]:
                 self._pending.pop()
             ends = word in ENDS_OPERAND or (self._operand and word not in BEFORE_OPERAND)
-            ends = ends or (word == "all" and self._ahead(-1).is_word("by", "limit"))  # DuckDB
+            ends = ends or (word == "all" and before.is_word("by", "limit"))  # DuckDB
             if word != "collate":
                 named = not self._operand and word in ENDS_OPERAND and word not in RESERVED
                 self._item = word if named else None
@@ -212,9 +218,11 @@ class QueryReading(MarkReading):
         rank, before = CLAUSES[word], CLAUSES.get(scope.clause, 0)
         turned = not self._sqlite and scope.clause == "offset" and word in ("limit", "fetch")
         self._need((0 < before < rank or turned) and not self._want_source)
-        trailing = self._ahead(-1).text == "," and self._dialect == "duckdb"
-        self._need(self._operand or self._source is not None or trailing)
-        if scope.clause == "select" and not trailing:
+        previous = self._ahead(-1)
+        empty = previous.text == "," and self._dialect == "duckdb"
+        empty = empty or (previous.is_word("select") and self._dialect == "postgres")
+        self._need(self._operand or self._source is not None or empty)
+        if scope.clause == "select" and not empty:
             self._end_item(last=True)
         if word == "order" and not self._sqlite:  # which names results before columns
             scope.aliases.update(filter(None, scope.items))

@@ -137,7 +137,8 @@ class Scope:
         self.sources.append(source)
         if twice:
             return Outlook.IMPOSSIBLE if given and source.columns is not None else Outlook.DOUBTFUL
-        fits = all(source.has(one) for one in self.waiting if one.qualifier == source.name)
+        of_it = (one for one in self.waiting if one.qualifier == source.name)
+        fits = all(source.has(one) or self._around(one) for one in of_it)
         return Outlook.POSSIBLE if fits or source.name is None else Outlook.IMPOSSIBLE
 
     def close_from(self) -> Outlook:
@@ -170,6 +171,8 @@ class Scope:
             own = [one for one in self.sources if one.name == reference.qualifier]
             if own:
                 found = self._among(own, reference)
+                if found is None and self._around(reference):
+                    return None
                 return Outlook.IMPOSSIBLE if found is None else found
             structure = Reference(None, reference.qualifier)
             if reference.loose and any(one.has(structure) for one in self.sources):
@@ -186,6 +189,18 @@ class Scope:
             return Outlook.POSSIBLE
         found = self._among(self.sources, reference)
         return self._among_earlier(reference) if found is None else found
+
+    def _around(self, reference: Reference) -> bool:
+        """Whether a query around this may have the column, under an alias that both give.
+
+        SQLite then looks there; the others look no further than for the alias.
+        """
+        outer = () if self.parent is None or reference.loose else self.parent.scopes()
+        return any(
+            scope.clause == "select"
+            or any(one.name == reference.qualifier and one.has(reference) for one in scope.sources)
+            for scope in outer
+        )
 
     def _among(self, sources: Iterable[Source], reference: Reference) -> Outlook | None:
         """What it is among some sources; None where none has it."""
@@ -211,7 +226,7 @@ class Scope:
             return Outlook.POSSIBLE
         own = [one for one in self.sources if one.name == reference.qualifier]
         if own and reference.qualifier is not None:
-            fits = any(one.has(reference) for one in own)
+            fits = any(one.has(reference) for one in own) or self._around(reference)
             return Outlook.POSSIBLE if fits else Outlook.IMPOSSIBLE
         # Where columns are not known, a name may be one of them; but it seldom is.
         tables = [columns for columns in self.tables.values() if columns is not None]

@@ -20,3 +20,6 @@ PIVOT concert ON year USING count(*)
 SELECT map {'a': 1}['a'], NULL::MAP(VARCHAR, INT), CAST({'a': 1} AS STRUCT(a INT)) FROM singer
 SELECT name FROM singer LIMIT 10%
 SELECT COLUMNS(*) FROM venue UNION SELECT id, city, interval FROM venue UNION SELECT * EXCLUDE (id), 3 FROM venue
+SELECT name FROM singer WHERE EXISTS (FROM concert WHERE singer_id = singer.id) ORDER BY #1
+FROM singer PIVOT (sum(age) FOR country IN ('a', 'b') GROUP BY name)
+SELECT * FROM singer AS s PIVOT (sum(age) FOR country IN ('a', 'b') GROUP BY name)

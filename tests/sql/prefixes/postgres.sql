@@ -18,3 +18,5 @@ SELECT user, current_schema FROM singer
 SELECT trim(both from name) FROM ONLY singer FOR UPDATE
 SELECT B'01', $$x$$ FROM singer WHERE name = $a$x$a$
 SELECT name FROM singer LIMIT ALL OFFSET 3
+SELECT name FROM singer WHERE EXISTS (SELECT FROM concert WHERE singer_id = singer.id)
+SELECT b.id FROM singer JOIN venue USING (id) AS b WHERE |/ age > @ age

@@ -23,3 +23,4 @@ SELECT singer.name FROM singer TABLESAMPLE SYSTEM (10)
 SELECT EXTRACT(day FROM (birth - DATE '2000-01-01')) FROM singer WHERE age IS DISTINCT FROM (3 + 1) AND name = 'a'
 SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue GROUP BY age, singer.id ORDER BY singer.age)
 SELECT JSON '{"a": 1}', uuid '00000000-0000-0000-0000-000000000000' AS u FROM singer WHERE birth > TIMESTAMPTZ '2020-01-01' AND age = int4 '3'
+SELECT name FROM singer JOIN concert ON singer_id = CAST((id) AS INT)

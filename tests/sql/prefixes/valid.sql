@@ -120,3 +120,5 @@ SELECT * FROM venue UNION SELECT id, name, age FROM singer UNION VALUES (1, 2, 3
 SELECT count(*), max(age) FROM singer UNION SELECT (id), (SELECT 1 FROM venue) FROM singer WHERE (id, age) IN (SELECT cid, year FROM concert) AND (id, age) NOT IN (SELECT cid, year FROM concert)
 SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue ORDER BY (SELECT id FROM concert WHERE cid = venue.id) LIMIT 1)
 SELECT name FROM singer, concert ON singer_id = id WHERE age > (SELECT max(id) FROM venue WHERE id < age GROUP BY id + 1 HAVING max(id) > age)
+SELECT T1.name FROM singer AS T1 WHERE T1.age = (SELECT T1.age FROM concert AS T1 JOIN venue AS T2 ON T1.cid = T2.id AND T1.age > 2 WHERE T1.name = 'a')
+SELECT (SELECT T1.age FROM concert AS T1) FROM singer AS T1
