@@ -39,6 +39,8 @@ _UNNAMED_TABLES = (
     "generate_series",
     "pragma_",
 )
+_HOME = frozenset({"", "main", "public", "temp"})
+"""Schemas whose tables need no name of a schema."""
 _AFTER_NAME = RESERVED - {"with"} | frozenset(CLAUSES) | JOINS | BINARY | {"end"}
 """Words before which another one is a name."""
 _AFTER_ALIAS = frozenset((",", ")", ";", *CLAUSES, *SET_OPERATIONS))
@@ -178,6 +180,8 @@ class NameReading(Reading):
         ends = self._ends()
         if ends and (self._sqlite or qualifier is None) and name in functions(sqlite=self._sqlite):
             return
+        if loose and partial and _known(parts[0], self._names.all_schemas, qualifier is None):
+            return  # schema.table.column
         named = (one.name for each in scope.scopes() for one in each.sources)
         if ends and qualifier is None and name in named:  # a dot may follow
             return
@@ -219,17 +223,30 @@ class NameReading(Reading):
         self._alias, self._operand = False, True
 
     def _table(self, parts: list[str], partial: bool) -> None:
-        name, tables = parts[-1], self._scope.tables
+        name, tables = parts[-1], self._names.tables if len(parts) > 1 else self._scope.tables
         odd = not self._sqlite or parts[0] in ("main", "temp")
         self._need(odd or len(parts) == 1)
-        is_function = self._ahead().text == "(" or (
-            not self._sqlite and self._ends() and _known(name, TABLE_FUNCTIONS, partial)
-        )
-        if not _known(name, tables, partial) and not is_function:
+        begun = not self._sqlite and self._ends() and len(parts) == 1
+        begun = begun and _known(name, TABLE_FUNCTIONS, partial)
+        is_function = self._ahead().text == "(" or begun
+        if not self._stands(parts, partial) and not is_function:
             self._need(odd or _known(name, _UNNAMED_TABLES, partial))
             self._note(Outlook.DOUBTFUL)
         if not partial:
             self._found_source(name, tables.get(name))
+
+    def _stands(self, parts: list[str], partial: bool) -> bool:
+        """Whether a table is known to stand where it is said to, or else a schema begins so."""
+        names, own = self._names, frozenset({""})
+        schema = parts[-2] if len(parts) > 1 else ""
+        wanted = _HOME if schema in _HOME else {schema}
+        stands = [
+            one
+            for one, columns in (names.tables if schema else self._scope.tables).items()
+            if wanted & (names.schemas[one] if columns is names.tables.get(one, own) else own)
+        ]
+        begun = partial and len(parts) == 1 and _known(parts[0], names.all_schemas, partial)
+        return begun or _known(parts[-1], stands, partial)
 
     def _found_source(self, name: str | None, columns: Columns) -> None:
         self._source = Source(name, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from qc_experiments.sql.tokens import Token, tokens
 
@@ -23,16 +23,24 @@ class TableNames:
     Attributes:
         tables: columns by table; None for a view or another table whose columns are not said.
         columns: of all tables.
+        schemas: in which a table stands, by table; "" where none is said.
     """
 
     tables: Mapping[str, Columns]
     columns: frozenset[str]
+    schemas: Mapping[str, frozenset[str]]
+
+    @cached_property
+    def all_schemas(self) -> frozenset[str]:
+        """Names of the schemas that are said."""
+        return frozenset().union(*self.schemas.values()) - {""}
 
 
 @lru_cache(maxsize=256)
 def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
     """Tables and columns of CREATE TABLE and CREATE VIEW statements; None where a text holds none."""
     found: dict[str, Columns] = {}
+    schemas: dict[str, frozenset[str]] = {}
     known: frozenset[str] = frozenset()
     read = tokens(schema, dialect)
     for place, token in enumerate(read):
@@ -46,14 +54,16 @@ def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
         kind, rest = rest[0], rest[1:]
         if len(rest) > 3 and rest[0].is_word("if") and rest[1].is_word("not"):  # IF NOT EXISTS
             rest = rest[3:]
+        schema = ""
         while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
-            rest = rest[2:]
+            schema, rest = written_name(rest[0]) or "", rest[2:]
         if rest and (name := written_name(rest[0])):
             columns = _columns(rest[1:]) if kind.is_word("table") else None
             known |= columns or frozenset()
+            schemas[name] = schemas.get(name, frozenset()) | {schema}
             # The same name in two schemas: which is meant, and so its columns, is not known.
             found[name] = columns if found.get(name, columns) == columns else None
-    return TableNames(found, known) if found else None
+    return TableNames(found, known, schemas) if found else None
 
 
 def written_name(token: Token) -> str | None:

@@ -182,6 +182,20 @@ def test_other_dialects_have_the_same_plain_errors(dialect, query):
     assert check_of(SCHEMA, dialect).outlook(query, ended=True) is Outlook.IMPOSSIBLE
 
 
+@pytest.mark.parametrize("dialect", ["postgres", "duckdb"])
+def test_the_name_of_a_schema_is_as_known_as_those_of_its_tables(dialect):
+    check = check_of(
+        "CREATE TABLE sales.orders (id INT, total INT); CREATE TABLE t (a INT)", dialect
+    )
+    query = "SELECT sales.orders.total, a FROM sales.orders JOIN t ON true"
+    begun = [query[:end] for end in range(1, len(query) + 1)]
+    assert [one for one in begun if check.outlook(one) is not Outlook.POSSIBLE] == []
+    again = "WITH orders AS (SELECT a FROM t) SELECT a FROM orders WHERE "
+    assert check.outlook(again) is Outlook.POSSIBLE
+    for wrong in ("orders ", "nosuch.", "nosuch.orders", "sales.t", "sales "):
+        assert check.outlook(f"SELECT total FROM {wrong}") is Outlook.DOUBTFUL
+
+
 def test_a_context_without_tables_constrains_nothing():
     assert schema_check("singer: name, age", "sqlite") is None
 
