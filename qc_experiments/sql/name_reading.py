@@ -238,6 +238,8 @@ class NameReading(Reading):
     def _stands(self, parts: list[str], partial: bool) -> bool:
         """Whether a table is known to stand where it is said to, or else a schema begins so."""
         names, own = self._names, frozenset({""})
+        if len(parts) == 1 and not names.all_schemas:
+            return _known(parts[0], self._scope.tables, partial)
         schema = parts[-2] if len(parts) > 1 else ""
         wanted = _HOME if schema in _HOME else {schema}
         stands = [

@@ -83,7 +83,6 @@ class QueryReading(MarkReading):
             self._need(begun or start in _STARTS)
             if begun and start != "(":
                 return
-        self._need(token.text == "(" or not self._ahead(-1).is_word("values"))
         if self._due:
             word, due, self._due = token.text.lower(), self._due, ()
             self._need(any(one.startswith(word) if partial else one == word for one in due))
@@ -189,6 +188,7 @@ class QueryReading(MarkReading):
         elif word == "values" and not self._operand:
             self._scope.clause, self._scope.bound = "having", True
             self._scope.items.append("*")
+            self._due = ("(",)
         elif word == "for" and self._frames and self._frames[-1].kind == "[":
             raise Beyond  # [f(x) FOR x IN list]
         elif self._source is None or self._joining or self._inside():
