@@ -51,8 +51,8 @@ _NO_FUNCTIONS = ("over", "filter", "all", "any", "some", "lateral", "sets")
 """Words that a parenthesis may follow and that are no functions."""
 _TAKE_LISTS = BINARY | {"offset"}
 """The same of words after an operand."""
-_FORGIVING = ("using", "list_", "array_", "apply", "filter", "reduce")
-"""How it begins what stands before columns that are shared, or the arguments of a lambda in DuckDB."""
+_FORGIVING = ("list_", "array_", "apply", "filter", "reduce")
+"""How it begins what stands before the arguments of a lambda in DuckDB."""
 
 
 class NameReading(Reading):
@@ -174,6 +174,9 @@ class NameReading(Reading):
         scope, loose = self._scope, not self._sqlite
         qualifier, name = parts[-2] if len(parts) > 1 else None, parts[-1]
         if loose and (len(parts) > 2 or self._names_value()):  # a field; a key or an argument
+            return
+        if self._frames and self._frames[-1].kind == "using":
+            self._need(scope.shares(Reference(None, name, partial)))
             return
         forgiven = self._sqlite and token.text[0] == '"' and qualifier is None
         forgiven |= any(frame.kind.startswith(_FORGIVING) for frame in self._frames)

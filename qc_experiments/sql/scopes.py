@@ -141,6 +141,12 @@ class Scope:
         fits = all(source.has(one) or self._around(one) for one in of_it)
         return Outlook.POSSIBLE if fits or source.name is None else Outlook.IMPOSSIBLE
 
+    def shares(self, reference: Reference) -> bool:
+        """Whether USING may name a column: the last source has it, and one before it."""
+        *earlier, last = self.sources
+        joined = last.columns == frozenset()  # tables in parentheses
+        return joined or (last.has(reference) and any(one.has(reference) for one in earlier))
+
     def close_from(self) -> Outlook:
         """FROM is over: check all that waits."""
         if self.bound:

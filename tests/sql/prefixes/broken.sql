@@ -67,5 +67,8 @@ SELECT name, age FROM singer UNION SELECT title FROM
 SELECT name FROM singer WHERE id IN (SELECT id, name FROM
 SELECT name FROM singer WHERE id NOT IN (SELECT id, name FROM
 SELECT name FROM singer ON id = 3
+SELECT name FROM singer JOIN concert USING (zzz)
+SELECT name FROM singer JOIN venue USING (name)
+SELECT title FROM concert JOIN venue USING (id)
 SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue ORDER BY age)
 SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue GROUP BY singer.age)

@@ -122,3 +122,5 @@ SELECT name FROM singer WHERE age > (SELECT max(id) FROM venue ORDER BY (SELECT 
 SELECT name FROM singer, concert ON singer_id = id WHERE age > (SELECT max(id) FROM venue WHERE id < age GROUP BY id + 1 HAVING max(id) > age)
 SELECT T1.name FROM singer AS T1 WHERE T1.age = (SELECT T1.age FROM concert AS T1 JOIN venue AS T2 ON T1.cid = T2.id AND T1.age > 2 WHERE T1.name = 'a')
 SELECT (SELECT T1.age FROM concert AS T1) FROM singer AS T1
+SELECT title FROM singer JOIN venue USING (id) JOIN concert ON singer_id = id JOIN "sold tickets" USING (name)
+SELECT city FROM singer JOIN (venue JOIN concert ON cid = id) USING (id) JOIN (SELECT id, cid AS i FROM venue, concert) USING (id)
