@@ -21,6 +21,9 @@ IGNORED = -100
 
 _SENTINEL = "SELECT 42"
 
+_FIXED_DATE = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
+"""What templates are given as today; Llama's own falls back to this day where it is told no date."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -65,6 +68,8 @@ class Encoder:
                 raise UserError(
                     "data.wrap=chat: the model's tokenizer has no chat template; use data.wrap=plain"
                 )
+            # In the tokenizer itself, so that it is saved and exported with the adapter or model.
+            tokenizer.chat_template = _undated(tokenizer.chat_template)
             self.end_ids = self._end_of_turn()
 
     @property
@@ -137,6 +142,18 @@ class Encoder:
             if token in special:
                 return ids[: place + 1]
         return [int(self.tokenizer.eos_token_id)]
+
+
+def _undated(chat_template: Any) -> Any:
+    """The same text on any day: else a run that goes on after midnight would see other tokens.
+
+    A tokenizer has one template, or several by name; those that ask for no date stay as they are.
+    """
+    if isinstance(chat_template, dict):
+        return {name: _undated(text) for name, text in chat_template.items()}
+    if "strftime_now" not in chat_template or chat_template.startswith(_FIXED_DATE):
+        return chat_template
+    return _FIXED_DATE + chat_template
 
 
 def fitting(

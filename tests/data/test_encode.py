@@ -143,6 +143,35 @@ def test_a_chat_answer_ends_as_the_chat_template_ends_a_turn(closing, ends):
     assert tokenizer.eos_token_id in encoder.stop_ids
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["one template", "templates by name"])
+def test_a_chat_asks_the_same_on_any_day(named, monkeypatch, tmp_path):
+    """Llama's and Granite's templates write today's date, which transformers tells them."""
+    from transformers.utils import chat_template_utils
+
+    dated = "{{- strftime_now('%d %b %Y') }}" + TURNS.replace("CLOSING", "</s>")
+    tokenizer = byte_tokenizer(chat=dated)
+    if named:
+        tokenizer.chat_template = {"default": dated, "tool_use": TURNS}
+    encoder = Encoder(tokenizer, TEMPLATE, Wrap.chat)
+    today = encoder.examples(ROWS)
+
+    class Tomorrow(chat_template_utils.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    chat_template_utils._compile_jinja_template.cache_clear()
+    assert encoder.examples(ROWS) == today
+    assert "26 Jul 2024<s>user" in tokenizer.decode(today[0].prompt_ids)
+    tokenizer.save_pretrained(str(tmp_path))
+    saved = type(tokenizer).from_pretrained(str(tmp_path))
+    turns = [{"role": "user", "content": TEMPLATE.prompt(ROWS[0].context, ROWS[0].question)}]
+    asked = saved.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert asked == tokenizer.decode(today[0].prompt_ids)
+    assert Encoder(saved, TEMPLATE, Wrap.chat).examples(ROWS) == today
+
+
 @pytest.mark.parametrize("wrap", Wrap)
 def test_what_the_template_writes_after_the_query_is_learned_before_the_end(tokenizer, wrap):
     [example] = Encoder(tokenizer, FENCED, wrap).examples(ROWS[:1])
