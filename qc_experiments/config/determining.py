@@ -43,7 +43,7 @@ EFFECTS = {
     "data.validation": CONTENT,
     "data.template": CONTENT,
     "data.databases": CONTENT,
-    "data.engine": NOTHING,  # the databases' contents know it
+    "data.engine": NOTHING,  # the databases' contents know it; without any, what is judged on
     "data.loss_on": TRAINING | LOSS,
     "data.wrap": TRAINING | LOSS,
     "collator": TRAINING,

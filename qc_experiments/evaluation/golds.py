@@ -49,6 +49,8 @@ def check_golds(
             return ()
         tried = judge.try_all([(row, "SELECT 1") for row in rows])
         problem, metric = "contexts are no schema that SQLite runs", VALID
+        if judge.dialect(rows[0]) != "sqlite":
+            problem = "rows have no database"
     else:
         if len(rows) >= MANY:
             log.info("Trying %d gold queries ...", len(rows))

@@ -137,7 +137,7 @@ def compare_engines(
     judged: list[list[Judged]] = []
     distances: list[list[list[float]]] = []
     with (
-        Judge(data.databases, limits, cache=cache) as judge,
+        Judge(data.judge_place, limits, cache=cache) as judge,
         progress(f"Asking both {counted(len(rows), 'question')}", total) as advance,
     ):
         first = own()

@@ -105,11 +105,18 @@ def _plain(cell: object) -> object:
     return int(number) if number.is_integer() else number
 
 
-def judged_on(rows: Iterable[Row], databases: Databases | None, limits: Limits) -> dict[str, str]:
-    """Hashes (questions, golds, databases, judge) of all that a verdict depends on besides the prediction."""
+def judged_on(
+    rows: Iterable[Row], databases: Databases | str | None, limits: Limits
+) -> dict[str, str]:
+    """Hashes (questions, golds, databases, judge) of all that a verdict depends on besides the prediction.
+
+    ``databases`` as `Judge` takes them.
+    """
     asked = list(rows)
     contents = [one.schema for one in asked]
-    if databases is not None:
+    if isinstance(databases, str) and databases != "sqlite":
+        contents.append(databases)
+    elif isinstance(databases, Databases):
         contents = []
         for db_id in sorted({one.db_id for one in asked if one.db_id is not None}):
             database = databases.find(db_id)

@@ -159,7 +159,7 @@ def _prepared(config: RunConfig, data: RunData, folder: RunFolder) -> Iterator[P
     rows = [example.row for example in plan.validation]
     data = data.asked(rows, config.evaluation.timeout)
     with Judge(
-        data.databases,
+        data.judge_place,
         Limits(seconds=config.evaluation.timeout),
         cache=_cache(config),
         perturbed=config.evaluation.fuzz,

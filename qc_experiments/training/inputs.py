@@ -12,6 +12,7 @@ from qc_experiments.data.split import sample_rows, split_rows
 from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.engine import Limits
+from qc_experiments.databases.engine import engine as engine_of
 from qc_experiments.databases.locate import Databases, find_databases
 from qc_experiments.databases.schema import SchemaReader
 from qc_experiments.errors import UserError
@@ -31,11 +32,17 @@ class RunData:
     also: tuple[Row, ...]  # of another task, to measure what training costs there
     template: Template
     databases: Databases | None  # where SQL is run
+    dialect: str  # what sqlglot calls the SQL of the rows
     decisions: tuple[str, ...]  # lines that say which rows were left out or need a look
     train_source: str  # the CSVs of the training rows, for messages
     validation_source: str
     train_hash: str  # over the training rows, in their order
     judged_on: dict[str, str]  # hashes of what verdicts depend on: golds, databases, judge ...
+
+    @property
+    def judge_place(self) -> Databases | str:
+        """What a `Judge` is given: the databases, or without any the dialect."""
+        return self.databases or self.dialect
 
     @property
     def evaluation_hash(self) -> str:
@@ -46,7 +53,7 @@ class RunData:
         """The same where some held-out rows do not fit the model's window; statements run so many seconds."""
         if len(rows) == len(self.validation):
             return self
-        found = judged_on(rows, self.databases, Limits(seconds=timeout))
+        found = judged_on(rows, self.judge_place, Limits(seconds=timeout))
         return replace(self, validation=tuple(rows), judged_on=found)
 
 
@@ -88,18 +95,26 @@ def load_data(config: RunConfig) -> RunData:
     if databases is not None:
         named = ((row.number, row.db_id) for row in validation)
         databases.check_rows(named, source)
+    dialect = _dialect(data.engine, databases)
     return RunData(
         train=tuple(train),
         validation=tuple(validation),
         also=tuple(row for one in also for row in one.rows),
         template=template,
         databases=databases,
+        dialect=dialect,
         decisions=tuple(lines),
         train_source=" and ".join(str(one.path) for one in tables),
         validation_source=str(source),
         train_hash=hash_rows(train),
-        judged_on=judged_on(validation, databases, Limits(seconds=evaluation.timeout)),
+        judged_on=judged_on(validation, databases or dialect, Limits(seconds=evaluation.timeout)),
     )
+
+
+def _dialect(engine: str | None, databases: Databases | None) -> str:
+    if databases is not None:
+        return databases.dialect
+    return "sqlite" if engine is None else engine_of(engine).dialect
 
 
 def _check_evidence(template: Template, table: Table, column: str) -> None:

@@ -21,8 +21,6 @@ from qc_experiments.config.schema import (
     RunConfig,
 )
 from qc_experiments.data.encode import IGNORED, Encoder, Example
-from qc_experiments.databases.engine import engine as engine_of
-from qc_experiments.databases.locate import Databases
 from qc_experiments.errors import UserError
 from qc_experiments.generation.generate import SHARED_BATCH
 from qc_experiments.models import adapter_checks
@@ -297,17 +295,11 @@ def make_plan(config: RunConfig, data: RunData, source: ModelSource) -> Plan:
         tokens=sum(map(len, rows.train)),
         device=device,
         shape=None if outline is None else ModelShape.of(outline, layers, config),
-        dialect=_dialect(config.data.engine, data.databases),
+        dialect=data.dialect,
     )
     if config.collator.name not in COLLATORS:
         plan.collator(config)  # a user's own, which may be missing
     return plan
-
-
-def _dialect(engine: str | None, databases: Databases | None) -> str:
-    if databases is not None:
-        return databases.dialect
-    return "sqlite" if engine is None else engine_of(engine).dialect
 
 
 def _files_line(train: Sequence[Example]) -> list[str]:

@@ -115,6 +115,20 @@ def asked(
     return run_folder(config, load_data(config)).identity.config_hash
 
 
+def test_without_databases_the_engine_says_whose_sql_it_is_and_so_makes_another_run():
+    def of(engine: str | None, databases: str | None = None) -> dict[str, str]:
+        data = DataConfig(
+            train="pkg://qc_experiments.demo/train.csv", engine=engine, databases=databases
+        )
+        return load_data(RunConfig(data=data)).judged_on
+
+    here = "pkg://qc_experiments.demo/databases"
+    assert of("sqlite") == of(None)
+    assert of("sqlite", here) == of(None, here)
+    found = [of(engine) for engine in (None, "postgresql", "duckdb")]
+    assert len({one["databases"] for one in found}) == 3
+
+
 def test_other_contexts_of_held_out_rows_make_another_run(tiny_model, tmp_path):
     """The golds and databases are the same, but the prompts are not."""
     before = asked(tiny_model, tmp_path)

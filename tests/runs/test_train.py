@@ -379,6 +379,17 @@ def test_without_databases_exact_match_and_validity_are_measured(train):
 
 
 @pytest.mark.parametrize("metric", then_slow("execution_accuracy", "eval_loss"))
+def test_without_databases_the_sql_of_another_engine_is_not_held_to_sqlites(train, refused):
+    """It was tried in SQLite, which knows no ILIKE, and counted as not valid."""
+    given = ("data.databases=null", "data.engine=postgresql")
+    run = train(*given)
+    assert run.result["valid_sql"] is None
+    assert run.result["exact_match"] is not None
+    chosen = ("trainer.eval_strategy=epoch", "trainer.metric_for_best_model=valid_sql")
+    assert "all 4 rows have no database" in refused(train, *given, *chosen)
+
+
+@pytest.mark.parametrize("metric", ["eval_loss", "execution_accuracy"])
 def test_the_best_checkpoint_becomes_the_adapter(train, metric):
     run = train(
         "collator=seq2seq",  # whose order of rows gets worse at once
