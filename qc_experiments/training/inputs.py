@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qc_experiments.config.schema import DataConfig, RunConfig, SchemaFormat
+from qc_experiments.config.schema import DataConfig, RunConfig, SchemaFormat, SplitBy
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.split import sample_rows, split_rows
 from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
@@ -80,15 +80,14 @@ def load_data(config: RunConfig) -> RunData:
         _check_evidence(template, one, data.columns.evidence)
     also = _also(data)
     lines = [d.line(one.path) for one in (*tables, *held_out, *also) for d in one.decisions]
-    first, *others = tables
+    source = held_out[0].path if held_out else tables[0].path
     if held_out:
-        own, validation = list(first.rows), list(held_out[0].rows)
+        parts: list[Sequence[Row]] = [one.rows for one in tables]
+        validation = list(held_out[0].rows)
     else:
-        own, validation = split_rows(
-            first.rows, data.validation_fraction, data.split_by, data.split_seed
-        )
-    source = held_out[0].path if held_out else first.path
-    train = _mixed([own, *(one.rows for one in others)], data)
+        parts, validation, lost = _split(tables, data)
+        lines += lost
+    train = _mixed(parts, data)
     lines += [d.line(source) for d in _leaks(train, validation)]
     train = sample_rows(train, data.limit, data.split_seed)
     validation = sample_rows(validation, evaluation.limit, evaluation.seed)
@@ -109,6 +108,29 @@ def load_data(config: RunConfig) -> RunData:
         train_hash=hash_rows(train),
         judged_on=judged_on(validation, databases or dialect, Limits(seconds=evaluation.timeout)),
     )
+
+
+def _split(
+    tables: Sequence[Table], data: DataConfig
+) -> tuple[list[Sequence[Row]], list[Row], list[str]]:
+    """The rows to train on, file by file; those of the first that are held out; lines about others left out.
+
+    Held-out schemas are kept out of every file, where the split is by schema.
+    """
+    first, *others = tables
+    own, held_out = split_rows(first.rows, data.validation_fraction, data.split_by, data.split_seed)
+    if data.split_by is SplitBy.row:
+        return [own, *(one.rows for one in others)], held_out, []
+    ids, schemas = {row.db_id for row in held_out} - {None}, {row.schema for row in held_out}
+    parts: list[Sequence[Row]] = [own]
+    lines = []
+    for one in others:
+        out = {row.number for row in one.rows if row.db_id in ids or row.schema in schemas}
+        parts.append([row for row in one.rows if row.number not in out])
+        if out:
+            what = "about held-out schemas (data.split_by=schema); left out"
+            lines.append(Decision(what, tuple(sorted(out))).line(one.path))
+    return parts, held_out, lines
 
 
 def _dialect(engine: str | None, databases: Databases | None) -> str:

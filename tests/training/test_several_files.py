@@ -54,6 +54,33 @@ def test_the_rows_of_all_files_are_trained_on_and_the_first_is_measured(files):
     assert set(asked(data.train)).isdisjoint(asked(data.validation))
 
 
+def test_a_schema_that_is_held_out_is_kept_out_of_every_file(tmp_path):
+    """It was drawn from the first file alone, and its rows in the others were trained on."""
+    header = ("question", "query", "context", "db_id")
+    names = ("pets", "cars", "buses")
+
+    def rows(word, names, ids=True):
+        return [
+            (f"{word} {n}?", f"SELECT {n} FROM {name}", f"CREATE TABLE {name} (a)", name)[: 3 + ids]
+            for name in names
+            for n in range(4)
+        ]
+
+    one = write(tmp_path / "one.csv", rows("How many", names), header)
+    two = write(tmp_path / "two.csv", rows("Which", (*names, "ships")), header)
+    plain = write(tmp_path / "plain.csv", rows("What", names, ids=False))
+    files = f"data.train=[{one},{two},{plain}]"
+    data = loaded(files, "data.split_by=schema")
+    held_out = {row.context for row in data.validation}
+    assert len(held_out) == 1
+    assert {row.context for row in data.train}.isdisjoint(held_out)
+    assert len(data.train) == 8 + 12 + 8
+    assert [line.partition(" (data.split_by")[0] for line in data.decisions] == [
+        f"{file}: 4 rows about held-out schemas" for file in (two, plain)
+    ]
+    assert len(loaded(files).train) == 12 + 16 + 12 - 1
+
+
 def test_weights_say_how_often_rows_are_seen(files):
     mine, more, _ = files
     given = (f"data.train=[{mine},{more}]", f"data.validation={more}", "data.weights=[0.25,2.5]")
