@@ -378,7 +378,6 @@ def test_without_databases_exact_match_and_validity_are_measured(train):
     assert {row["correct"] for row in run.rows()} == {""}
 
 
-@pytest.mark.parametrize("metric", then_slow("execution_accuracy", "eval_loss"))
 def test_without_databases_the_sql_of_another_engine_is_not_held_to_sqlites(train, refused):
     """It was tried in SQLite, which knows no ILIKE, and counted as not valid."""
     given = ("data.databases=null", "data.engine=postgresql")
@@ -389,7 +388,7 @@ def test_without_databases_the_sql_of_another_engine_is_not_held_to_sqlites(trai
     assert "all 4 rows have no database" in refused(train, *given, *chosen)
 
 
-@pytest.mark.parametrize("metric", ["eval_loss", "execution_accuracy"])
+@pytest.mark.parametrize("metric", then_slow("execution_accuracy", "eval_loss"))
 def test_the_best_checkpoint_becomes_the_adapter(train, metric):
     run = train(
         "collator=seq2seq",  # whose order of rows gets worse at once
