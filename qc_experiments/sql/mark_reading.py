@@ -114,7 +114,7 @@ class MarkReading(NameReading):
     def _close(self) -> None:
         self._need(self._frames and not self._pending)
         frame = self._frames.pop()
-        inner, outer, self._pending = self._scope, frame.outer, frame.pending
+        inner, outer = self._scope, frame.outer
         if frame.kind == "from":
             self._need(not self._want_source)
             self._end_source()
@@ -141,6 +141,7 @@ class MarkReading(NameReading):
             self._item = self._item if frame.kind in _PLAIN else None
             self._source = frame.source
         self._operand, self._free, self._alias = True, False, False
+        self._pending = frame.pending
 
     def _comma(self) -> None:
         self._need((self._operand or self._source is not None) and not self._pending)

@@ -124,3 +124,4 @@ SELECT T1.name FROM singer AS T1 WHERE T1.age = (SELECT T1.age FROM concert AS T
 SELECT (SELECT T1.age FROM concert AS T1) FROM singer AS T1
 SELECT title FROM singer JOIN venue USING (id) JOIN concert ON singer_id = id JOIN "sold tickets" USING (name)
 SELECT city FROM singer JOIN (venue JOIN concert ON cid = id) USING (id) JOIN (SELECT id, cid AS i FROM venue, concert) USING (id)
+SELECT name FROM singer WHERE age BETWEEN (SELECT min(age) FROM singer) AND 30 AND CASE WHEN age IN (SELECT id FROM venue) THEN (SELECT 1) END > 2
