@@ -88,9 +88,9 @@ def load_data(config: RunConfig) -> RunData:
         parts, validation, lost = _split(tables, data)
         lines += lost
     train = _mixed(parts, data)
-    lines += [d.line(source) for d in _leaks(train, validation)]
     train = sample_rows(train, data.limit, data.split_seed)
     validation = sample_rows(validation, evaluation.limit, evaluation.seed)
+    lines += [d.line(source) for d in _leaks(train, validation)]
     if databases is not None:
         named = ((row.number, row.db_id) for row in validation)
         databases.check_rows(named, source)

@@ -81,6 +81,15 @@ def test_a_schema_that_is_held_out_is_kept_out_of_every_file(tmp_path):
     assert len(loaded(files).train) == 12 + 16 + 12 - 1
 
 
+def test_rows_asked_in_training_are_told_of_where_the_run_has_them(files):
+    mine, _, _ = files
+    given = (f"data.train={mine}", f"data.validation={mine}")
+    (line,) = loaded(*given).decisions
+    assert f"{mine}: 20 rows held out but asked in training as well" in line
+    few = ("data.limit=3", "evaluation.limit=3", "data.split_seed=1")
+    assert loaded(*given, *few).decisions == ()
+
+
 def test_weights_say_how_often_rows_are_seen(files):
     mine, more, _ = files
     given = (f"data.train=[{mine},{more}]", f"data.validation={more}", "data.weights=[0.25,2.5]")
