@@ -101,7 +101,7 @@ class Jobs:
             outcome = Outcome("failed", error=in_one_line(error))
         try:
             folders = _folders(config, outcome)
-        except (UserError, OSError):  # which is why the job failed; it has said so
+        except Exception:  # which is why the job failed, and it has said so: the others must go on
             folders = ()
         result = outcome.result or {}
         return Report(

@@ -32,9 +32,11 @@ from helpers.slow import then_slow
 from qc_experiments.cli.plan import main as plan
 from qc_experiments.cli.train import main
 from qc_experiments.config.compose import composed, register_schema, to_run_config
-from qc_experiments.config.schema import SweepConfig
+from qc_experiments.config.schema import RunConfig, SweepConfig
 from qc_experiments.runs.train import run as run_once
-from qc_experiments.sweeps.halving import Report, Sweep, closing_lines, shares, tell
+from qc_experiments.sweeps import jobs
+from qc_experiments.sweeps.halving import Report, Round, Sweep, closing_lines, shares, tell
+from qc_experiments.sweeps.worker import Worker
 from qc_experiments.system.processes import usable_cores
 from qc_experiments.training.checkpoints import CheckpointStore
 
@@ -610,6 +612,18 @@ def test_a_plan_of_one_run_refuses_what_the_run_refuses(capsys):
     with pytest.raises(SystemExit):
         plan(["sweep.halving=2"])
     assert "add -m" in capsys.readouterr().err
+
+
+def test_a_job_whose_folder_cannot_be_told_ends_no_other(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise TypeError("can only join an iterable")
+
+    job = jobs.Jobs(tmp_path, os.getpid(), ())
+    monkeypatch.setattr(Worker, "run", broken)
+    monkeypatch.setattr(jobs, "_folders", broken)
+    report = job._run(0, "lora.r=2", RunConfig(), Round(), None)
+    assert (report.status, report.folders) == ("failed", ())
+    assert "can only join" in (report.error or "")
 
 
 @pytest.mark.slow
