@@ -12,6 +12,7 @@ import operator
 import os
 import re
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
 
 log = logging.getLogger(__name__)
+
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+"""What a key of a type takes."""
+LISTS = {"list[str]": "[one,two]", "list[float]": "[2,0.5]"}
+"""The types of keys that take lists, each with what is typed, say."""
 
 
 def register_schema() -> None:
@@ -136,9 +142,24 @@ def _of_another_type(key: str, said: str) -> str:
     found = re.search(r"[Vv]alue '(.*?)'(?: of type|,| is not)", said)
     value = found[1] if found else "null" if "not Optional" in said else None
     wanted = TAKES.get(kinds_of_keys().get(key, "").removesuffix(" | None"))
+    wanted = _wanted(key)
     choices = re.search(r"expected one of \[(.*)\]", said)
     if wanted is None and choices:
         wanted = f"one of {choices[1]}"
-    if value is None or wanted is None:
+    if wanted is None:
         return f"{key}: {said}"
-    return f"{key}={value}: must be {wanted}"
+    return f"{key}: must be {wanted}" if value is None else f"{key}={value}: must be {wanted}"
+
+
+def _wanted(key: str) -> str | None:
+    """What a key takes, in words; None where its type does not say."""
+    key = key.partition("[")[0]  # of a list it may be one of its items that is of another type
+    kind = kinds_of_keys().get(key, "").removesuffix(" | None")
+    if kind in LISTS:
+        return f"a list, as in {key}={LISTS[kind]}"
+    field = next((one for name, one, _ in keys_of() if name == key), None)
+    if field is not None and isinstance(field.default, Enum):
+        return f"one of {', '.join(one.name for one in type(field.default))}"
+    if field is not None and kind == "str" and "range" in field.metadata:
+        return str(field.metadata["range"].text)
+    return TYPES.get(kind)

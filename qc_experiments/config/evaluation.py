@@ -42,7 +42,9 @@ class EvaluationConfig:
     answers at once where its memory allows, unless this is below 16."""
     max_new_tokens: int = setting(128, at_least(1))
     """Longest prediction in tokens."""
-    timeout: float = setting(5.0, Range("from 0 to 86400 s", lambda value: 0 < value <= 86_400))
+    timeout: float = setting(
+        5.0, Range("above 0, at most 86400 s", lambda value: 0 < value <= 86_400)
+    )
     """Seconds one SQL statement may run."""
     temperature: float = setting(0.0, at_least(0))
     """0: the likeliest token each time (greedy, or beams); above: sampled at this temperature."""

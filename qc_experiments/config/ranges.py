@@ -43,9 +43,13 @@ def check_ranges(section: Any, name: str) -> None:
     """Refuse the first value of a section that is out of its range; `name` is "" for the whole config."""
     for one in fields(section):
         allowed, value = one.metadata.get("range"), getattr(section, one.name)
-        if allowed is None or value is None:
+        if allowed is None:
             continue
         key = f"{name}.{one.name}".lstrip(".")
+        if value is None:
+            if "None" in str(one.type):
+                continue
+            raise UserError(f"{key}=null: must be {allowed.text}")  # a key of any type
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value}: must be a finite number")
         if not allowed.holds(value):

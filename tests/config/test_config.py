@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -17,12 +18,13 @@ import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.cli.train import main
-from qc_experiments.config.compose import register_schema, to_run_config
+from qc_experiments.config.compose import explain, open_schema, register_schema, to_run_config
 from qc_experiments.config.determining import ADDED_LATER, AS_BY_DEFAULT, EFFECTS, hashed
-from qc_experiments.config.keys import GROUPS, kinds_of_keys
+from qc_experiments.config.keys import GROUPS, SECTION, kinds_of_keys
 from qc_experiments.config.schema import (
     ColumnsConfig,
     DataConfig,
@@ -325,10 +327,39 @@ def test_an_unknown_key_is_answered_with_the_nearest(refusal, overrides, parts):
         ("lora.use_dora=maybe", "lora.use_dora=maybe: must be true or false"),
         ("trainer.eval_strategy=x", "trainer.eval_strategy=x: must be one of never, steps, epoch"),
         ("trainer.learning_rate=0", "trainer.learning_rate=0.0: must be above 0 and below 1"),
+        ("data.template=null", "data.template=null: must be a text"),
+        ("data.wrap=null", "data.wrap=null: must be one of plain, chat"),
+        ("quant.quant_type=null", "quant.quant_type=null: must be one of nf4, fp4"),
+        ("evaluation.timeout=0", "evaluation.timeout=0.0: must be above 0, at most 86400 s"),
     ],
 )
 def test_a_value_of_another_kind_is_told_what_the_key_takes(refusal, override, line):
     assert refusal(override) == f"error: {line}"
+
+
+WHOLE = {"data": {"train": "x.csv"}, "model": {"name_or_path": "tiny"}}
+KINDS = {key: kind for key, kind in kinds_of_keys().items() if not key.startswith("plan.")}
+LISTED = [key for key, kind in KINDS.items() if kind.startswith("list[")]
+NEVER_NULL = [key for key, kind in KINDS.items() if kind != SECTION and "None" not in kind]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"{key}={value}" for key in LISTED for value in ("2", "one")]
+    + [f"{key}=null" for key in NEVER_NULL]
+    + ["data.weights=[one]"],
+)
+def test_whatever_type_is_wanted_it_is_said_in_our_words(override):
+    key = override.partition("=")[0]
+    given = OmegaConf.from_dotlist([override])
+    with pytest.raises((OmegaConfBaseException, UserError)) as caught:
+        to_run_config(OmegaConf.merge(open_schema(RunConfig), WHOLE, given))
+    line = explain(caught.value)
+    assert line is not None
+    assert ": must be " in line
+    assert not re.search("ListConfig|Optional|Dict|convert", line)
+    if key in LISTED:
+        assert f"must be a list, as in {key}=[" in line
 
 
 @pytest.mark.parametrize(
