@@ -53,6 +53,7 @@ def check_overrides(
     read = tuple(map(reader.read, overrides))
     for text, written in zip(overrides, read, strict=True):
         reader.check(text, written)
+    _refuse_two_options(overrides)
     return read
 
 
@@ -267,6 +268,18 @@ class _Overrides:
         example = "" if kind[:3] == "str" else ", such as lora.r=8 or lora=r16"
         hint = f"; if it belongs to {before}, write {shown(whole)}" if key else ""
         raise UserError(f"{text}: is no key=value{example}{hint}")
+
+
+def _refuse_two_options(given: Sequence[str]) -> None:
+    """Refuse two options of a group, of which Hydra silently takes the last; a key may be given anew."""
+    chosen: dict[str, str] = {}
+    for text in given:
+        group = text.partition("=")[0].lstrip("/")
+        if group in GROUPS and chosen.setdefault(group, text) != text:
+            raise UserError(
+                f"{chosen[group]} {text}: only the last would count: name one, and give the keys of the "
+                "other with their values"
+            )
 
 
 def _no_setting(text: str, meant: str) -> UserError:

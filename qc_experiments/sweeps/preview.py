@@ -175,13 +175,12 @@ def _grid(overrides: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def _check_one_preset(given: Sequence[Any]) -> None:
-    presets = [one for one in given if one.key_or_group == "sweep"]
-    if len(presets) > 1 or any(one.is_sweep_override() for one in presets):
-        named = " ".join(str(one.input_line) for one in presets)
-        raise UserError(
-            f"{named}: only the last would count; name one preset and give the keys of the other with "
-            "their values"
-        )
+    for one in given:
+        if one.key_or_group == "sweep" and one.is_sweep_override():
+            raise UserError(
+                f"{one.input_line}: only the last would count: name one, and give the keys of the other with "
+                "their values"
+            )
 
 
 def _warn_of_losses(swept: Sequence[Any]) -> None:

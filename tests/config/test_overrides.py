@@ -192,6 +192,11 @@ def test_a_shell_reads_what_is_shown_as_we_do():
         (("-m", "lora.r=glob(*)"), "glob chooses among the options of a group"),
         (("seed=1#2",), "seed takes a whole number"),
         (("tracking.tags=[a", "b]"), "'tracking.tags=[a b]'"),
+        (
+            ("experiment=quickstart", "seed=2", "experiment=debug"),
+            "experiment=quickstart experiment=debug: only the last would count",
+        ),
+        (("lora=r16", "lora=dora"), "name one, and give the keys of the other"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(typed, part):
@@ -240,7 +245,8 @@ def test_models_are_not_chosen_by_losses_that_do_not_compare_without_a_word(caps
     parsed = parse_arguments(sweep).checked()
     assert plan_sweep(parsed.overrides, None) is not None
     assert "compares between models of one tokenizer alone" in capsys.readouterr().err
-    for other in (["objective=execution_accuracy"], ["lora.r=2,4", "model=smollm2-135m"]):
-        parsed = parse_arguments([*sweep, *other]).checked()
+    of_one_model = ["-m", "model=smollm2-135m", "sweep.halving=2", "lora.r=2,4"]
+    for other in ([*sweep, "objective=execution_accuracy"], of_one_model):
+        parsed = parse_arguments(other).checked()
         assert plan_sweep(parsed.overrides, None) is not None
         assert "tokenizer" not in capsys.readouterr().err

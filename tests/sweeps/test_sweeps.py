@@ -587,7 +587,7 @@ def test_each_preset_composes_and_says_its_runs(capsys, preset):
 
 @pytest.mark.parametrize("presets", [("sweep=seeds", "sweep=dropout"), ("sweep=seeds,dropout",)])
 def test_two_presets_are_refused(capsys, presets):
-    assert "name one preset" in refused_sweep(capsys, "-m", *presets)
+    assert "name one, and give" in refused_sweep(capsys, "-m", *presets)
 
 
 @pytest.mark.parametrize(
