@@ -26,8 +26,6 @@ from qc_experiments.system.console import of_the_system
 
 log = logging.getLogger(__name__)
 
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-"""What a key of a type takes."""
 LISTS = {"list[str]": "[one,two]", "list[float]": "[2,0.5]"}
 """The types of keys that take lists, each with what is typed, say."""
 
@@ -141,7 +139,6 @@ def _of_another_type(key: str, said: str) -> str:
     """What OmegaConf says of a value whose type is another than its key's, in our words."""
     found = re.search(r"[Vv]alue '(.*?)'(?: of type|,| is not)", said)
     value = found[1] if found else "null" if "not Optional" in said else None
-    wanted = TAKES.get(kinds_of_keys().get(key, "").removesuffix(" | None"))
     wanted = _wanted(key)
     choices = re.search(r"expected one of \[(.*)\]", said)
     if wanted is None and choices:
@@ -162,4 +159,4 @@ def _wanted(key: str) -> str | None:
         return f"one of {', '.join(one.name for one in type(field.default))}"
     if field is not None and kind == "str" and "range" in field.metadata:
         return str(field.metadata["range"].text)
-    return TYPES.get(kind)
+    return TAKES.get(kind)

@@ -49,7 +49,7 @@ FLAGS = {
 """What other programs call our keys."""
 
 
-TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+TAKES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 """What a key of a type takes."""
 FILES = "str or list of str"
 """The type of a key that takes a file or several."""
