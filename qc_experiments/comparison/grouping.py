@@ -85,7 +85,8 @@ class Group:
         unfinished: the others.
         swept: keys in which the runs differ.
         configurations: the finished runs with their seeds pooled, best first.
-        best: the run that leads; None where nothing may be ranked or the metric was not measured.
+        best: the best run of the best configuration; None where nothing may be ranked or the metric was not
+            measured.
         against: tests of the best run against each other one.
         warnings: lines on differences that a ranking does not show.
     """
@@ -164,8 +165,9 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
     finished.sort(key=lambda run: order(run, objective, by_loss))
     swept = swept_keys(list(known.values()))
     measured = bool(finished) and finished[0].figure(objective.key) is not None
-    best = finished[0] if measured and ranked else None
     configurations, unlike = _pool_seeds(finished, known, objective)
+    # Of the configuration that leads, whose other seeds count too; one lucky seed leads nothing.
+    best = configurations[0].runs[0] if measured and ranked else None
     warnings = remarks(finished, swept, known, repeated, unlike)
     equal = len({run.figure(objective.key) for run in finished}) < len(finished)
     if measured and equal and not by_loss:
@@ -186,7 +188,9 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
         swept=swept,
         configurations=tuple(configurations),
         best=best,
-        against={} if best is None else against_best(best, finished[1:]),
+        against={}
+        if best is None
+        else against_best(best, [one for one in finished if one is not best]),
         warnings=tuple(warnings),
     )
 
@@ -228,7 +232,7 @@ def _once(runs: Sequence[Run], known: Facts) -> tuple[list[Run], list[str]]:
     """
 
     def folder(run: Run) -> tuple[object, ...]:
-        return run.config_hash or run.folder, run.code_commit
+        return run.config_hash or run.folder, run.code_commit, run.code_mark
 
     def found(run: Run) -> tuple[object, ...]:
         outcome = tuple(run.figure(key) for key in SAME_OUTCOME)

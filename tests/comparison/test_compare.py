@@ -250,8 +250,11 @@ def test_seeds_of_one_configuration_are_pooled(tmp_path):
     assert first.interval() == wilson(7, 10)
     assert second.mean("execution_accuracy") == pytest.approx(0.45)
     assert group.best is not None
-    assert group.best.name == "b1"
+    assert group.best.name == "a3"  # of the configuration that stands first, though b1 is better
+    assert group.against.keys() == {run.folder for run in group.runs if run is not group.best}
     text = comparison_table([tmp_path], width=140)
+    (row,) = [line for line in text.splitlines() if line.startswith(" 1 ")]
+    assert row.split()[-2:] == ["leader", "a3"]
     assert "66.7 (50.0-80.0)" in text
     assert "seeds" in text
 
@@ -268,6 +271,20 @@ def test_a_copy_of_a_run_counts_once(tmp_path):
     (line,) = [one for one in group.warnings if one.startswith("Copies")]
     for name in ("whole_a", "whole_copy", "0 without predictions.csv", "0 without report.json"):
         assert f"{name} (as a)" in line
+
+
+def test_runs_of_other_code_are_no_copies_where_there_is_no_git(tmp_path):
+    for name, mark in (("old", "a1"), ("new", "b2"), ("again", "b2")):
+        folder = write_run(tmp_path / name, result={"config_hash": "h", "code_commit": None})
+        written = json.loads((folder / "environment.json").read_text())
+        written |= {"code_commit": None, "code_mark": mark * 8}
+        (folder / "environment.json").write_text(json.dumps(written))
+    (group,) = compare([tmp_path]).groups
+    assert len(group.runs) == 2
+    assert group.swept == ("code",)
+    (line,) = [one for one in group.warnings if one.startswith("Copies")]
+    assert "new (as again)" in line
+    assert "old" not in line
 
 
 def test_a_run_said_in_other_words_is_no_second_seed(tmp_path):
