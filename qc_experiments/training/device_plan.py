@@ -73,6 +73,8 @@ def _found() -> Device:
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
+    # What an earlier job of a sweep has left (the kept base model) is this run's: it is planned for again.
+    free += torch.cuda.memory_reserved(device)
     return Device(torch.cuda.get_device_name(device), GPU, float(free), FREE)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from helpers.families import FAMILIES
 from helpers.runs import ROOT
 from helpers.slow import then_slow
@@ -21,6 +22,7 @@ from qc_experiments.models.base import load_base_model
 from qc_experiments.models.device import GPU
 from qc_experiments.models.lora import add_adapter
 from qc_experiments.runs.train import plan_of
+from qc_experiments.training import device_plan
 from qc_experiments.training.checkpoints import Checkpoint
 from qc_experiments.training.device_plan import CARDS, device_of
 from qc_experiments.training.fit import say_how_long
@@ -142,6 +144,22 @@ def test_packs_of_a_card_are_as_large_as_its_memory_allows(planned):
     assert sizes[-1] == 16384
     config, plan = planned("plan.device=h200", "collator.max_tokens=512")
     assert plan.pass_tokens(config) == 512
+
+
+def test_a_base_model_that_is_kept_for_the_next_job_does_not_make_its_passes_smaller(
+    planned, monkeypatch
+):
+    config, plan = planned("plan.device=24GB", "model.dtype=float32")
+    monkeypatch.setattr(device_plan, "training_device", lambda: torch.device(GPU))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    sizes = []
+    for kept in (0, 0.5e9):
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda device, kept=kept: (3.5e9 - kept, 8e9)
+        )
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device, kept=kept: kept)
+        sizes.append(replace(plan, device=device_of(None)).pass_tokens(config))
+    assert sizes[0] == sizes[1] > 128
 
 
 def test_quantized_weights_and_checkpointing_need_less(planned):
