@@ -68,7 +68,11 @@ def _values(config: RunConfig, model_label: str) -> str:
         parts.append("full")
     if config.quant.mode is not QuantMode.none:
         parts.append(config.quant.mode.value)
-    batch = f"b{trainer.micro_batch_size()}x{trainer.gradient_accumulation_steps}"
+    rows = trainer.micro_batch_size()
+    if trainer.effective_batch_size is not None and trainer.per_device_train_batch_size is None:
+        # As one process has it: on several it is the same run, and so has one folder.
+        rows = trainer.effective_batch_size // trainer.gradient_accumulation_steps
+    batch = f"b{rows}x{trainer.gradient_accumulation_steps}"
     parts += [f"lr{trainer.learning_rate:g}", batch, f"s{config.seed}"]
     text = "_".join(parts)
     return "".join(c if c.isalnum() or c in "._+-" else "-" for c in text)[:150]

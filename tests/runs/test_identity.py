@@ -27,6 +27,7 @@ from qc_experiments.data.table import Row, hash_rows
 from qc_experiments.models import fingerprint as file_hashes
 from qc_experiments.models.base import model_source
 from qc_experiments.models.source import hub_commit
+from qc_experiments.records.folder import Identity
 from qc_experiments.runs import identity as of_run
 from qc_experiments.runs import provenance
 from qc_experiments.runs.train import run_folder
@@ -92,10 +93,14 @@ def test_adapters_that_differ_are_other_runs_however_they_are_stored(tiny_model,
     assert identity(tiny_model, copy) != before
 
 
-def asked(
-    tiny_model: Path, folder: Path, trainer: TrainerConfig | None = None, **cells: str
-) -> str:
+def asked(tiny_model: Path, folder: Path, **cells: str) -> str:
     """Hash of a run whose held-out rows have these cells."""
+    return identity_of(tiny_model, folder, **cells).config_hash
+
+
+def identity_of(
+    tiny_model: Path, folder: Path, trainer: TrainerConfig | None = None, **cells: str
+) -> Identity:
     with resolve_path("pkg://qc_experiments.demo/validation.csv", "").open(newline="") as file:
         rows = [row | cells for row in csv.DictReader(file)][:4]
     (folder / "held_out.csv").write_text(
@@ -112,7 +117,7 @@ def asked(
         trainer=trainer or TrainerConfig(),
         paths=PathsConfig(cache=str(CACHE)),
     )
-    return run_folder(config, load_data(config)).identity.config_hash
+    return run_folder(config, load_data(config)).identity
 
 
 def test_without_databases_the_engine_says_whose_sql_it_is_and_so_makes_another_run():
@@ -149,11 +154,12 @@ def test_as_many_rows_a_step_make_the_same_run_on_however_many_processes(
 ):
     each = TrainerConfig(per_device_train_batch_size=4)
     in_all = TrainerConfig(effective_batch_size=16)
-    alone = [asked(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
+    alone = [identity_of(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
     monkeypatch.setenv("WORLD_SIZE", "4")
-    together = [asked(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
-    assert together[0] != alone[0]
+    together = [identity_of(tiny_model, tmp_path, trainer) for trainer in (each, in_all)]
+    assert together[0].config_hash != alone[0].config_hash
     assert together[1] == alone[1]
+    assert "_b16x1_" in alone[1].name
 
 
 def test_the_commit_is_not_that_of_a_users_repository_that_the_package_lies_in(
