@@ -20,7 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qc_experiments.config.keys import TAKES, kinds_of_keys, unknown_key
-from qc_experiments.config.schema import LORA_INITIALISATIONS, RunConfig, keys_of
+from qc_experiments.config.schema import (
+    LORA_INITIALISATIONS,
+    QuantMode,
+    RunConfig,
+    Strategy,
+    keys_of,
+)
 from qc_experiments.errors import UserError
 from qc_experiments.system.console import of_the_system
 
@@ -97,7 +103,24 @@ def to_run_config(given: DictConfig, overrides: Sequence[str] | None = None) -> 
     config = OmegaConf.to_object(settled)
     if not isinstance(config, RunConfig):  # composed without the schema: a bug of ours
         raise TypeError(f"the composed config is a {type(config).__name__}, not a RunConfig")
+    _warn_of_no_effect(config, _keys_given(overrides))
     return config
+
+
+def _warn_of_no_effect(config: RunConfig, given: Sequence[str]) -> None:
+    """Say which of the keys that were typed change nothing but the run's hash."""
+    needed = (
+        ("trainer.eval_steps", "trainer.eval_strategy", Strategy.steps),
+        ("trainer.save_steps", "trainer.save_strategy", Strategy.steps),
+        ("data.validation_fraction", "data.validation", None),
+        ("data.split_by", "data.validation", None),
+        ("quant.quant_type", "quant.mode", QuantMode.int4),
+        ("quant.double_quant", "quant.mode", QuantMode.int4),
+    )
+    for key, other, value in needed:
+        if key in given and operator.attrgetter(other)(config) != value:
+            wanted = "null" if value is None else value.name
+            log.warning("%s has no effect: it goes with %s=%s", key, other, wanted)
 
 
 def _keys_given(overrides: Sequence[str] | None) -> list[str]:
@@ -138,12 +161,15 @@ def explain(error: Exception) -> str | None:
 def _of_another_type(key: str, said: str) -> str:
     """What OmegaConf says of a value whose type is another than its key's, in our words."""
     found = re.search(r"[Vv]alue '(.*?)'(?: of type|,| is not)", said)
-    value = found[1] if found else "null" if "not Optional" in said else None
+    value = found[1] if found else None
+    if "not Optional" in said or "value 'None'" in said:
+        value = "null"
     wanted = _wanted(key)
     choices = re.search(r"expected one of \[(.*)\]", said)
     if wanted is None and choices:
         wanted = f"one of {choices[1]}"
-    if wanted is None:
+    of_a_type = value is not None or re.search("ListConfig|Cannot convert|valid input", said)
+    if wanted is None or not of_a_type:  # ${nothing}, say
         return f"{key}: {said}"
     return f"{key}: must be {wanted}" if value is None else f"{key}={value}: must be {wanted}"
 

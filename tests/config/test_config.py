@@ -22,7 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qc_experiments.cli.hydra_arguments import parse_arguments
 from qc_experiments.cli.train import main
-from qc_experiments.config.compose import explain, open_schema, register_schema, to_run_config
+from qc_experiments.config.compose import (
+    composed,
+    explain,
+    open_schema,
+    register_schema,
+    to_run_config,
+)
 from qc_experiments.config.determining import ADDED_LATER, AS_BY_DEFAULT, EFFECTS, hashed
 from qc_experiments.config.keys import GROUPS, SECTION, kinds_of_keys
 from qc_experiments.config.schema import (
@@ -347,7 +353,7 @@ NEVER_NULL = [key for key, kind in KINDS.items() if kind != SECTION and "None" n
     "override",
     [f"{key}={value}" for key in LISTED for value in ("2", "one")]
     + [f"{key}=null" for key in NEVER_NULL]
-    + ["data.weights=[one]"],
+    + ["data.weights=[one]", "data.template=[a.txt]", "data.wrap=[chat]"],
 )
 def test_whatever_type_is_wanted_it_is_said_in_our_words(override):
     key = override.partition("=")[0]
@@ -574,6 +580,25 @@ def test_a_contradiction_is_refused_with_the_keys(refusal, overrides, parts):
     line = refusal(*overrides)
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("without", "with_it"),
+    [
+        ("trainer.eval_steps=3", ["trainer.eval_strategy=steps"]),
+        ("trainer.save_steps=3", ["trainer.save_strategy=steps"]),
+        ("data.split_by=schema", ["data.validation=null"]),
+        ("data.validation_fraction=0.3", ["data.validation=null"]),
+        ("quant.quant_type=fp4", ["quant=4bit"]),
+    ],
+)
+def test_what_has_no_effect_is_told(without, with_it, caplog):
+    given = [without, "trainer.load_best_model_at_end=false"]
+    to_run_config(composed(given, None), given)
+    assert f"{without.partition('=')[0]} has no effect: it goes with" in caplog.text
+    caplog.clear()
+    to_run_config(composed([*given, *with_it], None), [*given, *with_it])
+    assert caplog.text == ""
 
 
 def test_the_order_of_overrides_does_not_change_what_is_refused(refusal):
