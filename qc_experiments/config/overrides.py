@@ -53,7 +53,7 @@ def check_overrides(
     read = tuple(map(reader.read, overrides))
     for text, written in zip(overrides, read, strict=True):
         reader.check(text, written)
-    _refuse_two_options(overrides)
+    _refuse_two_presets(overrides)
     return read
 
 
@@ -270,12 +270,15 @@ class _Overrides:
         raise UserError(f"{text}: is no key=value{example}{hint}")
 
 
-def _refuse_two_options(given: Sequence[str]) -> None:
-    """Refuse two options of a group, of which Hydra silently takes the last; a key may be given anew."""
+def _refuse_two_presets(given: Sequence[str]) -> None:
+    """Refuse two presets, of which Hydra silently takes the last though both look as if they added up.
+
+    Options of other groups may be given anew, as keys may: whoever wraps a command does so.
+    """
     chosen: dict[str, str] = {}
     for text in given:
         group = text.partition("=")[0].lstrip("/")
-        if group in GROUPS and chosen.setdefault(group, text) != text:
+        if group in ("experiment", "sweep") and chosen.setdefault(group, text) != text:
             raise UserError(
                 f"{chosen[group]} {text}: only the last would count: name one, and give the keys of the "
                 "other with their values"

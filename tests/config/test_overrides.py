@@ -196,7 +196,6 @@ def test_a_shell_reads_what_is_shown_as_we_do():
             ("experiment=quickstart", "seed=2", "experiment=debug"),
             "experiment=quickstart experiment=debug: only the last would count",
         ),
-        (("lora=r16", "lora=dora"), "name one, and give the keys of the other"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(typed, part):
