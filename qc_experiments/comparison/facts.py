@@ -11,7 +11,7 @@ from qc_experiments.config.schema import DEFAULT_MICRO_BATCH
 from qc_experiments.records.results import Scalar
 
 DATA, TEMPLATE, CODE = "training data", "template", "code"
-"""Columns that stand for the content behind the config's paths, and for the commit or content of code."""
+"""Columns for what stands behind the config's paths, and for the code: commit, else hash of its files."""
 
 SEED = "seed"
 Facts = Mapping[Path, Mapping[str, Scalar]]
@@ -35,7 +35,7 @@ def facts(run: Run) -> dict[str, Scalar]:
     template = PurePath(str(run.config.get("data.template"))).stem
     kept[TEMPLATE] = f"{template} {short(run.template_hash)}"
     commit, plus, changes = (run.code_commit or "").partition("+")
-    # Installed, code is of no commit, but still of some content.
+    # Code that pip installed has no commit; the hash of its files tells versions apart.
     kept[CODE] = short(commit or run.code_mark) + plus + changes
     return kept
 

@@ -168,6 +168,7 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
     configurations, unlike = _pool_seeds(finished, known, objective)
     # Of the configuration that leads, whose other seeds count too; one lucky seed leads nothing.
     best = configurations[0].runs[0] if measured and ranked else None
+    others = [run for run in finished if run is not best]
     warnings = remarks(finished, swept, known, repeated, unlike)
     equal = len({run.figure(objective.key) for run in finished}) < len(finished)
     if measured and equal and not by_loss:
@@ -188,9 +189,7 @@ def _group(name: str, apart: str, runs: Sequence[Run], objective: Metric, *, ran
         swept=swept,
         configurations=tuple(configurations),
         best=best,
-        against={}
-        if best is None
-        else against_best(best, [one for one in finished if one is not best]),
+        against={} if best is None else against_best(best, others),
         warnings=tuple(warnings),
     )
 

@@ -33,7 +33,7 @@ from qc_experiments.system.console import of_the_system
 log = logging.getLogger(__name__)
 
 LISTS = {"list[str]": "[one,two]", "list[float]": "[2,0.5]"}
-"""The types of keys that take lists, each with what is typed, say."""
+"""An example for each type of list."""
 
 
 def register_schema() -> None:
@@ -108,7 +108,7 @@ def to_run_config(given: DictConfig, overrides: Sequence[str] | None = None) -> 
 
 
 def _warn_of_no_effect(config: RunConfig, given: Sequence[str]) -> None:
-    """Say which of the keys that were typed change nothing but the run's hash."""
+    """Warn of keys that were typed and change nothing but the run's hash."""
     needed = (
         ("trainer.eval_steps", "trainer.eval_strategy", Strategy.steps),
         ("trainer.save_steps", "trainer.save_strategy", Strategy.steps),

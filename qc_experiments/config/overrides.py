@@ -273,7 +273,7 @@ class _Overrides:
 def _refuse_two_presets(given: Sequence[str]) -> None:
     """Refuse two presets, of which Hydra silently takes the last though both look as if they added up.
 
-    Options of other groups may be given anew, as keys may: whoever wraps a command does so.
+    Of keys and of other groups' options the last one counts, as scripts expect that add to a command.
     """
     chosen: dict[str, str] = {}
     for text in given:

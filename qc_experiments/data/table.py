@@ -37,7 +37,10 @@ MAKE_CONTEXT = (
     "or give the databases (data.databases, in qc data: --databases, in qc init: --db), from which "
     "contexts are made"
 )
+OPTIONAL = ("db_id", "evidence", "context")
+"""Columns that may be absent, the last where it can be made from a database."""
 EMPTY_CELL = "empty_cell"
+"""The fault of a row that is left out for want of a question, query or context."""
 SHOWN_ROWS = 10
 """How many row numbers a message names before it says how many more there are."""
 
@@ -227,7 +230,7 @@ def _column_places(
     path: Path, header: list[str], columns: ColumnsConfig, needs_context: bool
 ) -> dict[str, int]:
     places, usual = {}, ColumnsConfig()
-    optional = ("db_id", "evidence") if needs_context else ("db_id", "evidence", "context")
+    optional = OPTIONAL[:2] if needs_context else OPTIONAL
     for name in ("question", "query", "context", "db_id", "evidence"):
         column = getattr(columns, name)
         # One that was mapped is wanted: its absence is a mistake of spelling.

@@ -10,7 +10,11 @@ from qc_experiments.sql.tokens import Token, tokens
 
 _NOT_COLUMNS = ("primary", "foreign", "unique", "check", "constraint")
 """How an item of CREATE TABLE begins that is no column; ``key``, ``index`` and ``exclude`` may be one."""
-_BEFORE_NAME = ("if", "not", "exists", "temp", "temporary", "virtual", "or", "replace", "unlogged")
+_BEFORE_NAME = (
+    *("if", "not", "exists", "or", "replace", "temp", "temporary", "unlogged"),
+    *("virtual", "materialized", "foreign", "recursive"),
+)
+"""Words between CREATE and TABLE or VIEW."""
 
 Columns = frozenset[str] | None
 """Names in lower case; None where they are not known."""
@@ -54,13 +58,13 @@ def table_names(schema: str, dialect: str = "sqlite") -> TableNames | None:
         kind, rest = rest[0], rest[1:]
         if len(rest) > 3 and rest[0].is_word("if") and rest[1].is_word("not"):  # IF NOT EXISTS
             rest = rest[3:]
-        schema = ""
+        qualifier = ""
         while len(rest) > 2 and rest[1].text == ".":  # a schema's name before the table's
-            schema, rest = written_name(rest[0]) or "", rest[2:]
+            qualifier, rest = written_name(rest[0]) or "", rest[2:]
         if rest and (name := written_name(rest[0])):
             columns = _columns(rest[1:]) if kind.is_word("table") else None
             known |= columns or frozenset()
-            schemas[name] = schemas.get(name, frozenset()) | {schema}
+            schemas[name] = schemas.get(name, frozenset()) | {qualifier}
             # The same name in two schemas: which is meant, and so its columns, is not known.
             found[name] = columns if found.get(name, columns) == columns else None
     return TableNames(found, known, schemas) if found else None
@@ -77,11 +81,16 @@ def _columns(rest: Sequence[Token]) -> Columns:
     depth = rest[0].depth
     found: set[str] = set()
     begins = True
-    for token in rest[1:]:
+    for token, following in zip(rest[1:], [*rest[2:], None], strict=True):
         if token.depth == depth:  # the closing parenthesis
-            return frozenset(found)
+            more = following is not None and following.is_word(
+                "inherits"
+            )  # another table's columns
+            return None if more else frozenset(found)
         if token.depth > depth + 1:
             continue
+        if begins and token.is_word("like"):  # the columns of another table
+            return None
         name = written_name(token)
         if begins and name and (token.kind != "word" or name not in _NOT_COLUMNS):
             found.add(name)

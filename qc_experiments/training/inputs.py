@@ -6,10 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qc_experiments.config.schema import DataConfig, RunConfig, SchemaFormat, SplitBy
+from qc_experiments.config.schema import ColumnsConfig, DataConfig, RunConfig, SchemaFormat, SplitBy
 from qc_experiments.data.contexts import ContextMaker
 from qc_experiments.data.split import sample_rows, split_rows
-from qc_experiments.data.table import Decision, Row, Table, hash_rows, read_table
+from qc_experiments.data.table import (
+    OPTIONAL,
+    Decision,
+    Row,
+    Table,
+    hash_rows,
+    read_cells,
+    read_table,
+)
 from qc_experiments.data.template import Template, read_template
 from qc_experiments.databases.engine import Limits
 from qc_experiments.databases.engine import engine as engine_of
@@ -171,8 +179,13 @@ def _also(data: DataConfig) -> list[Table]:
     """The rows of another task, if one is named."""
     if data.also_evaluate is None:
         return []
-    path = resolve_path(data.also_evaluate, "data.also_evaluate")
-    return [read_table(path, data.columns, data.on_invalid, needs_context=False)]
+    path, usual = resolve_path(data.also_evaluate, "data.also_evaluate"), ColumnsConfig()
+    header, _ = read_cells(path)
+    # Optional columns of the rows that are trained on need not be there, whatever they are called.
+    own = {
+        name: getattr(usual, name) for name in OPTIONAL if getattr(data.columns, name) not in header
+    }
+    return [read_table(path, replace(data.columns, **own), data.on_invalid, needs_context=False)]
 
 
 def _mixed(parts: Sequence[Sequence[Row]], data: DataConfig) -> list[Row]:

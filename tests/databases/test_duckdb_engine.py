@@ -310,7 +310,7 @@ print(run({database!r}, "SELECT 42", Limits()).rows)
 
 
 def test_the_schema_is_what_a_prompt_needs(database):
-    assert read_schema(database, "db").splitlines() == [
+    assert read_schema(database).splitlines() == [
         'CREATE TABLE author(id INTEGER PRIMARY KEY, "name" VARCHAR NOT NULL);',
         "CREATE TABLE book(id INTEGER, author_id INTEGER, price DECIMAL(8,2), "
         "sold TIMESTAMP WITH TIME ZONE, FOREIGN KEY (author_id) REFERENCES author(id));",
@@ -357,7 +357,7 @@ def test_what_is_no_database_is_the_users_to_mend(folder, tmp_path):
     for target in (str(tmp_path / "missing.duckdb"), str(text), str(folder)):
         for use in (
             lambda path: run(path, "SELECT 1", SHORT),
-            lambda path: read_schema(path, "db"),
+            lambda path: read_schema(path),
         ):
             with pytest.raises(UserError) as caught:
                 use(target)

@@ -39,7 +39,7 @@ def database(server: Server) -> str:
 
 
 def schema(url: str) -> str:
-    return read_schema(url, "db")
+    return read_schema(url)
 
 
 def test_a_query_returns_its_rows_and_columns(database):

@@ -163,7 +163,7 @@ def test_it_is_read_as_sqlite_reads_it_and_stays_as_it_was(pool, tmp_path, case)
         found = pool.run("sqlite", str(path), QUERY, Limits())
         assert found is not None
         assert found.rows == expected, found
-    assert read_schema(str(path), "db") == "CREATE TABLE t (x);"
+    assert read_schema(str(path)) == "CREATE TABLE t (x);"
     assert state(folder) == before
     assert as_sqlite_reads_it(path, tmp_path / "elsewhere") == expected
 

@@ -222,7 +222,7 @@ def test_shadow_tables_are_those_that_sqlite_calls_so(database):
 
 def test_a_context_runs_again_with_its_views_and_virtual_tables(tmp_path):
     path = made(tmp_path, SCHEMA.replace("'one';", "'one' -- the end\n;"))
-    context = read_schema(str(path), "db")
+    context = read_schema(str(path))
     assert "notes_data" not in context
     assert "CREATE VIEW found" in context
     again = empty_database(context)

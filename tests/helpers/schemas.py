@@ -6,6 +6,6 @@ from qc_experiments.databases.locate import named_database
 from qc_experiments.databases.schema import SchemaReader
 
 
-def read_schema(text: str, key: str, engine: str | None = None) -> str:
+def read_schema(place: str) -> str:
     with SchemaReader() as reader:
-        return reader.of_database(named_database(text, key, engine), f"{key} {text}").text
+        return reader.of_database(named_database(place, "db"), f"db {place}").text

@@ -163,6 +163,21 @@ def test_a_table_may_stand_in_two_schemas(query):
         assert first_refusal(check_of(schema, dialect), query) is None
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE child (extra INT) INHERITS (base);",
+        "CREATE TABLE child (LIKE base INCLUDING ALL, extra INT);",
+        "CREATE MATERIALIZED VIEW child AS SELECT name, 1 AS extra FROM base;",
+        "CREATE FOREIGN TABLE child (name TEXT, extra INT) SERVER elsewhere;",
+    ],
+)
+def test_a_table_may_have_columns_that_its_statement_does_not_list(statement):
+    check = check_of(f"CREATE TABLE base (id INT, name TEXT); {statement}", "postgres")
+    assert first_refusal(check, "SELECT name FROM child WHERE extra = 1") is None
+    assert first_refusal(check, "SELECT extra FROM base WHERE id = 1") is not None
+
+
 @pytest.mark.parametrize("dialect", ["duckdb", "postgres"])
 @pytest.mark.parametrize(
     "query",

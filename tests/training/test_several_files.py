@@ -14,7 +14,10 @@ from qc_experiments.training.inputs import load_data
 SCHEMA = "CREATE TABLE t (a INTEGER)"
 
 
-def write(path, rows, header=("question", "query", "context")):
+HEADER = ("question", "query", "context")
+
+
+def write(path, rows, header=HEADER):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path
@@ -189,6 +192,20 @@ def test_rows_left_out_of_what_is_measured_elsewhere_are_told(files):
     assert len(data.also) == 1
     assert f"{other}: 1 row with an empty query left out (row 3)" in data.decisions
     assert f"{other}: 1 row repeating an earlier row, left out (row 4)" in data.decisions
+
+
+def test_what_is_measured_elsewhere_needs_no_optional_column_that_is_mapped(files):
+    mine, _, other = files
+    write(
+        mine,
+        [(f"Which {n}?", f"SELECT {n}", SCHEMA, "a") for n in range(20)],
+        (*HEADER, "database"),
+    )
+    data = loaded(
+        f"data.train={mine}", f"data.also_evaluate={other}", "data.columns.db_id=database"
+    )
+    assert {row.db_id for row in data.train} == {"a"}
+    assert len(data.also) == 6
 
 
 def test_what_is_measured_elsewhere_is_another_run_if_the_file_changes(train, files):
