@@ -115,6 +115,8 @@ class _Overrides:
             return
         own = OWN.get(group) if re.search(r"[./~\\]", name) else None
         hint = f": write {own.format(shown(name))}" if own else nearest(name, options)
+        if name in option_names(group, "conf"):  # of a project that qc init made
+            hint = ": conf/ has it: add --config-dir conf"
         raise UserError(
             f"{group}={name}: no such option{hint}; "
             f"{group} can be {', '.join(options) or 'nothing yet'}"

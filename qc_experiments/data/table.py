@@ -143,7 +143,7 @@ def read_table(
         column, numbers = next(iter(empty.items()))
         raise UserError(
             f"{path}: empty {column} in {name_rows(numbers)}: fill the cells, or leave such rows "
-            "out with data.on_invalid=drop, or for good with qc data check --fix"
+            "out with data.on_invalid=drop, or for good with qc data check --fix mended.csv"
         )
     decisions = [
         Decision(f"with an empty {column} left out", tuple(numbers), EMPTY_CELL, column)
@@ -237,7 +237,12 @@ def _column_places(
         if column in header or name not in optional or column != getattr(usual, name):
             flag = f"in qc data and qc init: --{name} ..."
             advice = f"rename it or map it with data.columns.{name}=... ({flag})"
-            advice += f", {MAKE_CONTEXT}" if name == "context" else ""
+            if name in optional:  # was mapped
+                advice = (
+                    f"name another one by data.columns.{name}=... ({flag}), or none: it is optional"
+                )
+            elif name == "context":
+                advice += f", {MAKE_CONTEXT}"
             places[name] = column_place(path, header, column, advice)
     return places
 

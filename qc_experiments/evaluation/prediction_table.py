@@ -70,13 +70,14 @@ def read_predictions(
         column: column_place(golds or source, header, name, f"name it with {_option(column)}")
         for column, name in names.items()
     }
+    if empty := [number for number, cells in numbered if not cells[place["query"]].strip()]:
+        raise UserError(
+            f"{golds or source}: empty {names['query']} in {name_rows(empty)}: without a gold nothing can be "
+            "judged; fill the cells or take the rows out"
+        )
     rows, predictions = [], []
     for number, cells in numbered:
         query = cells[place["query"]].strip()
-        if not query:
-            raise UserError(
-                f"{golds or source}: row {number} has an empty {names['query']}: fill it"
-            )
         db_id = cells[place["db_id"]].strip()
         rows.append(Row(number, cells[place["question"]].strip(), query, "", db_id))
         predictions.append(cells[place["prediction"]])

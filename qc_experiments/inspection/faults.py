@@ -108,7 +108,7 @@ KINDS = {
     "empty_result": Kind(
         WARNING,
         "query returns no rows",
-        "check it: any query without rows counts as right",
+        "check it: any query without rows but with as many columns counts as right",
     ),
     "tie": Kind(
         WARNING,

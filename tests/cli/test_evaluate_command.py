@@ -390,7 +390,7 @@ def test_perturbed_databases_are_a_metric_of_their_own(databases, tmp_path, monk
         (ROWS, ["db", "question", "query", "prediction", "note"], "--db-id-column"),
         (ROWS, ["db_id", "question", "query", "prediction", "prediction"], "prediction twice"),
         ([], HEADER, "no rows"),
-        ([["shop", "q", " ", "SELECT 1", ""]], HEADER, "row 2 has an empty query"),
+        ([["shop", "q", " ", "SELECT 1", ""]], HEADER, "empty query in row 2: without a gold"),
         ([*ROWS, ["", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "row 7 has no db_id"),
         ([*ROWS, ["bank", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "row 7 names db_id bank"),
         ([["../shop", "q", "SELECT 1", "SELECT 1", ""]], HEADER, "no name"),

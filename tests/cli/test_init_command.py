@@ -13,6 +13,7 @@ import pytest
 
 from qc_experiments import __main__
 from qc_experiments.cli.init import main
+from qc_experiments.cli.train import main as train_main
 
 
 @pytest.fixture
@@ -106,6 +107,14 @@ def test_a_project_below_a_linked_folder_finds_its_files(shop, tmp_path):
     for key, path in (("train", tmp_path / "mine.csv"), ("databases", shop)):
         written = re.search(f"^{key}: '(.*)'$", settings, re.MULTILINE)[1]
         assert os.path.samefile(folder / written, path)
+
+
+def test_a_project_whose_config_dir_was_forgotten_is_told_of_it(
+    shop, questions, tmp_path, refused, monkeypatch
+):
+    main([str(tmp_path / "project"), "--csv", str(questions), "--db", str(shop)])
+    monkeypatch.chdir(tmp_path / "project")
+    assert "add --config-dir conf" in refused(train_main, ["data=mine"])
 
 
 def test_rows_with_an_empty_cell_are_named_and_left_out_of_training(

@@ -134,7 +134,12 @@ def test_a_missing_column_is_named_with_the_header_and_the_mapping(refusal, name
 
 @pytest.mark.parametrize("name", ["db_id", "evidence"])
 def test_an_optional_column_that_was_mapped_has_to_be_there(refusal, name):
-    assert "no column databse" in refusal(HEADER + "q,s,c\n", **{name: "databse"})
+    line = refusal(HEADER + "q,s,c\n", **{name: "databse"})
+    assert "no column databse" in line
+    assert (
+        f"data.columns.{name}=... (in qc data and qc init: --{name} ...), or none: it is optional"
+        in line
+    )
 
 
 def test_a_mapped_column_that_is_missing_is_called_as_the_user_called_it(refusal):
